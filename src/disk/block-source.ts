@@ -1,0 +1,27 @@
+// Where the blocks that are missing here can be had, written by its user, the disk. The migration implements it over a
+// link, the crash model over a simulated one.
+
+/** A range in bytes. */
+export interface Run {
+  readonly offset: number
+  readonly length: number
+}
+
+/** Bytes that came: `bytes` has `length` of them, or is undefined and they are all zero (`hole`: and were not allocated). */
+export interface Piece {
+  readonly offset: number
+  readonly length: number
+  readonly bytes: Uint8Array | undefined
+}
+
+/** `demand`: a guest waits. `background`: nobody does. */
+export type Urgency = 'demand' | 'background'
+
+export interface BlockSource {
+  /**
+   * Pieces that cover `runs` completely, in any order, each checked for integrity. Runs are sorted, disjoint and aligned to
+   * blocks (but for the disk's end). Throws when the pieces cannot be had; what was yielded before is good.
+   * `demand` waits for the link to come back for as long as `signal` lets it.
+   */
+  fetch(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncIterable<Piece>
+}

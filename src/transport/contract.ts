@@ -1,0 +1,80 @@
+// The contract between vmstore and a transport plugin. A plugin author moves bytes; vmstore does the rest: encryption,
+// authentication, framing, priorities, resumption, integrity, fencing. So every transport has every promise.
+// A driver offers one of two kinds: byte streams between two sites, or objects that both sites reach.
+// Drivers keep no global state, because they run in workers too.
+
+import type { Duplex } from 'node:stream'
+
+/** A driver states the version it keeps; a driver that states another is refused by name. */
+export const contractVersion = 1
+
+/** Carries byte streams between two sites: TCP, SSH, WebSocket, QUIC … */
+export interface StreamTransport {
+  readonly contractVersion: number
+  readonly kind: 'stream'
+  /** URL schemes without the colon, such as ['tcp']. */
+  readonly schemes: readonly string[]
+  /** Resolves once it accepts; `accept` gets every stream until the listener is closed. Rejects with a TransportError. */
+  listen(address: URL, accept: (stream: Duplex) => void, options: TransportOptions): Promise<Listener>
+  /** Called once per lane and stripe. Rejects with a TransportError, or with `signal.reason` when aborted. */
+  connect(address: URL, options: TransportOptions): Promise<Duplex>
+}
+
+export interface Listener {
+  /** Where peers dial, with port 0 resolved. */
+  readonly address: URL
+  /** Stops accepting. Streams that were accepted live on. */
+  close(): Promise<void>
+}
+
+/** Holds objects that both sites can reach: S3, a folder, another cloud's blobs … */
+export interface ObjectTransport {
+  readonly contractVersion: number
+  readonly kind: 'object'
+  readonly schemes: readonly string[]
+  open(address: URL, options: TransportOptions): Promise<ObjectStore>
+}
+
+export interface ObjectInfo {
+  readonly key: string
+  readonly sizeBytes: number
+}
+
+export interface ObjectStore {
+  put(key: string, body: Uint8Array, options?: { ifAbsent?: boolean; signal?: AbortSignal }): Promise<'stored' | 'exists'>
+  /** undefined: no such object. */
+  get(key: string, options?: { signal?: AbortSignal }): Promise<Uint8Array | undefined>
+  /** Keys in order, after `after`. A listing never proves that an object is absent. */
+  list(prefix: string, options?: { after?: string; signal?: AbortSignal }): AsyncIterable<ObjectInfo>
+  delete(keys: readonly string[], options?: { signal?: AbortSignal }): Promise<void>
+  close(): Promise<void>
+}
+
+/** One line of a driver's log: symbolic names and numbers, then a sentence. */
+export type Log = Record<'debug' | 'info' | 'warn' | 'error', (facts: Record<string, unknown>, message: string) => void>
+
+export interface TransportOptions {
+  readonly signal: AbortSignal
+  readonly log: Log
+  readonly purpose: 'control' | 'demand' | 'background'
+  /** The configuration's transports.<scheme>. Secrets never stand in URLs. */
+  readonly settings: Readonly<Record<string, unknown>>
+  /** Ours: congestion control and buffers, for drivers that have a socket. Never throws. */
+  tune(fd: number): void
+}
+
+export type TransportDriver = StreamTransport | ObjectTransport
+
+export type TransportErrorCode = 'unavailable' | 'throttled' | 'denied' | 'missing'
+
+/** What a driver throws when the world is at fault. Recognised by `name` and `code`: a plugin may carry a copy of this module. */
+export class TransportError extends Error {
+  readonly code: TransportErrorCode
+  readonly retryAfterMs: number | undefined
+  constructor(code: TransportErrorCode, message: string, options?: ErrorOptions & { retryAfterMs?: number }) {
+    super(message, options)
+    this.name = 'TransportError'
+    this.code = code
+    this.retryAfterMs = options?.retryAfterMs
+  }
+}
