@@ -65,7 +65,12 @@ export interface ExportHandle {
   /** A prefetch (NBD_CMD_CACHE). */
   cache(offset: number, lengthBytes: number): MaybePromise<void>
   /** Extents of `context` from `offset` on; they cover at least 1 byte and at most `lengthBytes`, at most `limit` of them. */
-  blockStatus(context: string, offset: number, lengthBytes: number, limit: number): MaybePromise<readonly StatusExtent[]>
+  blockStatus(
+    context: string,
+    offset: number,
+    lengthBytes: number,
+    limit: number,
+  ): MaybePromise<readonly StatusExtent[]>
   /** The session is over. Called once; nothing is called after. */
   close(end: SessionEnd): void
 }

@@ -41,7 +41,11 @@ export interface ObjectInfo {
 }
 
 export interface ObjectStore {
-  put(key: string, body: Uint8Array, options?: { ifAbsent?: boolean; signal?: AbortSignal }): Promise<'stored' | 'exists'>
+  put(
+    key: string,
+    body: Uint8Array,
+    options?: { ifAbsent?: boolean; signal?: AbortSignal },
+  ): Promise<'stored' | 'exists'>
   /** undefined: no such object. */
   get(key: string, options?: { signal?: AbortSignal }): Promise<Uint8Array | undefined>
   /** Keys in order, after `after`. A listing never proves that an object is absent. */

@@ -1,1 +1,3 @@
-export default async function transports(): Promise<unknown[]> { return [1 as number]; }
+export default async function transports(): Promise<unknown[]> {
+  return [1 as number]
+}

@@ -1,0 +1,208 @@
+// What travels between a command and its daemon: the shapes of the control API. Requests are checked with these schemas
+// by the server; views are plain JSON, and are what `--json` prints.
+
+import { z } from 'zod'
+
+/** Exit codes, and the codes of errors. Stable: scripts rely on them. */
+export const ExitCode = {
+  done: 0,
+  other: 1,
+  usage: 2,
+  refused: 3,
+  failedSourceOwns: 4,
+  failedDestinationOwns: 5,
+  ownerUnknown: 6,
+  detached: 7,
+} as const
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode]
+
+/** An error as a sentence: what failed, on which disk, what is safe now, what to do next. */
+export interface ErrorView {
+  /** A stable symbolic name, such as `disk-exists`, `peer-unreachable`. */
+  readonly code: string
+  readonly message: string
+  readonly exit: ExitCode
+  readonly disk?: string
+  readonly safe?: string
+  readonly next?: string
+}
+
+export const diskNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$/
+export const switchoverModes = ['auto', 'now', 'manual'] as const
+export const migrationModes = ['post-copy', 'hybrid', 'pre-copy'] as const
+
+const diskName = z
+  .string()
+  .regex(diskNamePattern, 'a name has 1 to 127 of: letters, digits, . _ - and starts with a letter or digit')
+/** Multiples of a sector: what every hypervisor can use. */
+const diskSize = z
+  .number()
+  .int()
+  .positive()
+  .multipleOf(512, 'a disk has a whole number of sectors of 512 bytes')
+  .max(2 ** 50)
+
+export const createDiskRequest = z.strictObject({
+  name: diskName,
+  /** Optional with `from`: then the image's size. */
+  sizeBytes: diskSize.optional(),
+  /** Absolute path of a raw image at the daemon's host. */
+  from: z.string().startsWith('/').max(4096).optional(),
+})
+export type CreateDiskRequest = z.infer<typeof createDiskRequest>
+
+export const inviteRequest = z.strictObject({
+  address: z.string().max(1024).optional(),
+  /** What this site will call the one that joins. */
+  name: diskName.optional(),
+})
+export type InviteRequest = z.infer<typeof inviteRequest>
+
+export const joinRequest = z.strictObject({ token: z.string().max(4096), name: diskName.optional() })
+export type JoinRequest = z.infer<typeof joinRequest>
+
+export const migrateRequest = z.strictObject({
+  disk: z.string().max(127),
+  /** A peer's name: `to` on the source, `from` on the destination. */
+  to: z.string().max(127).optional(),
+  from: z.string().max(127).optional(),
+  mode: z.enum(migrationModes),
+  switchover: z.enum(switchoverModes),
+  switchoverWaitMs: z.number().int().min(0).max(86_400_000),
+  /** Bytes a second of background copy; absent: no bound. */
+  maxRate: z.number().int().min(4096).optional(),
+  source: z.enum(['keep', 'delete']),
+})
+export type MigrateRequest = z.infer<typeof migrateRequest>
+
+export const cancelRequest = z.strictObject({ force: z.boolean().optional() })
+
+export interface DiskView {
+  readonly name: string
+  readonly id: string
+  /** Bytes. */
+  readonly size: number
+  readonly state: string
+  readonly generation: number
+  /** The id of the site that owns the disk, the same wherever it is asked, or `unknown`. */
+  readonly owner: string
+  /** What this site calls the owner: `this site`, a peer's name, or `unknown`. */
+  readonly ownerName: string
+  readonly blockSize: number
+  readonly present: { readonly blocks: number; readonly bytes: number }
+  /** Bytes that the block file takes on its file system. */
+  readonly allocated: number
+  readonly path: string
+  readonly sessions: number
+  /** The id of the migration under way, or null. */
+  readonly migration: string | null
+  /** A sentence when the disk is not well (a failed sync), or null. */
+  readonly trouble: string | null
+}
+
+export interface PeerView {
+  readonly name: string
+  readonly id: string
+  readonly fingerprint: string
+  readonly address: string | null
+  readonly connected: boolean
+}
+
+export interface SiteView {
+  readonly id: string
+  readonly name: string
+  readonly version: string
+  readonly fingerprint: string
+  readonly nbd: readonly string[]
+  readonly peer: string | null
+  readonly control: string
+  readonly root: string
+}
+
+export interface StatusView {
+  readonly site: SiteView
+  readonly disks: readonly DiskView[]
+  readonly peers: readonly PeerView[]
+  readonly migrations: readonly MigrationView[]
+}
+
+export interface InviteView {
+  readonly token: string
+  readonly address: string
+  readonly expiresAt: string
+}
+
+/**
+ * preparing: nothing has changed for the guest. ready: the destination serves, the source owns. switching: an acquire is
+ * on its way. copying: the destination owns and fetches. finishing: every block is there, the source is being released.
+ */
+export type MigrationState =
+  | 'preparing'
+  | 'ready'
+  | 'switching'
+  | 'copying'
+  | 'finishing'
+  | 'done'
+  | 'cancelled'
+  | 'failed'
+
+export interface MigrationView {
+  readonly id: string
+  readonly disk: string
+  readonly role: 'source' | 'destination'
+  readonly peer: string
+  readonly state: MigrationState
+  readonly mode: string
+  readonly switchover: string
+  readonly transport: string
+  readonly generation: number
+  readonly owner: string
+  readonly bytes: {
+    readonly disk: number
+    /** Not zero and not hole, as far as known. */
+    readonly data: number
+    readonly sent: number
+    readonly skippedZero: number
+    readonly resent: number
+    /** Still missing at the destination. */
+    readonly missing: number
+  }
+  readonly seconds: {
+    readonly total: number
+    readonly precopy: number
+    readonly switchover: number
+    readonly postcopy: number
+  }
+  /** Bytes a second over the last seconds, and seconds left at this rate (null: not known). */
+  readonly rate: number
+  readonly secondsLeft: number | null
+  readonly verified: boolean
+  /** What it waits for, or what went wrong, in a sentence; or null. */
+  readonly note: string | null
+  readonly startedAt: string
+}
+
+/** Events of a long command, one JSON document a line; the last is `result` or `error`. */
+export type MigrationEvent =
+  | {
+      readonly type: 'step'
+      readonly step: MigrationState
+      readonly message: string
+      readonly migration: MigrationView
+    }
+  | { readonly type: 'progress'; readonly migration: MigrationView }
+  | { readonly type: 'ready'; readonly message: string; readonly migration: MigrationView }
+  | {
+      readonly type: 'switchover'
+      readonly generation: number
+      readonly seconds: number
+      readonly migration: MigrationView
+    }
+  | ({ readonly type: 'result' } & MigrationView)
+  | { readonly type: 'error'; readonly error: ErrorView }
+
+/** Events of `disk create`, which may copy for a while. */
+export type CreateEvent =
+  | { readonly type: 'progress'; readonly bytes: { readonly done: number; readonly total: number } }
+  | ({ readonly type: 'result' } & DiskView)
+  | { readonly type: 'error'; readonly error: ErrorView }
