@@ -61,8 +61,8 @@ export type InviteRequest = z.infer<typeof inviteRequest>
 export const joinRequest = z.strictObject({ token: z.string().max(4096), name: diskName.optional() })
 export type JoinRequest = z.infer<typeof joinRequest>
 
-export const migrateRequest = z.strictObject({
-  disk: z.string().max(127),
+const migrateFields = z.strictObject({
+  disk: z.string().min(1).max(127),
   /** A peer's name: `to` on the source, `from` on the destination. */
   to: z.string().max(127).optional(),
   from: z.string().max(127).optional(),
@@ -73,6 +73,10 @@ export const migrateRequest = z.strictObject({
   maxRate: z.number().int().min(4096).optional(),
   source: z.enum(['keep', 'delete']),
 })
+export const migrateRequest = migrateFields.refine(
+  (request) => (request.to === undefined) !== (request.from === undefined),
+  'exactly one of to and from names the other site',
+)
 export type MigrateRequest = z.infer<typeof migrateRequest>
 
 export const cancelRequest = z.strictObject({ force: z.boolean().optional() })
