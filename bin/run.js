@@ -1,4 +1,27 @@
 #!/usr/bin/env node
-process.env.UV_THREADPOOL_SIZE ??= '16'
-const { execute } = await import('@oclif/core')
-await execute({ dir: import.meta.url })
+// Starts vmstore. Any Node from 12 on can read this file, so that an old one can say what is missing.
+/* global process */
+
+var major = Number(process.versions.node.split('.')[0])
+
+if (major < 24) {
+  console.error(
+    'vmstore needs Node 24 or later and this is ' +
+      process.version +
+      ': in a clone, `npm ci` brings the right one, and `npx vmstore` and the npm scripts use it.',
+  )
+  process.exit(1)
+}
+
+// Before anything uses the pool: its size is read once. Slow syncs of a few disks must not stop all the others.
+if (!process.env.UV_THREADPOOL_SIZE) process.env.UV_THREADPOOL_SIZE = '16'
+
+// node:sqlite is what it is, and we test against it; other warnings are shown.
+var emitWarning = process.emitWarning
+process.emitWarning = (warning, ...rest) => {
+  var type = rest[0] && typeof rest[0] === 'object' ? rest[0].type : rest[0]
+  if (type === 'ExperimentalWarning' && /SQLite/.test(String(warning))) return
+  return emitWarning.call(process, warning, ...rest)
+}
+
+import('../src/cli/main.ts').then((cli) => cli.main(import.meta.url))

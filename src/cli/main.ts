@@ -1,0 +1,39 @@
+// The command line as a whole: finds the command, runs it, and prints what failed outside of any command.
+
+import { flush, run, settings } from '@oclif/core'
+import { exitOfOclif, isSilentExit, printForPeople, viewOfAny } from './errors.ts'
+
+export async function main(moduleUrl: string): Promise<void> {
+  quietClosedPipes()
+  settings.enableAutoTranspile = false // Node strips the types itself, of linked plugins too.
+  try {
+    await run(process.argv.slice(2), moduleUrl)
+  } catch (error) {
+    if (isSilentExit(error)) process.exitCode = exitOfOclif(error) ?? 0
+    else failOutside(error)
+  }
+  await flush()
+}
+
+/** Such as a command that does not exist. oclif's own plugins end here with their errors too. */
+function failOutside(error: unknown): void {
+  const view = viewOfAny(error)
+  process.exitCode = view.exit
+  if (asksForJson()) process.stdout.write(`${JSON.stringify({ error: view }, null, 2)}\n`)
+  else printForPeople(view, error)
+}
+
+function asksForJson(): boolean {
+  const words = process.argv.slice(2)
+  const end = words.indexOf('--')
+  return (end === -1 ? words : words.slice(0, end)).includes('--json')
+}
+
+/** A reader that has seen enough, such as `head`, is no error. */
+function quietClosedPipes(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error
+    })
+  }
+}

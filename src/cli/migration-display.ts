@@ -1,0 +1,139 @@
+// The course of a migration on the operator's screen: as a list of steps on a terminal, else as plain lines.
+// Shows, and decides nothing. Everything goes to stderr.
+
+import { Listr, type ListrTaskWrapper } from 'listr2'
+import type { ToldMigrationEvent } from '../control/client.ts'
+import type { MigrationState, MigrationView } from '../control/types.ts'
+import { loggerOn } from './listr-logger.ts'
+import { percent, progressOf } from './migration-text.ts'
+import { formatSeconds } from './sizes.ts'
+
+export type Ending = 'done' | 'failed' | 'detached'
+
+export interface Display {
+  show(event: ToldMigrationEvent): void
+  /** A sentence beside the course, such as a lost connection. */
+  tell(sentence: string): void
+  end(ending: Ending): Promise<void>
+}
+
+export function displayFor(output: NodeJS.WriteStream): Display {
+  return output.isTTY && process.stdout.isTTY
+    ? new StepsDisplay(output)
+    : new LinesDisplay((line) => output.write(`${line}\n`))
+}
+
+export const silentDisplay = (tell: (sentence: string) => void): Display => ({
+  show() {},
+  tell,
+  async end() {},
+})
+
+/** One line for each thing that happens, and for each tenth of the copy. */
+export class LinesDisplay implements Display {
+  readonly #write: (line: string) => void
+  #tenth = 0
+  #last = ''
+
+  constructor(write: (line: string) => void) {
+    this.#write = write
+  }
+
+  show(event: ToldMigrationEvent): void {
+    if (event.type === 'step' || event.type === 'ready') this.tell(event.message)
+    if (event.type === 'switchover') this.tell(switchoverText(event))
+    if (event.type !== 'progress') return
+    const { note, bytes } = event.migration
+    const tenth = Math.floor(percent(bytes.disk - bytes.missing, bytes.disk) / 10)
+    if (tenth > this.#tenth) this.tell(progressOf(event.migration))
+    this.#tenth = Math.max(tenth, this.#tenth)
+    if (note !== null) this.tell(note)
+  }
+
+  /** The same sentence twice in a row says nothing new: after a lost connection the present step is told again. */
+  tell(sentence: string): void {
+    if (sentence !== this.#last) this.#write(sentence)
+    this.#last = sentence
+  }
+
+  async end(): Promise<void> {}
+}
+
+const switchoverText = (event: { generation: number; seconds: number; migration: MigrationView }): string =>
+  `Switchover: the destination owns ${event.migration.disk} now, as generation ${event.generation} (${formatSeconds(event.seconds)}).`
+
+const steps = ['Check and prepare', 'Ready', 'Switchover', 'Copy', 'Finish'] as const
+const stepOf: Readonly<Record<MigrationState, number>> = {
+  preparing: 0,
+  ready: 1,
+  switching: 2,
+  copying: 3,
+  finishing: 4,
+  done: 5,
+  cancelled: 5,
+  failed: 5,
+}
+
+/** listr2's list; a task ends when the migration has reached a later step. */
+export class StepsDisplay implements Display {
+  readonly #over = steps.map(() => Promise.withResolvers<Ending>())
+  readonly #texts: string[] = steps.map(() => '')
+  readonly #tasks: (ListrTaskWrapper<unknown, never, never> | undefined)[] = steps.map(() => undefined)
+  readonly #finished: Promise<unknown>
+  #at = 0
+
+  constructor(output: NodeJS.WriteStream) {
+    const tasks = steps.map((title, step) => ({
+      title,
+      task: (_: unknown, task: unknown) => this.#run(step, task as never),
+    }))
+    const list = new Listr(tasks, {
+      exitOnError: true,
+      registerSignalListeners: false, // Ctrl-C is the command's: it detaches.
+      renderer: 'default',
+      rendererOptions: {
+        logger: loggerOn(output),
+        collapseErrors: true,
+        showErrorMessage: false,
+      },
+    })
+    this.#finished = list.run().catch(() => {}) // The command prints what failed.
+  }
+
+  show(event: ToldMigrationEvent): void {
+    const view = event.type === 'result' ? event : event.migration
+    this.#advance(stepOf[view.state])
+    if (event.type === 'step' || event.type === 'ready') this.tell(event.message)
+    else if (event.type === 'switchover') this.#label(2, switchoverText(event))
+    else if (view.note !== null) this.tell(view.note)
+    if (view.state === 'copying') this.#label(3, progressOf(view))
+  }
+
+  tell(sentence: string): void {
+    this.#label(Math.min(this.#at, steps.length - 1), sentence)
+  }
+
+  async end(ending: Ending): Promise<void> {
+    for (const over of this.#over) over.resolve(ending)
+    await this.#finished
+  }
+
+  async #run(step: number, task: ListrTaskWrapper<unknown, never, never>): Promise<void> {
+    this.#tasks[step] = task
+    this.#label(step, this.#texts[step]!)
+    const ending = await this.#over[step]!.promise
+    if (ending === 'detached') task.skip(`${task.title} (not awaited)`)
+    if (ending === 'failed') throw new Error(task.title)
+  }
+
+  #advance(at: number): void {
+    for (let step = this.#at; step < at && step < steps.length; step += 1) this.#over[step]!.resolve('done')
+    this.#at = Math.max(this.#at, at)
+  }
+
+  #label(step: number, text: string): void {
+    this.#texts[step] = text
+    const task = this.#tasks[step]
+    if (task !== undefined) task.title = text === '' ? steps[step]! : `${steps[step]}: ${text}`
+  }
+}

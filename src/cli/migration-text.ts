@@ -1,0 +1,86 @@
+// A migration in words. Pure.
+
+import type { MigrationView } from '../control/types.ts'
+import { formatRate, formatSeconds, formatSize } from './sizes.ts'
+import { facts } from './table.ts'
+
+/** '310 MiB of 512 MiB (60%), 41.2 MiB/s, 5 s left' */
+export function progressOf({ bytes, rate, secondsLeft }: MigrationView): string {
+  return progressText({ done: bytes.disk - bytes.missing, total: bytes.disk, rate, secondsLeft })
+}
+
+export function progressText(progress: {
+  done: number
+  total: number
+  rate?: number
+  secondsLeft?: number | null
+}): string {
+  const { done, total, rate = 0, secondsLeft } = progress
+  const parts = [`${formatSize(done)} of ${formatSize(total)} (${percent(done, total)}%)`]
+  if (rate > 0) parts.push(formatRate(rate))
+  if (secondsLeft !== null && secondsLeft !== undefined) parts.push(`${formatSeconds(Math.ceil(secondsLeft))} left`)
+  return parts.join(', ')
+}
+
+/** Rounded down: 100 is said when nothing is missing. */
+export function percent(done: number, total: number): number {
+  return total === 0 ? 100 : Math.floor((100 * done) / total)
+}
+
+/** `web01 to tokyo`, whichever side is asked. */
+export function course({ disk, role, peer }: MigrationView): string {
+  return role === 'source' ? `${disk} to ${peer}` : `${disk} from ${peer}`
+}
+
+/** The last words of `migrate`. */
+export function reportOf(view: MigrationView): string {
+  const { bytes, seconds } = view
+  const where = view.role === 'source' ? `moved to ${view.peer}` : `moved here from ${view.peer}`
+  const average = seconds.total > 0 ? ` (${formatRate(bytes.sent / seconds.total)})` : ''
+  return [
+    `${view.disk} has ${where}, as generation ${view.generation}, in ${formatSeconds(seconds.total)}.`,
+    facts({
+      '  disk': `${formatSize(bytes.disk)}, of which ${formatSize(bytes.data)} data`,
+      '  sent': `${formatSize(bytes.sent)}${average}, again: ${formatSize(bytes.resent)}`,
+      '  skipped as zero': formatSize(bytes.skippedZero),
+      '  switchover': formatSeconds(seconds.switchover),
+      '  copy after it': formatSeconds(seconds.postcopy),
+      '  verified': view.verified ? 'yes, every block that the guest did not write since' : 'no',
+      '  note': view.note,
+    }),
+  ].join('\n')
+}
+
+/** What `migration show` prints. */
+export function detailsOf(view: MigrationView): string {
+  return facts({
+    id: view.id,
+    disk: view.disk,
+    role: view.role,
+    peer: view.peer,
+    state: view.state,
+    mode: view.mode,
+    switchover: view.switchover,
+    transport: view.transport,
+    generation: view.generation,
+    owner: view.owner,
+    copied: progressOf(view),
+    sent: `${formatSize(view.bytes.sent)}, again: ${formatSize(view.bytes.resent)}, skipped as zero: ${formatSize(view.bytes.skippedZero)}`,
+    started: view.startedAt,
+    took: formatSeconds(view.seconds.total),
+    verified: view.verified ? 'yes' : 'no',
+    note: view.note,
+  })
+}
+
+export const migrationHeader = ['id', 'disk', 'course', 'state', 'copied', 'note'] as const
+
+export function migrationRow(view: MigrationView): readonly string[] {
+  const copied = `${percent(view.bytes.disk - view.bytes.missing, view.bytes.disk)}%`
+  const arrow = view.role === 'source' ? `to ${view.peer}` : `from ${view.peer}`
+  return [view.id, view.disk, arrow, view.state, copied, view.note ?? '']
+}
+
+/** How to come back to a migration that goes on by itself. */
+export const wayBack = (id: string): string =>
+  `see it with \`vmstore migration show ${id}\`, end it with \`vmstore migration cancel ${id}\``
