@@ -1,0 +1,73 @@
+// What a migration sees of a peer: calls (JSON both ways) and fetches (pieces of a disk), and the two ways they fail.
+// LinkError: the link is at fault, and the same request may be made again. PeerRefusal: the peer answered, and said no.
+
+import type { TransportOptions } from '../transport/index.ts'
+
+export type Purpose = TransportOptions['purpose']
+export const purposes: readonly Purpose[] = ['control', 'demand', 'background']
+
+export type Urgency = 'demand' | 'background'
+
+export interface FetchRequest {
+  readonly migration: string
+  readonly generation: number
+  /** Bytes; sorted and disjoint; at most `maximumRuns` of them. */
+  readonly runs: readonly { readonly offset: number; readonly length: number }[]
+}
+
+/** `bytes` undefined: all zero (`hole`: and not allocated at the peer). */
+export interface Piece {
+  readonly offset: number
+  readonly length: number
+  readonly bytes: Uint8Array | undefined
+  readonly hole?: boolean
+}
+
+export interface PeerChannel {
+  readonly peerId: string
+  /** Control lane. Rejects with LinkError or PeerRefusal. Waits for the link for as long as `signal` lets it. */
+  call(method: string, params: object, options: { signal: AbortSignal }): Promise<unknown>
+  /**
+   * Pieces that cover the runs exactly once, in any order, each checked against its digest. The request is made at the first
+   * `next()`. Throws LinkError or PeerRefusal; what was yielded before is good.
+   */
+  fetch(request: FetchRequest, options: { urgency: Urgency; signal: AbortSignal }): AsyncIterable<Piece>
+}
+
+/** What this site answers. `signal` aborts when the peer cancels or its lane breaks. Throw a PeerRefusal to say no. */
+export interface PeerHandlers {
+  call(peerId: string, method: string, params: unknown, signal: AbortSignal): Promise<object>
+  fetch(peerId: string, request: FetchRequest, urgency: Urgency, signal: AbortSignal): AsyncIterable<Piece>
+}
+
+/**
+ * lost: the lane broke; whether the peer acted is not known. unreachable: no lane could be made. protocol: the peer said
+ * something illegal. incompatible: it speaks another version. overloaded: too many requests wait here.
+ * closed: this site is stopping, or the peer was removed.
+ */
+export type LinkErrorCode = 'lost' | 'unreachable' | 'protocol' | 'aborted' | 'incompatible' | 'overloaded' | 'closed'
+
+export class LinkError extends Error {
+  readonly code: LinkErrorCode
+  constructor(code: LinkErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'LinkError'
+    this.code = code
+  }
+}
+
+/** Thrown by a handler, it travels: `code`, `message`, `facts`, and nothing else. Codes are like `disk-unknown`. */
+export class PeerRefusal extends Error {
+  readonly code: string
+  readonly facts: object | undefined
+  constructor(code: string, message: string, facts?: object) {
+    super(message)
+    this.name = 'PeerRefusal'
+    this.code = code
+    this.facts = facts
+  }
+}
+
+export function aborted(signal: AbortSignal): LinkError {
+  return new LinkError('aborted', 'the request was given up here', { cause: signal.reason })
+}

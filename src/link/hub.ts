@@ -1,0 +1,112 @@
+// All links of a site. Finds the peer that a request is for, and hands the rest to that peer's links.
+
+import type { Duplex } from 'node:stream'
+import type { Log } from '../transport/index.ts'
+import {
+  type FetchRequest,
+  LinkError,
+  type PeerChannel,
+  type PeerHandlers,
+  type Piece,
+  type Purpose,
+} from './channel.ts'
+import { type Clock, systemClock } from './clock.ts'
+import { PeerLinks } from './peer-links.ts'
+
+export interface LinkHubOptions {
+  /** This site's id: between two sites that can both dial, the smaller dials first. */
+  readonly ownId: string
+  /** A secured stream to the peer, whose key was checked. Rejects with LinkError 'unreachable'. */
+  dial(peerId: string, purpose: Purpose, signal: AbortSignal): Promise<Duplex>
+  hasAddress(peerId: string): boolean
+  readonly handlers: PeerHandlers
+  readonly log: Log
+  readonly clock?: Clock
+  /** 0 ≤ x < 1, for the jitter of delays. */
+  random?(): number
+}
+
+export class LinkHub {
+  readonly #options: Required<LinkHubOptions>
+  readonly #peers = new Map<string, PeerLinks>()
+  readonly #listeners = new Set<(peerId: string) => void>()
+  #closed = false
+
+  constructor(options: LinkHubOptions) {
+    this.#options = { clock: systemClock, random: Math.random, ...options }
+  }
+
+  /** A secured stream that the peer dialled. */
+  accept(peerId: string, stream: Duplex): void {
+    if (!this.#closed) {
+      this.#links(peerId).accept(stream)
+      return
+    }
+    stream.on('error', () => {})
+    stream.destroy()
+  }
+
+  channel(peerId: string): PeerChannel {
+    const lane = (purpose: Purpose, signal: AbortSignal) => this.#links(peerId).lane(purpose, signal)
+    return {
+      peerId,
+      async call(method, params, { signal }) {
+        return (await lane('control', signal)).call(method, params, signal)
+      },
+      async *fetch(request: FetchRequest, { urgency, signal }): AsyncGenerator<Piece> {
+        yield* (await lane(urgency, signal)).fetch(request, urgency, signal)
+      },
+    }
+  }
+
+  /** Resolves when the peer can be spoken to now; else makes one attempt, and rejects with a LinkError that says why not. */
+  async probe(peerId: string, { signal }: { signal: AbortSignal }): Promise<void> {
+    await this.#links(peerId).probe(signal)
+  }
+
+  /** Until disposed, all three lanes to the peer are kept open by the side that can dial. */
+  keep(peerId: string): Disposable {
+    return this.#links(peerId).keep()
+  }
+
+  connected(peerId: string): boolean {
+    return this.#peers.get(peerId)?.connected ?? false
+  }
+
+  /** Why the peer cannot be reached, in a sentence; undefined while it is connected or was not tried. */
+  trouble(peerId: string): string | undefined {
+    return this.#peers.get(peerId)?.trouble
+  }
+
+  /** Called when a peer that had no open lane has one. */
+  onUp(listener: (peerId: string) => void): Disposable {
+    this.#listeners.add(listener)
+    return { [Symbol.dispose]: () => this.#listeners.delete(listener) }
+  }
+
+  /** Closes everything of a peer that was removed. */
+  drop(peerId: string): void {
+    const links = this.#peers.get(peerId)
+    this.#peers.delete(peerId)
+    links?.close(new LinkError('closed', 'the peer was removed here'))
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    const all = [...this.#peers.values()]
+    this.#peers.clear()
+    for (const links of all) links.close(new LinkError('closed', 'this site is stopping'))
+  }
+
+  #links(peerId: string): PeerLinks {
+    if (this.#closed) throw new LinkError('closed', 'this site is stopping')
+    let links = this.#peers.get(peerId)
+    if (!links) {
+      links = new PeerLinks(peerId, this.#options, () => {
+        for (const listener of this.#listeners) listener(peerId)
+      })
+      this.#peers.set(peerId, links)
+    }
+    return links
+  }
+}
