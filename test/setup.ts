@@ -1,2 +1,1 @@
-// What every test run shares: a warning about SQLite's youth would only hide real ones.
-process.removeAllListeners('warning')
+// What every test run shares.

@@ -1,0 +1,307 @@
+// One disk at this site: its record, its file, its maps while it arrives, and the I/O of its state. The migration moves it
+// from state to state through this class; every move is one durable commit, after which the guest's I/O is swapped.
+//
+// What always holds:
+// - `record` is what was last committed. A move whose commit failed leaves record and I/O as they were: the caller decides.
+// - Guest requests reach the file only through the I/O of the state that the record names.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import type { Export, ExportHandle } from '../nbd/export.ts'
+import { blockSizeBytes } from '../store/block-map.ts'
+import type { BlockFile, FileExtent, Files, MaybePromise } from '../store/files.ts'
+import { MapLog } from '../store/map-log.ts'
+import type { Change, DiskRecord, Records } from '../store/records.ts'
+import { Arrival, type Span, spanOf } from './arrival.ts'
+import type { BlockSource, Piece } from './block-source.ts'
+import { DemandFetch } from './demand.ts'
+import { Gate } from './gate.ts'
+import { type GuestIo, zeroFile } from './guest-io.ts'
+import { ArrivingIo } from './io-arriving.ts'
+import { IncomingIo, type IncomingPart } from './io-incoming.ts'
+import { OwnedIo } from './io-owned.ts'
+import { RefusedIo } from './io-refused.ts'
+import { Sessions } from './quiet.ts'
+import { DiskSession } from './session.ts'
+import { type DiskState, moved } from './states.ts'
+import { SyncGroup } from './sync-group.ts'
+
+export interface DiskServices {
+  readonly files: Files
+  readonly records: Records
+  readonly siteId: string
+  /** `serve --read-only`. */
+  readonly readOnly: boolean
+}
+
+/** What a disk needs of its migration while it is incoming or arriving. */
+export interface RemotePart extends IncomingPart {
+  /** The source's frozen bytes, once this site owns. */
+  readonly frozen: BlockSource
+}
+
+export const mapLogName = 'maps.log'
+
+export class Disk implements Export {
+  readonly sizeBytes: number
+  readonly readOnly: boolean
+  readonly contexts = ['base:allocation'] as const
+  readonly gate = new Gate()
+  readonly sessions = new Sessions()
+  /** Called after each session's end, and when a session opens. */
+  onSessions: () => void = () => {}
+  readonly #services: DiskServices
+  #record: DiskRecord
+  #file: BlockFile | undefined
+  #mapLog: MapLog | undefined
+  #arrival: Arrival | undefined
+  #remote: RemotePart | undefined
+  #io: GuestIo
+  readonly #syncs: SyncGroup
+  readonly #closed = new AbortController()
+  #commits: Promise<void> = Promise.resolve()
+
+  private constructor(services: DiskServices, record: DiskRecord) {
+    this.#services = services
+    this.#record = record
+    this.sizeBytes = record.sizeBytes
+    this.readOnly = services.readOnly
+    this.#io = new RefusedIo(`disk ${record.name} is not open`)
+    this.#syncs = new SyncGroup(() => this.#syncAll())
+  }
+
+  /** Opens a recorded disk in its state. `incoming` and `arriving` need their migration's part. */
+  static async open(services: DiskServices, record: DiskRecord, remote?: RemotePart): Promise<Disk> {
+    const disk = new Disk(services, record)
+    disk.#remote = remote
+    const { state } = disk
+    if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
+      const readOnly = services.readOnly || state === 'departed'
+      disk.#file = await services.files.openBlockFile(record.path, readOnly)
+      assert.equal(disk.#file.sizeBytes, record.sizeBytes, `${record.path} has another size than its record`)
+    }
+    try {
+      if (state === 'arriving') await disk.#openMaps()
+      disk.#chooseIo()
+    } catch (error) {
+      await disk.#file?.close()
+      throw error
+    }
+    return disk
+  }
+
+  get record(): DiskRecord {
+    return this.#record
+  }
+
+  get name(): string {
+    return this.#record.name
+  }
+
+  get state(): DiskState {
+    return this.#record.state as DiskState
+  }
+
+  get description(): string {
+    return `vmstore disk ${this.#record.id}, generation ${this.#record.generation}`
+  }
+
+  get io(): GuestIo {
+    return this.#io
+  }
+
+  get arrival(): Arrival | undefined {
+    return this.#arrival
+  }
+
+  get trouble(): string | undefined {
+    return this.#syncs.failure && `a sync failed (${this.#syncs.failure.message}): the disk takes no more writes`
+  }
+
+  /** Whether NBD_OPT_LIST shows the disk. A hypervisor may still open one that has departed, so that it can quit. */
+  get isListed(): boolean {
+    return this.state === 'owned' || this.state === 'incoming' || this.state === 'arriving'
+  }
+
+  get isServed(): boolean {
+    return this.isListed || this.state === 'departed' || this.state === 'released'
+  }
+
+  allocatedBytes(): number {
+    return this.#file?.allocatedBytes() ?? 0
+  }
+
+  open(client: string): ExportHandle {
+    const session = new DiskSession(this, client)
+    this.onSessions()
+    return session
+  }
+
+  sessionEnded(): void {
+    this.onSessions()
+  }
+
+  /** Everything that any session wrote before this call is durable. */
+  flush(): Promise<void> {
+    return this.#syncs.flush()
+  }
+
+  // ---- for the migration: the source's side
+
+  /** The disk's bytes, past the gate: for the destination, before and after switchover. */
+  readForPeer(offset: number, target: Uint8Array): MaybePromise<void> {
+    assert(this.#file)
+    return this.#file.read(offset, target)
+  }
+
+  extentsForPeer(offset: number, lengthBytes: number, limit: number): FileExtent[] {
+    assert(this.#file)
+    return this.#file.extents(offset, lengthBytes, limit)
+  }
+
+  /** Commits the disk's move to `state` with `facts`, together with `others`, and swaps the guest's I/O. */
+  async move(state: DiskState, facts: Partial<DiskRecord>, others: readonly Change[] = []): Promise<void> {
+    await this.#commit((record) => moved(record, state, facts), others)
+    if (state === 'released' || state === 'gone') {
+      const file = this.#file
+      this.#file = undefined
+      await file?.close()
+    }
+  }
+
+  /** Commits facts that are no move. */
+  async note(
+    facts: Partial<Omit<DiskRecord, 'id' | 'state' | 'generation'>>,
+    others: readonly Change[] = [],
+  ): Promise<void> {
+    await this.#commit((record) => ({ ...record, ...facts }), others)
+  }
+
+  // ---- for the migration: the destination's side
+
+  /** incoming → arriving: this site owns `generation`, and nothing is here yet. Durable before the first guest write is answered. */
+  async beginArriving(generation: number, others: readonly Change[]): Promise<void> {
+    const { files } = this.#services
+    // The log is made first: an arriving disk always has one. Should the commit fail, the next attempt makes it anew.
+    const { log, maps } = await MapLog.create(files, this.#mapLogPath, { ...this.#mapIdentity, generation })
+    const before = this.#mapLog
+    this.#mapLog = log
+    this.#arrival = new Arrival(maps, log, this.sizeBytes)
+    await before?.close()
+    await this.move('arriving', { generation, owner: this.#services.siteId }, others)
+  }
+
+  /** Writes bytes that came where they are still missing. Resolves to how many bytes landed. */
+  async land(piece: Piece): Promise<number> {
+    assert(this.#file && this.#arrival)
+    const claim = this.#arrival.claimMissing(this.#wholeBlocks(piece))
+    if (!claim) return 0
+    try {
+      for (const part of claim.parts) {
+        const from = part.offset - piece.offset
+        if (piece.bytes) await this.#file.write(part.offset, piece.bytes.subarray(from, from + part.length))
+        else await zeroFile(this.#file, part.offset, part.length, false)
+      }
+      claim.done()
+      return claim.bytes
+    } finally {
+      claim.release()
+    }
+  }
+
+  /** arriving → owned: every block is here and durable. */
+  async finishArriving(others: readonly Change[]): Promise<void> {
+    assert(this.#arrival && this.#arrival.missingBlocks === 0)
+    await this.flush()
+    await this.move('owned', {}, others)
+    this.#arrival.retire()
+    const log = this.#mapLog
+    this.#mapLog = undefined
+    await this.flush() // A sync that had begun with the log is over after this one.
+    await log?.discard()
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort(new Error(`disk ${this.name} is closing`))
+    this.#io = new RefusedIo(`disk ${this.name} is closed`)
+    await this.#mapLog?.close()
+    await this.#file?.close()
+    this.#file = undefined
+    this.#mapLog = undefined
+  }
+
+  /** One commit of the record at a time: each builds on the one before. */
+  #commit(next: (record: DiskRecord) => DiskRecord, others: readonly Change[]): Promise<void> {
+    const work = this.#commits.then(async () => {
+      const record = next(this.#record)
+      await this.#services.records.commit([{ put: 'disk', record }, ...others])
+      const before = this.#record.state
+      this.#record = record
+      if (record.state !== before) this.#chooseIo() // In the same step: state and I/O never disagree.
+    })
+    this.#commits = work.catch(() => {})
+    return work
+  }
+
+  #chooseIo(): void {
+    this.#io = this.#ioOfState()
+  }
+
+  #ioOfState(): GuestIo {
+    const { state } = this
+    if (state === 'owned') {
+      assert(this.#file)
+      return new OwnedIo(this.#file, this.#syncs)
+    }
+    if (state === 'incoming') {
+      assert(this.#remote)
+      return new IncomingIo(this.#remote, this.sizeBytes, () => this.#io)
+    }
+    if (state === 'arriving') {
+      assert(this.#file && this.#arrival && this.#remote)
+      const demand = new DemandFetch(
+        this.#arrival,
+        this.#remote.frozen,
+        (piece) => this.land(piece),
+        this.#closed.signal,
+      )
+      return new ArrivingIo(this.#file, this.#syncs, this.#arrival, demand)
+    }
+    return new RefusedIo(
+      `disk ${this.name} is ${state} here: generation ${this.#record.generation} is served by ${this.#record.owner}`,
+    )
+  }
+
+  async #openMaps(): Promise<void> {
+    const file = this.#file
+    assert(file)
+    const identity = { ...this.#mapIdentity, generation: this.#record.generation }
+    const { log, maps } = await MapLog.open(this.#services.files, this.#mapLogPath, identity, () => file.sync())
+    this.#mapLog = log
+    this.#arrival = new Arrival(maps, log, this.sizeBytes)
+  }
+
+  /** Bytes, then the bits that speak of them: the position is taken before the sync begins (promises 4 and 6). */
+  async #syncAll(): Promise<void> {
+    assert(this.#file)
+    const log = this.#mapLog
+    const position = log?.position ?? 0
+    await this.#file.sync()
+    await log?.commit(position)
+  }
+
+  /** Pieces are aligned to blocks, but for the disk's end. */
+  #wholeBlocks(piece: Piece): Span {
+    const end = piece.offset + piece.length
+    assert(piece.offset % blockSizeBytes === 0 && (end % blockSizeBytes === 0 || end === this.sizeBytes))
+    return spanOf(piece.offset, piece.length)
+  }
+
+  get #mapLogPath(): string {
+    return join(this.#record.folder, mapLogName)
+  }
+
+  get #mapIdentity(): { diskId: string; sizeBytes: number } {
+    return { diskId: this.#record.id, sizeBytes: this.sizeBytes }
+  }
+}

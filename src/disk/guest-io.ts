@@ -1,0 +1,48 @@
+// What a guest's request does in one state of a disk: a class a state, swapped whole when the disk moves on. The caller has
+// validated the range (nbd/export.ts) and counted the request at the gate.
+
+import { AllocationFlag, type MaybePromise, NbdError, type StatusExtent, type ZeroOptions } from '../nbd/export.ts'
+import type { BlockFile } from '../store/files.ts'
+
+export interface GuestIo {
+  read(offset: number, target: Uint8Array, signal: AbortSignal): MaybePromise<void>
+  write(offset: number, source: Uint8Array, fua: boolean, signal: AbortSignal): MaybePromise<void>
+  trim(offset: number, lengthBytes: number, fua: boolean, signal: AbortSignal): MaybePromise<void>
+  writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions, signal: AbortSignal): MaybePromise<void>
+  flush(): MaybePromise<void>
+  cache(offset: number, lengthBytes: number, signal: AbortSignal): MaybePromise<void>
+  allocation(offset: number, lengthBytes: number, limit: number): MaybePromise<readonly StatusExtent[]>
+}
+
+/** Longest single zeroing call: it is answered before the next begins, so that others come in between. */
+const zeroStepBytes = 1 * 2 ** 30
+
+/** Zeroes a range of a file in bounded steps. */
+export async function zeroFile(
+  file: BlockFile,
+  offset: number,
+  lengthBytes: number,
+  allocated: boolean,
+): Promise<void> {
+  for (let at = 0; at < lengthBytes; at += zeroStepBytes) {
+    await file.zero(offset + at, Math.min(zeroStepBytes, lengthBytes - at), allocated)
+  }
+}
+
+/** `base:allocation` of a range whose bytes are all here. */
+export function fileAllocation(file: BlockFile, offset: number, lengthBytes: number, limit: number): StatusExtent[] {
+  return file.extents(offset, lengthBytes, limit).map(({ length, kind }) => ({
+    lengthBytes: length,
+    flags: kind === 'hole' ? AllocationFlag.hole | AllocationFlag.zero : 0,
+  }))
+}
+
+/** The error that a guest is told for what the file system threw. */
+export function guestError(error: unknown, what: string): NbdError {
+  if (error instanceof NbdError) return error
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  const full = code === 'ENOSPC' || code === 'EDQUOT' || code === 'no-space'
+  return new NbdError(full ? 'ENOSPC' : 'EIO', `${what}: ${(error as Error)?.message ?? String(error)}`, {
+    cause: error,
+  })
+}

@@ -1,0 +1,122 @@
+// Guest I/O on a disk that this site owns and that is not all here. Blocks that are here are served from the file at once;
+// a read of missing blocks waits for a demand fetch; a write aligned to sectors waits for no remote byte (promise 7).
+
+import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
+import { blockSizeBytes } from '../store/block-map.ts'
+import type { BlockFile } from '../store/files.ts'
+import { sectorBytes } from '../store/map-log.ts'
+import { type Arrival, type Span, spanOf } from './arrival.ts'
+import type { DemandFetch } from './demand.ts'
+import { fileAllocation, type GuestIo, guestError, zeroFile } from './guest-io.ts'
+import type { SyncGroup } from './sync-group.ts'
+
+export class ArrivingIo implements GuestIo {
+  readonly #file: BlockFile
+  readonly #syncs: SyncGroup
+  readonly #arrival: Arrival
+  readonly #demand: DemandFetch
+
+  constructor(file: BlockFile, syncs: SyncGroup, arrival: Arrival, demand: DemandFetch) {
+    this.#file = file
+    this.#syncs = syncs
+    this.#arrival = arrival
+    this.#demand = demand
+  }
+
+  read(offset: number, target: Uint8Array): MaybePromise<void> {
+    if (this.#arrival.isPresent(spanOf(offset, target.length))) return this.#file.read(offset, target)
+    return this.#demand.ensure(offset, target.length).then(() => this.#file.read(offset, target))
+  }
+
+  write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {
+    this.#refuseAfterFailedSync()
+    const span = spanOf(offset, source.length)
+    if (isSectorAligned(offset, source.length) && !this.#arrival.claimOver(span)) {
+      const written = this.#writeClaimless(span, offset, source.length, () => this.#file.write(offset, source))
+      if (written instanceof Promise) return fua ? written.then(() => this.flush()) : written
+      return fua ? this.flush() : undefined
+    }
+    return this.#change(offset, source.length, fua, () => this.#file.write(offset, source))
+  }
+
+  /** Advisory: only whole blocks of the range are trimmed, the rest keeps its bytes. */
+  async trim(offset: number, lengthBytes: number, fua: boolean): Promise<void> {
+    this.#refuseAfterFailedSync()
+    const isLast = offset + lengthBytes === this.#file.sizeBytes
+    const from = Math.ceil(offset / blockSizeBytes) * blockSizeBytes
+    const to = isLast ? this.#file.sizeBytes : Math.floor((offset + lengthBytes) / blockSizeBytes) * blockSizeBytes
+    if (from < to) await this.#change(from, to - from, fua, () => zeroFile(this.#file, from, to - from, false))
+    else if (fua) await this.flush()
+  }
+
+  async writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions): Promise<void> {
+    this.#refuseAfterFailedSync()
+    const zero = () => zeroFile(this.#file, offset, lengthBytes, !options.mayPunch)
+    await this.#change(offset, lengthBytes, options.fua, zero)
+  }
+
+  flush(): Promise<void> {
+    return this.#syncs.flush()
+  }
+
+  cache(offset: number, lengthBytes: number): Promise<void> {
+    return this.#demand.ensure(offset, lengthBytes)
+  }
+
+  /** What is missing counts as data: it is never called a hole before it has come. */
+  allocation(offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
+    const lacking = this.#arrival.lacking(offset, lengthBytes)[0]
+    if (!lacking) return fileAllocation(this.#file, offset, lengthBytes, limit)
+    if (lacking.offset > offset) return fileAllocation(this.#file, offset, lacking.offset - offset, limit)
+    return [{ lengthBytes: Math.min(lacking.offset + lacking.length - offset, lengthBytes), flags: 0 }]
+  }
+
+  /** A guest write that may have to wait: for the sectors at its edges that it changes in part, and for landings. */
+  async #change(offset: number, lengthBytes: number, fua: boolean, write: () => MaybePromise<void>): Promise<void> {
+    const span = spanOf(offset, lengthBytes)
+    for (;;) {
+      if (offset % sectorBytes !== 0) await this.#ensureBlockAt(offset)
+      if ((offset + lengthBytes) % sectorBytes !== 0) await this.#ensureBlockAt(offset + lengthBytes - 1)
+      const claimed = this.#arrival.claimOver(span)
+      if (!claimed) break
+      await claimed
+    }
+    await this.#writeClaimless(span, offset, lengthBytes, write)
+    if (fua) await this.flush()
+  }
+
+  async #ensureBlockAt(offset: number): Promise<void> {
+    const start = offset - (offset % blockSizeBytes)
+    await this.#demand.ensure(start, Math.min(blockSizeBytes, this.#file.sizeBytes - start))
+  }
+
+  /** In the synchronous step in which no landing claims the span: writes, then marks, then lets landings in again. */
+  #writeClaimless(
+    span: Span,
+    offset: number,
+    lengthBytes: number,
+    write: () => MaybePromise<void>,
+  ): MaybePromise<void> {
+    const ticket = this.#arrival.beginWrite(span)
+    try {
+      const written = write()
+      if (written instanceof Promise) {
+        return written.then(() => ticket.done(offset, lengthBytes)).finally(() => ticket.release())
+      }
+      ticket.done(offset, lengthBytes)
+    } catch (error) {
+      ticket.release()
+      throw error
+    }
+    ticket.release()
+  }
+
+  #refuseAfterFailedSync(): void {
+    if (this.#syncs.failure)
+      throw guestError(this.#syncs.failure, 'an earlier sync failed, the disk takes no more writes')
+  }
+}
+
+function isSectorAligned(offset: number, lengthBytes: number): boolean {
+  return offset % sectorBytes === 0 && lengthBytes % sectorBytes === 0
+}

@@ -1,0 +1,49 @@
+// Guest I/O on a disk whose every block is here: straight to the file.
+
+import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
+import type { BlockFile } from '../store/files.ts'
+import { fileAllocation, type GuestIo, guestError, zeroFile } from './guest-io.ts'
+import type { SyncGroup } from './sync-group.ts'
+
+export class OwnedIo implements GuestIo {
+  readonly #file: BlockFile
+  readonly #syncs: SyncGroup
+
+  constructor(file: BlockFile, syncs: SyncGroup) {
+    this.#file = file
+    this.#syncs = syncs
+  }
+
+  read(offset: number, target: Uint8Array): MaybePromise<void> {
+    return this.#file.read(offset, target)
+  }
+
+  write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {
+    if (this.#syncs.failure)
+      throw guestError(this.#syncs.failure, 'an earlier sync failed, the disk takes no more writes')
+    const written = this.#file.write(offset, source)
+    if (written instanceof Promise) return fua ? written.then(() => this.flush()) : written
+    return fua ? this.flush() : undefined
+  }
+
+  async trim(offset: number, lengthBytes: number, fua: boolean): Promise<void> {
+    await this.writeZeroes(offset, lengthBytes, { mayPunch: true, fast: false, fua })
+  }
+
+  async writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions): Promise<void> {
+    if (this.#syncs.failure)
+      throw guestError(this.#syncs.failure, 'an earlier sync failed, the disk takes no more writes')
+    await zeroFile(this.#file, offset, lengthBytes, !options.mayPunch)
+    if (options.fua) await this.flush()
+  }
+
+  flush(): Promise<void> {
+    return this.#syncs.flush()
+  }
+
+  cache(): void {}
+
+  allocation(offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
+    return fileAllocation(this.#file, offset, lengthBytes, limit)
+  }
+}

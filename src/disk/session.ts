@@ -1,0 +1,115 @@
+// One client's use of a disk. Counts each request at the disk's gate and for the quiet rule, and gives it to the I/O of the
+// state that the disk has at that moment. What is held while the disk freezes goes on in the state that follows.
+
+import type { ExportHandle, MaybePromise, SessionEnd, StatusExtent, ZeroOptions } from '../nbd/export.ts'
+import type { Gate } from './gate.ts'
+import { type GuestIo, guestError } from './guest-io.ts'
+import type { SessionActivity, Sessions } from './quiet.ts'
+
+/** What a session needs of its disk. */
+export interface SessionHost {
+  readonly name: string
+  readonly gate: Gate
+  readonly sessions: Sessions
+  /** The I/O of the disk's present state. */
+  readonly io: GuestIo
+  /** A session has ended: the migration may be waiting for the last one. */
+  sessionEnded(): void
+}
+
+type RequestKind = 'read' | 'write' | 'flush'
+
+export class DiskSession implements ExportHandle {
+  readonly #host: SessionHost
+  readonly #activity: SessionActivity
+  readonly #gone = new AbortController()
+
+  constructor(host: SessionHost, client: string) {
+    this.#host = host
+    this.#activity = host.sessions.open(client)
+  }
+
+  read(offset: number, target: Uint8Array): MaybePromise<void> {
+    return this.#run('read', (io) => io.read(offset, target, this.#gone.signal))
+  }
+
+  write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {
+    return this.#run('write', (io) => io.write(offset, source, fua, this.#gone.signal))
+  }
+
+  trim(offset: number, lengthBytes: number, fua: boolean): MaybePromise<void> {
+    return this.#run('write', (io) => io.trim(offset, lengthBytes, fua, this.#gone.signal))
+  }
+
+  writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions): MaybePromise<void> {
+    return this.#run('write', (io) => io.writeZeroes(offset, lengthBytes, options, this.#gone.signal))
+  }
+
+  flush(): MaybePromise<void> {
+    return this.#run('flush', (io) => io.flush())
+  }
+
+  cache(offset: number, lengthBytes: number): MaybePromise<void> {
+    return this.#run('read', (io) => io.cache(offset, lengthBytes, this.#gone.signal))
+  }
+
+  blockStatus(
+    _context: string,
+    offset: number,
+    lengthBytes: number,
+    limit: number,
+  ): MaybePromise<readonly StatusExtent[]> {
+    return this.#run('read', (io) => io.allocation(offset, lengthBytes, limit))
+  }
+
+  /** The client is known to be gone: a write that it left waiting for switchover must not bring one about. */
+  hangUp(): void {
+    this.#gone.abort(new Error('the client is gone'))
+  }
+
+  close(end: SessionEnd): void {
+    this.hangUp()
+    this.#host.sessions.close(this.#activity, end)
+    this.#host.sessionEnded()
+  }
+
+  #run<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): MaybePromise<T> {
+    this.#activity.begin(kind === 'write')
+    const held = this.#host.gate.enter()
+    if (held) return held.then(() => this.#enter(kind, request))
+    return this.#entered(kind, request)
+  }
+
+  async #enter<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): Promise<T> {
+    for (let held = this.#host.gate.enter(); held; held = this.#host.gate.enter()) await held
+    return this.#entered(kind, request)
+  }
+
+  #entered<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): MaybePromise<T> {
+    try {
+      const result = request(this.#host.io)
+      if (result instanceof Promise) {
+        return result.then(
+          (value) => {
+            this.#leave(kind, true)
+            return value
+          },
+          (error: unknown) => {
+            this.#leave(kind, false)
+            throw guestError(error, `${kind} on ${this.#host.name}`)
+          },
+        )
+      }
+      this.#leave(kind, true)
+      return result
+    } catch (error) {
+      this.#leave(kind, false)
+      throw guestError(error, `${kind} on ${this.#host.name}`)
+    }
+  }
+
+  #leave(kind: RequestKind, good: boolean): void {
+    this.#host.gate.leave()
+    this.#activity.end(kind === 'flush' && good)
+  }
+}

@@ -1,0 +1,76 @@
+// The layout of a site's data folder, and its lock: one daemon at a time.
+//
+//   lock              held, as an open-file-description lock, by the daemon that runs
+//   vmstore.sqlite    states, generations, migrations, grants, peers
+//   identity.key/crt  who this site is
+//   control.sock      the control API;  nbd.sock  the default NBD listener
+//   disks/UUID/       NAME.raw (sparse, raw) and maps.log
+
+import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { lockRange } from '../system/linux.ts'
+import { syncFolder } from './kernel-files.ts'
+import { StoreError } from './store-error.ts'
+
+export class DataFolder {
+  readonly root: string
+  readonly #lockFd: number
+
+  private constructor(root: string, lockFd: number) {
+    this.root = root
+    this.#lockFd = lockFd
+  }
+
+  /** Makes the folder if there is none, and takes its lock. @throws StoreError `locked` */
+  static async open(path: string): Promise<DataFolder> {
+    const root = resolve(path)
+    await mkdir(join(root, 'disks'), { recursive: true, mode: 0o700 })
+    const lockPath = join(root, 'lock')
+    const fd = openSync(lockPath, constants.O_RDWR | constants.O_CREAT, 0o600)
+    try {
+      if (!lockRange(fd, 0, 1, 'exclusive')) {
+        const holder = readFileSync(lockPath, 'utf8').trim()
+        throw new StoreError(
+          'locked',
+          `the data folder ${root} is in use by another vmstore (process ${holder || 'unknown'})`,
+          {
+            next: 'Talk to that daemon, or stop it first, or give another folder with --root.',
+          },
+        )
+      }
+      ftruncateSync(fd, 0)
+      writeSync(fd, `${process.pid}\n`)
+      await syncFolder(root)
+      return new DataFolder(root, fd)
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
+  }
+
+  get databasePath(): string {
+    return join(this.root, 'vmstore.sqlite')
+  }
+
+  get controlPath(): string {
+    return join(this.root, 'control.sock')
+  }
+
+  get nbdPath(): string {
+    return join(this.root, 'nbd.sock')
+  }
+
+  get disksFolder(): string {
+    return join(this.root, 'disks')
+  }
+
+  diskFolder(id: string): string {
+    return join(this.disksFolder, id)
+  }
+
+  /** Gives the lock back. The kernel does so too when the process ends in any way. */
+  release(): void {
+    closeSync(this.#lockFd)
+  }
+}

@@ -1,0 +1,51 @@
+// The files that a site's disks are made of, as an interface, so that the crash model can stand in for the kernel:
+// what was written but not synced survives the death of the process, and may be lost, in any part, with the power.
+
+export type MaybePromise<T> = T | Promise<T>
+
+/** A range of the block file: data, or a hole that reads as zeros. */
+export interface FileExtent {
+  readonly offset: number
+  readonly length: number
+  readonly kind: 'data' | 'hole'
+}
+
+/** The bytes of one disk: raw, sparse, of fixed size. Offsets and lengths are bytes within the size. */
+export interface BlockFile {
+  readonly path: string
+  readonly sizeBytes: number
+  /** Fills `target`. Answers at once when the bytes are at hand. */
+  read(offset: number, target: Uint8Array): MaybePromise<void>
+  /** Writes all of `source`. Answered: the bytes are with the kernel, and survive this process. */
+  write(offset: number, source: Uint8Array): MaybePromise<void>
+  /** Makes the range read as zeros; `allocated`: keeps it allocated, else punches a hole. */
+  zero(offset: number, lengthBytes: number, allocated: boolean): Promise<void>
+  /** Everything that was written before the call is durable (fdatasync). Rejects: nothing is known of what was written. */
+  sync(): Promise<void>
+  /** At least one extent from `offset` on, in order, at most `limit`, within `lengthBytes`. */
+  extents(offset: number, lengthBytes: number, limit: number): FileExtent[]
+  allocatedBytes(): number
+  close(): Promise<void>
+}
+
+/** An append-only file. */
+export interface LogFile {
+  /** Appends at once: when it returns, the bytes are with the kernel. Throws when they are not. */
+  append(bytes: Uint8Array): void
+  sync(): Promise<void>
+  close(): Promise<void>
+}
+
+export interface Files {
+  /** Changes at every start of the machine: what was written under another boot id and not synced may be gone. */
+  readonly bootId: string
+  /** Creates a block file of holes and makes its name durable. Fails when there is one. */
+  createBlockFile(path: string, sizeBytes: number): Promise<BlockFile>
+  openBlockFile(path: string, readOnly: boolean): Promise<BlockFile>
+  /** undefined: no such file. */
+  readFile(path: string): Promise<Uint8Array | undefined>
+  /** Puts `bytes` durably in the place of whatever `path` had, in one step, and opens it for appending. */
+  replaceLog(path: string, bytes: Uint8Array): Promise<LogFile>
+  /** Removes a folder or file with all that is in it, durably. Missing is fine. */
+  remove(path: string): Promise<void>
+}

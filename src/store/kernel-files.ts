@@ -1,0 +1,267 @@
+// The files of a site on a Linux file system. Reads that the page cache can answer, and aligned writes while little is
+// unsynced, are done at once on the caller's turn; everything that may wait for the disk goes to the thread pool.
+
+import assert from 'node:assert/strict'
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  read,
+  readFileSync,
+  readSync,
+  write,
+  writeSync,
+} from 'node:fs'
+import * as fs from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { promisify } from 'node:util'
+import { isRangeLocked, lockRange, punchHole, readNoWait, seekData, seekHole, zeroRange } from '../system/linux.ts'
+import type { BlockFile, FileExtent, Files, LogFile, MaybePromise } from './files.ts'
+import { StoreError } from './store-error.ts'
+
+const readAsync = promisify(read)
+const writeAsync = promisify(write)
+const fdatasyncAsync = promisify(fdatasync)
+
+/** Above this many unsynced bytes the kernel may throttle a writer: writes then leave the caller's turn. */
+const unsyncedBoundBytes = 64 * 2 ** 20
+/** Longest write done on the caller's turn: about half a millisecond of copying. */
+const syncWriteBoundBytes = 2 ** 20
+const pageBytes = 4096
+
+export class KernelFiles implements Files {
+  readonly bootId: string
+
+  constructor(bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()) {
+    this.bootId = bootId
+  }
+
+  async createBlockFile(path: string, sizeBytes: number): Promise<BlockFile> {
+    const handle = await fs.open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
+    try {
+      await handle.truncate(sizeBytes)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await syncFolder(dirname(path))
+    return this.openBlockFile(path, false)
+  }
+
+  async openBlockFile(path: string, readOnly: boolean): Promise<BlockFile> {
+    const fd = openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR)
+    try {
+      const info = await fs.stat(path)
+      takeImageLocks(fd, path, readOnly)
+      return new KernelBlockFile(path, fd, info.size)
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
+  }
+
+  async readFile(path: string): Promise<Uint8Array | undefined> {
+    try {
+      return await fs.readFile(path)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw error
+    }
+  }
+
+  async replaceLog(path: string, bytes: Uint8Array): Promise<LogFile> {
+    const fresh = `${path}.new`
+    const handle = await fs.open(fresh, 'w', 0o600)
+    try {
+      await handle.writeFile(bytes)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await fs.rename(fresh, path)
+    await syncFolder(dirname(path))
+    return new KernelLogFile(openSync(path, constants.O_WRONLY | constants.O_APPEND))
+  }
+
+  async remove(path: string): Promise<void> {
+    await fs.rm(path, { recursive: true, force: true })
+    await syncFolder(dirname(path))
+  }
+}
+
+/** Makes the names in a folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const handle = await fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+// QEMU's image locks (block/file-posix.c): byte 100 + p is held by whoever uses permission p, byte 200 + p by whoever does
+// not share it. Holding them as a running QEMU does, QEMU and its tools refuse to open the file beside us, and we them.
+const usedBase = 100
+const unsharedBase = 200
+const permission = { consistentRead: 0, write: 1, resize: 3 } as const
+
+function takeImageLocks(fd: number, path: string, readOnly: boolean): void {
+  const used = readOnly ? [permission.consistentRead] : [permission.consistentRead, permission.write, permission.resize]
+  const unshared = [permission.write, permission.resize]
+  const conflict =
+    used.some((bit) => isRangeLocked(fd, unsharedBase + bit, 1)) ||
+    unshared.some((bit) => isRangeLocked(fd, usedBase + bit, 1))
+  const taken =
+    !conflict &&
+    used.every((bit) => lockRange(fd, usedBase + bit, 1, 'shared')) &&
+    unshared.every((bit) => lockRange(fd, unsharedBase + bit, 1, 'shared'))
+  if (taken) return
+  throw new StoreError('in-use', `${path} is open in another program (QEMU, or another vmstore)`, {
+    next: 'Stop the program that has it open, then try again.',
+  })
+}
+
+class KernelBlockFile implements BlockFile {
+  readonly path: string
+  readonly sizeBytes: number
+  readonly #fd: number
+  #unsyncedBytes = 0
+  #canReadNoWait = true
+
+  constructor(path: string, fd: number, sizeBytes: number) {
+    this.path = path
+    this.#fd = fd
+    this.sizeBytes = sizeBytes
+  }
+
+  read(offset: number, target: Uint8Array): MaybePromise<void> {
+    if (this.#canReadNoWait) {
+      const count = readNoWait(this.#fd, target, offset)
+      if (count === target.length) return
+      if (count !== -2) return this.#readRest(offset, target, Math.max(count, 0))
+      this.#canReadNoWait = false // tmpfs: what is read is in memory already.
+    }
+    const count = readSync(this.#fd, target, 0, target.length, offset)
+    if (count < target.length) return this.#readRest(offset, target, count)
+  }
+
+  async #readRest(offset: number, target: Uint8Array, done: number): Promise<void> {
+    for (let at = done; at < target.length; ) {
+      const { bytesRead } = await readAsync(this.#fd, target, at, target.length - at, offset + at)
+      if (bytesRead === 0)
+        throw new StoreError('short-file', `${this.path} ends before ${offset + at}: it was made shorter`)
+      at += bytesRead
+    }
+  }
+
+  write(offset: number, source: Uint8Array): MaybePromise<void> {
+    const aligned = offset % pageBytes === 0 && source.length % pageBytes === 0
+    this.#unsyncedBytes += source.length
+    if (!aligned || source.length > syncWriteBoundBytes || this.#unsyncedBytes > unsyncedBoundBytes) {
+      return this.#writeRest(offset, source, 0)
+    }
+    const count = writeSync(this.#fd, source, 0, source.length, offset)
+    if (count < source.length) return this.#writeRest(offset, source, count)
+  }
+
+  async #writeRest(offset: number, source: Uint8Array, done: number): Promise<void> {
+    for (let at = done; at < source.length; ) {
+      const { bytesWritten } = await writeAsync(this.#fd, source, at, source.length - at, offset + at)
+      assert(bytesWritten > 0)
+      at += bytesWritten
+    }
+  }
+
+  async zero(offset: number, lengthBytes: number, allocated: boolean): Promise<void> {
+    try {
+      if (allocated) await zeroRange(this.#fd, offset, lengthBytes)
+      else await punchHole(this.#fd, offset, lengthBytes)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EOPNOTSUPP') throw error
+      await this.#writeZeros(offset, lengthBytes) // A file system without these calls.
+    }
+  }
+
+  async #writeZeros(offset: number, lengthBytes: number): Promise<void> {
+    const zeros = new Uint8Array(Math.min(lengthBytes, syncWriteBoundBytes))
+    for (let at = 0; at < lengthBytes; at += zeros.length) {
+      await this.#writeRest(offset + at, zeros.subarray(0, Math.min(zeros.length, lengthBytes - at)), 0)
+    }
+  }
+
+  async sync(): Promise<void> {
+    const covered = this.#unsyncedBytes
+    await fdatasyncAsync(this.#fd)
+    this.#unsyncedBytes -= covered
+  }
+
+  extents(offset: number, lengthBytes: number, limit: number): FileExtent[] {
+    const found: FileExtent[] = []
+    const end = offset + lengthBytes
+    for (let at = offset; at < end && found.length < limit; ) {
+      const data = Math.min(seekData(this.#fd, at) ?? end, end)
+      if (data > at) {
+        found.push({ offset: at, length: data - at, kind: 'hole' })
+        at = data
+        continue
+      }
+      const hole = Math.min(seekHole(this.#fd, at) ?? end, end)
+      found.push({ offset: at, length: hole - at, kind: 'data' })
+      at = hole
+    }
+    return found
+  }
+
+  allocatedBytes(): number {
+    return fstatSync(this.#fd).blocks * 512
+  }
+
+  async close(): Promise<void> {
+    closeSync(this.#fd)
+  }
+}
+
+class KernelLogFile implements LogFile {
+  readonly #fd: number
+  #lengthBytes: number
+  #torn = false
+
+  constructor(fd: number) {
+    this.#fd = fd
+    this.#lengthBytes = fstatSync(fd).size
+  }
+
+  append(bytes: Uint8Array): void {
+    if (this.#torn) this.#mend()
+    let count = 0
+    try {
+      count = writeSync(this.#fd, bytes, 0, bytes.length)
+    } finally {
+      this.#torn = count !== 0 && count !== bytes.length
+      if (count === bytes.length) this.#lengthBytes += count
+    }
+    if (count === bytes.length) return
+    if (this.#torn) this.#mend()
+    throw new StoreError(
+      'no-space',
+      `a map record was cut at ${count} of ${bytes.length} bytes: the file system is full`,
+    )
+  }
+
+  /** Cuts off half a record: what came after it could never be read. While this fails, nothing is appended. */
+  #mend(): void {
+    ftruncateSync(this.#fd, this.#lengthBytes)
+    this.#torn = false
+  }
+
+  async sync(): Promise<void> {
+    await fdatasyncAsync(this.#fd)
+  }
+
+  async close(): Promise<void> {
+    closeSync(this.#fd)
+  }
+}

@@ -1,0 +1,115 @@
+// The worker that owns the SQLite database of a site. One request at a time, in order; every commit is one transaction
+// with synchronous=FULL, so that it is durable when it is answered.
+
+import { DatabaseSync } from 'node:sqlite'
+import { parentPort, workerData } from 'node:worker_threads'
+import type { Change, DiskRecord, MigrationRecord, PeerRecord, SiteRecords } from './records.ts'
+import type { RecordsReply, RecordsRequest } from './sqlite-records.ts'
+
+/** Raised with every change of the schema; a database with a higher one is refused. */
+const schemaVersion = 1
+const applicationId = 0x766d7374 // 'vmst'
+
+const tables = { disk: 'disk', migration: 'migration', peer: 'peer' } as const
+
+class RecordsDatabase {
+  readonly #database: DatabaseSync
+
+  constructor(path: string) {
+    this.#database = openDatabase(path)
+  }
+
+  load(): SiteRecords {
+    const all = (table: string) =>
+      this.#database
+        .prepare(`SELECT body FROM ${table} ORDER BY added`)
+        .all()
+        .map((row) => JSON.parse(String(row['body'])) as unknown)
+    return {
+      disks: all(tables.disk) as DiskRecord[],
+      migrations: all(tables.migration) as MigrationRecord[],
+      peers: all(tables.peer) as PeerRecord[],
+    }
+  }
+
+  commit(changes: readonly Change[]): void {
+    this.#database.exec('BEGIN IMMEDIATE')
+    try {
+      for (const change of changes) this.#apply(change)
+      this.#database.exec('COMMIT')
+    } catch (error) {
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  close(): void {
+    this.#database.close()
+  }
+
+  #apply(change: Change): void {
+    if ('remove' in change) {
+      this.#database.prepare(`DELETE FROM ${tables[change.remove]} WHERE id = ?`).run(change.id)
+      return
+    }
+    const id = change.put === 'peer' ? change.record.fingerprint : change.record.id
+    this.#database
+      .prepare(
+        `INSERT INTO ${tables[change.put]} (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body`,
+      )
+      .run(id, JSON.stringify(change.record))
+  }
+}
+
+function openDatabase(path: string): DatabaseSync {
+  let database: DatabaseSync
+  let version: number
+  try {
+    database = new DatabaseSync(path)
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;')
+    version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
+  } catch (error) {
+    throw problem('damaged', `${path} cannot be read as vmstore's database: ${(error as Error).message}`, {
+      next: 'Restore the data folder from its last good copy, or move it away and start anew. Nothing was changed.',
+    })
+  }
+  if (version > schemaVersion) {
+    database.close()
+    throw problem('newer-format', `${path} has format ${version}; this vmstore knows up to ${schemaVersion}`, {
+      next: 'Use the newer vmstore that wrote it. Nothing was changed.',
+    })
+  }
+  if (version === 0) createTables(database)
+  return database
+}
+
+function createTables(database: DatabaseSync): void {
+  database.exec('BEGIN IMMEDIATE')
+  for (const table of Object.values(tables)) {
+    database.exec(
+      `CREATE TABLE ${table} (added INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL) STRICT`,
+    )
+  }
+  database.exec(`PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${schemaVersion};`)
+  database.exec('COMMIT')
+}
+
+function problem(code: string, message: string, facts: { next: string }): Error {
+  return Object.assign(new Error(message), { code, ...facts })
+}
+
+let database: RecordsDatabase | undefined
+
+parentPort?.on('message', (request: RecordsRequest) => {
+  let reply: RecordsReply = { id: request.id }
+  try {
+    database ??= new RecordsDatabase((workerData as { path: string }).path)
+    if (request.do === 'load') reply = { id: request.id, value: database.load() }
+    else if (request.do === 'commit') database.commit(request.changes)
+    else database.close()
+  } catch (error) {
+    const { code, message, next } = error as Error & { code?: string; next?: string }
+    reply = { id: request.id, error: { code: code ?? 'damaged', message, next } }
+  }
+  parentPort?.postMessage(reply)
+})

@@ -1,0 +1,85 @@
+// The records of a site that must agree with each other: disks and their states, migrations, peers. A set of changes is
+// committed as one transaction, and is durable once `commit` resolves. If it rejects, it may or may not be durable.
+
+export interface DiskRecord {
+  /** UUID: the same at every site. */
+  readonly id: string
+  readonly name: string
+  /** Absolute path of the block file. */
+  readonly path: string
+  /** Absolute path of the folder that holds the maps; the block file too, unless it was served where it lies. */
+  readonly folder: string
+  readonly sizeBytes: number
+  /** A word of disk/states.ts. */
+  readonly state: string
+  readonly generation: number
+  /** The site that may serve `generation`, as far as this site knows. */
+  readonly owner: string
+  /** The migration that this disk is in, or null. */
+  readonly migrationId: string | null
+  /** departed: the holder of the generation has reported that it serves it. */
+  readonly taken: boolean
+  readonly createdAt: string
+}
+
+export interface MigrationRecord {
+  readonly id: string
+  readonly diskId: string
+  readonly diskName: string
+  readonly role: 'source' | 'destination'
+  /** Fingerprint and site id of the other site. */
+  readonly peerId: string
+  readonly peerSite: string
+  readonly transport: string
+  /** A MigrationState of control/types.ts. */
+  readonly state: string
+  readonly mode: string
+  readonly switchover: string
+  readonly switchoverWaitMs: number
+  readonly maxRate: number | null
+  readonly sourcePolicy: 'keep' | 'delete'
+  /** The generation before and after: the fencing token that the grant names is `generation`. */
+  readonly generation: number
+  readonly sizeBytes: number
+  readonly counters: MigrationCounters
+  readonly note: string | null
+  readonly startedAt: string
+  readonly switchedAt: string | null
+  readonly endedAt: string | null
+  readonly switchoverMs: number
+}
+
+/** Bytes, as of the last time they were recorded. */
+export interface MigrationCounters {
+  readonly data: number
+  readonly sent: number
+  readonly skippedZero: number
+  readonly resent: number
+}
+
+export interface PeerRecord {
+  /** Hex SHA-256 of the peer's public key: what is pinned. */
+  readonly fingerprint: string
+  readonly site: string
+  readonly name: string
+  readonly address: string | null
+  readonly pairedAt: string
+}
+
+export interface SiteRecords {
+  readonly disks: readonly DiskRecord[]
+  readonly migrations: readonly MigrationRecord[]
+  readonly peers: readonly PeerRecord[]
+}
+
+export type Change =
+  | { readonly put: 'disk'; readonly record: DiskRecord }
+  | { readonly put: 'migration'; readonly record: MigrationRecord }
+  | { readonly put: 'peer'; readonly record: PeerRecord }
+  | { readonly remove: 'disk' | 'migration' | 'peer'; readonly id: string }
+
+export interface Records {
+  load(): Promise<SiteRecords>
+  commit(changes: readonly Change[]): Promise<void>
+  close(): Promise<void>
+}
