@@ -1,0 +1,38 @@
+// What can go wrong for a client of an NBD server, by type: the server refused, the request failed, the connection is gone.
+
+import { ErrorNumber, nameOf } from './constants.ts'
+import type { NbdErrorCode } from './export.ts'
+
+/** The connection cannot be used (any more). Every request under way fails with it. */
+export class NbdConnectionError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'NbdConnectionError'
+  }
+}
+
+/** The server refused an option. `reply` is its name: ERR_UNKNOWN, ERR_POLICY … */
+export class NbdRefusedError extends Error {
+  readonly reply: string
+  constructor(message: string, reply: string) {
+    super(message)
+    this.name = 'NbdRefusedError'
+    this.reply = reply
+  }
+}
+
+/** The server answered a request with an error; the connection is well. */
+export class NbdRequestError extends Error {
+  readonly code: NbdErrorCode
+  constructor(message: string, errorNumber: number) {
+    super(message)
+    this.name = 'NbdRequestError'
+    this.code = codeOf(errorNumber)
+  }
+}
+
+/** A number that the protocol does not list is EINVAL (proto.md, "Error values"). */
+function codeOf(errorNumber: number): NbdErrorCode {
+  const name = nameOf(ErrorNumber, errorNumber)
+  return name in ErrorNumber ? (name as NbdErrorCode) : 'EINVAL'
+}

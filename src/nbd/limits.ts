@@ -1,0 +1,49 @@
+// The bounds against clients that nobody vouches for. Every buffer, queue, loop and wait of the server has its maximum here.
+
+export interface NbdLimits {
+  /** From accept to the end of negotiation. */
+  readonly negotiationTimeoutMs: number
+  /** Options in one negotiation, on top of one for each export. */
+  readonly options: number
+  readonly optionBytes: number
+  readonly connections: number
+  /** Requests of one connection that a handle has and has not answered. */
+  readonly inFlightRequests: number
+  /** Their bytes. A single request may exceed it, alone. */
+  readonly inFlightBytes: number
+  /** Reply bytes that wait for one client to read them; above it no further request of that client is begun. */
+  readonly outputBytes: number
+  /** Payloads being gathered, requests in flight and unread replies, of all connections together. */
+  readonly serverBytes: number
+  /** How long a connection waits for memory before the one that holds the most for its client is dropped. */
+  readonly memoryWaitMs: number
+  /** Extents in one chunk of a BLOCK_STATUS reply. */
+  readonly extents: number
+  /** Requests begun in one turn of the event loop. */
+  readonly batchRequests: number
+  /** How long a client has to read its last replies. */
+  readonly lingerMs: number
+}
+
+export const defaultLimits: NbdLimits = {
+  negotiationTimeoutMs: 10_000,
+  options: 32,
+  optionBytes: 64 * 1024,
+  connections: 256,
+  inFlightRequests: 256,
+  inFlightBytes: 64 * 1024 * 1024,
+  outputBytes: 8 * 1024 * 1024,
+  serverBytes: 512 * 1024 * 1024,
+  memoryWaitMs: 1000,
+  extents: 1024,
+  batchRequests: 128,
+  lingerMs: 10_000,
+}
+
+/** Where the server's messages go: facts first, then the sentence. */
+export interface NbdLog {
+  debug(facts: object, message: string): void
+  info(facts: object, message: string): void
+  warn(facts: object, message: string): void
+  error(facts: object, message: string): void
+}

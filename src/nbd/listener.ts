@@ -1,0 +1,76 @@
+// Opens the sockets that a server listens on. A Unix socket is 0600 from its first instant; one that a dead server left
+// behind is replaced, one that a live server answers on is refused, and so is a path that is no socket.
+
+import { lstatSync, unlinkSync } from 'node:fs'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import type { NbdAddress } from './uri.ts'
+
+/** sockaddr_un has 108 bytes, one of them for the end. */
+const unixPathMaxBytes = 107
+
+export interface OpenListener {
+  readonly server: Server
+  /** With the port that was given. */
+  readonly address: NbdAddress
+}
+
+/** Throws an Error that says in a sentence why not. */
+export async function openListener(address: NbdAddress, accept: (socket: Socket) => void): Promise<OpenListener> {
+  // Half-open: a client that has said all it wants still gets its answers.
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: false, highWaterMark: 64 * 1024 }, accept)
+  if (address.transport === 'unix') {
+    await makeWayFor(address.path)
+    await bind(server, () => listenPrivately(server, address.path))
+    return { server, address }
+  }
+  await bind(server, () => server.listen({ host: address.host, port: address.port }))
+  return { server, address: { ...address, port: (server.address() as AddressInfo).port } }
+}
+
+function bind(server: Server, listen: () => void): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  server.once('error', reject)
+  server.once('listening', () => {
+    server.off('error', reject)
+    resolve()
+  })
+  listen()
+  return promise
+}
+
+/** Node binds within listen(): the mask holds for just that call, so nobody can connect before a chmod. */
+function listenPrivately(server: Server, path: string): void {
+  const mask = process.umask(0o177)
+  try {
+    server.listen({ path })
+  } finally {
+    process.umask(mask)
+  }
+}
+
+async function makeWayFor(path: string): Promise<void> {
+  if (Buffer.byteLength(path) > unixPathMaxBytes) {
+    throw new Error(`cannot listen on ${path}: the path of a Unix socket has at most ${unixPathMaxBytes} bytes`)
+  }
+  const status = lstatSync(path, { throwIfNoEntry: false })
+  if (status === undefined) return
+  if (!status.isSocket()) throw new Error(`cannot listen on ${path}: it exists and is no socket`)
+  if (await answers(path)) throw new Error(`cannot listen on ${path}: another server answers there`)
+  unlinkSync(path)
+}
+
+function answers(path: string): Promise<boolean> {
+  const { promise, resolve, reject } = Promise.withResolvers<boolean>()
+  const probe = connect({ path })
+  probe.once('connect', () => {
+    probe.destroy()
+    resolve(true)
+  })
+  probe.once('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(false)
+    // EAGAIN: its queue of connections is full, so somebody is there.
+    else if (error.code === 'EAGAIN') resolve(true)
+    else reject(new Error(`cannot listen on ${path}: ${error.message}`, { cause: error }))
+  })
+  return promise
+}

@@ -1,0 +1,86 @@
+// Counts the bytes that the server holds for all its connections: payloads being gathered, requests in flight, replies not
+// yet read. Whoever needs more than is left waits; if nothing was given back for a while, the connection that holds the
+// most on behalf of its client (gathered or unread bytes, which only that client can move) is dropped. So memory is bounded,
+// no mix of stalled clients can hold the others up for longer, and the one who took most pays.
+
+export interface BudgetMember {
+  /** Bytes that only this connection's client can bring to an end. */
+  readonly clientHeldBytes: number
+  /** Memory may be there again: try once more. */
+  memoryFreed(): void
+  /** Too much was held for too long: the connection ends now, and its bytes are given back before this returns. */
+  memoryDenied(): void
+}
+
+export class MemoryBudget {
+  readonly #maxBytes: number
+  readonly #waitMs: number
+  readonly #members = new Set<BudgetMember>()
+  readonly #waiting = new Set<BudgetMember>()
+  #usedBytes = 0
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(maxBytes: number, waitMs: number) {
+    this.#maxBytes = maxBytes
+    this.#waitMs = waitMs
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes
+  }
+
+  join(member: BudgetMember): void {
+    this.#members.add(member)
+  }
+
+  leave(member: BudgetMember): void {
+    this.#members.delete(member)
+    this.#waiting.delete(member)
+  }
+
+  /** True and counted; or false, and `member` is told when to try again. One alone may always go on, however large. */
+  tryTake(member: BudgetMember, bytes: number): boolean {
+    if (this.#usedBytes + bytes <= this.#maxBytes || this.#usedBytes === 0) {
+      this.#usedBytes += bytes
+      return true
+    }
+    this.#waiting.add(member)
+    this.#startTimer()
+    return false
+  }
+
+  /** Counts what is there already and cannot wait. */
+  take(bytes: number): void {
+    this.#usedBytes += bytes
+  }
+
+  give(bytes: number): void {
+    if (bytes === 0) return
+    this.#usedBytes -= bytes
+    if (this.#waiting.size === 0) return
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    const woken = [...this.#waiting]
+    this.#waiting.clear()
+    // Not here: whoever gives back is in the midst of its own step.
+    setImmediate(() => {
+      for (const member of woken) if (this.#members.has(member)) member.memoryFreed()
+    })
+  }
+
+  #startTimer(): void {
+    this.#timer ??= setTimeout(() => this.#dropTheLargest(), this.#waitMs).unref()
+  }
+
+  #dropTheLargest(): void {
+    this.#timer = undefined
+    if (this.#waiting.size === 0) return
+    let largest: BudgetMember | undefined
+    for (const member of this.#members) {
+      if (member.clientHeldBytes > (largest?.clientHeldBytes ?? 0)) largest = member
+    }
+    // Nobody's client holds anything: the requests in flight will end by themselves.
+    if (largest === undefined) this.#startTimer()
+    else largest.memoryDenied()
+  }
+}

@@ -1,0 +1,85 @@
+// Turns the outcome of one request into reply bytes, simple or structured, in the connection's output (proto.md,
+// "Transmission phase"). Always: exactly one reply for a request, and in structured mode an error travels as a chunk with
+// its sentence. An error that is not an NbdError reaches the client as EIO, without what it says, and the log in full.
+
+import { ChunkFlag, ChunkType, chunkHeaderBytes, ErrorNumber, simpleReplyBytes } from './constants.ts'
+import { NbdError, type StatusExtent } from './export.ts'
+import type { NbdLog } from './limits.ts'
+import type { MetaContext } from './meta-contexts.ts'
+import type { Output } from './output.ts'
+import { describe } from './request-rules.ts'
+import {
+  encodeBlockStatusChunk,
+  encodeErrorChunk,
+  type Request,
+  writeChunkHeader,
+  writeSimpleReply,
+} from './transmission-codecs.ts'
+
+export interface ReplyContext {
+  readonly structured: boolean
+  readonly exportName: string
+  readonly client: string
+  readonly log: NbdLog
+}
+
+/** Success without bytes. A structured READ of nothing is answered here too: a lone DONE chunk. */
+export function replyDone(output: Output, structured: boolean, request: Request): void {
+  const lengthBytes = structured ? chunkHeaderBytes : simpleReplyBytes
+  const { bytes } = output.reserve(lengthBytes)
+  if (structured) writeChunkHeader(bytes, output.at, request, ChunkFlag.done, ChunkType.none, 0)
+  else writeSimpleReply(bytes, output.at, request, 0)
+  output.commit(lengthBytes)
+}
+
+export function replyError(output: Output, context: ReplyContext, request: Request, error: unknown): void {
+  const facts = { client: context.client, export: context.exportName }
+  const sentence = error instanceof Error ? error.message : String(error)
+  if (error instanceof NbdError) {
+    context.log.debug({ ...facts, code: error.code }, `${describe(request)} refused: ${sentence}`)
+  } else {
+    context.log.error({ ...facts, error }, `${describe(request)} failed: ${sentence}`)
+  }
+  const code = error instanceof NbdError ? error.code : 'EIO'
+  if (context.structured) {
+    const told = error instanceof NbdError ? sentence : 'the export failed; its log says why'
+    output.append(encodeErrorChunk(request, code, told))
+    return
+  }
+  const { bytes } = output.reserve(simpleReplyBytes)
+  writeSimpleReply(bytes, output.at, request, ErrorNumber[code])
+  output.commit(simpleReplyBytes)
+}
+
+/** One chunk for each context, in the order of the negotiation. */
+export function replyBlockStatus(
+  output: Output,
+  request: Request,
+  contexts: readonly MetaContext[],
+  statuses: readonly (readonly StatusExtent[])[],
+): void {
+  contexts.forEach(({ id }, index) => {
+    const flags = index === contexts.length - 1 ? ChunkFlag.done : 0
+    output.append(encodeBlockStatusChunk(request, flags, id, statuses[index]!))
+  })
+}
+
+/** Cuts what a handle said to what was asked: at most `limit` extents within `lengthBytes`. Throws if it said nothing. */
+export function checkedExtents(
+  context: string,
+  extents: readonly StatusExtent[],
+  lengthBytes: number,
+  limit: number,
+): readonly StatusExtent[] {
+  const checked: StatusExtent[] = []
+  let leftBytes = lengthBytes
+  for (const extent of extents) {
+    if (leftBytes === 0 || checked.length === limit) break
+    const partBytes = Math.min(extent.lengthBytes, leftBytes)
+    if (partBytes <= 0) throw new Error(`${context}: an extent of ${extent.lengthBytes} bytes`)
+    checked.push({ lengthBytes: partBytes, flags: extent.flags })
+    leftBytes -= partBytes
+  }
+  if (checked.length === 0) throw new Error(`${context}: no extent for ${lengthBytes} bytes`)
+  return checked
+}

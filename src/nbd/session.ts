@@ -1,0 +1,235 @@
+// One client connection from accept to the end: negotiation under a deadline, transmission, and the ways out.
+// Always: the handle is closed exactly once, after every request that it had has been answered or has failed, with
+// 'disconnected' only after NBD_CMD_DISC; `onOver` comes exactly once, when socket and handle are both done with.
+
+import type { Socket } from 'node:net'
+import { type ExportCatalog, NbdError, type SessionEnd } from './export.ts'
+import type { NbdLimits, NbdLog } from './limits.ts'
+import type { MemoryBudget } from './memory-budget.ts'
+import { type Agreement, Negotiation, type NegotiationStep } from './negotiation.ts'
+import { encodeGreeting, ProtocolError } from './negotiation-codecs.ts'
+import { Transmission } from './transmission.ts'
+
+type SessionState = 'negotiating' | 'transmitting' | 'finishing' | 'hangingUp' | 'over'
+
+/** `finishing`: nothing new is begun. `hangingUp`: all is answered; the client may still read it. */
+const moves: Readonly<Record<SessionState, readonly SessionState[]>> = {
+  negotiating: ['transmitting', 'hangingUp', 'over'],
+  transmitting: ['finishing'],
+  finishing: ['hangingUp', 'over'],
+  hangingUp: ['over'],
+  over: [],
+}
+
+export interface SessionOptions {
+  readonly socket: Socket
+  readonly client: string
+  readonly catalog: ExportCatalog
+  readonly limits: NbdLimits
+  readonly budget: MemoryBudget
+  readonly log: NbdLog
+  onOver(): void
+}
+
+export class Session {
+  readonly #options: SessionOptions
+  readonly #negotiation: Negotiation
+  #state: SessionState = 'negotiating'
+  #timer: NodeJS.Timeout | undefined
+  #transmission: Transmission | undefined
+  #agreement: Agreement | undefined
+  #end: SessionEnd = 'broken'
+  #socketIsClosed = false
+  #negotiationIsHeld = false
+
+  constructor(options: SessionOptions) {
+    this.#options = options
+    const { catalog, limits, socket, client } = options
+    this.#negotiation = new Negotiation({
+      catalog,
+      optionLimit: limits.options,
+      optionLimitBytes: limits.optionBytes,
+      open: (wanted) => {
+        try {
+          return wanted.open(client)
+        } catch (error) {
+          if (error instanceof NbdError) throw error
+          // What broke in an export is for the log alone.
+          options.log.error({ client, export: wanted.name, error }, 'open failed')
+          throw new NbdError('EIO', 'the export cannot be opened now', { cause: error })
+        }
+      },
+    })
+    socket.on('error', (error) => this.#logBreak(error))
+    socket.on('close', () => this.#closed())
+    socket.on('data', (chunk: Buffer) => this.#received(chunk))
+    socket.on('end', () => this.#ended())
+    socket.on('drain', () => this.#negotiateOn())
+    this.#timer = setTimeout(() => this.#breakOff('negotiation took too long'), limits.negotiationTimeoutMs)
+    socket.write(encodeGreeting())
+  }
+
+  get isOver(): boolean {
+    return this.#state === 'over'
+  }
+
+  /** Lets requests in flight finish, answers them, then drops the connection. */
+  drain(): void {
+    if (this.#state === 'negotiating') this.destroy()
+    else this.#finish()
+  }
+
+  destroy(): void {
+    this.#options.socket.destroy()
+  }
+
+  #move(next: SessionState): void {
+    if (!moves[this.#state].includes(next)) throw new Error(`a session does not go from ${this.#state} to ${next}`)
+    this.#state = next
+  }
+
+  #received(chunk: Buffer): void {
+    try {
+      if (this.#state === 'transmitting') {
+        this.#transmission!.push(chunk)
+      } else if (this.#state === 'negotiating') {
+        this.#negotiation.push(chunk)
+        this.#negotiate()
+      }
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  /** Answers the options that have arrived, as long as the client reads the answers. */
+  #negotiate(): void {
+    const { socket } = this.#options
+    while (this.#state === 'negotiating' && !socket.destroyed) {
+      if (socket.writableNeedDrain) {
+        this.#negotiationIsHeld = true
+        socket.pause()
+        return
+      }
+      const step = this.#negotiation.next()
+      if (step === undefined) return
+      this.#take(step)
+    }
+  }
+
+  #negotiateOn(): void {
+    if (!this.#negotiationIsHeld) return
+    this.#negotiationIsHeld = false
+    try {
+      this.#negotiate()
+    } catch (error) {
+      this.#failed(error)
+    }
+    if (!this.#negotiationIsHeld && this.#state === 'negotiating') this.#options.socket.resume()
+  }
+
+  #take(step: NegotiationStep): void {
+    const { socket, log, client } = this.#options
+    if (step.bytes !== undefined) socket.write(step.bytes)
+    if (step.kind === 'hangUp') {
+      log.debug({ client }, `session over: ${step.reason}`)
+      clearTimeout(this.#timer)
+      this.#hangUp()
+    } else if (step.kind === 'transmit') {
+      clearTimeout(this.#timer)
+      this.#transmit(step.agreement, step.rest)
+    }
+  }
+
+  #transmit(agreement: Agreement, rest: Buffer): void {
+    this.#move('transmitting')
+    this.#agreement = agreement
+    const { socket, limits, budget, log, client } = this.#options
+    log.info({ client, export: agreement.export.name, structured: agreement.structuredReplies }, 'session open')
+    this.#transmission = new Transmission({
+      socket,
+      agreement,
+      limits,
+      budget,
+      log,
+      client,
+      onDisconnect: () => {
+        this.#end = 'disconnected'
+        this.#move('finishing')
+      },
+      onQuiet: () => this.#quiet(),
+    })
+    if (rest.length > 0) this.#transmission.push(rest)
+    socket.resume()
+  }
+
+  /** The client sends nothing more. Without DISC that is a break, but what it asked for is still answered. */
+  #ended(): void {
+    if (this.#state === 'negotiating') this.destroy()
+    else this.#finish()
+  }
+
+  #finish(): void {
+    if (this.#state !== 'transmitting') return
+    this.#move('finishing')
+    this.#transmission!.stopIntake()
+  }
+
+  /** Nothing is in flight and nothing will be: the export's use is over. */
+  #quiet(): void {
+    this.#closeHandle()
+    if (this.#socketIsClosed) this.#over()
+    else this.#hangUp()
+  }
+
+  #hangUp(): void {
+    this.#move('hangingUp')
+    const { socket, limits } = this.#options
+    this.#timer = setTimeout(() => this.#breakOff('the client did not read its last replies'), limits.lingerMs)
+    socket.resume()
+    socket.destroySoon()
+  }
+
+  #closed(): void {
+    clearTimeout(this.#timer)
+    this.#socketIsClosed = true
+    if (this.#state === 'transmitting') this.#move('finishing')
+    this.#transmission?.socketClosed()
+    // With requests in flight the end comes with the last of them, by #quiet().
+    if (this.#state === 'negotiating' || this.#state === 'hangingUp') this.#over()
+  }
+
+  #over(): void {
+    if (this.#state === 'over') return
+    this.#move('over')
+    this.#options.onOver()
+  }
+
+  #closeHandle(): void {
+    const { log, client } = this.#options
+    const agreement = this.#agreement!
+    log.info({ client, export: agreement.export.name, end: this.#end }, 'session over')
+    try {
+      agreement.handle.close(this.#end)
+    } catch (error) {
+      log.error({ client, export: agreement.export.name, error }, 'close failed')
+    }
+  }
+
+  #failed(error: unknown): void {
+    if (error instanceof ProtocolError || error instanceof NbdError) this.#breakOff(error.message)
+    else {
+      const { log, client } = this.#options
+      log.error({ client, error }, 'connection dropped: the server failed')
+      this.destroy()
+    }
+  }
+
+  #breakOff(reason: string): void {
+    this.#options.log.info({ client: this.#options.client }, `connection dropped: ${reason}`)
+    this.destroy()
+  }
+
+  #logBreak(error: Error): void {
+    this.#options.log.debug({ client: this.#options.client, error }, `connection broke: ${error.message}`)
+  }
+}
