@@ -96,6 +96,7 @@ async function sendEvents(
     if (!first.done) yield first.value
     yield* events
   }
-  reply.type('application/x-ndjson')
+  // Closed with its stream: a server that closes would wait for it otherwise.
+  reply.type('application/x-ndjson').header('connection', 'close')
   return reply.send(Readable.from(toLines(all(), options.viewOf), { objectMode: false }))
 }

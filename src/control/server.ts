@@ -56,6 +56,9 @@ export async function startControlServer(options: {
     return reply.code(statusOf(view)).send({ error: view })
   })
   app.setNotFoundHandler((request, reply) => reply.code(404).send({ error: unknownRequest(request) }))
+  app.addHook('onSend', async (_request, reply) => {
+    if (closing.signal.aborted) reply.header('connection', 'close')
+  })
   addRoutes(app, { site, closing: closing.signal, viewOf })
   await app.ready()
 

@@ -23,7 +23,8 @@ Settings: root, control, peer.address, transports.<scheme>.<name>.`
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(ConfigSet)
     const { key, value: text } = args
-    if ((text === undefined) !== flags.unset) throw new UsageError(`Give either a value for ${key} or --unset.`)
+    if ((text === undefined) !== (flags.unset === true))
+      throw new UsageError(`Give either a value for ${key} or --unset.`)
     const value = text === undefined ? undefined : parseSetting(text)
     await setSetting(key, value)
     return this.show({ key, value: value ?? null }, value === undefined ? `${key} is not set now.` : `${key} is set.`)

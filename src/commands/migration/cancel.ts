@@ -18,7 +18,7 @@ export default class MigrationCancel extends BaseCommand {
 
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(MigrationCancel)
-    const migration = await (await this.connect(flags)).cancel(args.id, { force: flags.force })
+    const migration = await (await this.connect(flags)).cancel(args.id, { force: flags.force === true })
     return this.show(migration, `The migration of ${course(migration)} is ${migration.state}.`)
   }
 }

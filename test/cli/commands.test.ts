@@ -1,0 +1,388 @@
+// Commands as scripts and operators run them: real processes against a site that does what the test says.
+
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { ControlError } from '../../src/control/errors.ts'
+import type { MigrationEvent } from '../../src/control/types.ts'
+import {
+  aborted,
+  each,
+  migrationView,
+  refusal,
+  type Served,
+  serveFakeSite,
+  wholeMigration,
+} from '../control/fake-site.ts'
+
+const program = join(import.meta.dirname, '../../bin/run.js')
+
+interface Ended {
+  readonly exit: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+describe('commands', () => {
+  let served: Served
+  let env: NodeJS.ProcessEnv
+
+  beforeEach(async () => {
+    served = await serveFakeSite()
+    const { VMSTORE_ROOT, VMSTORE_CONTROL, DEBUG, ...others } = process.env
+    env = {
+      ...others,
+      VMSTORE_CONFIG_DIR: join(served.folder, 'config'),
+      HOME: served.folder,
+      XDG_DATA_HOME: served.folder,
+    }
+  })
+  afterEach(() => served[Symbol.asyncDispose]())
+
+  function start(...words: string[]): { child: ChildProcess; ended: Promise<Ended> } {
+    const child = spawn(process.execPath, [program, ...words], {
+      env: { VMSTORE_CONTROL: served.path, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      cwd: served.folder,
+    })
+    const closed = once(child, 'close')
+    const ended = Promise.all([text(child.stdout!), text(child.stderr!), closed]).then(([stdout, stderr]) => ({
+      exit: child.exitCode,
+      stdout,
+      stderr,
+    }))
+    return { child, ended }
+  }
+  const run = (...words: string[]) => start(...words).ended
+  /** Fails unless stdout is exactly one JSON document. */
+  const json = async (...words: string[]) => {
+    const { stdout, ...rest } = await run(...words, '--json')
+    return { ...rest, document: JSON.parse(stdout) }
+  }
+  /** Fails unless stdout is one JSON document a line. */
+  const lines = (stdout: string) => {
+    assert(stdout.endsWith('\n'))
+    return stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+  }
+
+  describe('with --json', () => {
+    const short: [words: string, check: (document: never) => unknown, expected: unknown][] = [
+      ['status', (view: { site: { name: string } }) => view.site.name, 'osaka'],
+      ['disk list', (view: unknown[]) => view.length, 2],
+      ['disk show web01', (view: { name: string }) => view.name, 'web01'],
+      ['disk delete web01', (view: { name: string }) => view.name, 'web01'],
+      ['peer show', (view: { fingerprint: string }) => view.fingerprint, 'SHA256:a'],
+      ['peer invite', (view: { token: string }) => view.token, 'vms1.abc'],
+      ['peer join TOKEN', (view: { name: string }) => view.name, 'tokyo'],
+      ['peer list', (view: unknown[]) => view.length, 1],
+      ['peer remove tokyo', (view: { name: string }) => view.name, 'tokyo'],
+      ['migration list', (view: unknown[]) => view.length, 1],
+      ['migration show m-7', (view: { id: string }) => view.id, 'm-7'],
+      ['migration switchover m-7', (view: { state: string }) => view.state, 'switching'],
+      ['migration cancel m-7 --force', (view: { state: string }) => view.state, 'cancelled'],
+      ['config list', (view: object) => Object.keys(view).length, 0],
+    ]
+    for (const [words, check, expected] of short) {
+      it(`${words}: one document on stdout, nothing on stderr, exit 0`, async () => {
+        const { exit, stderr, document } = await json(...words.split(' '))
+        assert.deepEqual([exit, stderr, check(document as never)], [0, '', expected])
+      })
+    }
+
+    it('disk create tells events, the last of which is the result', async () => {
+      const { exit, stdout, stderr } = await run('disk', 'create', 'web01', '--size', '1G', '--from', 'x.raw', '--json')
+      assert.deepEqual(
+        lines(stdout).map(({ type }) => type),
+        ['progress', 'result'],
+      )
+      assert.deepEqual([exit, stderr], [0, ''])
+      assert.deepEqual(served.site.asked, [{ name: 'web01', sizeBytes: 2 ** 30, from: join(served.folder, 'x.raw') }])
+    })
+
+    it('migrate tells events, the last of which is the result', async () => {
+      const { exit, stdout, stderr } = await run('migrate', 'web01', '--to', 'tokyo', '--max-rate', '50M', '--json')
+      const events = lines(stdout)
+      assert.deepEqual(
+        events.map(({ type }) => type),
+        ['step', 'ready', 'switchover', 'progress', 'result'],
+      )
+      const { id, state, bytes, seconds, verified } = events.at(-1)
+      assert.deepEqual([id, state, bytes.disk, seconds.total, verified], ['m-1', 'done', 2 ** 29, 12.5, true])
+      assert.deepEqual([exit, stderr], [0, ''])
+      assert.deepEqual(served.site.asked, [
+        {
+          disk: 'web01',
+          to: 'tokyo',
+          mode: 'post-copy',
+          switchover: 'auto',
+          switchoverWaitMs: 10_000,
+          maxRate: 50 * 2 ** 20,
+          source: 'keep',
+        },
+      ])
+    })
+
+    it('a refusal is one document with the whole error, exit 3', async () => {
+      served.site.deleteError = refusal
+      const { exit, stderr, document } = await json('disk', 'delete', 'web01')
+      assert.deepEqual(document, { error: refusal.view })
+      assert.deepEqual([exit, stderr], [3, ''])
+    })
+
+    it('usage errors are documents too: in a command, and outside of any', async () => {
+      const wrong = [
+        ['disk', 'show'],
+        ['disk', 'show', 'web01', '--bogus'],
+        ['disk', 'crate'],
+        ['frobnicate'],
+        ['config', 'get', 'colour'],
+      ]
+      for (const words of wrong) {
+        const { exit, stderr, document } = await json(...words)
+        assert.deepEqual([exit, stderr, document.error.code], [2, '', 'usage'], words.join(' '))
+        assert.match(document.error.message, /^[^\n]+[.!?]$/)
+      }
+    })
+
+    it('a long command says its usage errors as its last event', async () => {
+      for (const words of [
+        'disk create web01',
+        'disk create web01 --size 3KB',
+        'migrate web01',
+        'migrate web01 --to a --from b',
+      ]) {
+        const { exit, stdout } = await run(...words.split(' '), '--json')
+        const [event, ...rest] = lines(stdout)
+        assert.deepEqual([exit, event.type, event.error.code, rest.length], [2, 'error', 'usage', 0], words)
+      }
+    })
+  })
+
+  describe('for people', () => {
+    it('an error is a sentence, what is safe, and what to do next, on stderr', async () => {
+      served.site.deleteError = refusal
+      const { exit, stdout, stderr } = await run('disk', 'delete', 'web01')
+      assert.equal(
+        stderr,
+        'web01 has 2 clients, so it was not deleted.\n  safe: nothing was changed\n  next: detach them\n',
+      )
+      assert.deepEqual([exit, stdout], [3, ''])
+    })
+    it('no daemon: exit 1, and `vmstore serve` is the next step', async () => {
+      const { exit, stderr } = await run('status', '--control', '/nowhere/control.sock')
+      assert.equal(exit, 1)
+      assert.match(stderr, /^No vmstore daemon answers on \/nowhere\/control\.sock\.\n(.*\n)*.*next: .*`vmstore serve`/)
+    })
+    it('an unforeseen error is a sentence with exit 1, and a stack only with DEBUG', async () => {
+      served.site.deleteError = new TypeError('x is not a function')
+      const quiet = await run('disk', 'delete', 'web01')
+      assert.equal(quiet.exit, 1)
+      assert.match(quiet.stderr, /^The daemon failed in a way nobody foresaw: x is not a function\.\n/)
+      assert.doesNotMatch(quiet.stderr, /^\s+at /m)
+      env['DEBUG'] = 'vmstore'
+      assert.match((await run('disk', 'delete', 'web01')).stderr, /^\s+at /m)
+    })
+    it('tables and facts go to stdout', async () => {
+      const { stdout } = await run('disk', 'list')
+      assert.match(stdout, /^NAME +SIZE +STATE .*\nweb01 +512 MiB +owned /)
+      assert.match((await run('disk', 'show', 'web01')).stdout, /^generation: 1$/m)
+      assert.match((await run('status')).stdout, /^site: +osaka \(site-a\)$/m)
+    })
+    it('peer invite prints the token alone on stdout', async () => {
+      const { stdout, stderr } = await run('peer', 'invite', '--address', 'tcp://a:7')
+      assert.equal(stdout, 'vms1.abc\n')
+      assert.match(stderr, /tcp:\/\/a:7/)
+    })
+    it('a reader that has closed the pipe is no error', async () => {
+      const child = spawn(process.execPath, [program, '--help'], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+      child.stdout.destroy()
+      const [stderr] = await Promise.all([text(child.stderr), once(child, 'close')])
+      assert.deepEqual([child.exitCode, stderr], [0, ''])
+    })
+  })
+
+  describe('the way to the daemon', () => {
+    it('is the socket in the root that is named, by flag, environment or configuration', async () => {
+      env['VMSTORE_CONTROL'] = ''
+      assert.equal((await run('status', '--root', served.folder)).exit, 0)
+      assert.equal((await run('config', 'set', 'root', served.folder)).exit, 0)
+      assert.equal((await run('status')).exit, 0)
+      env['VMSTORE_ROOT'] = '/nowhere'
+      assert.match((await run('status')).stderr, /\/nowhere\/control\.sock/)
+    })
+  })
+
+  describe('config', () => {
+    it('keeps settings in a private file, shows no secret in a list, and forgets with --unset', async () => {
+      await run('config', 'set', 'transports.s3.secretAccessKey', 'hunter2')
+      await run('config', 'set', 'transports.s3.region', 'eu-west-1')
+      const file = join(served.folder, 'config', 'config.json')
+      assert.equal(statSync(file).mode & 0o777, 0o600)
+      assert.equal(JSON.parse(readFileSync(file, 'utf8')).transports.s3.secretAccessKey, 'hunter2')
+      const list = await json('config', 'list')
+      assert.deepEqual(list.document, {
+        'transports.s3.region': 'eu-west-1',
+        'transports.s3.secretAccessKey': '(set, not shown)',
+      })
+      assert.equal((await run('config', 'get', 'transports.s3.secretAccessKey')).stdout, 'hunter2\n')
+      await run('config', 'set', 'transports.s3.region', '--unset')
+      assert.equal((await run('config', 'get', 'transports.s3.region')).exit, 3)
+    })
+    it('says which file is broken', async () => {
+      await run('config', 'set', 'root', '/x')
+      writeFileSync(join(served.folder, 'config', 'config.json'), '{')
+      const { exit, stderr } = await run('config', 'list')
+      assert.equal(exit, 1)
+      assert.match(stderr, /config\.json cannot be read/)
+    })
+  })
+
+  describe('migrate', () => {
+    const words = ['migrate', 'web01', '--to', 'tokyo']
+    const stopAfter = (events: readonly MigrationEvent[]) =>
+      async function* (signal: AbortSignal): AsyncGenerator<MigrationEvent> {
+        yield* events
+        await aborted(signal)
+      }
+
+    it('tells its course on stderr and a report on stdout', async () => {
+      const { exit, stdout, stderr } = await run(...words)
+      assert.equal(exit, 0)
+      assert.match(stderr, /Checking web01 and tokyo\.\nMove the machine to tokyo now\.\nSwitchover: /)
+      assert.match(stdout, /^web01 has moved to tokyo, as generation 2, in 12\.5 s\.\n/)
+      assert.match(stdout, /skipped as zero: +202 MiB/)
+    })
+
+    const refusals: [string, RegExp][] = [
+      ['migrate web01 web02 --to tokyo', /several disks .* comes in a later version/],
+      ['migrate web01 --via s3://bucket/x', /object store .* comes in a later version/],
+      ['migrate web01 --to tokyo --mode hybrid', /mode hybrid comes in a later version/],
+      ['migrate web01 --to tokyo --mode pre-copy', /mode pre-copy comes in a later version/],
+    ]
+    for (const [line, sentence] of refusals) {
+      it(`${line}: refused with a sentence, exit 3, and nobody is asked`, async () => {
+        const { exit, stderr } = await run(...line.split(' '))
+        assert.equal(exit, 3)
+        assert.match(stderr, sentence)
+        assert.match(stderr, /safe: nothing was changed/)
+        assert.deepEqual(served.site.asked, [])
+      })
+    }
+
+    for (const exit of [3, 4, 5, 6] as const) {
+      it(`ends with the exit code of the error event: ${exit}`, async () => {
+        const error = { code: 'link-lost', message: 'The link to tokyo was lost.', exit, disk: 'web01' }
+        served.site.events = () => each([wholeMigration[0]!, { type: 'error', error }])
+        const ended = await run(...words, '--json')
+        assert.equal(ended.exit, exit)
+        assert.deepEqual(lines(ended.stdout).at(-1), { type: 'error', error })
+      })
+    }
+
+    it('a refused start ends with exit 3', async () => {
+      served.site.migrateError = new ControlError({ code: 'peer-unknown', message: 'There is no peer tokyo.', exit: 3 })
+      assert.deepEqual((await run(...words)).exit, 3)
+    })
+
+    it('a cancelled migration ends with exit 4 and says that the source owns', async () => {
+      served.site.events = () => each([wholeMigration[0]!, { type: 'result', ...migrationView('cancelled') }])
+      const { exit, stdout } = await run(...words, '--json')
+      const last = lines(stdout).at(-1)
+      assert.deepEqual([exit, last.type, last.error.code], [4, 'error', 'migration-cancelled'])
+      assert.match(last.error.safe, /the source owns web01/)
+    })
+
+    it('Ctrl-C detaches: the migration goes on, exit 7, and how to come back', async () => {
+      served.site.events = stopAfter(wholeMigration.slice(0, 2))
+      const { child, ended } = start(...words)
+      child.stderr!.on('data', (chunk) => String(chunk).includes('Move the machine') && child.kill('SIGINT'))
+      const { exit, stdout, stderr } = await ended
+      assert.deepEqual([exit, stdout], [7, ''])
+      assert.match(stderr, /vmstore migration show m-1/)
+      assert.match(stderr, /vmstore migration cancel m-1/)
+      assert(!served.site.asked.some((asked) => JSON.stringify(asked).includes('force')), 'nothing was cancelled')
+    })
+
+    it('Ctrl-C with --json: the last line is the error, exit 7', async () => {
+      served.site.events = stopAfter(wholeMigration.slice(0, 1))
+      const { child, ended } = start(...words, '--json')
+      child.stdout!.once('data', () => child.kill('SIGINT'))
+      const { exit, stdout, stderr } = await ended
+      assert.deepEqual([exit, stderr, lines(stdout).at(-1).error.code], [7, '', 'detached'])
+    })
+
+    it('Ctrl-C before the daemon had answered says that it is not known whether it began', async () => {
+      const asked = Promise.withResolvers<void>()
+      served.site.migrating = async (signal) => {
+        asked.resolve()
+        await aborted(signal)
+      }
+      const { child, ended } = start(...words)
+      await asked.promise
+      child.kill('SIGINT')
+      const { exit, stderr } = await ended
+      assert.equal(exit, 7)
+      assert.match(stderr, /vmstore migration list/)
+    })
+
+    it('--detach returns once it has begun, exit 0', async () => {
+      const people = await run(...words, '--detach')
+      assert.equal(people.exit, 0)
+      assert.match(people.stdout, /Migration m-1 of web01 to tokyo has begun/)
+      const { exit, stdout } = await run(...words, '--detach', '--json')
+      assert.deepEqual([exit, lines(stdout).map(({ type, id }) => [type, id])], [0, [['result', 'm-1']]])
+      assert.equal(served.site.watches, 0)
+    })
+
+    it('a broken connection is mended, and stdout stays pure', async () => {
+      served.site.events = (_signal, watch) => each(watch === 1 ? wholeMigration.slice(0, 1) : wholeMigration.slice(1))
+      const { exit, stdout, stderr } = await run(...words, '--json')
+      assert.equal(exit, 0)
+      assert.deepEqual(
+        lines(stdout).map(({ type }) => type),
+        ['step', 'ready', 'switchover', 'progress', 'result'],
+      )
+      assert.match(stderr, /The daemon is back\./)
+    })
+
+    it('a daemon that stays away: exit 6, the owner is not known', async () => {
+      served.site.events = stopAfter(wholeMigration.slice(0, 1))
+      const { child, ended } = start(...words, '--reconnect-for', '1ms')
+      child.stderr!.once('data', () => served.server.close())
+      const { exit, stderr } = await ended
+      assert.equal(exit, 6)
+      assert.match(stderr, /how far web01 was moved is not known here/)
+    })
+
+    it('a daemon that dies before it answers whether it began: exit 6', async () => {
+      served.site.migrating = async (signal) => {
+        void served.server.close()
+        await aborted(signal)
+        await new Promise(() => {})
+      }
+      assert.equal((await run(...words)).exit, 6)
+    })
+  })
+
+  it('the thread pool has 16 threads, or as many as the operator says', async () => {
+    const threads = async () => {
+      const { promise, resolve } = Promise.withResolvers<number>()
+      served.site.events = async function* () {
+        resolve(Number(/^Threads:\s+(\d+)/m.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))![1]))
+        yield* wholeMigration
+      }
+      const { child, ended } = start('migrate', 'web01', '--to', 'tokyo')
+      await ended
+      return promise
+    }
+    const usual = await threads()
+    env['UV_THREADPOOL_SIZE'] = '6'
+    assert.equal(usual - (await threads()), 10)
+  })
+})

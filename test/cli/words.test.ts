@@ -1,0 +1,219 @@
+// What operators write and read: sizes, rates, times, tables, the course of a migration in lines.
+
+import assert from 'node:assert/strict'
+import { viewOfAny } from '../../src/cli/errors.ts'
+import { follow } from '../../src/cli/follow.ts'
+import { LinesDisplay } from '../../src/cli/migration-display.ts'
+import { progressOf } from '../../src/cli/migration-text.ts'
+import { defaultRoot } from '../../src/cli/paths.ts'
+import { formatRate, formatSeconds, formatSize, parseRate, parseSize, parseTime } from '../../src/cli/sizes.ts'
+import { facts, table } from '../../src/cli/table.ts'
+import type { ToldMigrationEvent } from '../../src/control/client.ts'
+import { ControlError } from '../../src/control/errors.ts'
+import { MiB, migrationView, wholeMigration } from '../control/fake-site.ts'
+
+describe('cli: sizes', () => {
+  const sizes: [string, number][] = [
+    ['0', 0],
+    ['512', 512],
+    ['512B', 512],
+    ['4K', 4096],
+    ['4k', 4096],
+    ['64KiB', 65_536],
+    ['100MiB', 104_857_600],
+    ['10G', 10 * 2 ** 30],
+    ['1.5G', 1.5 * 2 ** 30],
+    ['0.5K', 512],
+    ['2T', 2 ** 41],
+    ['1P', 2 ** 50],
+    [' 1M ', 2 ** 20],
+  ]
+  for (const [text, bytes] of sizes) it(`"${text}" is ${bytes} bytes`, () => assert.equal(parseSize(text), bytes))
+  for (const text of [
+    '',
+    'G',
+    '-1',
+    '+1',
+    '1 G',
+    '3KB',
+    '10GB',
+    '1e3',
+    '0x10',
+    '1.G',
+    '.5G',
+    '1iB',
+    '1X',
+    '0.3',
+    '10G5',
+    '9999999P',
+    'NaN',
+    '१',
+  ]) {
+    it(`"${text}" is no size: exit 2`, () =>
+      assert.throws(
+        () => parseSize(text),
+        (error) => viewOfAny(error).exit === 2,
+      ))
+  }
+
+  it('a rate may say /s', () => {
+    assert.equal(parseRate('50M'), 50 * MiB)
+    assert.equal(parseRate('50MiB/s'), 50 * MiB)
+    assert.throws(() => parseRate('50M/m'), /is not a rate/)
+  })
+
+  const times: [string, number][] = [
+    ['500ms', 500],
+    ['10s', 10_000],
+    ['1.5s', 1500],
+    ['0s', 0],
+    ['5m', 300_000],
+    ['2h', 7_200_000],
+    ['1d', 86_400_000],
+  ]
+  for (const [text, ms] of times) it(`"${text}" is ${ms} ms`, () => assert.equal(parseTime(text), ms))
+  for (const text of ['', '10', 's', '10 s', '10S', '-1s', '10sec', '1h30m', 'constructor', '1constructor']) {
+    it(`"${text}" is no time: a unit is required`, () => assert.throws(() => parseTime(text), /is not a time/))
+  }
+
+  it('are shown in the largest unit that fits', () => {
+    const shown = [0, 1023, 1024, 1536, MiB - 1, MiB, 512 * MiB, 1.5 * 2 ** 30, 2 ** 50].map(formatSize)
+    assert.deepEqual(shown, ['0 B', '1023 B', '1 KiB', '1.5 KiB', '1 MiB', '1 MiB', '512 MiB', '1.5 GiB', '1 PiB'])
+    assert.equal(formatRate(40 * MiB + 0.3), '40 MiB/s')
+  })
+
+  it('seconds are shown as people say them', () => {
+    const shown = [0, 0.0213, 0.9999, 12.34, 59.96, 60, 75, 3600, 3660].map(formatSeconds)
+    assert.deepEqual(shown, ['0 ms', '21 ms', '1 s', '12.3 s', '1 min', '1 min', '1 min 15 s', '1 h', '1 h 1 min'])
+  })
+})
+
+describe('cli: tables', () => {
+  it('columns are aligned, and no line ends in spaces', () => {
+    assert.equal(
+      table(
+        ['name', 'size'],
+        [
+          ['a', '1'],
+          ['long', ''],
+        ],
+        'none',
+      ),
+      'NAME  SIZE\na     1\nlong',
+    )
+    assert.equal(table(['name'], [], 'none'), 'none')
+  })
+  it('facts without a value are left out', () => {
+    assert.equal(facts({ id: 'x', note: null, size: 3 }), 'id:   x\nsize: 3')
+  })
+})
+
+describe('cli: paths', () => {
+  it('the root is what the environment says, else the custom of the system', () => {
+    assert.equal(defaultRoot({ VMSTORE_ROOT: '/srv/v' }, true), '/srv/v')
+    assert.equal(defaultRoot({}, true), '/var/lib/vmstore')
+    assert.equal(defaultRoot({ XDG_DATA_HOME: '/d' }, false), '/d/vmstore')
+    assert.match(defaultRoot({}, false), /\/\.local\/share\/vmstore$/)
+  })
+})
+
+describe('cli: the course of a migration in lines', () => {
+  it('tells each step once, and a line for each tenth', () => {
+    const lines: string[] = []
+    const display = new LinesDisplay((line) => lines.push(line))
+    const bytes = { ...migrationView('done').bytes, disk: 1000 * MiB }
+    const at = (missing: number) => migrationView('copying', { bytes: { ...bytes, missing: missing * MiB } })
+    for (const event of wholeMigration.slice(0, 2)) display.show(event as ToldMigrationEvent)
+    display.show(wholeMigration[1] as ToldMigrationEvent)
+    for (const missing of [999, 899, 898, 500]) display.show({ type: 'progress', migration: at(missing) })
+    assert.deepEqual(lines, [
+      'Checking web01 and tokyo.',
+      'Move the machine to tokyo now.',
+      '101 MiB of 1000 MiB (10%), 40 MiB/s, 5 s left',
+      '500 MiB of 1000 MiB (50%), 40 MiB/s, 5 s left',
+    ])
+  })
+  it('says 100% only when nothing is missing', () => {
+    const bytes = { ...migrationView('done').bytes, missing: 1 }
+    assert.match(progressOf(migrationView('copying', { bytes, rate: 0, secondsLeft: null })), /\(99%\)$/)
+  })
+})
+
+describe('cli: following a migration', () => {
+  const lost = new ControlError({ code: 'daemon-lost', exit: 1, message: 'broke' })
+  const away = new ControlError({ code: 'daemon-unreachable', exit: 1, message: 'away' })
+  type Watch = readonly (ToldMigrationEvent | Error)[]
+
+  /** Each watch tells what it was given, the last one again and again; time passes only in sleep. */
+  async function run(watches: readonly Watch[], signal = new AbortController().signal) {
+    let nowMs = 0
+    let watch = 0
+    const told: string[] = []
+    const seen: string[] = []
+    const client = {
+      async *migrationEvents() {
+        for (const event of watches[Math.min(watch++, watches.length - 1)]!) {
+          if (event instanceof Error) throw event
+          yield event
+        }
+      },
+    }
+    const clock = {
+      nowMs: () => nowMs,
+      sleep: async (ms: number) => {
+        nowMs += ms
+      },
+    }
+    const events = follow({
+      client,
+      id: 'm-1',
+      disk: 'web01',
+      signal,
+      patienceMs: 10_000,
+      clock,
+      tell: (line) => told.push(line),
+    })
+    let error: unknown
+    try {
+      for await (const event of events) seen.push(event.type)
+    } catch (thrown) {
+      error = thrown
+    }
+    return { seen, told, error: error as ControlError | undefined, nowMs }
+  }
+  const whole = wholeMigration as readonly ToldMigrationEvent[]
+
+  it('comes back to a daemon that was away, and says so', async () => {
+    const { seen, told, error } = await run([[whole[0]!, lost], [away], [away], whole.slice(2)])
+    assert.equal(error, undefined)
+    assert.deepEqual(seen, ['step', 'switchover', 'progress', 'result'])
+    assert.equal(told.length, 2)
+    assert.match(told[1]!, /is back/)
+  })
+  it('gives up on one that stays away: exit 6, and what to do', async () => {
+    const { error, nowMs } = await run([[whole[0]!, lost], [away]])
+    assert.deepEqual([error?.code, error?.exit, error?.disk], ['owner-unknown', 6, 'web01'])
+    assert.match(error?.next ?? '', /vmstore migration show m-1/)
+    assert.equal(nowMs, 10_000)
+  })
+  it('has new patience after each loss', async () => {
+    const losses = Array.from({ length: 50 }, () => [[whole[3]!, lost], [away]] as const).flat()
+    const { error, seen } = await run([...losses, whole])
+    assert.equal(error, undefined)
+    assert.equal(seen.length, 55)
+  })
+  it('the error of the migration itself decides, even after a loss', async () => {
+    const failed = new ControlError({ code: 'no-space', exit: 5, message: 'full' })
+    assert.equal((await run([[whole[0]!, failed]])).error, failed)
+    assert.equal((await run([[lost], [failed]])).error, failed)
+  })
+  it('a daemon that has forgotten the migration leaves the owner unknown', async () => {
+    const unknown = new ControlError({ code: 'no-such-migration', exit: 3, message: 'There is no migration m-1.' })
+    assert.equal((await run([[whole[0]!, lost], [unknown]])).error?.exit, 6)
+    assert.equal((await run([[unknown]])).error?.exit, 3)
+  })
+  it('ends at once when the operator has seen enough', async () => {
+    const { error } = await run([[lost]], AbortSignal.abort(new Error('enough')))
+    assert.equal(error?.message, 'enough')
+  })
+})

@@ -1,0 +1,202 @@
+// A site without disks: what it answers, and when, is the test's to say.
+
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ControlError } from '../../src/control/errors.ts'
+import { type ControlServer, startControlServer } from '../../src/control/server.ts'
+import type { Site } from '../../src/control/site.ts'
+import {
+  type CreateEvent,
+  type DiskView,
+  ExitCode,
+  type MigrateRequest,
+  type MigrationEvent,
+  type MigrationState,
+  type MigrationView,
+  type PeerView,
+  type SiteView,
+} from '../../src/control/types.ts'
+
+export const MiB = 1 << 20
+
+export const diskView = (name: string, more: Partial<DiskView> = {}): DiskView => ({
+  name,
+  id: '7b0c3f0e-6f55-4c55-9a44-1b6f4b1c0d01',
+  size: 512 * MiB,
+  state: 'owned',
+  generation: 1,
+  owner: 'site-a',
+  ownerName: 'this site',
+  blockSize: 4096,
+  present: { blocks: 131_072, bytes: 512 * MiB },
+  allocated: 3 * MiB,
+  path: '/srv/disks/web01.raw',
+  sessions: 0,
+  migration: null,
+  trouble: null,
+  ...more,
+})
+
+export const migrationView = (state: MigrationState, more: Partial<MigrationView> = {}): MigrationView => ({
+  id: 'm-1',
+  disk: 'web01',
+  role: 'source',
+  peer: 'tokyo',
+  state,
+  mode: 'post-copy',
+  switchover: 'auto',
+  transport: 'tcp',
+  generation: 2,
+  owner: 'site-b',
+  bytes: { disk: 512 * MiB, data: 310 * MiB, sent: 300 * MiB, skippedZero: 202 * MiB, resent: 0, missing: 0 },
+  seconds: { total: 12.5, precopy: 0, switchover: 0.021, postcopy: 12 },
+  rate: 40 * MiB,
+  secondsLeft: 5,
+  verified: true,
+  note: null,
+  startedAt: '2024-05-01T10:00:00.000Z',
+  ...more,
+})
+
+const peer: PeerView = { name: 'tokyo', id: 'site-b', fingerprint: 'SHA256:abc', address: 'tcp://b:1', connected: true }
+const copying = (missing: number) => migrationView('copying', { bytes: { ...migrationView('done').bytes, missing } })
+
+/** A whole migration, as a daemon would tell it. */
+export const wholeMigration: readonly MigrationEvent[] = [
+  { type: 'step', step: 'preparing', message: 'Checking web01 and tokyo.', migration: migrationView('preparing') },
+  { type: 'ready', message: 'Move the machine to tokyo now.', migration: migrationView('ready') },
+  { type: 'switchover', generation: 2, seconds: 0.021, migration: copying(512 * MiB) },
+  { type: 'progress', migration: copying(200 * MiB) },
+  { type: 'result', ...migrationView('done') },
+]
+
+export const refusal = new ControlError({
+  code: 'disk-in-use',
+  exit: ExitCode.refused,
+  message: 'web01 has 2 clients, so it was not deleted.',
+  disk: 'web01',
+  safe: 'nothing was changed',
+  next: 'detach them',
+})
+
+export class FakeSite implements Site {
+  asked: unknown[] = []
+  /** What each watch of a migration tells. A function: it may wait for the test, and heeds the signal or not. */
+  events: (signal: AbortSignal, watch: number) => AsyncIterable<MigrationEvent> = () => each(wholeMigration)
+  createEvents: (signal: AbortSignal) => AsyncIterable<CreateEvent> = () =>
+    each([
+      { type: 'progress', bytes: { done: MiB, total: 2 * MiB } },
+      { type: 'result', ...diskView('web01') },
+    ])
+  deleteError: unknown
+  migrateError: unknown
+  migrating: (signal: AbortSignal) => Promise<void> = async () => {}
+  watches = 0
+  control = ''
+
+  describe(): SiteView {
+    const { control } = this
+    return {
+      id: 'site-a',
+      name: 'osaka',
+      version: '0.1.0',
+      fingerprint: 'SHA256:a',
+      nbd: [],
+      peer: null,
+      control,
+      root: '/r',
+    }
+  }
+  async status() {
+    return { site: this.describe(), disks: [diskView('web01')], peers: [peer], migrations: [migrationView('copying')] }
+  }
+  createDisk(request: unknown, signal: AbortSignal) {
+    this.asked.push(request)
+    return this.createEvents(signal)
+  }
+  async listDisks() {
+    return [diskView('web01'), diskView('db', { state: 'incoming' })]
+  }
+  async showDisk(name: string) {
+    return diskView(name)
+  }
+  async deleteDisk(name: string) {
+    if (this.deleteError !== undefined) throw this.deleteError
+    return diskView(name)
+  }
+  async invite(request: { address?: string | undefined }) {
+    this.asked.push(request)
+    return { token: 'vms1.abc', address: request.address ?? 'tcp://a:1', expiresAt: '2024-05-01T10:15:00.000Z' }
+  }
+  async join(request: unknown, signal: AbortSignal) {
+    this.asked.push(request)
+    await this.migrating(signal)
+    return peer
+  }
+  listPeers() {
+    return [peer]
+  }
+  async removePeer() {
+    return peer
+  }
+  async migrate(request: MigrateRequest, signal: AbortSignal) {
+    this.asked.push(request)
+    if (this.migrateError !== undefined) throw this.migrateError
+    await this.migrating(signal)
+    return migrationView('preparing')
+  }
+  listMigrations() {
+    return [migrationView('copying')]
+  }
+  showMigration(id: string) {
+    return migrationView('copying', { id })
+  }
+  async switchover(id: string) {
+    return migrationView('switching', { id })
+  }
+  async cancel(id: string, options: { force: boolean }) {
+    this.asked.push(options)
+    return migrationView('cancelled', { id })
+  }
+  migrationEvents(_id: string, signal: AbortSignal) {
+    this.watches += 1
+    return this.events(signal, this.watches)
+  }
+}
+
+export async function* each<T>(events: Iterable<T>): AsyncGenerator<T> {
+  yield* events
+}
+
+/** Never ends by itself. */
+export const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+
+export interface Served extends AsyncDisposable {
+  readonly site: FakeSite
+  readonly folder: string
+  readonly path: string
+  readonly server: ControlServer
+  readonly logged: unknown[]
+}
+
+export async function serveFakeSite(): Promise<Served> {
+  const folder = await mkdtemp(join(tmpdir(), 'vmstore-control-'))
+  const path = join(folder, 'control.sock')
+  const logged: unknown[] = []
+  const site = new FakeSite()
+  site.control = path
+  const server = await startControlServer({ site, path, log: { error: (facts) => logged.push(facts) } })
+  return {
+    site,
+    folder,
+    path,
+    server,
+    logged,
+    async [Symbol.asyncDispose]() {
+      await server.close()
+      await rm(folder, { recursive: true })
+    },
+  }
+}
