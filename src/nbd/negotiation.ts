@@ -80,7 +80,7 @@ export class Negotiation {
   #option: OptionHeader = { type: 0, lengthBytes: 0 }
   #skipBytes = 0
   #optionCount = 0
-  #chunk = Buffer.alloc(0)
+  #chunk: Buffer = Buffer.alloc(0)
   #at = 0
   #withZeroes = true
   #structuredReplies = false

@@ -47,6 +47,7 @@ export class RequestRunner {
       else pending = this.#plain(request, payload)
     } catch (error) {
       replyError(this.#output, this.#options.context, request, error)
+      pending = undefined
     }
     if (pending === undefined) {
       this.#options.onAnswered(countedBytes, false)

@@ -1,0 +1,211 @@
+// Takes a server's replies out of what arrives and brings each to its request. No socket, no clock.
+// Always: a reply's bytes land in memory that the client made for its own request; what a server announces beyond that
+// request, or beyond a named bound, is a ProtocolError, after which the parser must not be used.
+
+import { NbdRequestError } from './client-errors.ts'
+import { ChunkFlag, ChunkType, chunkHeaderBytes, ErrorNumber, nameOf, simpleReplyBytes } from './constants.ts'
+import type { StatusExtent } from './export.ts'
+import { Gather } from './gather.ts'
+import { ProtocolError } from './negotiation-codecs.ts'
+import {
+  type ChunkHeader,
+  decodeBlockStatusPayload,
+  decodeErrorPayload,
+  decodeReplyHeader,
+  type SimpleReply,
+} from './transmission-codecs.ts'
+
+const errorPayloadMaxBytes = 6 + 65_535 + 8
+const blockStatusMaxBytes = 4 + 8 * 131_072
+const errorsMax = 16
+
+export interface PendingRequest {
+  /** For messages: "NBD_CMD_READ offset=0 length=512". */
+  readonly text: string
+  readonly offset: number
+  readonly lengthBytes: number
+  /** A READ's bytes. */
+  readonly target: Buffer | undefined
+  /** A BLOCK_STATUS's extents, by context name. */
+  readonly statuses: Map<string, readonly StatusExtent[]> | undefined
+  filledBytes: number
+  errors: number
+  error: NbdRequestError | undefined
+  resolve(): void
+  reject(error: Error): void
+}
+
+interface Fill {
+  readonly target: Buffer
+  at: number
+  readonly end: number
+  done(): void
+}
+
+interface Payload {
+  readonly gather: Gather
+  done(bytes: Buffer): void
+}
+
+export class ReplyParser {
+  readonly pending = new Map<number, PendingRequest>()
+  readonly #structured: boolean
+  readonly #contexts: ReadonlyMap<number, string>
+  readonly #head = Buffer.alloc(chunkHeaderBytes)
+  #headFilled = 0
+  #fill: Fill | undefined
+  #payload: Payload | undefined
+
+  constructor(structured: boolean, contexts: ReadonlyMap<number, string>) {
+    this.#structured = structured
+    this.#contexts = contexts
+  }
+
+  /** Throws ProtocolError. */
+  push(chunk: Buffer): void {
+    let at = 0
+    while (at < chunk.length) {
+      if (this.#fill !== undefined) at = this.#fillFrom(this.#fill, chunk, at)
+      else if (this.#payload !== undefined) at = this.#gatherFrom(this.#payload, chunk, at)
+      else at = this.#headFrom(chunk, at)
+    }
+  }
+
+  #fillFrom(fill: Fill, chunk: Buffer, at: number): number {
+    const takenBytes = chunk.copy(fill.target, fill.at, at, Math.min(chunk.length, at + fill.end - fill.at))
+    fill.at += takenBytes
+    if (fill.at === fill.end) {
+      this.#fill = undefined
+      fill.done()
+    }
+    return at + takenBytes
+  }
+
+  #gatherFrom(payload: Payload, chunk: Buffer, at: number): number {
+    const takenBytes = payload.gather.push(chunk, at)
+    if (payload.gather.isComplete) {
+      this.#payload = undefined
+      payload.done(payload.gather.bytes)
+    }
+    return at + takenBytes
+  }
+
+  /** A simple reply's head is shorter than a chunk's: no byte is taken that may belong to what follows. */
+  #headFrom(chunk: Buffer, at: number): number {
+    const wantedBytes = this.#headFilled < simpleReplyBytes ? simpleReplyBytes : chunkHeaderBytes
+    const takenBytes = chunk.copy(this.#head, this.#headFilled, at, at + wantedBytes - this.#headFilled)
+    this.#headFilled += takenBytes
+    const header = decodeReplyHeader(this.#head.subarray(0, this.#headFilled), 0)
+    if (header !== undefined) {
+      this.#headFilled = 0
+      this.#received(header)
+    }
+    return at + takenBytes
+  }
+  #received(header: SimpleReply | ChunkHeader): void {
+    const key = header.cookieLow
+    const request = header.cookieHigh === 0 ? this.pending.get(key) : undefined
+    if (request === undefined) throw new ProtocolError('a reply belongs to no request')
+    if (header.kind === 'simple') {
+      this.#simple(key, request, header.errorNumber)
+      return
+    }
+    if (!this.#structured) throw new ProtocolError('a structured reply was not agreed on')
+    const isLast = (header.flags & ChunkFlag.done) !== 0
+    const done = (): void => {
+      if (isLast) this.#finish(key, request)
+    }
+    const { type, lengthBytes } = header
+    if (type === ChunkType.none) {
+      if (lengthBytes !== 0 || !isLast) throw new ProtocolError('an empty chunk must be the last, and empty')
+      done()
+    } else if (type === ChunkType.offsetData && request.target !== undefined) {
+      if (lengthBytes <= 8) throw new ProtocolError('a data chunk has no data')
+      this.#expect(8, (bytes) => this.#dataChunk(request, bytes.readBigUInt64BE(0), lengthBytes - 8, done))
+    } else if (type === ChunkType.offsetHole && request.target !== undefined) {
+      if (lengthBytes !== 12) throw new ProtocolError('a hole chunk has a broken length')
+      this.#expect(12, (bytes) => {
+        const holeBytes = bytes.readUInt32BE(8)
+        const at = this.#within(request, bytes.readBigUInt64BE(0), holeBytes)
+        request.target!.fill(0, at, at + holeBytes)
+        done()
+      })
+    } else if (type === ChunkType.blockStatus && request.statuses !== undefined) {
+      if (lengthBytes > blockStatusMaxBytes) throw new ProtocolError('a block status chunk is too long')
+      this.#expect(lengthBytes, (bytes) => {
+        this.#blockStatus(request, bytes)
+        done()
+      })
+    } else if (type >= ChunkType.error && lengthBytes <= errorPayloadMaxBytes) {
+      this.#expect(lengthBytes, (bytes) => {
+        this.#error(request, bytes)
+        done()
+      })
+    } else {
+      throw new ProtocolError(`a chunk of type ${type} with ${lengthBytes} bytes answers ${request.text}`)
+    }
+  }
+
+  #simple(key: number, request: PendingRequest, errorNumber: number): void {
+    if (request.statuses !== undefined || (this.#structured && request.target !== undefined)) {
+      throw new ProtocolError(`a simple reply answers ${request.text}`)
+    }
+    if (errorNumber !== 0) request.error = requestError(request, errorNumber, '')
+    if (request.target === undefined || errorNumber !== 0 || request.lengthBytes === 0) {
+      this.#finish(key, request)
+      return
+    }
+    request.filledBytes = request.lengthBytes
+    this.#fill = { target: request.target, at: 0, end: request.lengthBytes, done: () => this.#finish(key, request) }
+  }
+
+  #dataChunk(request: PendingRequest, offset: bigint, lengthBytes: number, done: () => void): void {
+    const at = this.#within(request, offset, lengthBytes)
+    this.#fill = { target: request.target!, at, end: at + lengthBytes, done }
+  }
+
+  /** Where in the target a chunk's range lies. */
+  #within(request: PendingRequest, offset: bigint, lengthBytes: number): number {
+    const at = offset - BigInt(request.offset)
+    if (at < 0n || lengthBytes === 0 || at + BigInt(lengthBytes) > BigInt(request.lengthBytes)) {
+      throw new ProtocolError(`a chunk lies outside ${request.text}`)
+    }
+    request.filledBytes += lengthBytes
+    if (request.filledBytes > request.lengthBytes) throw new ProtocolError(`chunks overlap in ${request.text}`)
+    return Number(at)
+  }
+
+  #blockStatus(request: PendingRequest, bytes: Buffer): void {
+    const { contextId, extents } = decodeBlockStatusPayload(bytes)
+    const name = this.#contexts.get(contextId)
+    if (name === undefined || request.statuses!.has(name)) {
+      throw new ProtocolError(`a status of context ${contextId}, which was not asked for`)
+    }
+    if (extents.some(({ lengthBytes }) => lengthBytes === 0)) throw new ProtocolError('an extent is empty')
+    request.statuses!.set(name, extents)
+  }
+
+  #error(request: PendingRequest, bytes: Buffer): void {
+    const { errorNumber, sentence } = decodeErrorPayload(bytes)
+    if (errorNumber === 0) throw new ProtocolError('an error chunk has no error')
+    if (++request.errors > errorsMax) throw new ProtocolError(`over ${errorsMax} errors for ${request.text}`)
+    request.error ??= requestError(request, errorNumber, sentence)
+  }
+
+  #expect(lengthBytes: number, done: (bytes: Buffer) => void): void {
+    this.#payload = { gather: new Gather(lengthBytes), done }
+  }
+
+  #finish(key: number, request: PendingRequest): void {
+    this.pending.delete(key)
+    if (request.error !== undefined) request.reject(request.error)
+    else if (request.target !== undefined && request.filledBytes !== request.lengthBytes) {
+      throw new ProtocolError(`only ${request.filledBytes} bytes came for ${request.text}`)
+    } else request.resolve()
+  }
+}
+
+function requestError(request: PendingRequest, errorNumber: number, sentence: string): NbdRequestError {
+  const says = sentence === '' ? '' : `: ${sentence}`
+  return new NbdRequestError(`${request.text} failed: ${nameOf(ErrorNumber, errorNumber)}${says}`, errorNumber)
+}

@@ -1,0 +1,291 @@
+// An NBD client for one export over one connection. Requests are pipelined: each method sends at once and settles with its
+// own reply, in whatever order replies come. It does not reconnect.
+// Always: a request settles, by its reply, its signal, or the end of the connection; a server that sends nothing for
+// `requestTimeoutMs` while requests wait, or that breaks the protocol, ends the connection.
+
+import type { Socket } from 'node:net'
+import { type NbdConnectOptions, withNegotiation } from './client-connection.ts'
+import { NbdConnectionError, NbdRefusedError } from './client-errors.ts'
+import { asConnectionError, type ClientNegotiation, type NbdExportInfo } from './client-negotiation.ts'
+import { type PendingRequest, ReplyParser } from './client-replies.ts'
+import { Command, CommandFlag, payloadMaxBytes } from './constants.ts'
+import type { StatusExtent } from './export.ts'
+import { describe } from './request-rules.ts'
+import { encodeRequest, type Request } from './transmission-codecs.ts'
+import { parseNbdUri } from './uri.ts'
+
+export type { NbdConnectOptions } from './client-connection.ts'
+export { NbdConnectionError, NbdRefusedError, NbdRequestError } from './client-errors.ts'
+export type { NbdExportInfo } from './client-negotiation.ts'
+
+export interface NbdRequestOptions {
+  /** The caller stops waiting; the request itself cannot be called back. */
+  readonly signal?: AbortSignal
+}
+
+export interface NbdWriteOptions extends NbdRequestOptions {
+  readonly fua?: boolean
+}
+
+export interface NbdZeroOptions extends NbdWriteOptions {
+  readonly noHole?: boolean
+  readonly fastZero?: boolean
+}
+
+export class NbdClient {
+  readonly #socket: Socket
+  readonly #replies: ReplyParser
+  readonly #requestTimeoutMs: number
+  readonly #info: NbdExportInfo
+  readonly #closed = Promise.withResolvers<void>()
+  /** Names of the metadata contexts that blockStatus() answers. */
+  readonly contexts: readonly string[]
+  #nextKey = 1
+  #isLeaving = false
+  #timer: NodeJS.Timeout | undefined
+  #failure: Error | undefined
+
+  private constructor(connection: Connection, info: NbdExportInfo, requestTimeoutMs: number) {
+    const { socket, structured, contexts } = connection
+    this.#socket = socket
+    this.#info = info
+    this.#requestTimeoutMs = requestTimeoutMs
+    this.#replies = new ReplyParser(structured, contexts)
+    this.contexts = [...contexts.values()]
+    socket.on('error', (error) => this.#fail(new NbdConnectionError(error.message, { cause: error })))
+    socket.on('close', () => {
+      this.#fail(new NbdConnectionError('the server hung up'))
+      this.#closed.resolve()
+    })
+    socket.on('data', (chunk: Buffer) => this.#received(chunk))
+  }
+
+  /** Opens the URI's export. Throws NbdUriError, NbdConnectionError, NbdRefusedError, or the signal's reason. */
+  static async connect(uri: string, options: NbdConnectOptions = {}): Promise<NbdClient> {
+    const parsed = parseNbdUri(uri)
+    return withNegotiation(parsed, options, async (socket, negotiation) => {
+      const structured = options.structuredReplies !== false && (await negotiation.structuredReplies())
+      const wanted = options.metaContexts ?? []
+      const contexts =
+        structured && wanted.length > 0
+          ? await metaContextsIfKnown(negotiation, parsed.exportName, wanted)
+          : new Map<number, string>()
+      const info = await negotiation.infoOrGo('go', parsed.exportName)
+      const rest = negotiation.release()
+      const client = new NbdClient({ socket, structured, contexts }, info, options.requestTimeoutMs ?? 60_000)
+      if (rest.length > 0) client.#received(rest)
+      socket.resume()
+      return client
+    })
+  }
+
+  /** What a server says of the URI's export, without opening it. */
+  static info(uri: string, options: NbdConnectOptions = {}): Promise<NbdExportInfo & { readonly contexts: string[] }> {
+    const parsed = parseNbdUri(uri)
+    return withNegotiation(parsed, options, async (_socket, negotiation) => {
+      const structured = options.structuredReplies !== false && (await negotiation.structuredReplies())
+      const info = await negotiation.infoOrGo('info', parsed.exportName)
+      const contexts = structured ? await negotiation.metaContexts('list', parsed.exportName, []) : new Map()
+      negotiation.abort()
+      return { ...info, contexts: [...contexts.values()] }
+    })
+  }
+
+  /** The names that the server lists. */
+  static list(uri: string, options: NbdConnectOptions = {}): Promise<string[]> {
+    return withNegotiation(parseNbdUri(uri), options, async (_socket, negotiation) => {
+      const names = await negotiation.list()
+      negotiation.abort()
+      return names
+    })
+  }
+
+  info(): NbdExportInfo {
+    return this.#info
+  }
+
+  /** Settles when the connection has ended, whatever the way. */
+  get closed(): Promise<void> {
+    return this.#closed.promise
+  }
+
+  async read(offset: number, lengthBytes: number, options: NbdRequestOptions = {}): Promise<Buffer> {
+    if (lengthBytes > payloadMaxBytes) throw new RangeError(`a read has at most ${payloadMaxBytes} bytes`)
+    const target = Buffer.alloc(lengthBytes)
+    await this.#request(Command.read, 0, offset, lengthBytes, options, { target })
+    return target
+  }
+
+  /** `source` must not change until this settles. */
+  async write(offset: number, source: Uint8Array, options: NbdWriteOptions = {}): Promise<void> {
+    if (source.length > payloadMaxBytes) throw new RangeError(`a write has at most ${payloadMaxBytes} bytes`)
+    await this.#request(Command.write, fuaFlag(options), offset, source.length, options, { payload: source })
+  }
+
+  flush(options: NbdRequestOptions = {}): Promise<void> {
+    return this.#request(Command.flush, 0, 0, 0, options)
+  }
+
+  trim(offset: number, lengthBytes: number, options: NbdWriteOptions = {}): Promise<void> {
+    return this.#request(Command.trim, fuaFlag(options), offset, lengthBytes, options)
+  }
+
+  writeZeroes(offset: number, lengthBytes: number, options: NbdZeroOptions = {}): Promise<void> {
+    const noHole = options.noHole ? CommandFlag.noHole : 0
+    const fastZero = options.fastZero ? CommandFlag.fastZero : 0
+    return this.#request(Command.writeZeroes, fuaFlag(options) | noHole | fastZero, offset, lengthBytes, options)
+  }
+
+  cache(offset: number, lengthBytes: number, options: NbdRequestOptions = {}): Promise<void> {
+    return this.#request(Command.cache, 0, offset, lengthBytes, options)
+  }
+
+  /** Extents from `offset` on, by context name. A server may answer less than was asked. */
+  async blockStatus(
+    offset: number,
+    lengthBytes: number,
+    options: NbdRequestOptions = {},
+  ): Promise<ReadonlyMap<string, readonly StatusExtent[]>> {
+    const statuses = new Map<string, readonly StatusExtent[]>()
+    await this.#request(Command.blockStatus, 0, offset, lengthBytes, options, { statuses })
+    return statuses
+  }
+
+  /** Says DISC, takes the replies that are still owed, and resolves when the server has hung up. */
+  async disconnect(): Promise<void> {
+    if (this.#failure === undefined && !this.#isLeaving) {
+      this.#isLeaving = true
+      this.#socket.end(encodeRequest(requestOf(Command.disc, 0, 0, 0, 0)))
+      this.#watch()
+    }
+    await this.#closed.promise
+  }
+
+  /** Breaks the connection off; requests under way fail. */
+  destroy(error: Error = new NbdConnectionError('the client broke the connection off')): void {
+    this.#fail(error)
+  }
+
+  #request(
+    type: number,
+    flags: number,
+    offset: number,
+    lengthBytes: number,
+    { signal }: NbdRequestOptions,
+    more: {
+      readonly payload?: Uint8Array
+      readonly target?: Buffer
+      readonly statuses?: Map<string, readonly StatusExtent[]>
+    } = {},
+  ): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (this.#isLeaving) return Promise.reject(new NbdConnectionError('the client has said DISC'))
+    if (signal?.aborted) return Promise.reject(signal.reason)
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const key = this.#takeKey()
+    const request = requestOf(type, flags, key, offset, lengthBytes)
+    const aborted = (): void => reject(signal?.reason)
+    const settle = (act: () => void): void => {
+      signal?.removeEventListener('abort', aborted)
+      act()
+    }
+    signal?.addEventListener('abort', aborted, { once: true })
+    const pending: PendingRequest = {
+      text: describe(request),
+      offset,
+      lengthBytes,
+      target: more.target,
+      statuses: more.statuses,
+      filledBytes: 0,
+      errors: 0,
+      error: undefined,
+      resolve: () => settle(resolve),
+      reject: (error) => settle(() => reject(error)),
+    }
+    this.#replies.pending.set(key, pending)
+    if (more.payload === undefined) {
+      this.#socket.write(encodeRequest(request))
+    } else {
+      this.#socket.cork()
+      this.#socket.write(encodeRequest(request))
+      this.#socket.write(more.payload)
+      this.#socket.uncork()
+    }
+    if (this.#timer === undefined) this.#watch()
+    return promise
+  }
+
+  /** A cookie's lower half, free among the requests under way. */
+  #takeKey(): number {
+    while (this.#replies.pending.has(this.#nextKey)) this.#nextKey = (this.#nextKey + 1) >>> 0
+    const key = this.#nextKey
+    this.#nextKey = (key + 1) >>> 0
+    return key
+  }
+
+  #received(chunk: Buffer): void {
+    if (this.#failure !== undefined) return
+    try {
+      this.#replies.push(chunk)
+    } catch (error) {
+      this.#fail(asConnectionError(error))
+      return
+    }
+    if (this.#replies.pending.size > 0 || this.#isLeaving) this.#timer?.refresh()
+    else this.#unwatch()
+  }
+
+  #watch(): void {
+    this.#unwatch()
+    const silence = `the server was silent for ${this.#requestTimeoutMs} ms`
+    this.#timer = setTimeout(() => this.#fail(new NbdConnectionError(silence)), this.#requestTimeoutMs)
+  }
+
+  #unwatch(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
+  #fail(error: Error): void {
+    if (this.#failure !== undefined) return
+    this.#failure = error
+    this.#unwatch()
+    this.#socket.destroy()
+    const pending = [...this.#replies.pending.values()]
+    this.#replies.pending.clear()
+    for (const request of pending) request.reject(error)
+  }
+}
+
+interface Connection {
+  readonly socket: Socket
+  readonly structured: boolean
+  readonly contexts: ReadonlyMap<number, string>
+}
+
+function fuaFlag(options: NbdWriteOptions): number {
+  return options.fua ? CommandFlag.fua : 0
+}
+
+/** Throws RangeError for what does not fit on the wire. */
+function requestOf(type: number, flags: number, key: number, offset: number, lengthBytes: number): Request {
+  if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`${offset} is no offset`)
+  if (!Number.isInteger(lengthBytes) || lengthBytes < 0 || lengthBytes >= 2 ** 32) {
+    throw new RangeError(`${lengthBytes} is no length of a request`)
+  }
+  return { flags, type, cookieHigh: 0, cookieLow: key, offset: BigInt(offset), lengthBytes }
+}
+
+/** A server without metadata contexts is served without. */
+async function metaContextsIfKnown(
+  negotiation: ClientNegotiation,
+  exportName: string,
+  wanted: readonly string[],
+): Promise<ReadonlyMap<number, string>> {
+  try {
+    return await negotiation.metaContexts('set', exportName, wanted)
+  } catch (error) {
+    if (error instanceof NbdRefusedError && error.reply === 'ERR_UNSUP') return new Map()
+    throw error
+  }
+}
