@@ -234,17 +234,19 @@ export class PeerLinks {
     const dialling = this.#dialling[purpose]
     const first = !this.connected
     lanes.push(lane)
-    const steady = this.#options.clock.after(steadyMs, () => {
+    let steady = false
+    const timer = this.#options.clock.after(steadyMs, () => {
+      steady = true
       dialling.failures = 0
     })
     lane.onClosed((error) => {
-      steady[Symbol.dispose]()
+      timer[Symbol.dispose]()
       const index = lanes.indexOf(lane)
       if (index >= 0) lanes.splice(index, 1)
       this.#trouble = error.message
       this.#options.log.debug({ peer: this.#peerId, purpose, code: error.code }, `a lane closed: ${error.message}`)
       if (lanes.length > 0 || this.#closed) return
-      dialling.failures++
+      if (!steady) dialling.failures++
       if (this.#needed(purpose)) this.#start(purpose)
     })
     if (lanes.length > maximumLanes) (lanes.find((each) => each.outstanding === 0) ?? lanes[0])?.close()
