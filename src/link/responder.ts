@@ -76,16 +76,12 @@ export class Responder {
   #run(id: number, serve: (signal: AbortSignal) => Promise<Buffer | undefined>): void {
     const controller = new AbortController()
     this.#open.set(id, controller)
-    const ended = async (last: Buffer) => {
-      // Until its answer is on its way a request counts, so that a peer that asks and does not read is bounded.
-      await this.#options.sender.room()
-      this.#open.delete(id)
-      this.#options.sender.push(last)
-    }
+    // Until its answer is on its way a request counts, so that a peer that asks and does not read is bounded.
+    const ended = (last: Buffer) => this.#options.sender.send([last], undefined, () => this.#open.delete(id))
     serve(controller.signal)
       .catch((error) => encodeJson('error', id, this.#refusal(error, controller.signal)))
       .then((last) => ended(last ?? encodeEmpty('done', id)))
-      .catch(() => {}) // The lane broke, and told everybody.
+      .catch(() => this.#open.delete(id)) // The lane broke, and told everybody.
   }
 
   async #call(id: number, method: string, params: unknown, signal: AbortSignal): Promise<Buffer> {

@@ -30,6 +30,29 @@ export class Sender {
 
   /** At once, for what is bounded elsewhere (hello, ping, cancel). `sent` runs when the bytes left, unless the lane broke. */
   push(bytes: Uint8Array, sent?: () => void): void {
+    this.#write(bytes, sent)
+    this.#next()
+  }
+
+  /**
+   * Resolves when the parts are with the stream, in this order; rejects with LinkError when aborted or broken before.
+   * `leaving` runs in the same synchronous step as the writes, which is the one that looked at the window.
+   */
+  async send(parts: readonly Uint8Array[], signal?: AbortSignal, leaving?: () => void): Promise<void> {
+    if (this.#error) throw this.#error
+    if (signal?.aborted) throw aborted(signal)
+    if (this.#unsentBytes >= sendWindowBytes || this.#waiters.length > 0) await this.#turn(signal)
+    leaving?.()
+    for (const part of parts) this.#write(part)
+    this.#next()
+  }
+
+  fail(error: LinkError): void {
+    this.#error ??= error
+    for (const waiter of this.#waiters.splice(0)) waiter.fail(this.#error)
+  }
+
+  #write(bytes: Uint8Array, sent?: () => void): void {
     if (this.#error) return
     this.#unsentBytes += bytes.length
     this.sentBytes += bytes.length
@@ -39,25 +62,6 @@ export class Sender {
       sent?.()
       this.#next()
     })
-    this.#next()
-  }
-
-  /** Resolves when it is the caller's turn, who must push in the same synchronous step; rejects with LinkError. */
-  async room(signal?: AbortSignal): Promise<void> {
-    if (this.#error) throw this.#error
-    if (signal?.aborted) throw aborted(signal)
-    if (this.#unsentBytes >= sendWindowBytes || this.#waiters.length > 0) await this.#turn(signal)
-  }
-
-  /** Resolves when the parts are with the stream, in this order; rejects with LinkError when aborted or broken before. */
-  async send(parts: readonly Uint8Array[], signal?: AbortSignal): Promise<void> {
-    await this.room(signal)
-    for (const part of parts) this.push(part)
-  }
-
-  fail(error: LinkError): void {
-    this.#error ??= error
-    for (const waiter of this.#waiters.splice(0)) waiter.fail(this.#error)
   }
 
   #turn(signal: AbortSignal | undefined): Promise<void> {

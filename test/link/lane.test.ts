@@ -182,6 +182,7 @@ describe('link lane', () => {
     const clock = new ManualClock()
     const { near, farStream } = await lanePair({ clock, handlers: { call: () => new Promise(() => {}) } })
     const call = near.call('x', {}, never)
+    call.catch(() => {})
     farStream.write = () => true
     await clock.advance(9_000)
     assert.ok(near.isOpen)
