@@ -2,8 +2,8 @@
 // Nothing is shown of a copy that is over before it has told of itself.
 
 import { Listr, type ListrTaskWrapper } from 'listr2'
-import { loggerOn } from './listr-logger.ts'
 import { percent, progressText } from './migration-text.ts'
+import { canDraw, loggerOn } from './terminal.ts'
 
 export class CopyProgress {
   readonly #output: NodeJS.WriteStream
@@ -28,7 +28,7 @@ export class CopyProgress {
     const seconds = (performance.now() - this.#startedMs) / 1000
     const rate = seconds > 1 ? done / seconds : 0
     const text = progressText({ done, total, rate, secondsLeft: rate > 0 ? (total - done) / rate : null })
-    if (this.#output.isTTY && process.stdout.isTTY) this.#showTask(text)
+    if (canDraw(this.#output)) this.#showTask(text)
     else this.#showTenth(percent(done, total), text)
   }
 

@@ -4,9 +4,9 @@
 import { Listr, type ListrTaskWrapper } from 'listr2'
 import type { ToldMigrationEvent } from '../control/client.ts'
 import type { MigrationState, MigrationView } from '../control/types.ts'
-import { loggerOn } from './listr-logger.ts'
 import { percent, progressOf } from './migration-text.ts'
 import { formatSeconds } from './sizes.ts'
+import { canDraw, loggerOn } from './terminal.ts'
 
 export type Ending = 'done' | 'failed' | 'detached'
 
@@ -18,9 +18,7 @@ export interface Display {
 }
 
 export function displayFor(output: NodeJS.WriteStream): Display {
-  return output.isTTY && process.stdout.isTTY
-    ? new StepsDisplay(output)
-    : new LinesDisplay((line) => output.write(`${line}\n`))
+  return canDraw(output) ? new StepsDisplay(output) : new LinesDisplay((line) => output.write(`${line}\n`))
 }
 
 export const silentDisplay = (tell: (sentence: string) => void): Display => ({
@@ -41,7 +39,7 @@ export class LinesDisplay implements Display {
 
   show(event: ToldMigrationEvent): void {
     if (event.type === 'step' || event.type === 'ready') this.tell(event.message)
-    if (event.type === 'switchover') this.tell(switchoverText(event))
+    if (event.type === 'switchover') this.tell(`Switchover: ${switchoverText(event)}`)
     if (event.type !== 'progress') return
     const { note, bytes } = event.migration
     const tenth = Math.floor(percent(bytes.disk - bytes.missing, bytes.disk) / 10)
@@ -60,7 +58,7 @@ export class LinesDisplay implements Display {
 }
 
 const switchoverText = (event: { generation: number; seconds: number; migration: MigrationView }): string =>
-  `Switchover: the destination owns ${event.migration.disk} now, as generation ${event.generation} (${formatSeconds(event.seconds)}).`
+  `the destination owns ${event.migration.disk} now, as generation ${event.generation} (${formatSeconds(event.seconds)}).`
 
 const steps = ['Check and prepare', 'Ready', 'Switchover', 'Copy', 'Finish'] as const
 const stepOf: Readonly<Record<MigrationState, number>> = {
@@ -70,8 +68,8 @@ const stepOf: Readonly<Record<MigrationState, number>> = {
   copying: 3,
   finishing: 4,
   done: 5,
-  cancelled: 5,
-  failed: 5,
+  cancelled: 0, // It stays where it was; the command says what happened.
+  failed: 0,
 }
 
 /** listr2's list; a task ends when the migration has reached a later step. */
@@ -106,7 +104,7 @@ export class StepsDisplay implements Display {
     if (event.type === 'step' || event.type === 'ready') this.tell(event.message)
     else if (event.type === 'switchover') this.#label(2, switchoverText(event))
     else if (view.note !== null) this.tell(view.note)
-    if (view.state === 'copying') this.#label(3, progressOf(view))
+    if (stepOf[view.state] >= stepOf.copying) this.#label(3, progressOf(view))
   }
 
   tell(sentence: string): void {

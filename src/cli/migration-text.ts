@@ -6,7 +6,8 @@ import { facts } from './table.ts'
 
 /** '310 MiB of 512 MiB (60%), 41.2 MiB/s, 5 s left' */
 export function progressOf({ bytes, rate, secondsLeft }: MigrationView): string {
-  return progressText({ done: bytes.disk - bytes.missing, total: bytes.disk, rate, secondsLeft })
+  const amounts = { done: bytes.disk - bytes.missing, total: bytes.disk }
+  return progressText(bytes.missing === 0 ? amounts : { ...amounts, rate, secondsLeft })
 }
 
 export function progressText(progress: {

@@ -80,8 +80,9 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     const request = requestOf(argv as string[], flags as Asked)
     const client = await this.connect(flags)
     const interrupt = new AbortController()
-    const onInterrupt = () => interrupt.abort()
-    if (!flags.detach) process.once('SIGINT', onInterrupt)
+    // Stays registered: the screen's own listener ends the process when it finds itself alone.
+    const onInterrupt = () => (interrupt.signal.aborted ? process.exit(ExitCode.detached) : interrupt.abort())
+    if (!flags.detach) process.on('SIGINT', onInterrupt)
     try {
       const started = await this.#start(client, request, interrupt.signal)
       if (flags.detach)

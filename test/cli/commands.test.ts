@@ -1,7 +1,7 @@
 // Commands as scripts and operators run them: real processes against a site that does what the test says.
 
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -309,6 +309,23 @@ describe('commands', () => {
       assert(!served.site.asked.some((asked) => JSON.stringify(asked).includes('force')), 'nothing was cancelled')
     })
 
+    it('on a terminal it shows the steps, and Ctrl-C detaches there too', async function () {
+      if (spawnSync('script', ['--version']).error) this.skip()
+      served.site.events = stopAfter(wholeMigration.slice(0, 4))
+      const line = `stty cols 120 rows 40; exec "${process.execPath}" "${program}" ${words.join(' ')} --control "${served.path}"`
+      const child = spawn('script', ['-qec', line, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
+      let screen = ''
+      child.stdout.on('data', (chunk) => {
+        const before = screen
+        screen += chunk
+        if (screen.includes('312 MiB of 512 MiB') && !before.includes('312 MiB of 512 MiB')) child.stdin.write('\x03')
+      })
+      await once(child, 'close')
+      assert.equal(child.exitCode, 7, screen)
+      assert.match(screen, /Ready: Move the machine to tokyo now\./)
+      assert.match(screen, /vmstore migration show m-1/)
+    })
+
     it('Ctrl-C with --json: the last line is the error, exit 7', async () => {
       served.site.events = stopAfter(wholeMigration.slice(0, 1))
       const { child, ended } = start(...words, '--json')
@@ -368,6 +385,13 @@ describe('commands', () => {
       }
       assert.equal((await run(...words)).exit, 6)
     })
+  })
+
+  it('under an old Node: one sentence that says what is missing, exit 1', () => {
+    const older = `data:text/javascript,Object.defineProperty(process.versions, 'node', { value: '20.11.0' })`
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', older, program], { encoding: 'utf8' })
+    assert.deepEqual([status, stdout], [1, ''])
+    assert.match(stderr, /^vmstore needs Node 24 or later .*`npm ci`.*\n$/)
   })
 
   it('the thread pool has 16 threads, or as many as the operator says', async () => {
