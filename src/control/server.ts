@@ -41,7 +41,7 @@ export async function startControlServer(options: {
   const viewOf = (error: unknown) => {
     const view = requestFault(error) ?? errorViewOf(error)
     if (view !== undefined) return view
-    log.error({ error }, 'a control request failed in a way nobody foresaw')
+    log.error({ err: error }, 'a control request failed in a way nobody foresaw')
     return internal(error)
   }
 
@@ -64,7 +64,7 @@ export async function startControlServer(options: {
 
   app.server.maxConnections = maxConnections
   await listenAlone(app.server, path)
-  app.server.on('error', (error) => log.error({ error, path }, 'the control socket failed'))
+  app.server.on('error', (error) => log.error({ err: error, path }, 'the control socket failed'))
 
   return {
     path,
