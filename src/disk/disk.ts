@@ -221,6 +221,12 @@ export class Disk implements Export {
     await log?.discard()
   }
 
+  /** Removes the bytes of a disk that another site has wholly, or that never were the only ones. */
+  async discardBytes(): Promise<void> {
+    assert(this.state === 'released' || this.state === 'gone' || this.state === 'superseded')
+    await this.#services.files.remove(this.#record.path)
+  }
+
   async close(): Promise<void> {
     this.#closed.abort(new Error(`disk ${this.name} is closing`))
     this.#io = new RefusedIo(`disk ${this.name} is closed`)

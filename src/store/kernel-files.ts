@@ -40,6 +40,9 @@ export class KernelFiles implements Files {
   }
 
   async createBlockFile(path: string, sizeBytes: number): Promise<BlockFile> {
+    const folder = dirname(path)
+    await fs.mkdir(folder, { recursive: true, mode: 0o700 })
+    await syncFolder(dirname(folder))
     const handle = await fs.open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
     try {
       await handle.truncate(sizeBytes)
@@ -47,7 +50,7 @@ export class KernelFiles implements Files {
     } finally {
       await handle.close()
     }
-    await syncFolder(dirname(path))
+    await syncFolder(folder)
     return this.openBlockFile(path, false)
   }
 
@@ -88,7 +91,9 @@ export class KernelFiles implements Files {
 
   async remove(path: string): Promise<void> {
     await fs.rm(path, { recursive: true, force: true })
-    await syncFolder(dirname(path))
+    await syncFolder(dirname(path)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error
+    })
   }
 }
 

@@ -1,0 +1,169 @@
+// The disks of a site, and what its NBD server offers. Names are unique among disks that are served or on their way.
+
+import { basename, join } from 'node:path'
+import type { ExportCatalog } from '../nbd/export.ts'
+import type { Change, DiskRecord } from '../store/records.ts'
+import type { RemotePart } from './disk.ts'
+import { Disk, type DiskServices } from './disk.ts'
+import { Refusal } from './refusal.ts'
+
+export interface DisksLayout {
+  /** The folder of a disk that lives in the data folder. */
+  diskFolder(id: string): string
+}
+
+export interface NewDisk {
+  readonly id: string
+  readonly name: string
+  readonly sizeBytes: number
+}
+
+export class Disks implements ExportCatalog {
+  readonly #services: DiskServices
+  readonly #layout: DisksLayout
+  readonly #disks = new Map<string, Disk>()
+  /** Names that are being made into disks at this moment. */
+  readonly #claimedNames = new Set<string>()
+
+  constructor(services: DiskServices, layout: DisksLayout) {
+    this.#services = services
+    this.#layout = layout
+  }
+
+  // ---- ExportCatalog
+
+  list(): readonly string[] {
+    return this.all()
+      .filter((disk) => disk.isListed)
+      .map((disk) => disk.name)
+  }
+
+  /** The only disk is the default export too. A disk served where it lies is found under its file's name as well. */
+  find(name: string): Disk | undefined {
+    const served = this.all().filter((disk) => disk.isServed)
+    if (name === '') return served.length === 1 ? served[0] : undefined
+    return served.find((disk) => disk.name === name) ?? served.find((disk) => basename(disk.record.path) === name)
+  }
+
+  // ---- the site's own view
+
+  all(): readonly Disk[] {
+    return [...this.#disks.values()]
+  }
+
+  get(id: string): Disk | undefined {
+    return this.#disks.get(id)
+  }
+
+  /** By name, id or file name. @throws Refusal `disk-unknown` */
+  named(name: string): Disk {
+    const found =
+      this.#disks.get(name) ??
+      this.all().find((disk) => disk.name === name) ??
+      this.all().find((disk) => basename(disk.record.path) === name)
+    if (found) return found
+    throw new Refusal('disk-unknown', `there is no disk ${name} here`, {
+      disk: name,
+      next: 'vmstore disk list shows the disks of this site.',
+    })
+  }
+
+  /** Opens a recorded disk. */
+  async open(record: DiskRecord, remote?: RemotePart): Promise<Disk> {
+    const disk = await Disk.open(this.#services, record, remote)
+    this.#disks.set(record.id, disk)
+    return disk
+  }
+
+  /** Holds a name while a disk of it is made. @throws Refusal `disk-exists` */
+  claimName(name: string, id: string): Disposable {
+    const other = this.all().find((disk) => disk.name === name && disk.record.id !== id)
+    if (other || this.#claimedNames.has(name)) {
+      const state = other ? ` (${other.state})` : ''
+      throw new Refusal('disk-exists', `there is a disk ${name} here already${state}`, {
+        disk: name,
+        safe: 'Nothing was changed.',
+        next: 'Choose another name, or delete that disk.',
+      })
+    }
+    this.#claimedNames.add(name)
+    return { [Symbol.dispose]: () => this.#claimedNames.delete(name) }
+  }
+
+  /** An owned disk of holes, filled by `fill` before anybody sees it. Nothing is left when it throws. */
+  async create(fresh: NewDisk, createdAt: string, fill: (path: string) => Promise<void>): Promise<Disk> {
+    using _name = this.claimName(fresh.name, fresh.id)
+    const record = this.#newRecord(fresh, 'owned', this.#services.siteId, 1, createdAt)
+    await this.#makeFile(record)
+    try {
+      await fill(record.path)
+      await this.#services.records.commit([{ put: 'disk', record }])
+    } catch (error) {
+      await this.#services.files.remove(record.folder)
+      throw error
+    }
+    return this.open(record)
+  }
+
+  /** Records a raw image that lies elsewhere, and serves it there. */
+  async adopt(fresh: NewDisk, path: string, folder: string, createdAt: string): Promise<Disk> {
+    using _name = this.claimName(fresh.name, fresh.id)
+    const record = { ...this.#newRecord(fresh, 'owned', this.#services.siteId, 1, createdAt), path, folder }
+    await this.#services.records.commit([{ put: 'disk', record }])
+    return this.open(record)
+  }
+
+  /** A disk that is being moved here from `owner`, who has it in `generation`; durable, and not opened yet. */
+  async prepareIncoming(
+    fresh: NewDisk & { generation: number; owner: string; migrationId: string; createdAt: string },
+    others: readonly Change[],
+  ): Promise<DiskRecord> {
+    const before = this.#disks.get(fresh.id)
+    const made = this.#newRecord(fresh, 'incoming', fresh.owner, fresh.generation, fresh.createdAt)
+    const record = {
+      ...made,
+      migrationId: fresh.migrationId,
+      ...(before && { folder: before.record.folder, path: before.record.path }),
+    }
+    await this.#services.files.remove(record.path) // The bytes of the last time it was here, or of a try that was cut short.
+    await this.#makeFile(record)
+    try {
+      await this.#services.records.commit([{ put: 'disk', record }, ...others])
+    } catch (error) {
+      if (!before) await this.#services.files.remove(record.folder)
+      throw error
+    }
+    return record
+  }
+
+  /** Removes a disk with its bytes, if they lie in the data folder. The caller has checked that it may go. */
+  async remove(disk: Disk): Promise<void> {
+    const { id, folder, path } = disk.record
+    await this.#services.records.commit([{ remove: 'disk', id }])
+    this.#disks.delete(id)
+    await disk.close()
+    if (path.startsWith(`${folder}/`)) await this.#services.files.remove(folder)
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.all().map((disk) => disk.close()))
+  }
+
+  async #makeFile(record: DiskRecord): Promise<void> {
+    const file = await this.#services.files.createBlockFile(record.path, record.sizeBytes)
+    await file.close()
+  }
+
+  #newRecord(
+    fresh: NewDisk,
+    state: DiskRecord['state'],
+    owner: string,
+    generation: number,
+    createdAt: string,
+  ): DiskRecord {
+    const folder = this.#layout.diskFolder(fresh.id)
+    const { id, name, sizeBytes } = fresh
+    const path = join(folder, `${name}.raw`)
+    return { id, name, path, folder, sizeBytes, state, generation, owner, migrationId: null, taken: false, createdAt }
+  }
+}

@@ -1,0 +1,164 @@
+// Copies everything that is still missing, after switchover, from the lowest block up, again until nothing is missing.
+// Holes come as metadata and land by punching; data in chunks, as many in flight as the window says.
+//
+// What always holds: at most `unsavedBoundBytes` of what landed is not yet durable together with its bits, so that a
+// power loss costs no more than that to send again (promise 8).
+
+import type { BlockSource } from '../disk/block-source.ts'
+import type { Clock } from '../disk/clock.ts'
+import type { Disk } from '../disk/disk.ts'
+import { blockSizeBytes } from '../store/block-map.ts'
+import type { RateLimit } from './rate-limit.ts'
+import { Window } from './window.ts'
+
+const chunkBytes = 256 * 1024
+const saveEveryBytes = 16 * 2 ** 20
+const unsavedBoundBytes = 48 * 2 ** 20
+/** Extents are asked for this much of the disk at a time. */
+const extentSpanBytes = 2 ** 30
+const troublePauseMs = 1000
+
+export interface Extent {
+  readonly offset: number
+  readonly length: number
+  readonly data: boolean
+}
+
+export interface BackgroundCopyParts {
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly source: BlockSource
+  /** Extents of the frozen disk that cover a beginning of the range. */
+  extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
+  readonly limit: RateLimit
+  /** Bytes that landed. */
+  landed(bytes: number, isData: boolean): void
+  /** What it waits for, or null when it goes on. */
+  trouble(sentence: string | null): void
+  /** A part of what landed is durable. */
+  saved(): void
+}
+
+export class BackgroundCopy {
+  readonly #parts: BackgroundCopyParts
+  readonly #signal: AbortSignal
+  readonly #window = new Window()
+  #inFlightBytes = 0
+  readonly #tasks = new Set<Promise<void>>()
+  #failure: unknown
+  #unsavedBytes = 0
+  #saving: Promise<void> | undefined
+  /** Extents from the last question, of which the copy makes its way through. */
+  #extents: readonly Extent[] = []
+
+  constructor(parts: BackgroundCopyParts, signal: AbortSignal) {
+    this.#parts = parts
+    this.#signal = signal
+  }
+
+  /** Resolves when nothing is missing. Rejects only when `signal` aborts or a sync failed. */
+  async run(): Promise<void> {
+    const { disk, clock, trouble } = this.#parts
+    while (disk.arrival!.missingBlocks > 0) {
+      try {
+        await this.#pass()
+        trouble(null)
+      } catch (error) {
+        this.#signal.throwIfAborted()
+        if (disk.trouble) throw error
+        trouble(`the background copy waits: ${(error as Error).message}`)
+        await clock.sleep(troublePauseMs, this.#signal)
+      }
+    }
+  }
+
+  /** Once over the disk. Blocks that guests are writing meanwhile are left to the next pass. */
+  async #pass(): Promise<void> {
+    const { arrival } = this.#parts.disk
+    try {
+      for (let from = 0; ; ) {
+        const next = arrival!.missing(from, chunkBytes / blockSizeBytes)[0]
+        if (!next) break
+        const extent = await this.#extentAt(next.first * blockSizeBytes)
+        const missing = arrival!.missing(next.first, Number.MAX_SAFE_INTEGER)[0]
+        if (!missing) break
+        if (missing.first !== next.first) continue // A demand fetch brought it meanwhile.
+        const offset = missing.first * blockSizeBytes
+        const missingEnd = Math.min(missing.end * blockSizeBytes, this.#parts.disk.sizeBytes)
+        const end = Math.min(missingEnd, extent.offset + extent.length, extent.data ? offset + chunkBytes : missingEnd)
+        if (extent.data) await this.#start(offset, end - offset)
+        else await this.#land(offset, end - offset, undefined)
+        from = Math.ceil(end / blockSizeBytes)
+        if (this.#failure) break
+      }
+    } finally {
+      await Promise.all(this.#tasks)
+    }
+    const failure = this.#failure
+    this.#failure = undefined
+    if (failure) throw failure
+    // What is still missing was held by guest writes or other landings: wait for these, not in a busy loop.
+    const left = arrival!.missing(0, 1)[0]
+    if (left) await arrival!.unsettled(left)
+  }
+
+  async #extentAt(offset: number): Promise<Extent> {
+    const known = this.#extents.find((extent) => offset >= extent.offset && offset < extent.offset + extent.length)
+    if (known) return known
+    const lengthBytes = Math.min(extentSpanBytes, this.#parts.disk.sizeBytes - offset)
+    this.#extents = await this.#parts.extents(offset, lengthBytes, this.#signal)
+    return this.#extents[0]!
+  }
+
+  /** Starts a chunk as soon as the window and the rate let it. */
+  async #start(offset: number, lengthBytes: number): Promise<void> {
+    while (this.#inFlightBytes > 0 && this.#inFlightBytes + lengthBytes > this.#window.bytes)
+      await Promise.race(this.#tasks)
+    await this.#parts.limit.pass(lengthBytes, this.#signal)
+    this.#signal.throwIfAborted()
+    this.#inFlightBytes += lengthBytes
+    const task = this.#fetch(offset, lengthBytes)
+      .catch((error: unknown) => {
+        this.#failure ??= error
+        this.#window.lost()
+      })
+      .finally(() => {
+        this.#inFlightBytes -= lengthBytes
+        this.#tasks.delete(task)
+      })
+    this.#tasks.add(task)
+  }
+
+  async #fetch(offset: number, lengthBytes: number): Promise<void> {
+    const { clock, source } = this.#parts
+    const startedMs = clock.now()
+    const runs = [{ offset, length: lengthBytes }]
+    for await (const piece of source.fetch(runs, { urgency: 'background', signal: this.#signal })) {
+      await this.#land(piece.offset, piece.length, piece.bytes)
+    }
+    this.#window.answered(lengthBytes, clock.now() - startedMs)
+  }
+
+  async #land(offset: number, length: number, bytes: Uint8Array | undefined): Promise<void> {
+    while (this.#unsavedBytes > unsavedBoundBytes) await this.#save()
+    const landed = await this.#parts.disk.land({ offset, length, bytes })
+    this.#parts.landed(landed, bytes !== undefined)
+    if (!bytes) return // Zeros cost nothing to have sent again.
+    this.#unsavedBytes += landed
+    if (this.#unsavedBytes > saveEveryBytes) void this.#save().catch(() => {}) // The flush's failure is the disk's, and final.
+  }
+
+  #save(): Promise<void> {
+    this.#saving ??= this.#flush().finally(() => {
+      this.#saving = undefined
+    })
+    return this.#saving
+  }
+
+  async #flush(): Promise<void> {
+    const covered = this.#unsavedBytes
+    await this.#parts.disk.flush()
+    this.#unsavedBytes -= covered
+    this.#parts.saved()
+  }
+}

@@ -1,0 +1,125 @@
+// What both sides of a migration share: the record, what it tells its listeners, and how fast it goes.
+
+import type { Clock } from '../disk/clock.ts'
+import type { Disk } from '../disk/disk.ts'
+import type { PeerChannel } from '../link/channel.ts'
+import type { Change, MigrationCounters, MigrationRecord, Records } from '../store/records.ts'
+import { RateMeter } from './rate-meter.ts'
+
+export interface CourseServices {
+  readonly records: Records
+  readonly clock: Clock
+  readonly siteId: string
+  readonly log: CourseLog
+}
+
+export type CourseLog = (level: 'info' | 'warn' | 'error', facts: Record<string, unknown>, message: string) => void
+
+/** What happened, for whoever watches. `ended` is the last. */
+export type CourseEvent =
+  | { readonly kind: 'step'; readonly message: string }
+  | { readonly kind: 'ready'; readonly message: string }
+  | { readonly kind: 'switchover' }
+  | { readonly kind: 'progress' }
+  | { readonly kind: 'ended' }
+
+/** Migration states that a record holds; none is left again. */
+export const endedStates: readonly string[] = ['done', 'cancelled', 'failed']
+
+export abstract class Course {
+  readonly disk: Disk
+  readonly channel: PeerChannel
+  /** Bytes that landed (data and zeros), over time. */
+  readonly meter: RateMeter
+  /** Bytes of the disk that the destination still lacks. */
+  missingBytes: number
+  protected readonly services: CourseServices
+  protected readonly stopping = new AbortController()
+  #record: MigrationRecord
+  #note: string | null = null
+  #updates: Promise<void> = Promise.resolve()
+  readonly #listeners = new Set<(event: CourseEvent) => void>()
+
+  constructor(services: CourseServices, disk: Disk, record: MigrationRecord, channel: PeerChannel) {
+    this.services = services
+    this.disk = disk
+    this.#record = record
+    this.channel = channel
+    this.meter = new RateMeter(services.clock)
+    this.missingBytes = record.sizeBytes
+  }
+
+  get record(): MigrationRecord {
+    return this.#record
+  }
+
+  get id(): string {
+    return this.#record.id
+  }
+
+  get ended(): boolean {
+    return endedStates.includes(this.#record.state)
+  }
+
+  /** What it waits for, or what went wrong, in a sentence. */
+  get note(): string | null {
+    return this.#note ?? this.#record.note
+  }
+
+  /** Bytes a second over the last seconds, and seconds left at this rate. */
+  get pace(): { rate: number; secondsLeft: number | null } {
+    const rate = this.ended ? 0 : this.meter.rate()
+    return { rate, secondsLeft: rate > 0 ? this.missingBytes / rate : null }
+  }
+
+  /** Bytes, up to now; the record has them as of its last commit. */
+  abstract get counters(): MigrationCounters
+
+  /** `switching` while an acquire is under way; the record's state otherwise. */
+  abstract get liveState(): string
+
+  /** The site that owns the disk as far as this side knows, or `unknown`. */
+  abstract get owner(): string
+
+  listen(listener: (event: CourseEvent) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /** Ends what this side does in memory; nothing durable changes. */
+  stop(): void {
+    this.stopping.abort(new Error('this site is stopping'))
+  }
+
+  protected tell(event: CourseEvent): void {
+    for (const listener of this.#listeners) listener(event)
+  }
+
+  protected setNote(note: string | null): void {
+    if (note === this.#note) return
+    this.#note = note
+    if (note) this.services.log('warn', { migration: this.id, disk: this.record.diskName }, note)
+    this.tell({ kind: 'progress' })
+  }
+
+  /**
+   * Commits changes of the record, one after the other, each on top of the one before. `through` commits the change
+   * together with what must be durable in the same transaction.
+   */
+  protected update(
+    changes: Partial<MigrationRecord>,
+    through: (change: Change) => Promise<void> = (change) => this.services.records.commit([change]),
+  ): Promise<void> {
+    const work = this.#updates.then(async () => {
+      const record = { ...this.#record, ...changes }
+      await through({ put: 'migration', record })
+      this.#record = record
+    })
+    this.#updates = work.catch(() => {})
+    return work
+  }
+
+  protected now(): string {
+    return this.services.clock.date().toISOString()
+  }
+}

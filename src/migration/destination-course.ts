@@ -1,0 +1,452 @@
+// The destination's course of one migration: serve the disk before it owns it, acquire it, fetch what is missing, and
+// release the source.
+//
+// What always holds:
+// - `arriving` is committed before the first guest write is answered (promise 2).
+// - `incoming` becomes `gone` only on the source's durable word, or by the operator's force.
+// - `owned` is committed, with every byte durable, before the source is told that it may be released (promise 8).
+
+import type { BlockSource } from '../disk/block-source.ts'
+import type { Disk, RemotePart } from '../disk/disk.ts'
+import { Refusal } from '../disk/refusal.ts'
+import { unknownOwner } from '../disk/states.ts'
+import { LinkError, type PeerChannel, PeerRefusal, type Piece } from '../link/channel.ts'
+import { NbdError } from '../nbd/export.ts'
+import { blockSizeBytes } from '../store/block-map.ts'
+import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
+import { BackgroundCopy, type Extent } from './background-copy.ts'
+import { Course, type CourseServices } from './course.ts'
+import { acquireAnswer, cancelAnswer, extentsAnswer, type InquireAnswer, inquireAnswer } from './messages.ts'
+import { RateLimit } from './rate-limit.ts'
+import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
+import { SwitchoverAsker } from './switchover-asker.ts'
+
+const commitRetryMs = 1000
+const reportEveryMs = 500
+const informTimeoutMs = 5000
+/** While the source's right is passing on, a forwarded read looks again after this. */
+const passingPauseMs = 20
+
+export class DestinationCourse extends Course {
+  readonly #asker: SwitchoverAsker
+  readonly #limit: RateLimit
+  readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
+  #main: Promise<void> = Promise.resolve()
+  readonly #armed = new AbortController()
+  readonly #moved = Promise.withResolvers<void>()
+  readonly #stopped = Promise.withResolvers<void>()
+  /** Whether the source has told, since this daemon started, that it still owns. */
+  #sourceConfirmed: boolean
+
+  /**
+   * The course of a disk in the state that its record names, and the disk, opened with it. `fresh`: the source has just
+   * asked for it, so that nothing can have been granted yet.
+   */
+  static async open(
+    services: CourseServices,
+    record: MigrationRecord,
+    channel: PeerChannel,
+    fresh: boolean,
+    openDisk: (remote: RemotePart) => Promise<Disk>,
+  ): Promise<DestinationCourse> {
+    // The disk needs its remote part when it is opened, and the course needs the disk: the part reaches the course late.
+    let course: DestinationCourse | undefined
+    const part: RemotePart = {
+      source: { fetch: (runs, options) => course!.#forward(runs, options) },
+      frozen: { fetch: (runs, options) => course!.#fetchFrozen(runs, options) },
+      askSwitchover: (signal) => course!.#askSwitchover(signal),
+    }
+    const disk = await openDisk(part)
+    course = new DestinationCourse(services, disk, record, channel, fresh)
+    return course
+  }
+
+  private constructor(
+    services: CourseServices,
+    disk: Disk,
+    record: MigrationRecord,
+    channel: PeerChannel,
+    fresh: boolean,
+  ) {
+    super(services, disk, record, channel)
+    this.#sourceConfirmed = fresh
+    this.#counters = { ...record.counters }
+    this.#limit = new RateLimit(services.clock, record.maxRate)
+    this.#asker = new SwitchoverAsker({
+      clock: services.clock,
+      waitMs: record.switchoverWaitMs,
+      signal: this.stopping.signal,
+      acquire: async (reason) =>
+        acquireAnswer.parse(
+          await this.#call('acquire', { generation: record.generation, reason }, this.stopping.signal),
+        ),
+      granted: () => this.#granted(),
+      refused: (code, message) => this.#refused(code, message),
+      note: (sentence) => this.setNote(sentence),
+    })
+    if (disk.arrival) this.missingBytes = disk.arrival.missingBlocks * blockSizeBytes
+    if (record.state === 'finishing') this.missingBytes = 0
+  }
+
+  get counters(): MigrationCounters {
+    const { data, sent, skippedZero } = this.#counters
+    return { data, sent, skippedZero, resent: Math.max(sent - data, 0) }
+  }
+
+  get liveState(): string {
+    return this.#asker.active && this.disk.state === 'incoming' ? 'switching' : this.record.state
+  }
+
+  get owner(): string {
+    if (this.disk.state !== 'incoming') return this.disk.record.owner
+    return this.#asker.unanswered || !this.#sourceConfirmed ? unknownOwner : this.disk.record.owner
+  }
+
+  /** Starts, or takes up where a daemon that ended left off. */
+  start(): void {
+    this.disk.onSessions = () => this.#sessionsChanged()
+    this.#main = this.#run().catch((error: unknown) => {
+      if (this.stopping.signal.aborted) return
+      this.services.log('error', { migration: this.id, error: String(error) }, 'the migration stopped here')
+      this.setNote(`stopped: ${(error as Error).message}`)
+    })
+  }
+
+  override stop(): void {
+    super.stop()
+    this.#armed.abort()
+    this.#stopped.resolve()
+  }
+
+  /** Resolves when nothing of this course runs any more, after `stop`. */
+  settled(): Promise<void> {
+    return this.#main
+  }
+
+  /** What the source says. */
+  async answer(method: string): Promise<object> {
+    if (method === 'cancelled') await this.#becomeGone()
+    else if (method === 'switchover') this.#switchoverNow()
+    else if (method === 'writers-gone') this.#readersOnly()
+    else throw new PeerRefusal('unknown-method', `a destination does not know ${method}`)
+    return {}
+  }
+
+  /** The operator here: now. */
+  async switchover(): Promise<void> {
+    if (this.disk.state !== 'incoming') throw this.#tooLate('switched over')
+    this.#switchoverNow()
+  }
+
+  /** Has the source decide. `force`: leaves without its answer. @throws Refusal */
+  async cancel(force: boolean, signal: AbortSignal): Promise<void> {
+    if (this.record.state === 'cancelled') return
+    if (this.disk.state !== 'incoming') throw this.#tooLate('cancelled')
+    let answer: { cancelled: boolean; message: string } = { cancelled: true, message: '' }
+    try {
+      answer = cancelAnswer.parse(await this.#call('cancel', {}, signal))
+    } catch (error) {
+      if (!(error instanceof LinkError)) throw error
+      if (!force) throw this.#noAnswer(error)
+      this.services.log('warn', { migration: this.id }, 'cancelled by force, without the source')
+    }
+    if (!answer.cancelled)
+      throw new Refusal('too-late', `the source refused to cancel: ${answer.message}`, { disk: this.disk.name })
+    await this.#becomeGone()
+  }
+
+  async #run(): Promise<void> {
+    while (!this.stopping.signal.aborted && !this.ended) {
+      const { state } = this.disk
+      if (state === 'incoming') await this.#awaitSwitchover()
+      else if (state === 'arriving') await this.#copy()
+      else if (this.record.state === 'finishing') await this.#finish()
+      else return
+    }
+  }
+
+  // ---- incoming
+
+  async #awaitSwitchover(): Promise<void> {
+    const moved = this.#moved.promise
+    const { state, writersAreGone } = await this.#inquire()
+    if (this.disk.state !== 'incoming') return
+    if (state === 'cancelled') return this.#becomeGone()
+    if (state === 'departed')
+      this.#asker.command('resume') // It was granted, and the answer was lost.
+    else if (state === 'preparing' || state === 'ready') this.#sourceConfirmed = true
+    else this.setNote(`the source says ${state} of ${this.disk.name}: look at both sites with vmstore disk show`)
+    if (this.record.switchover === 'now') this.#switchoverNow()
+    else if (writersAreGone) this.#readersOnly()
+    await Promise.race([moved, this.#stopped.promise])
+  }
+
+  /** How the migration stands at the source. Asks until it is answered. */
+  async #inquire(): Promise<InquireAnswer> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return inquireAnswer.parse(await this.#call('inquire', {}, this.stopping.signal))
+      } catch (error) {
+        this.stopping.signal.throwIfAborted()
+        if (!(error instanceof LinkError) && !(error instanceof PeerRefusal)) throw error
+        this.setNote(`the source does not answer: ${error.message}`)
+        await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
+      }
+    }
+  }
+
+  #switchoverNow(): void {
+    if (this.disk.state === 'incoming') this.#asker.command('operator')
+  }
+
+  /** Every writer at the source has said goodbye: a guest that only reads is not served from afar for ever. */
+  #readersOnly(): void {
+    const open = this.disk.sessions.count > 0 && this.record.switchover === 'auto'
+    if (open && this.disk.state === 'incoming') this.#asker.command('reader-only')
+  }
+
+  #sessionsChanged(): void {
+    if (this.disk.state !== 'incoming' || this.disk.sessions.count === 0 || this.record.switchover !== 'auto') return
+    void this.#inquire().then(
+      ({ writersAreGone }) => writersAreGone && this.#readersOnly(),
+      () => {},
+    )
+  }
+
+  async #askSwitchover(signal: AbortSignal): Promise<void> {
+    if (this.record.state === 'cancelled') throw new NbdError('ESHUTDOWN', `migration ${this.id} is cancelled`)
+    if (this.record.switchover !== 'manual' || this.#asker.active) return this.#asker.waitForGuest(signal)
+    await this.#awaitOperator(signal)
+  }
+
+  /** `--switchover manual`: a write waits for the operator's word, as long as it would for a busy source. */
+  async #awaitOperator(signal: AbortSignal): Promise<void> {
+    const { clock } = this.services
+    const timeout = clock.sleep(this.record.switchoverWaitMs, AbortSignal.any([signal, this.#armed.signal])).then(
+      () => {
+        throw new NbdError(
+          'EPERM',
+          `${this.disk.name} is switched over by hand: vmstore migration switchover ${this.id}`,
+        )
+      },
+      () => signal.throwIfAborted(),
+    )
+    await Promise.race([this.#moved.promise, timeout])
+  }
+
+  /** Makes the grant durable here, however long it takes: the source has given up. */
+  async #granted(): Promise<void> {
+    const { generation } = this.record
+    for (;;) {
+      try {
+        await this.update({ state: 'copying', switchedAt: this.now() }, (change) =>
+          this.disk.beginArriving(generation, [change]),
+        )
+        break
+      } catch (error) {
+        this.stopping.signal.throwIfAborted()
+        this.setNote(
+          `the grant of ${this.disk.name} cannot be recorded here (${(error as Error).message}); guests wait`,
+        )
+        await this.services.clock.sleep(commitRetryMs, this.stopping.signal)
+      }
+    }
+    this.tell({ kind: 'switchover' })
+    this.#leaveIncoming()
+  }
+
+  async #refused(code: string, message: string): Promise<void> {
+    if (code === 'cancelled') await this.#becomeGone()
+    else this.setNote(`the source refused the switchover: ${message}`)
+  }
+
+  async #becomeGone(): Promise<void> {
+    if (this.disk.state !== 'incoming') return
+    await this.update({ state: 'cancelled', endedAt: this.now() }, (change) =>
+      this.disk.move('gone', { migrationId: null }, [change]),
+    )
+    await this.disk.discardBytes()
+    this.#leaveIncoming()
+    this.tell({ kind: 'ended' })
+  }
+
+  #leaveIncoming(): void {
+    this.#armed.abort()
+    this.#moved.resolve()
+  }
+
+  // ---- arriving
+
+  async #copy(): Promise<void> {
+    const ended = new AbortController()
+    const reports = this.#report(ended.signal)
+    try {
+      await this.#sayTaken()
+      const copy = new BackgroundCopy(
+        {
+          disk: this.disk,
+          clock: this.services.clock,
+          source: this.#remote(this.record.generation),
+          extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
+          limit: this.#limit,
+          landed: (bytes, isData) => this.#landed(bytes, isData),
+          trouble: (sentence) => this.setNote(sentence),
+          saved: () => void this.update({ counters: this.counters }).catch(() => {}), // Figures only: the next save has them too.
+        },
+        this.stopping.signal,
+      )
+      await copy.run()
+      await this.#own()
+    } finally {
+      ended.abort()
+      await reports
+    }
+  }
+
+  /** Until it is heard, the source would answer a repeated acquire: nothing else depends on it, so the copy does not wait long. */
+  async #sayTaken(): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#call('taken', { generation: this.record.generation }, this.stopping.signal)
+        return
+      } catch (error) {
+        this.stopping.signal.throwIfAborted()
+        if (error instanceof PeerRefusal) return
+        await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
+      }
+    }
+  }
+
+  async #own(): Promise<void> {
+    this.missingBytes = 0
+    await this.update({ state: 'finishing', counters: this.counters }, (change) => this.disk.finishArriving([change]))
+    this.tell({ kind: 'step', message: 'every block is here; the source is being released' })
+  }
+
+  async #finish(): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#call('complete', { generation: this.record.generation }, this.stopping.signal)
+        break
+      } catch (error) {
+        this.stopping.signal.throwIfAborted()
+        if (error instanceof PeerRefusal && error.code === 'stale') break // The source has moved on since.
+        this.setNote(`every block is here; the source is not released yet: ${(error as Error).message}`)
+        await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
+      }
+    }
+    this.setNote(null)
+    await this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
+      this.disk.note({ migrationId: null }, [change]),
+    )
+    this.tell({ kind: 'ended' })
+  }
+
+  async #extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]> {
+    const params = { generation: this.record.generation, offset, length: lengthBytes }
+    const { extents } = extentsAnswer.parse(await this.#call('extents', params, signal))
+    let at = offset
+    return extents.map(({ length, data }) => {
+      const extent = { offset: at, length, data }
+      at += length
+      return extent
+    })
+  }
+
+  #remote(generation: number): BlockSource {
+    return new RemoteBlocks({
+      channel: this.channel,
+      clock: this.services.clock,
+      migration: this.id,
+      generation,
+      received: (piece) => this.#received(piece),
+    })
+  }
+
+  /** A guest's demand fetch. What lands of it is counted as it lands. */
+  async *#fetchFrozen(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncGenerator<Piece> {
+    for await (const piece of this.#remote(this.record.generation).fetch(runs, options)) {
+      const before = this.disk.arrival?.missingBlocks ?? 0
+      yield piece // The disk lands it before it asks for the next.
+      const landed = (before - (this.disk.arrival?.missingBlocks ?? 0)) * blockSizeBytes
+      if (landed > 0) this.#landed(Math.min(landed, piece.length), piece.bytes !== undefined)
+    }
+  }
+
+  /** Reads of an incoming disk: of the source's newest bytes, under the generation that it still has. */
+  async *#forward(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncGenerator<Piece> {
+    const remote = this.#remote(this.record.generation - 1)
+    for (;;) {
+      try {
+        yield* remote.fetch(runs, options)
+        return
+      } catch (error) {
+        options.signal.throwIfAborted()
+        if (this.disk.state !== 'incoming') return // Read again, in the state that the disk has now.
+        if (!(error instanceof PeerRefusal && error.code === 'no-right')) throw error
+        // The source has departed, and its grant is on the way here; or the migration was cancelled there. A grant whose
+        // answer was lost is found by asking again.
+        if (!this.#asker.active) await this.#lookAgain()
+        await this.services.clock.sleep(passingPauseMs, options.signal)
+      }
+    }
+  }
+
+  async #lookAgain(): Promise<void> {
+    const { state } = await this.#inquire()
+    if (state === 'cancelled') await this.#becomeGone()
+    else if (state === 'departed' && this.disk.state === 'incoming') this.#asker.command('resume')
+  }
+
+  #received(piece: Piece): void {
+    if (piece.bytes && this.disk.state !== 'incoming') this.#counters.sent += piece.length
+  }
+
+  #landed(bytes: number, isData: boolean): void {
+    if (isData) this.#counters.data += bytes
+    else this.#counters.skippedZero += bytes
+    this.meter.add(bytes)
+    this.missingBytes = (this.disk.arrival?.missingBlocks ?? 0) * blockSizeBytes
+  }
+
+  /** Tells listeners here, and the source, how far it is. */
+  async #report(ended: AbortSignal): Promise<void> {
+    const { clock } = this.services
+    const signal = AbortSignal.any([ended, this.stopping.signal])
+    while (!signal.aborted) {
+      this.tell({ kind: 'progress' })
+      const timeout = new AbortController()
+      const late = clock.sleep(informTimeoutMs, AbortSignal.any([signal, timeout.signal])).then(
+        () => timeout.abort(),
+        () => {},
+      )
+      const facts = { ...this.counters, missing: this.missingBytes, note: this.note }
+      await this.#call('progress', facts, AbortSignal.any([signal, timeout.signal])).catch(() => {})
+      timeout.abort()
+      await late
+      await clock.sleep(reportEveryMs, signal).catch(() => {})
+    }
+  }
+
+  #call(method: string, params: object, signal: AbortSignal): Promise<unknown> {
+    return this.channel.call(method, { migration: this.id, ...params }, { signal })
+  }
+
+  #tooLate(what: string): Refusal {
+    const { disk, record } = this
+    return new Refusal('too-late', `migration ${this.id} of ${disk.name} cannot be ${what}: it is ${record.state}`, {
+      disk: disk.name,
+      safe: `Generation ${disk.record.generation} is owned by ${disk.record.owner}; nothing was changed.`,
+      next: 'After switchover there is no cancel, only a move back once it is done.',
+    })
+  }
+
+  #noAnswer(error: Error): Refusal {
+    return new Refusal('no-answer', `the source does not answer (${error.message}), and only it can decide to cancel`, {
+      disk: this.disk.name,
+      safe: 'Nothing was changed.',
+      next: 'Cancel at the source, or bring the link back. --force leaves here all the same: if the source has granted the disk already, no site serves it then.',
+      cause: error,
+    })
+  }
+}

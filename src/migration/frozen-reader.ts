@@ -1,0 +1,74 @@
+// Reads a disk for its destination: walks data and holes, and turns data into pieces, of which those that are all zero
+// travel as such. Pieces are aligned to blocks, but for the disk's end.
+
+import type { Run } from '../disk/block-source.ts'
+import type { Disk } from '../disk/disk.ts'
+import type { Piece } from '../link/channel.ts'
+import { blockSizeBytes } from '../store/block-map.ts'
+
+/** A piece of data is at most this long: one read, one hash, one landing. */
+const pieceBytes = 256 * 1024
+const extentsAtOnce = 64
+const zeros = Buffer.alloc(pieceBytes)
+
+interface Extent {
+  readonly offset: number
+  readonly length: number
+  readonly data: boolean
+}
+
+/**
+ * Data and holes from `offset` on, merged and aligned: a block with any data is data. Covers `lengthBytes` unless `limit`
+ * extents do not reach. `offset` is a multiple of a block.
+ */
+export function alignedExtents(disk: Disk, offset: number, lengthBytes: number, limit: number): Extent[] {
+  const end = offset + lengthBytes
+  const extents: Extent[] = []
+  for (const extent of disk.extentsForPeer(offset, lengthBytes, limit)) {
+    const reached = extents.at(-1)
+    const from = reached ? reached.offset + reached.length : offset
+    const extentEnd = extent.offset + extent.length
+    const isHole = extent.kind === 'hole'
+    // Data grows to whole blocks, a hole shrinks to them.
+    const to = extentEnd === end ? end : isHole ? floorToBlock(extentEnd) : Math.min(ceilToBlock(extentEnd), end)
+    if (to <= from) continue
+    if (reached && reached.data === !isHole) extents[extents.length - 1] = { ...reached, length: to - reached.offset }
+    else extents.push({ offset: from, length: to - from, data: !isHole })
+  }
+  return extents
+}
+
+/** The pieces of `runs`, in order. The disk may be written meanwhile, before switchover: each byte is one that it had. */
+export async function* readPieces(disk: Disk, runs: readonly Run[], signal: AbortSignal): AsyncGenerator<Piece> {
+  for (const run of runs) {
+    const end = run.offset + run.length
+    for (let at = run.offset; at < end; ) {
+      const extents = alignedExtents(disk, at, end - at, extentsAtOnce)
+      for (const extent of extents) {
+        signal.throwIfAborted()
+        if (extent.data) yield* readData(disk, extent, signal)
+        else yield { offset: extent.offset, length: extent.length, bytes: undefined, hole: true }
+        at = extent.offset + extent.length
+      }
+    }
+  }
+}
+
+async function* readData(disk: Disk, run: Run, signal: AbortSignal): AsyncGenerator<Piece> {
+  const end = run.offset + run.length
+  for (let offset = run.offset; offset < end; offset += pieceBytes) {
+    signal.throwIfAborted()
+    const bytes = Buffer.allocUnsafeSlow(Math.min(pieceBytes, end - offset))
+    await disk.readForPeer(offset, bytes)
+    const isZero = bytes.equals(zeros.subarray(0, bytes.length))
+    yield isZero ? { offset, length: bytes.length, bytes: undefined } : { offset, length: bytes.length, bytes }
+  }
+}
+
+function floorToBlock(offset: number): number {
+  return offset - (offset % blockSizeBytes)
+}
+
+function ceilToBlock(offset: number): number {
+  return floorToBlock(offset + blockSizeBytes - 1)
+}

@@ -1,0 +1,88 @@
+// What two sites say to each other about a migration, on the control lane. Checked with these schemas where it arrives.
+//
+//   request      destination → source   start a migration of a disk of yours to me (`migrate --from`)
+//   prepare      source → destination   make an incoming disk
+//   inquire      destination → source   how does this migration stand?
+//   acquire      destination → source   give me generation g+1. Repeated until answered; answered the same each time
+//   taken        destination → source   I serve g+1, durably
+//   extents      destination → source   data and holes of the frozen disk
+//   progress     destination → source   how far I am (for the operator there)
+//   complete     destination → source   I have every block, durably
+//   cancel       destination → source   the operator here wants it cancelled: decide
+//   cancelled    source → destination   it is cancelled, durably
+//   switchover   source → destination   the operator here says: now
+//   writers-gone source → destination   every session that had written here has said DISC
+
+import { z } from 'zod'
+
+const id = z.uuid()
+const bytes = z.number().int().nonnegative()
+const generation = z.number().int().positive()
+const name = z.string().min(1).max(127)
+
+export const terms = z.object({
+  mode: z.enum(['post-copy']),
+  switchover: z.enum(['auto', 'now', 'manual']),
+  switchoverWaitMs: z.number().int().min(0).max(86_400_000),
+  maxRate: z.number().int().min(4096).nullable(),
+  sourcePolicy: z.enum(['keep', 'delete']),
+})
+/** What the operator chose for a migration. */
+export type Terms = z.infer<typeof terms>
+
+export const requestMessage = z.object({ disk: name, terms })
+export const requestAnswer = z.object({ migration: id })
+
+export const prepareMessage = z.object({
+  migration: id,
+  disk: z.object({ id, name, sizeBytes: bytes.positive().multipleOf(512), generation, allocatedBytes: bytes }),
+  terms,
+})
+export type PrepareMessage = z.infer<typeof prepareMessage>
+
+export const migrationMessage = z.object({ migration: id })
+
+export const acquireMessage = z.object({
+  migration: id,
+  generation,
+  /** guest-write and reader-only ask only of a quiet source; `operator` and `resume` do not. */
+  reason: z.enum(['guest-write', 'reader-only', 'operator', 'resume']),
+})
+export type AcquireMessage = z.infer<typeof acquireMessage>
+
+export const acquireAnswer = z.discriminatedUnion('answer', [
+  z.object({ answer: z.literal('granted'), generation }),
+  z.object({ answer: z.literal('busy'), why: z.string().max(1000) }),
+  z.object({ answer: z.literal('refused'), code: z.string().max(100), message: z.string().max(1000) }),
+])
+export type AcquireAnswer = z.infer<typeof acquireAnswer>
+
+export const inquireAnswer = z.object({
+  state: z.enum(['preparing', 'ready', 'departed', 'taken', 'released', 'cancelled', 'unknown']),
+  writersAreGone: z.boolean(),
+  sessions: z.number().int().nonnegative(),
+})
+export type InquireAnswer = z.infer<typeof inquireAnswer>
+
+export const generationMessage = z.object({ migration: id, generation })
+
+export const extentsMessage = z.object({ migration: id, generation, offset: bytes, length: bytes.positive() })
+/** Lengths in bytes, in turn from `offset` on; `data` false: a hole. */
+export const extentsAnswer = z.object({
+  extents: z
+    .array(z.object({ length: bytes.positive(), data: z.boolean() }))
+    .min(1)
+    .max(4096),
+})
+
+export const progressMessage = z.object({
+  migration: id,
+  missing: bytes,
+  data: bytes,
+  sent: bytes,
+  skippedZero: bytes,
+  resent: bytes,
+  note: z.string().max(1000).nullable(),
+})
+
+export const cancelAnswer = z.object({ cancelled: z.boolean(), message: z.string().max(1000) })

@@ -1,0 +1,426 @@
+// The migrations of a site: starts them, finds the course that a peer's message is for, and takes them all up again when
+// the daemon starts. A peer sees only migrations that it is part of; to it, others do not exist.
+
+import type { Disks } from '../disk/disks.ts'
+import { Refusal } from '../disk/refusal.ts'
+import {
+  type FetchRequest,
+  LinkError,
+  type PeerChannel,
+  type PeerHandlers,
+  PeerRefusal,
+  type Piece,
+} from '../link/channel.ts'
+import type { Change, DiskRecord, MigrationRecord } from '../store/records.ts'
+import type { Course, CourseServices } from './course.ts'
+import { endedStates } from './course.ts'
+import { DestinationCourse } from './destination-course.ts'
+import {
+  migrationMessage,
+  type PrepareMessage,
+  prepareMessage,
+  requestAnswer,
+  requestMessage,
+  type Terms,
+} from './messages.ts'
+import { SourceCourse } from './source-course.ts'
+
+/** Another site, as a migration needs to know it. */
+export interface PeerFacts {
+  /** Fingerprint. */
+  readonly id: string
+  readonly site: string
+  readonly name: string
+}
+
+export interface MigrationsServices extends CourseServices {
+  readonly disks: Disks
+  readonly newId: () => string
+  channel(peerId: string): PeerChannel
+  peer(peerId: string): PeerFacts
+  /** Keeps the link to a peer up; dispose when it is needed no more. */
+  keep(peerId: string): Disposable
+  /** Bytes free for new disks. */
+  freeBytes(): Promise<number>
+  readonly transport: (peerId: string) => string
+  /** Makes one attempt to reach a peer. @throws LinkError */
+  probe(peerId: string, signal: AbortSignal): Promise<void>
+}
+
+/** Free space that a new disk must leave. */
+const spareBytes = 64 * 2 ** 20
+const prepareTimeoutMs = 30_000
+const reachTimeoutMs = 10_000
+
+export class Migrations implements PeerHandlers {
+  readonly #services: MigrationsServices
+  readonly #courses = new Map<string, Course>()
+  /** Migrations of before, that have no course any more. */
+  readonly #past = new Map<string, MigrationRecord>()
+  readonly #kept = new Map<string, Disposable>()
+  /** Called for each course that begins or is taken up. */
+  onCourse: (course: Course) => void = () => {}
+
+  constructor(services: MigrationsServices) {
+    this.#services = services
+  }
+
+  courses(): readonly Course[] {
+    return [...this.#courses.values()]
+  }
+
+  past(): readonly MigrationRecord[] {
+    return [...this.#past.values()]
+  }
+
+  /** Opens the disks that are on their way here, and goes on with every migration. Other disks are open already. */
+  async takeUp(records: readonly MigrationRecord[], diskRecords: readonly DiskRecord[]): Promise<void> {
+    for (const record of records) {
+      if (endedStates.includes(record.state)) this.#past.set(record.id, record)
+      else if (record.role === 'source') await this.#takeUpSource(record)
+      else await this.#takeUpDestination(record, diskRecords)
+    }
+  }
+
+  /** Starts the migration of a disk of this site. Throws, and then nothing has changed. */
+  async start(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
+    const { disks, newId, clock, records } = this.#services
+    const disk = disks.named(diskName)
+    this.#checkMovable(diskName)
+    await this.#reach(peer, disk.name, signal)
+    this.#checkMovable(diskName)
+    const id = newId()
+    const record: MigrationRecord = {
+      id,
+      diskId: disk.record.id,
+      diskName: disk.name,
+      role: 'source',
+      peerId: peer.id,
+      peerSite: peer.site,
+      transport: this.#services.transport(peer.id),
+      state: 'preparing',
+      ...termsOf(terms),
+      generation: disk.record.generation + 1,
+      sizeBytes: disk.sizeBytes,
+      counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
+      note: null,
+      startedAt: clock.date().toISOString(),
+      switchedAt: null,
+      endedAt: null,
+      switchoverMs: 0,
+    }
+    await disk.note({ migrationId: id }, [{ put: 'migration', record }])
+    const course = new SourceCourse(this.#services, disk, record, this.#services.channel(peer.id))
+    this.#add(course)
+    try {
+      await this.#withinTime(prepareTimeoutMs, signal, (limited) => course.prepare(limited))
+    } catch (error) {
+      await course.cancel() // Whatever the destination has made of it goes when it hears of this.
+      this.#drop(course)
+      if (error instanceof PeerRefusal) {
+        this.#past.delete(id)
+        await records.commit([{ remove: 'migration', id }])
+      }
+      throw asRefusal(error, disk.name, peer.name)
+    }
+    return course
+  }
+
+  /** Has a peer start the migration of a disk of its own to this site. Resolves to the course here. */
+  async request(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<Course> {
+    const { channel } = this.#services
+    await this.#reach(peer, diskName, signal)
+    try {
+      const answer = await this.#withinTime(prepareTimeoutMs, signal, (limited) =>
+        channel(peer.id).call('request', { disk: diskName, terms }, { signal: limited }),
+      )
+      return this.course(requestAnswer.parse(answer).migration)
+    } catch (error) {
+      throw asRefusal(error, diskName, peer.name)
+    }
+  }
+
+  /** By id, or an unambiguous beginning of it. @throws Refusal `migration-unknown` */
+  course(id: string): Course {
+    const found = this.courses().filter((course) => course.id.startsWith(id))
+    if (found.length === 1 && id !== '') return found[0]!
+    throw new Refusal('migration-unknown', `there is no migration under way with id ${id || '(empty)'} here`, {
+      next: 'vmstore migration list shows the migrations of this site.',
+    })
+  }
+
+  async switchover(id: string, signal: AbortSignal): Promise<Course> {
+    const course = this.course(id)
+    try {
+      if (course instanceof SourceCourse) await course.switchover(signal)
+      else if (course instanceof DestinationCourse) await course.switchover()
+    } catch (error) {
+      throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)
+    }
+    return course
+  }
+
+  async cancel(id: string, force: boolean, signal: AbortSignal): Promise<Course> {
+    const course = this.course(id)
+    if (course instanceof SourceCourse) await course.cancel()
+    else if (course instanceof DestinationCourse) {
+      await this.#withinTime(prepareTimeoutMs / 3, signal, (limited) => course.cancel(force, limited))
+    }
+    return course
+  }
+
+  /** Ends everything in memory. */
+  async stop(): Promise<void> {
+    const courses = this.courses()
+    for (const course of courses) course.stop()
+    for (const kept of this.#kept.values()) kept[Symbol.dispose]()
+    await Promise.all(courses.map((course) => (course instanceof DestinationCourse ? course.settled() : undefined)))
+  }
+
+  // ---- PeerHandlers
+
+  async call(peerId: string, method: string, params: unknown, signal: AbortSignal): Promise<object> {
+    if (method === 'prepare') return this.#prepare(peerId, prepareMessage.parse(params))
+    if (method === 'request') return this.#requested(peerId, params, signal)
+    const { migration } = migrationMessage.parse(params)
+    const course = this.#courses.get(migration)
+    if (course && course.record.peerId === peerId) {
+      if (course instanceof SourceCourse) return course.answer(method, params)
+      if (course instanceof DestinationCourse) return course.answer(method)
+    }
+    return this.#answerForPast(peerId, migration, method)
+  }
+
+  async *fetch(peerId: string, request: FetchRequest, _urgency: string, signal: AbortSignal): AsyncGenerator<Piece> {
+    const course = this.#courses.get(request.migration)
+    if (!(course instanceof SourceCourse) || course.record.peerId !== peerId) {
+      throw new PeerRefusal('no-right', `there is no migration ${request.migration} to fetch for`)
+    }
+    yield* course.fetch(request, signal)
+  }
+
+  // ----
+
+  /** A migration that is over is still asked about: by a peer that was away. */
+  #answerForPast(peerId: string, migration: string, method: string): object {
+    const past = this.#past.get(migration)
+    const known = past && past.peerId === peerId && past.role === 'source' ? past : undefined
+    const isDone = known?.state === 'done'
+    // No record: its beginning was refused, and what the peer may have made of it is not wanted.
+    if (method === 'inquire') {
+      return { state: isDone ? 'released' : 'cancelled', writersAreGone: false, sessions: 0 }
+    }
+    if (method === 'acquire') {
+      const message = isDone ? 'it is complete' : `migration ${migration} is cancelled; the source owns the disk`
+      return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }
+    }
+    if (method === 'complete' && isDone) return {}
+    if (method === 'cancel') return { cancelled: !isDone, message: isDone ? 'it is complete' : '' }
+    throw new PeerRefusal('migration-unknown', `there is no migration ${migration} here`)
+  }
+
+  async #prepare(peerId: string, message: PrepareMessage): Promise<object> {
+    const { disks, clock } = this.#services
+    const { disk, migration, terms } = message
+    if (this.#courses.has(migration)) return {} // Asked again: the answer was lost.
+    const peer = this.#services.peer(peerId)
+    this.#checkReturn(message)
+    using _name = this.#claimName(disk.name, disk.id)
+    await this.#checkSpace(disk.name, disk.allocatedBytes)
+    const createdAt = clock.date().toISOString()
+    const record: MigrationRecord = {
+      id: migration,
+      diskId: disk.id,
+      diskName: disk.name,
+      role: 'destination',
+      peerId,
+      peerSite: peer.site,
+      transport: this.#services.transport(peerId),
+      state: 'ready',
+      ...termsOf(terms),
+      generation: disk.generation + 1,
+      sizeBytes: disk.sizeBytes,
+      counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
+      note: null,
+      startedAt: createdAt,
+      switchedAt: null,
+      endedAt: null,
+      switchoverMs: 0,
+    }
+    const facts = { ...disk, owner: peer.site, migrationId: migration, createdAt }
+    const diskRecord = await disks.prepareIncoming(facts, [{ put: 'migration', record }] satisfies Change[])
+    const course = await DestinationCourse.open(
+      this.#services,
+      record,
+      this.#services.channel(peerId),
+      true,
+      (remote) => disks.open(diskRecord, remote),
+    )
+    this.#add(course)
+    course.start()
+    return {}
+  }
+
+  async #requested(peerId: string, params: unknown, signal: AbortSignal): Promise<object> {
+    const { disk, terms } = requestMessage.parse(params)
+    try {
+      const course = await this.start(disk, this.#services.peer(peerId), terms, signal)
+      return { migration: course.id }
+    } catch (error) {
+      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.message)
+      throw error
+    }
+  }
+
+  async #takeUpSource(record: MigrationRecord): Promise<void> {
+    const { disks, channel } = this.#services
+    const disk = disks.get(record.diskId)
+    if (!disk) throw new Error(`migration ${record.id} is recorded, its disk ${record.diskName} is not`)
+    const course = new SourceCourse(this.#services, disk, record, channel(record.peerId))
+    this.#add(course)
+    // Nobody waits any more for a migration that was only being prepared.
+    if (record.state === 'preparing') await course.cancel()
+    else course.watch()
+  }
+
+  async #takeUpDestination(record: MigrationRecord, diskRecords: readonly DiskRecord[]): Promise<void> {
+    const { disks, channel } = this.#services
+    const course = await DestinationCourse.open(
+      this.#services,
+      record,
+      channel(record.peerId),
+      false,
+      async (remote) => {
+        const open = disks.get(record.diskId)
+        if (open) return open
+        const diskRecord = diskRecords.find((each) => each.id === record.diskId)
+        if (!diskRecord) throw new Error(`migration ${record.id} is recorded, its disk ${record.diskName} is not`)
+        return disks.open(diskRecord, remote)
+      },
+    )
+    this.#add(course)
+    course.start()
+  }
+
+  #add(course: Course): void {
+    this.#courses.set(course.id, course)
+    this.#kept.set(course.id, this.#services.keep(course.record.peerId))
+    course.listen((event) => {
+      if (event.kind !== 'ended') return
+      this.#drop(course)
+      if (course.disk.state !== 'gone') return
+      this.#services.disks.remove(course.disk).catch((error: unknown) => {
+        this.#services.log(
+          'error',
+          { disk: course.record.diskName, error: String(error) },
+          'a cancelled disk could not be removed',
+        )
+      })
+    })
+    this.onCourse(course)
+  }
+
+  #drop(course: Course): void {
+    this.#courses.delete(course.id)
+    this.#past.set(course.id, course.record)
+    this.#kept.get(course.id)?.[Symbol.dispose]()
+    this.#kept.delete(course.id)
+  }
+
+  async #reach(peer: PeerFacts, disk: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#withinTime(reachTimeoutMs, signal, (limited) => this.#services.probe(peer.id, limited))
+    } catch (error) {
+      throw asRefusal(error, disk, peer.name)
+    }
+  }
+
+  #checkMovable(name: string): void {
+    const disk = this.#services.disks.named(name)
+    const refuse = (code: string, message: string, next: string) => {
+      throw new Refusal(code, message, { disk: disk.name, safe: 'Nothing was changed.', next })
+    }
+    if (disk.record.migrationId !== null) {
+      const id = disk.record.migrationId
+      refuse(
+        'migrating',
+        `${disk.name} is in migration ${id} already`,
+        `vmstore migration show ${id} tells how far it is.`,
+      )
+    }
+    if (disk.state !== 'owned')
+      refuse('not-owned', `${disk.name} is ${disk.state} here, not owned`, 'Move it from the site that owns it.')
+    if (disk.trouble)
+      refuse('disk-failed', `${disk.name}: ${disk.trouble}`, 'Mend the storage and restart the daemon first.')
+  }
+
+  /** A disk that was here before may come back; one that is here in any other way may not. */
+  #checkReturn({ disk }: PrepareMessage): void {
+    const here = this.#services.disks.get(disk.id)
+    if (!here) return
+    const mayReturn = here.state === 'released' || here.state === 'superseded'
+    if (mayReturn && disk.generation >= here.record.generation && disk.sizeBytes === here.sizeBytes) return
+    const { generation } = here.record
+    throw new PeerRefusal(
+      'disk-here',
+      `${disk.name} (${disk.id}) is ${here.state} there, in generation ${generation}, with ${here.sizeBytes} bytes`,
+    )
+  }
+
+  #claimName(name: string, id: string): Disposable {
+    try {
+      return this.#services.disks.claimName(name, id)
+    } catch (error) {
+      if (error instanceof Refusal) throw new PeerRefusal(error.code, `at the destination, ${error.message}`)
+      throw error
+    }
+  }
+
+  async #checkSpace(name: string, neededBytes: number): Promise<void> {
+    const free = await this.#services.freeBytes()
+    if (free >= neededBytes + spareBytes) return
+    throw new PeerRefusal(
+      'no-space',
+      `the destination has ${free} bytes free, ${name} needs ${neededBytes} and ${spareBytes} to spare`,
+    )
+  }
+
+  async #withinTime<T>(limitMs: number, signal: AbortSignal, work: (limited: AbortSignal) => Promise<T>): Promise<T> {
+    const timeout = new AbortController()
+    const over = this.#services.clock.sleep(limitMs, timeout.signal).then(
+      () => timeout.abort(new LinkError('unreachable', `no answer within ${limitMs / 1000} s`)),
+      () => {},
+    )
+    try {
+      return await work(AbortSignal.any([signal, timeout.signal]))
+    } finally {
+      timeout.abort()
+      await over
+    }
+  }
+}
+
+function termsOf(
+  terms: Terms,
+): Pick<MigrationRecord, 'mode' | 'switchover' | 'switchoverWaitMs' | 'maxRate' | 'sourcePolicy'> {
+  const { mode, switchover, switchoverWaitMs, maxRate, sourcePolicy } = terms
+  return { mode, switchover, switchoverWaitMs, maxRate, sourcePolicy }
+}
+
+/** What the operator is told when a peer said no or did not answer, before anything changed. */
+function asRefusal(error: unknown, disk: string, peerName: string): unknown {
+  const safe = 'Nothing was changed.'
+  if (error instanceof PeerRefusal)
+    return new Refusal(error.code, `${peerName} refused: ${error.message}`, { disk, safe, cause: error })
+  if (error instanceof LinkError) {
+    const reason = error.code === 'aborted' && error.cause instanceof Error ? error.cause.message : error.message
+    const next = `See that vmstore runs at ${peerName} and can be reached: vmstore peer list.`
+    return new Refusal('peer-unreachable', `${peerName} could not be reached: ${reason}`, {
+      disk,
+      safe,
+      next,
+      cause: error,
+    })
+  }
+  return error
+}

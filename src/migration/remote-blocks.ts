@@ -1,0 +1,68 @@
+// The source's blocks over a channel: asks, and asks again for what is still to come when the link breaks. Counts what came.
+
+import type { BlockSource, Piece, Run, Urgency } from '../disk/block-source.ts'
+import type { Clock } from '../disk/clock.ts'
+import { LinkError, type PeerChannel } from '../link/channel.ts'
+
+/** Runs in one request (link/coverage.ts takes no more). */
+const maximumRuns = 1024
+const firstRetryMs = 50
+const longestRetryMs = 2000
+
+/** How long to wait before attempt number `attempt` (from 1): doubling, with a bound. The hub adds the jitter of dialling. */
+export function retryDelayMs(attempt: number): number {
+  return Math.min(longestRetryMs, firstRetryMs * 2 ** Math.min(attempt - 1, 10))
+}
+
+export interface RemoteBlocksOptions {
+  readonly channel: PeerChannel
+  readonly clock: Clock
+  readonly migration: string
+  readonly generation: number
+  /** Each piece as it comes. */
+  readonly received?: (piece: Piece, urgency: Urgency) => void
+}
+
+export class RemoteBlocks implements BlockSource {
+  readonly #options: RemoteBlocksOptions
+
+  constructor(options: RemoteBlocksOptions) {
+    this.#options = options
+  }
+
+  async *fetch(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncGenerator<Piece> {
+    for (let at = 0; at < runs.length; at += maximumRuns)
+      yield* this.#fetchSome(runs.slice(at, at + maximumRuns), options)
+  }
+
+  async *#fetchSome(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncGenerator<Piece> {
+    const { channel, clock, migration, generation, received } = this.#options
+    let left = runs
+    for (let attempt = 1; ; attempt++) {
+      try {
+        for await (const piece of channel.fetch({ migration, generation, runs: left }, options)) {
+          left = left.flatMap((run) => outside(run, piece))
+          attempt = 0
+          received?.(piece, options.urgency)
+          yield piece
+        }
+        return
+      } catch (error) {
+        options.signal.throwIfAborted()
+        if (!(error instanceof LinkError) || error.code === 'closed') throw error
+        await clock.sleep(retryDelayMs(Math.max(attempt, 1)), options.signal)
+      }
+    }
+  }
+}
+
+/** What of `run` the piece does not cover. */
+function outside(run: Run, piece: Run): Run[] {
+  const runEnd = run.offset + run.length
+  const pieceEnd = piece.offset + piece.length
+  if (pieceEnd <= run.offset || piece.offset >= runEnd) return [run]
+  const rest: Run[] = []
+  if (run.offset < piece.offset) rest.push({ offset: run.offset, length: piece.offset - run.offset })
+  if (pieceEnd < runEnd) rest.push({ offset: pieceEnd, length: runEnd - pieceEnd })
+  return rest
+}

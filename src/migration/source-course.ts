@@ -1,0 +1,384 @@
+// The source's course of one migration: prepare the destination, serve its reads, give the disk up when it acquires, serve
+// what it fetches, and be released.
+//
+// What always holds:
+// - `departed` is committed before the grant leaves (promise 2). The same acquire is answered the same, until `taken`.
+// - Whether it is quiet is looked at in the same synchronous step in which the disk freezes.
+// - Cancel and grant exclude each other: both run in `#alone`, one after the other, and look again when their turn comes.
+
+import type { Run } from '../disk/block-source.ts'
+import { Refusal } from '../disk/refusal.ts'
+import { unknownOwner } from '../disk/states.ts'
+import { type FetchRequest, LinkError, PeerRefusal, type Piece } from '../link/channel.ts'
+import type { MigrationCounters } from '../store/records.ts'
+import { Course } from './course.ts'
+import { alignedExtents, readPieces } from './frozen-reader.ts'
+import {
+  type AcquireAnswer,
+  type AcquireMessage,
+  acquireMessage,
+  extentsMessage,
+  generationMessage,
+  type InquireAnswer,
+  migrationMessage,
+  type PrepareMessage,
+  progressMessage,
+} from './messages.ts'
+
+const commitRetryMs = 1000
+const extentsInAnswer = 4096
+/** How long a call that only informs the peer may take; it asks anyway when it comes back. */
+const informTimeoutMs = 5000
+
+export class SourceCourse extends Course {
+  #turn: Promise<unknown> = Promise.resolve()
+  #granting = false
+  #frozen = false
+  #toldWritersGone = false
+  /** What the destination last told. */
+  #reported: MigrationCounters | undefined
+
+  get counters(): MigrationCounters {
+    return this.#reported ?? this.record.counters
+  }
+
+  get liveState(): string {
+    return this.#granting ? 'switching' : this.record.state
+  }
+
+  /** A source always knows: its own durable record decides. */
+  get owner(): string {
+    return this.#frozen ? unknownOwner : this.disk.record.owner
+  }
+
+  /** Has the destination make an incoming disk. Throws, and then nothing has changed at the source. */
+  async prepare(signal: AbortSignal): Promise<void> {
+    this.tell({ kind: 'step', message: 'the destination makes room' })
+    await this.channel.call('prepare', this.#prepareMessage(), { signal })
+    await this.update({ state: 'ready' })
+    this.watch()
+    this.tell({ kind: 'ready', message: this.#readyMessage() })
+  }
+
+  /** Takes up what a daemon that ended left. */
+  watch(): void {
+    this.disk.onSessions = () => this.#sessionsChanged()
+  }
+
+  /** What the destination says. @throws PeerRefusal */
+  async answer(method: string, params: unknown): Promise<object> {
+    switch (method) {
+      case 'inquire':
+        return this.#inquire()
+      case 'acquire':
+        return this.#alone(() => this.#acquire(acquireMessage.parse(params)))
+      case 'taken':
+        return this.#alone(() => this.#taken(generationMessage.parse(params).generation))
+      case 'extents':
+        return this.#extents(extentsMessage.parse(params))
+      case 'progress':
+        return this.#progress(progressMessage.parse(params))
+      case 'complete':
+        return this.#alone(() => this.#complete(generationMessage.parse(params).generation))
+      case 'cancel':
+        migrationMessage.parse(params)
+        return this.#cancelForPeer()
+      default:
+        throw new PeerRefusal('unknown-method', `a source does not know ${method}`)
+    }
+  }
+
+  /** Bytes for the destination: the newest before switchover, the frozen ones after. */
+  async *fetch(request: FetchRequest, signal: AbortSignal): AsyncGenerator<Piece> {
+    for (const run of request.runs) this.#checkRun(run)
+    for await (const piece of readPieces(this.disk, request.runs, signal)) {
+      // Looked at for every piece: what was read under a right that has ended does not leave.
+      this.#checkRight(request.generation)
+      yield piece
+    }
+  }
+
+  /** The operator here: now. The destination asks for the grant, as always. */
+  async switchover(signal: AbortSignal): Promise<void> {
+    if (this.record.state !== 'ready') throw this.#tooLate('switched over')
+    await this.channel.call('switchover', { migration: this.id }, { signal })
+  }
+
+  /** Decides, durably, that this migration will not be. @throws Refusal once a grant was made */
+  async cancel(): Promise<void> {
+    await this.#alone(async () => {
+      if (this.record.state === 'cancelled') return
+      if (this.disk.state !== 'owned' || this.#frozen) throw this.#tooLate('cancelled')
+      await this.update({ state: 'cancelled', endedAt: this.now() }, (change) =>
+        this.disk.note({ migrationId: null }, [change]),
+      )
+      this.disk.onSessions = () => {}
+      this.tell({ kind: 'ended' })
+    })
+    this.#inform('cancelled')
+  }
+
+  #prepareMessage(): PrepareMessage {
+    const { record, disk } = this
+    return {
+      migration: record.id,
+      disk: {
+        id: disk.record.id,
+        name: disk.name,
+        sizeBytes: disk.sizeBytes,
+        generation: disk.record.generation,
+        allocatedBytes: disk.allocatedBytes(),
+      },
+      terms: {
+        mode: 'post-copy',
+        switchover: record.switchover as PrepareMessage['terms']['switchover'],
+        switchoverWaitMs: record.switchoverWaitMs,
+        maxRate: record.maxRate,
+        sourcePolicy: record.sourcePolicy,
+      },
+    }
+  }
+
+  #readyMessage(): string {
+    const { switchover, diskName } = this.record
+    if (switchover === 'now') return `the destination serves ${diskName} and takes it over now`
+    const open = `the destination serves ${diskName}: move the machine now`
+    if (switchover === 'manual') return `${open}, and then: vmstore migration switchover ${this.id}`
+    return this.disk.sessions.count > 0
+      ? `${open}; its first write there switches over`
+      : `${open}; its first write there switches over. No client is attached here: if the machine is off, vmstore migration switchover ${this.id}`
+  }
+
+  #inquire(): InquireAnswer {
+    const { state } = this.record
+    const answer = (word: InquireAnswer['state']): InquireAnswer => ({
+      state: word,
+      writersAreGone: this.disk.sessions.writersAreGone,
+      sessions: this.disk.sessions.count,
+    })
+    if (state === 'cancelled' || state === 'failed') return answer('cancelled')
+    if (state === 'done') return answer('released')
+    if (this.disk.state === 'departed') return answer(this.disk.record.taken ? 'taken' : 'departed')
+    if (this.#frozen) return answer('unknown')
+    return answer(state === 'preparing' ? 'preparing' : 'ready')
+  }
+
+  async #acquire(message: AcquireMessage): Promise<AcquireAnswer> {
+    const { disk, record } = this
+    if (record.state === 'cancelled' || record.state === 'failed') {
+      return {
+        answer: 'refused',
+        code: 'cancelled',
+        message: `migration ${this.id} is cancelled; the source owns ${disk.name}`,
+      }
+    }
+    if (message.generation !== record.generation) {
+      return {
+        answer: 'refused',
+        code: 'stale',
+        message: `migration ${this.id} leads to generation ${record.generation}`,
+      }
+    }
+    if (disk.state !== 'owned') return this.#grantAgain()
+    if (record.state === 'preparing')
+      return { answer: 'busy', why: 'the source has not recorded yet that all is prepared' }
+    const mustBeQuiet = message.reason === 'guest-write' || message.reason === 'reader-only'
+    this.#granting = true
+    try {
+      return await this.#grant(mustBeQuiet, message.reason === 'reader-only')
+    } finally {
+      this.#granting = false
+    }
+  }
+
+  async #grant(mustBeQuiet: boolean, writersMustBeGone: boolean): Promise<AcquireAnswer> {
+    const { disk } = this
+    const startedMs = this.services.clock.now()
+    const busy = () => {
+      if (writersMustBeGone && !disk.sessions.writersAreGone) return 'a session that has written is open, or broke'
+      return mustBeQuiet && !this.#frozen ? disk.sessions.busyReason() : undefined
+    }
+    const busyBefore = busy()
+    if (busyBefore) return { answer: 'busy', why: busyBefore }
+    if (!this.#frozen) {
+      try {
+        await disk.flush() // The guest goes on meanwhile; what the freeze has to sync is then little.
+      } catch (error) {
+        return this.#syncFailed(error)
+      }
+      const busyAfter = busy()
+      if (busyAfter) return { answer: 'busy', why: busyAfter }
+      await disk.gate.freeze()
+      this.#frozen = true
+      try {
+        await disk.flush()
+      } catch (error) {
+        this.#frozen = false
+        disk.gate.thaw()
+        return this.#syncFailed(error)
+      }
+    }
+    await this.#commitDeparted(startedMs)
+    this.#frozen = false
+    disk.gate.thaw()
+    this.tell({ kind: 'switchover' })
+    return { answer: 'granted', generation: this.record.generation }
+  }
+
+  /** From the first attempt on there is no way back: the disk stays frozen until a record is durable. */
+  async #commitDeparted(startedMs: number): Promise<void> {
+    for (;;) {
+      const { generation, peerSite } = this.record
+      const switchoverMs = this.services.clock.now() - startedMs
+      try {
+        await this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
+          this.disk.move('departed', { generation, owner: peerSite, taken: false }, [change]),
+        )
+        this.setNote(null)
+        return
+      } catch (error) {
+        this.setNote(
+          `the grant of ${this.disk.name} cannot be recorded (${(error as Error).message}); the disk stays frozen until it can`,
+        )
+        await this.services.clock.sleep(commitRetryMs, this.stopping.signal)
+      }
+    }
+  }
+
+  #grantAgain(): AcquireAnswer {
+    const { disk, record } = this
+    const ours = disk.state === 'departed' && disk.record.generation === record.generation
+    if (ours && !disk.record.taken) return { answer: 'granted', generation: record.generation }
+    const message = `generation ${record.generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
+    return { answer: 'refused', code: 'already-taken', message }
+  }
+
+  #syncFailed(error: unknown): AcquireAnswer {
+    const message = `the source could not sync ${this.disk.name} (${(error as Error).message}) and goes on owning it`
+    return { answer: 'refused', code: 'sync-failed', message }
+  }
+
+  async #taken(generation: number): Promise<object> {
+    this.#checkGeneration(generation)
+    if (this.disk.state === 'departed' && !this.disk.record.taken) await this.disk.note({ taken: true })
+    return {}
+  }
+
+  async #complete(generation: number): Promise<object> {
+    if (this.record.state === 'done') return {} // Said again: the answer was lost.
+    this.#checkGeneration(generation)
+    if (this.disk.state === 'departed') {
+      await this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
+        this.disk.move('released', { migrationId: null, taken: true }, [change]),
+      )
+      this.missingBytes = 0
+      this.disk.onSessions = () => {}
+    }
+    if (this.record.sourcePolicy === 'delete') await this.disk.discardBytes()
+    this.tell({ kind: 'ended' })
+    return {}
+  }
+
+  #progress(message: ReturnType<typeof progressMessage.parse>): object {
+    const { missing, data, sent, skippedZero, resent, note } = message
+    if (this.record.state !== 'copying') return {}
+    this.meter.add(Math.max(this.missingBytes - missing, 0))
+    this.missingBytes = missing
+    this.#reported = { data, sent, skippedZero, resent }
+    this.setNote(note)
+    this.tell({ kind: 'progress' })
+    return {}
+  }
+
+  async #cancelForPeer(): Promise<object> {
+    try {
+      await this.cancel()
+      return { cancelled: true, message: '' }
+    } catch (error) {
+      if (error instanceof Refusal) return { cancelled: false, message: error.message }
+      throw error
+    }
+  }
+
+  #extents({ generation, offset, length }: { generation: number; offset: number; length: number }): object {
+    this.#checkRight(generation)
+    this.#checkRun({ offset, length })
+    const extents = alignedExtents(this.disk, offset, length, extentsInAnswer)
+    return { extents: extents.map((extent) => ({ length: extent.length, data: extent.data })) }
+  }
+
+  /** Before switchover the destination reads under the old generation, after it under the new one; never otherwise. */
+  #checkRight(generation: number): void {
+    const { disk, record } = this
+    const before =
+      generation === record.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)
+    const after = generation === record.generation && disk.state === 'departed' && record.state === 'copying'
+    if (before || after) return
+    throw new PeerRefusal(
+      'no-right',
+      `${disk.name} is ${disk.state} in generation ${disk.record.generation}; asked under ${generation}`,
+    )
+  }
+
+  #checkRun(run: Run): void {
+    const aligned =
+      run.offset % 4096 === 0 && (run.length % 4096 === 0 || run.offset + run.length === this.disk.sizeBytes)
+    if (aligned && run.length > 0 && run.offset + run.length <= this.disk.sizeBytes) return
+    throw new PeerRefusal('bad-range', `${run.length} bytes at ${run.offset} are not whole blocks of ${this.disk.name}`)
+  }
+
+  #checkGeneration(generation: number): void {
+    if (generation === this.record.generation && this.disk.state !== 'owned') return
+    throw new PeerRefusal(
+      'stale',
+      `migration ${this.id} leads to generation ${this.record.generation}, not ${generation}`,
+    )
+  }
+
+  #tooLate(what: string): Refusal {
+    const { disk, record } = this
+    if (record.state === 'preparing') {
+      return new Refusal('not-ready', `migration ${this.id} of ${disk.name} is still being prepared`, {
+        disk: disk.name,
+        next: 'Try again in a moment.',
+      })
+    }
+    return new Refusal('too-late', `migration ${this.id} of ${disk.name} cannot be ${what}: it is ${record.state}`, {
+      disk: disk.name,
+      safe: `Generation ${disk.record.generation} is owned by ${disk.record.owner}; nothing was changed.`,
+      next: 'After switchover there is no cancel, only a move back once it is done.',
+    })
+  }
+
+  #sessionsChanged(): void {
+    if (this.record.switchover !== 'auto' || this.record.state !== 'ready') return
+    const gone = this.disk.sessions.writersAreGone
+    if (gone && !this.#toldWritersGone) this.#inform('writers-gone')
+    this.#toldWritersGone = gone
+  }
+
+  /** Tells the destination something that it would also find out by asking. */
+  #inform(method: string): void {
+    const timeout = new AbortController()
+    const { clock, log } = this.services
+    const limit = clock.sleep(informTimeoutMs, timeout.signal).then(
+      () => timeout.abort(),
+      () => {},
+    )
+    this.channel
+      .call(method, { migration: this.id }, { signal: AbortSignal.any([timeout.signal, this.stopping.signal]) })
+      .catch((error: unknown) => {
+        if (!(error instanceof LinkError))
+          log('warn', { migration: this.id, method, error: String(error) }, 'the destination did not take a message')
+      })
+      .finally(() => timeout.abort())
+    void limit
+  }
+
+  /** Runs what may change state one after the other. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work, work)
+    this.#turn = turn.catch(() => {})
+    return turn
+  }
+}

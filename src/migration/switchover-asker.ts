@@ -1,0 +1,154 @@
+// Asks the source for the grant until it is answered, on behalf of guests whose writes wait, of the operator, or of a
+// grant that may have been made already. Knows no disk: `granted` makes the grant durable here.
+//
+// What always holds: from the first question until its answer nobody here knows who owns the disk (`unanswered`). A source
+// that answers `busy` has not granted; a lost answer is asked for again.
+
+import type { Clock } from '../disk/clock.ts'
+import { LinkError } from '../link/channel.ts'
+import { NbdError } from '../nbd/export.ts'
+import type { AcquireAnswer, AcquireMessage } from './messages.ts'
+import { retryDelayMs } from './remote-blocks.ts'
+
+const firstBusyPauseMs = 20
+const longestBusyPauseMs = 250
+
+export interface SwitchoverParts {
+  readonly clock: Clock
+  /** How long a guest's write waits for a source that answers busy. */
+  readonly waitMs: number
+  readonly signal: AbortSignal
+  acquire(reason: AcquireMessage['reason']): Promise<AcquireAnswer>
+  /** The grant arrived: resolves once this site owns, durably. */
+  granted(): Promise<void>
+  /** The source said no, for good. */
+  refused(code: string, message: string): Promise<void>
+  note(sentence: string | null): void
+}
+
+interface Waiter {
+  readonly settle: PromiseWithResolvers<void>
+  /** When the source first answered busy while this one waited. */
+  busySince: number | undefined
+}
+
+export class SwitchoverAsker {
+  readonly #parts: SwitchoverParts
+  readonly #waiters = new Set<Waiter>()
+  #command: 'operator' | 'resume' | 'reader-only' | undefined
+  #running = false
+  #unanswered = false
+
+  constructor(parts: SwitchoverParts) {
+    this.#parts = parts
+  }
+
+  get active(): boolean {
+    return this.#running
+  }
+
+  get unanswered(): boolean {
+    return this.#unanswered
+  }
+
+  /** A guest's write waits here. Rejects with an NbdError, or when the guest goes. */
+  async waitForGuest(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    const waiter: Waiter = { settle: Promise.withResolvers(), busySince: undefined }
+    const goes = () => waiter.settle.reject(signal.reason)
+    signal.addEventListener('abort', goes, { once: true })
+    this.#waiters.add(waiter)
+    this.#run()
+    try {
+      await waiter.settle.promise
+    } finally {
+      signal.removeEventListener('abort', goes)
+      this.#waiters.delete(waiter)
+    }
+  }
+
+  /** operator, resume: ask whether the source is quiet or not. reader-only: ask once, a busy answer ends it. */
+  command(reason: 'operator' | 'resume' | 'reader-only'): void {
+    if (this.#command !== 'operator' && this.#command !== 'resume') this.#command = reason
+    this.#run()
+  }
+
+  #run(): void {
+    if (this.#running || this.#parts.signal.aborted) return
+    this.#running = true
+    this.#ask()
+      .catch((error: unknown) =>
+        this.#rejectAll(new NbdError('EIO', `switchover: ${(error as Error).message}`, { cause: error })),
+      )
+      .finally(() => {
+        this.#running = false
+        // Somebody may have come while the last answer was dealt with.
+        if ((this.#waiters.size > 0 || this.#command) && !this.#parts.signal.aborted && !this.#ended) this.#run()
+      })
+  }
+
+  #ended = false
+
+  async #ask(): Promise<void> {
+    const { clock, signal, note } = this.#parts
+    for (let failures = 0, busy = 0; this.#command !== undefined || this.#waiters.size > 0; ) {
+      signal.throwIfAborted()
+      const reason = this.#command ?? 'guest-write'
+      this.#unanswered = true
+      let answer: AcquireAnswer
+      try {
+        answer = await this.#parts.acquire(reason)
+        failures = 0
+      } catch (error) {
+        signal.throwIfAborted()
+        const lost = error instanceof LinkError
+        note(
+          lost
+            ? 'the source is out of reach: switchover waits for it'
+            : `the source could not answer: ${(error as Error).message}`,
+        )
+        await clock.sleep(retryDelayMs(++failures), signal)
+        continue
+      }
+      if (answer.answer === 'granted') return this.#granted()
+      this.#unanswered = false
+      if (answer.answer === 'refused') return this.#refused(answer.code, answer.message)
+      if (reason === 'reader-only') this.#command = undefined
+      else note(`switchover waits: at the source, ${answer.why}`)
+      this.#expire(answer.why)
+      await clock.sleep(Math.min(longestBusyPauseMs, firstBusyPauseMs * 2 ** Math.min(busy++, 8)), signal)
+    }
+    note(null)
+  }
+
+  async #granted(): Promise<void> {
+    await this.#parts.granted()
+    this.#unanswered = false
+    this.#ended = true
+    this.#command = undefined
+    this.#parts.note(null)
+    for (const waiter of this.#waiters) waiter.settle.resolve()
+  }
+
+  async #refused(code: string, message: string): Promise<void> {
+    this.#command = undefined
+    await this.#parts.refused(code, message)
+    this.#rejectAll(new NbdError('ESHUTDOWN', message))
+  }
+
+  /** Gives up on writes that a busy source has kept waiting for too long. */
+  #expire(why: string): void {
+    const now = this.#parts.clock.now()
+    for (const waiter of this.#waiters) {
+      waiter.busySince ??= now
+      if (now - waiter.busySince < this.#parts.waitMs) continue
+      waiter.settle.reject(new NbdError('EPERM', `not switched over: at the source, ${why}`))
+      this.#waiters.delete(waiter)
+    }
+  }
+
+  #rejectAll(error: Error): void {
+    for (const waiter of this.#waiters) waiter.settle.reject(error)
+    this.#waiters.clear()
+  }
+}
