@@ -24,26 +24,25 @@ const allowedFlags: Readonly<Record<number, number>> = {
 export function refusalOf(request: Request, bounds: ExportBounds, contextCount: number): NbdError | undefined {
   const { type, lengthBytes } = request
   const allowed = allowedFlags[type]
-  if (allowed === undefined)
-    return new NbdError('EINVAL', `${describe(request)}: this server does not know that command`)
+  if (allowed === undefined) return new NbdError('EINVAL', 'this server does not know that command')
   if ((request.flags & ~(allowed | CommandFlag.fua)) !== 0) {
-    return new NbdError('EINVAL', `${describe(request)}: the command does not take flags ${request.flags}`)
+    return new NbdError('EINVAL', `the command does not take flags ${request.flags}`)
   }
   if (type === Command.flush) return undefined
   const changes = type === Command.write || type === Command.trim || type === Command.writeZeroes
-  if (changes && bounds.readOnly) return new NbdError('EPERM', `${describe(request)}: the export is read-only`)
+  if (changes && bounds.readOnly) return new NbdError('EPERM', 'the export is read-only')
   const size = bounds.sizeBytes
   // The offset is a safe integer once it is known to be within the size; the sum is never formed.
   if (request.offset > size || lengthBytes > size - Number(request.offset)) {
     const code = type === Command.write || type === Command.writeZeroes ? 'ENOSPC' : 'EINVAL'
-    return new NbdError(code, `${describe(request)}: it ends past the export's ${size} bytes`)
+    return new NbdError(code, `the range ends past the export's ${size} bytes`)
   }
   if ((type === Command.read || type === Command.write) && lengthBytes > payloadMaxBytes) {
-    return new NbdError('EINVAL', `${describe(request)}: a payload has at most ${payloadMaxBytes} bytes`)
+    return new NbdError('EINVAL', `a payload has at most ${payloadMaxBytes} bytes`)
   }
   if (type === Command.blockStatus) {
-    if (lengthBytes === 0) return new NbdError('EINVAL', `${describe(request)}: a status needs a length`)
-    if (contextCount === 0) return new NbdError('EINVAL', `${describe(request)}: no metadata context was negotiated`)
+    if (lengthBytes === 0) return new NbdError('EINVAL', 'a status needs a length')
+    if (contextCount === 0) return new NbdError('EINVAL', 'no metadata context was negotiated')
   }
   return undefined
 }

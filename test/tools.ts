@@ -1,0 +1,66 @@
+// System programs that tests try vmstore with. A test whose program is missing is skipped by name, and the run ends with
+// what was skipped and what to install: nothing passes in silence. Under CI every program must be there.
+
+import { accessSync, constants } from 'node:fs'
+import { delimiter, join } from 'node:path'
+
+/** Programs, and the Debian packages that bring them. */
+const packages: Readonly<Record<string, string>> = {
+  fio: 'fio',
+  'nbd-client': 'nbd-client',
+  nbdcopy: 'libnbd-bin',
+  nbddump: 'libnbd-bin',
+  nbdfuse: 'nbdfuse',
+  nbdinfo: 'libnbd-bin',
+  nbdkit: 'nbdkit',
+  nbdsh: 'python3-libnbd',
+  openssl: 'openssl',
+  'qemu-img': 'qemu-utils',
+  'qemu-io': 'qemu-utils',
+  'qemu-nbd': 'qemu-utils',
+  'qemu-system-x86_64': 'qemu-system-x86',
+}
+
+/** sbin is where nbd-client lies, and not on everybody's path. */
+const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
+
+const skipped: { readonly test: string; readonly missing: readonly string[] }[] = []
+
+/** Where `program` lies, or undefined. */
+export function findTool(program: string): string | undefined {
+  return folders
+    .filter((folder) => folder !== '')
+    .map((folder) => join(folder, program))
+    .find(isExecutable)
+}
+
+/** Skips the running test, or suite in a `before`, unless all of `programs` are there; throws instead under CI. */
+export function needTool(context: Mocha.Context, ...programs: string[]): void {
+  const missing = programs.filter((program) => findTool(program) === undefined)
+  if (missing.length === 0) return
+  const test = (context.currentTest ?? context.test)?.fullTitle() ?? 'a test'
+  if (process.env['CI']) throw new Error(`${test} needs ${missing.join(', ')}: ${advice(missing)}`)
+  skipped.push({ test, missing })
+  context.skip()
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function advice(programs: readonly string[]): string {
+  const wanted = new Set(programs.map((program) => packages[program] ?? program))
+  return `apt-get install ${[...wanted].sort().join(' ')}`
+}
+
+after(() => {
+  if (skipped.length === 0) return
+  console.error(`\n  Skipped, because programs are missing:`)
+  for (const { test, missing } of skipped) console.error(`    ${test} (${missing.join(', ')})`)
+  console.error(`  ${advice(skipped.flatMap(({ missing }) => missing))}\n`)
+})
