@@ -60,6 +60,7 @@ export class Disk implements Export {
   readonly #syncs: SyncGroup
   readonly #closed = new AbortController()
   #commits: Promise<void> = Promise.resolve()
+  #openTrouble: string | undefined
 
   private constructor(services: DiskServices, record: DiskRecord) {
     this.#services = services
@@ -90,6 +91,14 @@ export class Disk implements Export {
     return disk
   }
 
+  /** A disk whose file or maps cannot be used: it is shown with its trouble, and served to nobody. */
+  static unusable(services: DiskServices, record: DiskRecord, trouble: string): Disk {
+    const disk = new Disk(services, record)
+    disk.#openTrouble = trouble
+    disk.#io = new RefusedIo(`disk ${record.name} cannot be used: ${trouble}`)
+    return disk
+  }
+
   get record(): DiskRecord {
     return this.#record
   }
@@ -115,15 +124,18 @@ export class Disk implements Export {
   }
 
   get trouble(): string | undefined {
+    if (this.#openTrouble) return this.#openTrouble
     return this.#syncs.failure && `a sync failed (${this.#syncs.failure.message}): the disk takes no more writes`
   }
 
   /** Whether NBD_OPT_LIST shows the disk. A hypervisor may still open one that has departed, so that it can quit. */
   get isListed(): boolean {
+    if (this.#openTrouble) return false
     return this.state === 'owned' || this.state === 'incoming' || this.state === 'arriving'
   }
 
   get isServed(): boolean {
+    if (this.#openTrouble) return false
     return this.isListed || this.state === 'departed' || this.state === 'released'
   }
 
@@ -150,12 +162,12 @@ export class Disk implements Export {
 
   /** The disk's bytes, past the gate: for the destination, before and after switchover. */
   readForPeer(offset: number, target: Uint8Array): MaybePromise<void> {
-    assert(this.#file)
+    if (!this.#file) throw new Error(`the bytes of ${this.name} are not open: ${this.trouble ?? this.state}`)
     return this.#file.read(offset, target)
   }
 
   extentsForPeer(offset: number, lengthBytes: number, limit: number): FileExtent[] {
-    assert(this.#file)
+    if (!this.#file) throw new Error(`the bytes of ${this.name} are not open: ${this.trouble ?? this.state}`)
     return this.#file.extents(offset, lengthBytes, limit)
   }
 

@@ -68,6 +68,11 @@ export class Disks implements ExportCatalog {
     })
   }
 
+  /** Keeps a recorded disk that cannot be opened, so that it is shown and its name stays taken. */
+  addUnusable(record: DiskRecord, trouble: string): void {
+    this.#disks.set(record.id, Disk.unusable(this.#services, record, trouble))
+  }
+
   /** Opens a recorded disk. */
   async open(record: DiskRecord, remote?: RemotePart): Promise<Disk> {
     const disk = await Disk.open(this.#services, record, remote)

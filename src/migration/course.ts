@@ -75,6 +75,9 @@ export abstract class Course {
   /** Bytes, up to now; the record has them as of its last commit. */
   abstract get counters(): MigrationCounters
 
+  /** What an operator does once the destination serves the disk. */
+  abstract get readyMessage(): string
+
   /** `switching` while an acquire is under way; the record's state otherwise. */
   abstract get liveState(): string
 

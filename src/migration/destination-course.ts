@@ -80,12 +80,20 @@ export class DestinationCourse extends Course {
         acquireAnswer.parse(
           await this.#call('acquire', { generation: record.generation, reason }, this.stopping.signal),
         ),
-      granted: () => this.#granted(),
+      granted: (askedMs) => this.#granted(askedMs),
       refused: (code, message) => this.#refused(code, message),
       note: (sentence) => this.setNote(sentence),
     })
     if (disk.arrival) this.missingBytes = disk.arrival.missingBlocks * blockSizeBytes
     if (record.state === 'finishing') this.missingBytes = 0
+  }
+
+  get readyMessage(): string {
+    const { diskName, switchover } = this.record
+    if (switchover === 'now') return `${diskName} is served here, and is being taken over`
+    if (switchover === 'manual')
+      return `${diskName} is served here: move the machine, then: vmstore migration switchover ${this.id}`
+    return `${diskName} is served here: move the machine now; its first write here switches over`
   }
 
   get counters(): MigrationCounters {
@@ -235,11 +243,12 @@ export class DestinationCourse extends Course {
   }
 
   /** Makes the grant durable here, however long it takes: the source has given up. */
-  async #granted(): Promise<void> {
+  async #granted(askedMs: number): Promise<void> {
     const { generation } = this.record
     for (;;) {
+      const switchoverMs = this.services.clock.now() - askedMs
       try {
-        await this.update({ state: 'copying', switchedAt: this.now() }, (change) =>
+        await this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
           this.disk.beginArriving(generation, [change]),
         )
         break
@@ -326,7 +335,7 @@ export class DestinationCourse extends Course {
   async #finish(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.#call('complete', { generation: this.record.generation }, this.stopping.signal)
+        await this.#call('complete', { generation: this.record.generation, ...this.counters }, this.stopping.signal)
         break
       } catch (error) {
         this.stopping.signal.throwIfAborted()

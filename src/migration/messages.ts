@@ -75,13 +75,14 @@ export const extentsAnswer = z.object({
     .max(4096),
 })
 
+const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes }
+
+export const completeMessage = z.object({ migration: id, generation, ...counters })
+
 export const progressMessage = z.object({
   migration: id,
   missing: bytes,
-  data: bytes,
-  sent: bytes,
-  skippedZero: bytes,
-  resent: bytes,
+  ...counters,
   note: z.string().max(1000).nullable(),
 })
 

@@ -17,6 +17,7 @@ import {
   type AcquireAnswer,
   type AcquireMessage,
   acquireMessage,
+  completeMessage,
   extentsMessage,
   generationMessage,
   type InquireAnswer,
@@ -57,7 +58,7 @@ export class SourceCourse extends Course {
     await this.channel.call('prepare', this.#prepareMessage(), { signal })
     await this.update({ state: 'ready' })
     this.watch()
-    this.tell({ kind: 'ready', message: this.#readyMessage() })
+    this.tell({ kind: 'ready', message: this.readyMessage })
   }
 
   /** Takes up what a daemon that ended left. */
@@ -79,7 +80,7 @@ export class SourceCourse extends Course {
       case 'progress':
         return this.#progress(progressMessage.parse(params))
       case 'complete':
-        return this.#alone(() => this.#complete(generationMessage.parse(params).generation))
+        return this.#alone(() => this.#complete(completeMessage.parse(params)))
       case 'cancel':
         migrationMessage.parse(params)
         return this.#cancelForPeer()
@@ -139,7 +140,7 @@ export class SourceCourse extends Course {
     }
   }
 
-  #readyMessage(): string {
+  get readyMessage(): string {
     const { switchover, diskName } = this.record
     if (switchover === 'now') return `the destination serves ${diskName} and takes it over now`
     const open = `the destination serves ${diskName}: move the machine now`
@@ -264,10 +265,12 @@ export class SourceCourse extends Course {
     return {}
   }
 
-  async #complete(generation: number): Promise<object> {
+  async #complete(message: ReturnType<typeof completeMessage.parse>): Promise<object> {
     if (this.record.state === 'done') return {} // Said again: the answer was lost.
-    this.#checkGeneration(generation)
+    this.#checkGeneration(message.generation)
     if (this.disk.state === 'departed') {
+      const { data, sent, skippedZero, resent } = message
+      this.#reported = { data, sent, skippedZero, resent }
       await this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
         this.disk.move('released', { migrationId: null, taken: true }, [change]),
       )

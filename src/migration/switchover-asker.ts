@@ -19,8 +19,8 @@ export interface SwitchoverParts {
   readonly waitMs: number
   readonly signal: AbortSignal
   acquire(reason: AcquireMessage['reason']): Promise<AcquireAnswer>
-  /** The grant arrived: resolves once this site owns, durably. */
-  granted(): Promise<void>
+  /** The grant arrived, for a question that was asked at `askedMs`: resolves once this site owns, durably. */
+  granted(askedMs: number): Promise<void>
   /** The source said no, for good. */
   refused(code: string, message: string): Promise<void>
   note(sentence: string | null): void
@@ -95,6 +95,7 @@ export class SwitchoverAsker {
       signal.throwIfAborted()
       const reason = this.#command ?? 'guest-write'
       this.#unanswered = true
+      const askedMs = clock.now()
       let answer: AcquireAnswer
       try {
         answer = await this.#parts.acquire(reason)
@@ -110,7 +111,7 @@ export class SwitchoverAsker {
         await clock.sleep(retryDelayMs(++failures), signal)
         continue
       }
-      if (answer.answer === 'granted') return this.#granted()
+      if (answer.answer === 'granted') return this.#granted(askedMs)
       this.#unanswered = false
       if (answer.answer === 'refused') return this.#refused(answer.code, answer.message)
       if (reason === 'reader-only') this.#command = undefined
@@ -121,8 +122,8 @@ export class SwitchoverAsker {
     note(null)
   }
 
-  async #granted(): Promise<void> {
-    await this.#parts.granted()
+  async #granted(askedMs: number): Promise<void> {
+    await this.#parts.granted(askedMs)
     this.#unanswered = false
     this.#ended = true
     this.#command = undefined

@@ -37,6 +37,8 @@ export class MemoryExport implements Export {
   /** Awaited before each call is carried out; undefined answers at once. */
   gate: ((call: string) => Promise<void> | undefined) | undefined
   openFault: Error | undefined
+  /** Told instead of the truth. */
+  blockStatusFault: readonly StatusExtent[] | undefined
   #closeWaiters: (() => void)[] = []
 
   constructor(options: MemoryExportOptions = {}) {
@@ -116,6 +118,7 @@ class MemoryHandle implements ExportHandle {
     lengthBytes: number,
     limit: number,
   ): MaybePromise<readonly StatusExtent[]> {
+    if (this.#export.blockStatusFault !== undefined) return this.#export.blockStatusFault
     const extents: { lengthBytes: number; flags: number }[] = []
     const end = offset + lengthBytes
     for (let at = offset; at < end; ) {

@@ -1,0 +1,86 @@
+// vmstore serve: the daemon. Lives until SIGTERM or SIGINT; a second one is immediate.
+
+import { Args, Flags } from '@oclif/core'
+import { pino } from 'pino'
+import { BaseCommand } from '../cli/base-command.ts'
+import { transportSettings } from '../cli/config.ts'
+
+export default class Serve extends BaseCommand {
+  static override summary = 'serve the disks of this site over NBD, to hypervisors and to peers'
+  static override description =
+    'With FILE, a raw image is served where it lies, with its state in FILE.vmstore beside it. When every listener is up, one line says so on stderr.'
+  static override examples = [
+    '<%= config.bin %> serve',
+    '<%= config.bin %> serve --root /srv/vmstore --nbd nbd://127.0.0.1:10809 --peer tcp://192.0.2.1:10810',
+    '<%= config.bin %> serve web01.raw',
+  ]
+  static override long = true
+  static override strict = false
+  static override args = { file: Args.string({ description: 'a raw image to serve where it lies', name: 'FILE...' }) }
+  static override flags = {
+    nbd: Flags.string({
+      description: 'an NBD URI to listen on; may be given again (default: nbd.sock in the root)',
+      helpValue: 'URI',
+      multiple: true,
+    }),
+    peer: Flags.string({
+      description: 'where peers may dial this site, such as tcp://192.0.2.1:10810',
+      helpValue: 'URL',
+    }),
+    'read-only': Flags.boolean({ description: 'guests may read only' }),
+    insecure: Flags.boolean({ description: 'let plain NBD listen beyond loopback' }),
+    'log-level': Flags.option({
+      description: 'least level of the log on stderr',
+      options: ['debug', 'info', 'warn', 'error'] as const,
+      default: 'info',
+    })(),
+  }
+
+  async run(): Promise<void> {
+    const { flags, argv } = await this.parse(Serve)
+    const { Daemon } = await import('../daemon/daemon.ts') // Only this command needs the daemon's code.
+    const files = argv as string[]
+    const paths = await this.paths(flags)
+    const beside = files[0] !== undefined && !flags.root
+    const log = pino({ level: flags['log-level'], base: null }, pino.destination({ dest: 2, sync: true }))
+    const { successes, failures } = await this.config.runHook('vmstore:transports', {})
+    for (const { plugin, error } of failures)
+      log.error({ plugin: plugin.name, err: error }, 'a transport plugin failed')
+    const stopped = signalled()
+    const daemon = await Daemon.start({
+      root: beside ? Daemon.folderBeside(files[0]!) : paths.root,
+      files,
+      nbd: flags.nbd ?? [],
+      peer: flags.peer,
+      control: flags.control,
+      readOnly: flags['read-only'],
+      insecure: flags.insecure,
+      version: this.config.version,
+      drivers: successes.map(({ result }) => result),
+      transportSettings: await transportSettings(),
+      log,
+    })
+    const { nbd, peer, control } = daemon.view
+    if (this.jsonEnabled()) this.event({ type: 'listening', nbd, peer, control } as { type: string })
+    else this.tell(`listening: nbd ${nbd.join(' ')}${peer ? `, peers ${peer}` : ''}, control ${control}`)
+    const signal = await stopped
+    log.info({ signal }, 'stopping')
+    await daemon.stop()
+    // What may still wait (a drained request on a peer that is away) has nobody to answer to.
+    process.exit(0)
+  }
+}
+
+/** Resolves at the first SIGTERM or SIGINT; the second ends the process at once. */
+function signalled(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let count = 0
+    const onSignal = (signal: NodeJS.Signals) => {
+      count++
+      if (count > 1) process.exit(0)
+      resolve(signal)
+    }
+    process.on('SIGTERM', onSignal)
+    process.on('SIGINT', onSignal)
+  })
+}

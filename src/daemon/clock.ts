@@ -1,0 +1,17 @@
+// The real clock.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Clock } from '../disk/clock.ts'
+
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  date: () => new Date(),
+  sleep: async (durationMs, signal) => {
+    try {
+      await sleep(durationMs, undefined, signal ? { signal } : {})
+    } catch (error) {
+      signal?.throwIfAborted() // The reason, not the timer's own error.
+      throw error
+    }
+  },
+}

@@ -1,0 +1,271 @@
+// The composition root: starts a site's parts in order, and stops them in the other.
+//
+// Order of start: lock, identity, records, disks, links (which accept nobody yet), migrations, listeners. When a listener
+// is up everything behind it is ready. Order of stop: control, guests (requests in flight finish, connections are dropped
+// without a word), migrations, links, disks, records, lock.
+
+import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
+import { resolve } from 'node:path'
+import type { Logger } from 'pino'
+import { type ControlServer, startControlServer } from '../control/server.ts'
+import type { SiteView } from '../control/types.ts'
+import { Disks } from '../disk/disks.ts'
+import { Refusal } from '../disk/refusal.ts'
+import type { Course } from '../migration/course.ts'
+import { Migrations } from '../migration/migrations.ts'
+import { NbdServer } from '../nbd/server.ts'
+import { formatNbdUri, parseNbdUri } from '../nbd/uri.ts'
+import { type Identity, loadIdentity } from '../peer/identity.ts'
+import { DataFolder } from '../store/data-folder.ts'
+import { KernelFiles } from '../store/kernel-files.ts'
+import type { DiskRecord, SiteRecords } from '../store/records.ts'
+import { SqliteRecords } from '../store/sqlite-records.ts'
+import { systemClock } from './clock.ts'
+import { Drivers } from './drivers.ts'
+import { Links } from './links.ts'
+import { PeerBook } from './peer-book.ts'
+import { serveFile, stateFolderOf } from './served-file.ts'
+import { freeBytes, LocalSite, peerFacts } from './site.ts'
+
+export interface DaemonOptions {
+  readonly root: string
+  readonly files: readonly string[]
+  /** NBD URIs; none: the Unix socket in the root. */
+  readonly nbd: readonly string[]
+  readonly peer: string | undefined
+  readonly control: string | undefined
+  readonly readOnly: boolean
+  /** Plain NBD over TCP may listen beyond loopback. */
+  readonly insecure: boolean
+  readonly version: string
+  /** What transport plugins offered. */
+  readonly drivers: readonly unknown[]
+  readonly transportSettings: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+  readonly log: Logger
+}
+
+/** How long guests' requests in flight may take when the daemon stops; what waits for a peer may never end. */
+const drainLimitMs = 10_000
+
+export class Daemon {
+  readonly #options: DaemonOptions
+  readonly #stops: (() => Promise<void> | void)[] = []
+  #nbdUris: string[] = []
+  #view: SiteView | undefined
+
+  private constructor(options: DaemonOptions) {
+    this.#options = options
+  }
+
+  /** The data folder of `serve FILE` without --root. */
+  static folderBeside(file: string): string {
+    return stateFolderOf(resolve(file))
+  }
+
+  /** Resolves when every listener is up. Rejects, with everything stopped again. */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const daemon = new Daemon(options)
+    try {
+      await daemon.#start()
+    } catch (error) {
+      await daemon.stop()
+      throw error
+    }
+    return daemon
+  }
+
+  get view(): SiteView {
+    return this.#view!
+  }
+
+  /** Stops everything, in the order opposite to the start. */
+  async stop(): Promise<void> {
+    for (let stop = this.#stops.pop(); stop; stop = this.#stops.pop()) await stop()
+  }
+
+  async #start(): Promise<void> {
+    const { log } = this.#options
+    for (const uri of this.#options.nbd) this.#checkNbdUri(uri)
+    const folder = await DataFolder.open(this.#options.root)
+    this.#stops.push(() => folder.release())
+    const identity = await loadIdentity(folder.root)
+    const records = await SqliteRecords.open(folder.databasePath)
+    this.#stops.push(() => records.close())
+    const loaded = await records.load()
+    const files = new KernelFiles()
+    const services = { files, records, siteId: identity.siteId, readOnly: this.#options.readOnly }
+    const disks = new Disks(services, folder)
+    this.#stops.push(() => disks.close())
+    await this.#openDisks(disks, loaded)
+    for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
+
+    const book = new PeerBook(records, loaded.peers)
+    const siteName = siteNameOf(hostname())
+    let migrations: Migrations | undefined
+    const links = new Links({
+      identity,
+      siteName,
+      book,
+      drivers: new Drivers(this.#options.drivers),
+      handlers: {
+        call: (peerId, method, params, signal) => migrations!.call(peerId, method, params, signal),
+        fetch: (peerId, request, urgency, signal) => migrations!.fetch(peerId, request, urgency, signal),
+      },
+      log,
+      settings: this.#options.transportSettings,
+    })
+    this.#stops.push(() => links.close())
+    migrations = this.#makeMigrations({ records, disks, identity, book, links, folder })
+    this.#stops.push(() => migrations.stop())
+    await migrations.takeUp(loaded.migrations, loaded.disks)
+    await this.#listen({ disks, folder, files, migrations, book, links, identity, siteName })
+  }
+
+  /** Disks that are on their way here are opened by their migration. */
+  async #openDisks(disks: Disks, loaded: SiteRecords): Promise<void> {
+    for (const record of loaded.disks) {
+      if (record.state === 'gone') await this.#open(disks, record).then(() => disks.remove(disks.named(record.id)))
+      else if (record.state !== 'incoming' && record.state !== 'arriving') await this.#open(disks, record)
+    }
+  }
+
+  /** One disk that cannot be opened does not keep the others from their guests. */
+  async #open(disks: Disks, record: DiskRecord): Promise<void> {
+    try {
+      await disks.open(record)
+    } catch (error) {
+      this.#options.log.error({ disk: record.name, err: error }, 'a disk cannot be opened: it is not served')
+      disks.addUnusable(record, `it cannot be opened: ${(error as Error).message}`)
+    }
+  }
+
+  #makeMigrations(parts: {
+    records: SqliteRecords
+    disks: Disks
+    identity: Identity
+    book: PeerBook
+    links: Links
+    folder: DataFolder
+  }): Migrations {
+    const { records, disks, identity, book, links, folder } = parts
+    const { log } = this.#options
+    const peerOf = (id: string) => {
+      const peer = book.get(id)
+      return peer ? peerFacts(peer) : { id, site: 'unknown', name: id }
+    }
+    const migrations = new Migrations({
+      records,
+      disks,
+      clock: systemClock,
+      siteId: identity.siteId,
+      log: (level, facts, message) => log[level](facts, message),
+      newId: randomUUID,
+      channel: (peerId) => links.hub.channel(peerId),
+      peer: peerOf,
+      keep: (peerId) => links.hub.keep(peerId),
+      freeBytes: () => freeBytes(folder.disksFolder),
+      transport: (peerId) => book.get(peerId)?.address?.split(':')[0] ?? 'tcp',
+      probe: (peerId, signal) => links.hub.probe(peerId, { signal }),
+    })
+    migrations.onCourse = (course) => logCourse(course, log)
+    return migrations
+  }
+
+  async #listen(parts: {
+    disks: Disks
+    folder: DataFolder
+    files: KernelFiles
+    migrations: Migrations
+    book: PeerBook
+    links: Links
+    identity: Identity
+    siteName: string
+  }): Promise<void> {
+    const { disks, folder, files, migrations, book, links, identity, siteName } = parts
+    const { log, peer, version } = this.#options
+    const nbd = new NbdServer({ catalog: disks, log })
+    this.#stops.push(() => stopGuests(nbd))
+    const uris = this.#options.nbd.length > 0 ? this.#options.nbd : [formatUnixUri(folder.nbdPath)]
+    for (const uri of uris) this.#nbdUris.push((await nbd.listen(uri)).uri)
+    if (peer !== undefined) await links.listen(peer)
+    const control = resolve(this.#options.control ?? folder.controlPath)
+    const view: SiteView = {
+      id: identity.siteId,
+      name: siteName,
+      version,
+      fingerprint: identity.fingerprint,
+      nbd: this.#nbdUris,
+      peer: links.address ?? null,
+      control,
+      root: folder.root,
+    }
+    const site = new LocalSite({
+      describe: () => view,
+      disks,
+      disksFolder: folder.disksFolder,
+      files,
+      migrations,
+      book,
+      links,
+    })
+    const server: ControlServer = await startControlServer({ site, path: control, log })
+    this.#stops.push(() => server.close())
+    this.#view = view
+  }
+
+  #checkNbdUri(uri: string): void {
+    const { tls, address } = parseNbdUri(uri)
+    if (tls)
+      throw new Refusal('no-tls', `${uri}: NBD over TLS is not there yet`, {
+        exit: 3,
+        next: 'Use a Unix socket, or TCP on loopback through a tunnel.',
+      })
+    if (address.transport !== 'tcp' || this.#options.insecure || isLoopback(address.host)) return
+    throw new Refusal('insecure', `${uri} would serve disks in the clear to whoever reaches ${address.host}`, {
+      next: 'Listen on loopback or a Unix socket, or say --insecure.',
+    })
+  }
+}
+
+/** Requests in flight finish, then connections are dropped; those that wait for a peer are dropped when the limit is over. */
+async function stopGuests(nbd: NbdServer): Promise<void> {
+  const limit = new AbortController()
+  const late = systemClock.sleep(drainLimitMs, limit.signal).then(
+    () => void nbd.stop({ drain: false }),
+    () => {},
+  )
+  await Promise.race([nbd.stop({ drain: true }), late])
+  limit.abort()
+}
+
+function formatUnixUri(path: string): string {
+  return formatNbdUri({ tls: false, address: { transport: 'unix', path }, exportName: '' })
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host)
+}
+
+/** A host's name as a site's name. */
+function siteNameOf(host: string): string {
+  const name = host
+    .split('.')[0]!
+    .replace(/[^A-Za-z0-9_-]/g, '-')
+    .replace(/^[^A-Za-z0-9]+/, '')
+  return name.slice(0, 127) || 'site'
+}
+
+function logCourse(course: Course, log: Logger): void {
+  const facts = () => ({
+    migration: course.id,
+    disk: course.record.diskName,
+    role: course.record.role,
+    generation: course.record.generation,
+  })
+  course.listen((event) => {
+    if (event.kind === 'progress') return
+    const message = 'message' in event ? event.message : event.kind
+    log.info({ ...facts(), state: course.record.state }, message)
+  })
+}

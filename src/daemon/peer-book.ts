@@ -1,0 +1,79 @@
+// The peers that this site trusts, in memory and on record. A peer is who holds the pinned key; its name is ours to choose.
+
+import { Refusal } from '../disk/refusal.ts'
+import type { PairedPeer } from '../peer/pairing.ts'
+import type { PeerRecord, Records } from '../store/records.ts'
+
+export class PeerBook {
+  readonly #records: Records
+  readonly #peers = new Map<string, PeerRecord>()
+
+  constructor(records: Records, peers: readonly PeerRecord[]) {
+    this.#records = records
+    for (const peer of peers) this.#peers.set(peer.fingerprint, peer)
+  }
+
+  all(): readonly PeerRecord[] {
+    return [...this.#peers.values()]
+  }
+
+  has(fingerprint: string): boolean {
+    return this.#peers.has(fingerprint)
+  }
+
+  get(fingerprint: string): PeerRecord | undefined {
+    return this.#peers.get(fingerprint)
+  }
+
+  bySite(site: string): PeerRecord | undefined {
+    return this.all().find((peer) => peer.site === site)
+  }
+
+  /** @throws Refusal `peer-unknown` */
+  named(name: string): PeerRecord {
+    const found = this.all().find((peer) => peer.name === name || peer.site === name || peer.fingerprint === name)
+    if (found) return found
+    throw new Refusal('peer-unknown', `this site is not paired with ${name}`, {
+      safe: 'Nothing was changed.',
+      next: 'vmstore peer list shows the peers; vmstore peer invite and peer join pair two sites.',
+    })
+  }
+
+  /** Records a peer durably. A name that was asked for must be free; one that the peer suggests is made so. */
+  async admit(peer: PairedPeer, wantedName: string | undefined): Promise<PeerRecord> {
+    const known = this.#peers.get(peer.fingerprint)
+    const isFree = (name: string) =>
+      !this.all().some((other) => other.name === name && other.fingerprint !== peer.fingerprint)
+    if (wantedName !== undefined && !isFree(wantedName)) throw nameTaken(wantedName)
+    let name = wantedName ?? known?.name ?? peer.name
+    for (let count = 2; !isFree(name); count++) name = `${peer.name}-${count}`
+    const record: PeerRecord = {
+      fingerprint: peer.fingerprint,
+      site: peer.siteId,
+      name,
+      address: peer.address ?? known?.address ?? null,
+      pairedAt: new Date().toISOString(),
+    }
+    await this.#records.commit([{ put: 'peer', record }])
+    this.#peers.set(record.fingerprint, record)
+    return record
+  }
+
+  /** @throws Refusal `peer-exists` when the name belongs to another peer */
+  checkName(name: string, fingerprint: string | undefined): void {
+    const other = this.all().find((peer) => peer.name === name)
+    if (other && other.fingerprint !== fingerprint) throw nameTaken(name)
+  }
+
+  async remove(peer: PeerRecord): Promise<void> {
+    await this.#records.commit([{ remove: 'peer', id: peer.fingerprint }])
+    this.#peers.delete(peer.fingerprint)
+  }
+}
+
+function nameTaken(name: string): Refusal {
+  return new Refusal('peer-exists', `there is a peer named ${name} already`, {
+    safe: 'Nothing was changed.',
+    next: 'Choose another name with --name.',
+  })
+}

@@ -1,0 +1,110 @@
+// What operators see of disks and migrations: plain JSON, made from the live objects and the records.
+
+import type { DiskView, MigrationState, MigrationView } from '../control/types.ts'
+import type { Disk } from '../disk/disk.ts'
+import { unknownOwner } from '../disk/states.ts'
+import type { Course } from '../migration/course.ts'
+import { blockSizeBytes } from '../store/block-map.ts'
+import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
+
+/** What this site calls other sites. */
+export interface Naming {
+  /** `this site`, a peer's name, or the id itself. */
+  siteName(siteId: string): string
+  peerName(peerId: string): string
+}
+
+export function diskView(disk: Disk, course: Course | undefined, naming: Naming): DiskView {
+  const { record } = disk
+  const owner = course?.owner ?? record.owner
+  return {
+    name: record.name,
+    id: record.id,
+    size: record.sizeBytes,
+    state: disk.gate.frozen ? 'freezing' : record.state,
+    generation: record.generation,
+    owner,
+    ownerName: owner === unknownOwner ? unknownOwner : naming.siteName(owner),
+    blockSize: blockSizeBytes,
+    present: presentOf(disk),
+    allocated: disk.allocatedBytes(),
+    path: record.path,
+    sessions: disk.sessions.count,
+    migration: record.migrationId,
+    trouble: disk.trouble ?? null,
+  }
+}
+
+function presentOf(disk: Disk): { blocks: number; bytes: number } {
+  if (disk.state === 'incoming' || disk.state === 'gone') return { blocks: 0, bytes: 0 }
+  if (disk.state === 'arriving' && disk.arrival)
+    return { blocks: disk.arrival.presentBlocks, bytes: disk.arrival.presentBytes }
+  return { blocks: Math.ceil(disk.sizeBytes / blockSizeBytes), bytes: disk.sizeBytes }
+}
+
+export function courseView(course: Course, naming: Naming): MigrationView {
+  const { rate, secondsLeft } = course.pace
+  return view(course.record, naming, {
+    state: course.liveState as MigrationState,
+    owner: course.owner,
+    counters: course.counters,
+    missing: course.missingBytes,
+    rate,
+    secondsLeft,
+    note: course.note,
+  })
+}
+
+/** A migration that is over. */
+export function recordView(record: MigrationRecord, naming: Naming, ownSite: string): MigrationView {
+  const isDone = record.state === 'done'
+  const here = (record.role === 'destination') === isDone
+  return view(record, naming, {
+    state: record.state as MigrationState,
+    owner: here ? ownSite : record.peerSite,
+    counters: record.counters,
+    missing: isDone ? 0 : record.sizeBytes,
+    rate: 0,
+    secondsLeft: null,
+    note: record.note,
+  })
+}
+
+interface LiveFacts {
+  readonly state: MigrationState
+  readonly owner: string
+  readonly counters: MigrationCounters
+  readonly missing: number
+  readonly rate: number
+  readonly secondsLeft: number | null
+  readonly note: string | null
+}
+
+function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): MigrationView {
+  const now = Date.now()
+  const at = (time: string | null) => (time === null ? now : Date.parse(time))
+  return {
+    id: record.id,
+    disk: record.diskName,
+    role: record.role,
+    peer: naming.peerName(record.peerId),
+    state: facts.state,
+    mode: record.mode,
+    switchover: record.switchover,
+    transport: record.transport,
+    generation: record.generation,
+    owner: facts.owner,
+    bytes: { disk: record.sizeBytes, ...facts.counters, missing: facts.missing },
+    seconds: {
+      total: (at(record.endedAt) - Date.parse(record.startedAt)) / 1000,
+      precopy: 0,
+      switchover: record.switchoverMs / 1000,
+      postcopy: record.switchedAt === null ? 0 : (at(record.endedAt) - at(record.switchedAt)) / 1000,
+    },
+    rate: facts.rate,
+    secondsLeft: facts.secondsLeft,
+    verified: false, // Each piece was checked against its digest on the way; the copy as a whole was not read again.
+    note: facts.note,
+    startedAt: record.startedAt,
+  }
+}

@@ -1,0 +1,211 @@
+// The bounds against clients that nobody vouches for.
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Command, OptionType } from '../../src/nbd/constants.ts'
+import { encodeOption } from '../../src/nbd/negotiation-codecs.ts'
+import { NbdServer } from '../../src/nbd/server.ts'
+import { Gate, RawClient, recordingLog, requestBytesOf, serve, temporaryFolder, until } from './harness.ts'
+import { catalogOf, MemoryExport } from './memory-export.ts'
+
+const mebibyte = 1024 * 1024
+
+describe('nbd bounds', () => {
+  it('allows 32 options and one for each export, then hangs up', async () => {
+    await using site = await serve([new MemoryExport(), new MemoryExport({ name: 'other' })])
+    const client = await RawClient.connect(site.path)
+    await client.greet()
+    for (let count = 0; count < 34; count++) await client.option(OptionType.structuredReply)
+    client.send(encodeOption(OptionType.structuredReply))
+    await client.closed
+  })
+
+  it('refuses a connection above the cap, and gives the place back on every way out', async () => {
+    const disk = new MemoryExport()
+    await using site = await serve([disk], { connections: 1, negotiationTimeoutMs: 50 })
+    const waysOut: ((client: RawClient) => void)[] = [
+      (client) => client.destroy(),
+      (client) => client.send(encodeOption(OptionType.abort)),
+      (client) => client.send(encodeOption(OptionType.exportName, Buffer.from('nothing'))),
+      (client) => client.send(Buffer.alloc(64)),
+      (client) => client.socket.end(),
+      () => {}, // The deadline.
+    ]
+    for (const leave of waysOut) {
+      const client = await RawClient.connect(site.path)
+      await client.greet()
+      const refused = await RawClient.connect(site.path)
+      await refused.closed
+      assert.equal(refused.leftBytes, 0)
+      leave(client)
+      await client.closed
+      await until(() => site.server.sessions === 0)
+    }
+    const inTransmission: ((client: RawClient) => void)[] = [
+      (client) => client.destroy(),
+      (client) => client.disconnect(),
+      (client) => client.send(Buffer.alloc(64)),
+      (client) => client.socket.end(),
+    ]
+    for (const leave of inTransmission) {
+      const client = await RawClient.open(site.path)
+      leave(client)
+      await client.closed
+      await until(() => site.server.sessions === 0)
+    }
+    assert.equal(disk.closes.length, inTransmission.length)
+  })
+
+  it('holds a connection’s place while a request of it still runs', async () => {
+    const disk = new MemoryExport()
+    const gate = new Gate(/^flush/)
+    disk.gate = gate.enter
+    await using site = await serve([disk], { connections: 1 })
+    const client = await RawClient.open(site.path)
+    client.request({ type: Command.flush })
+    await gate.reached(1)
+    client.destroy()
+    await client.closed
+    const refused = await RawClient.connect(site.path)
+    await refused.closed
+    assert.deepEqual(disk.closes, [])
+    gate.release()
+    await disk.closed(1)
+    await until(() => site.server.sessions === 0)
+  })
+
+  it('begins no more requests than the bound while none is answered, and goes on as they are', async () => {
+    const disk = new MemoryExport()
+    const gate = new Gate(/^read/)
+    disk.gate = gate.enter
+    await using site = await serve([disk], { inFlightRequests: 4 })
+    const client = await RawClient.open(site.path)
+    for (let cookie = 0; cookie < 10; cookie++) client.request({ type: Command.read, cookie, lengthBytes: 512 })
+    await gate.reached(4)
+    // A second connection's round trip shows that the first was given its chance to do more.
+    const other = await RawClient.open(site.path)
+    other.request({ type: Command.flush })
+    await other.reply()
+    assert.equal(gate.waiting.length, 4)
+    gate.release()
+    await client.reply()
+    await gate.reached(4)
+    assert.equal(disk.calls.filter((call) => call.startsWith('read')).length, 5)
+    disk.gate = undefined
+    gate.releaseAll()
+    await client.take(512)
+    for (let count = 0; count < 9; count++) {
+      await client.reply()
+      await client.take(512)
+    }
+    client.destroy()
+    other.destroy()
+  })
+
+  it('bounds the bytes in flight, but lets one request alone exceed them', async () => {
+    const disk = new MemoryExport({ sizeBytes: 8 * mebibyte })
+    const gate = new Gate(/^(read|write)/)
+    disk.gate = gate.enter
+    await using site = await serve([disk], { inFlightBytes: mebibyte })
+    const client = await RawClient.open(site.path)
+    client.request({ type: Command.read, lengthBytes: 4 * mebibyte })
+    client.request({ type: Command.write, payload: Buffer.alloc(600_000) })
+    client.request({ type: Command.write, payload: Buffer.alloc(600_000) })
+    await gate.reached(1)
+    assert.equal(site.server.heldBytes, 4 * mebibyte)
+    gate.release()
+    await client.take(16 + 4 * mebibyte)
+    await gate.reached(1)
+    assert.deepEqual(gate.waiting, ['write 0 600000'])
+    gate.release()
+    await client.reply()
+    await gate.reached(1)
+    gate.release()
+    await client.reply()
+    assert.equal(site.server.heldBytes, 0)
+    client.destroy()
+  })
+
+  it('gives every connection its turn: a flood of requests is begun in batches', async () => {
+    const disk = new MemoryExport()
+    await using site = await serve([disk], { batchRequests: 8 })
+    const client = await RawClient.open(site.path)
+    let turns = 0
+    let isCounting = true
+    const count = () => {
+      turns++
+      if (isCounting) setImmediate(count)
+    }
+    const seen = new Map<number, number>()
+    disk.gate = () => {
+      seen.set(turns, (seen.get(turns) ?? 0) + 1)
+      return undefined
+    }
+    setImmediate(count)
+    client.send(
+      Buffer.concat(Array.from({ length: 200 }, () => requestBytesOf({ type: Command.trim, lengthBytes: 1 }))),
+    )
+    for (let index = 0; index < 200; index++) await client.reply()
+    isCounting = false
+    assert(
+      [...seen.values()].every((begun) => begun <= 16),
+      `begun in a turn: ${[...seen.values()]}`,
+    )
+    client.destroy()
+  })
+
+  describe('listeners', () => {
+    const server = () => new NbdServer({ catalog: catalogOf(new MemoryExport()), log: recordingLog([]) })
+
+    it('make a Unix socket 0600, and remove it', async () => {
+      using folder = temporaryFolder()
+      const path = join(folder.path, 'nbd.sock')
+      const subject = server()
+      await subject.listen(`nbd+unix:///?socket=${path}`)
+      assert.equal(statSync(path).mode & 0o777, 0o600)
+      await subject.stop({ drain: false })
+      assert(!existsSync(path))
+    })
+
+    it('replace a stale socket, and refuse a live one or a file', async () => {
+      using folder = temporaryFolder()
+      const live = join(folder.path, 'live.sock')
+      const first = server()
+      await first.listen(`nbd+unix:///?socket=${live}`)
+      const second = server()
+      await assert.rejects(second.listen(`nbd+unix:///?socket=${live}`), /another server answers there/)
+      const file = join(folder.path, 'file')
+      writeFileSync(file, 'precious')
+      await assert.rejects(second.listen(`nbd+unix:///?socket=${file}`), /is no socket/)
+      assert(existsSync(file))
+      await assert.rejects(second.listen(`nbd+unix:///?socket=/${'x'.repeat(120)}`), /at most 107 bytes/)
+
+      const stale = join(folder.path, 'stale.sock')
+      await leaveStale(stale)
+      await second.listen(`nbd+unix:///?socket=${stale}`)
+      const client = await RawClient.open(stale)
+      client.destroy()
+      await first.stop({ drain: false })
+      await second.stop({ drain: false })
+    })
+
+    it('resolve port 0, and several serve at once', async () => {
+      const subject = server()
+      const uris = await Promise.all([subject.listen('nbd://127.0.0.1:0'), subject.listen('nbd://[::1]:0')])
+      for (const { uri } of uris) assert.match(uri, /:[1-9][0-9]*$/)
+      await subject.stop({ drain: false })
+      await assert.rejects(subject.listen('nbd://127.0.0.1:0'), /stopping/)
+    })
+  })
+})
+
+/** A socket file whose server died without removing it: bound in a process that is gone. */
+async function leaveStale(path: string): Promise<void> {
+  const script = `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`
+  const child = spawn(process.execPath, ['-e', script, path])
+  await once(child, 'exit')
+  assert(existsSync(path))
+}

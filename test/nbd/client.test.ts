@@ -1,0 +1,284 @@
+// Our own client: against our server, and against servers that lie.
+
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer, type Socket } from 'node:net'
+import { join } from 'node:path'
+import {
+  NbdClient,
+  NbdConnectionError,
+  type NbdConnectOptions,
+  NbdRefusedError,
+  NbdRequestError,
+} from '../../src/nbd/client.ts'
+import { ChunkFlag, ChunkType, OptionType, ReplyType } from '../../src/nbd/constants.ts'
+import { NbdError } from '../../src/nbd/export.ts'
+import {
+  encodeGreeting,
+  encodeInfoExport,
+  encodeOptionReply,
+  encodeServerName,
+} from '../../src/nbd/negotiation-codecs.ts'
+import {
+  encodeBlockStatusChunk,
+  writeChunkHeader,
+  writeOffsetDataHeader,
+  writeOffsetHole,
+  writeSimpleReply,
+} from '../../src/nbd/transmission-codecs.ts'
+import { Gate, serve, temporaryFolder, uriOf } from './harness.ts'
+import { MemoryExport } from './memory-export.ts'
+
+const cookie = { cookieHigh: 0, cookieLow: 1 }
+
+/** A server that sends what the test says: `script` gets the socket once the client has connected. */
+async function badServer(script: (socket: Socket) => void): Promise<{ uri: string } & AsyncDisposable> {
+  const folder = temporaryFolder()
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => {})
+    script(socket)
+  })
+  const path = join(folder.path, 'bad.sock')
+  server.listen(path)
+  await once(server, 'listening')
+  return {
+    uri: `nbd+unix:///?socket=${path}`,
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      folder[Symbol.dispose]()
+    },
+  }
+}
+
+/** A whole negotiation, blindly; then `replies` as answer to the first request. */
+function blindly(replies: Buffer): (socket: Socket) => void {
+  return (socket) => {
+    socket.write(
+      Buffer.concat([
+        encodeGreeting(),
+        encodeOptionReply(OptionType.structuredReply, ReplyType.ack),
+        encodeOptionReply(OptionType.go, ReplyType.info, encodeInfoExport(1 << 20, 1)),
+        encodeOptionReply(OptionType.go, ReplyType.ack),
+      ]),
+    )
+    let arrivedBytes = 0
+    socket.on('data', (chunk) => {
+      // 4 bytes of flags, two options without and with payload, then a request.
+      arrivedBytes += chunk.length
+      if (arrivedBytes >= 4 + 16 + 16 + 12 + 28) socket.write(replies)
+    })
+  }
+}
+
+function bytesOf(lengthBytes: number, write: (bytes: Buffer) => void): Buffer {
+  const bytes = Buffer.alloc(lengthBytes)
+  write(bytes)
+  return bytes
+}
+
+describe('nbd client', () => {
+  for (const structuredReplies of [true, false]) {
+    it(`does all it can with ${structuredReplies ? 'structured' : 'simple'} replies`, async () => {
+      const disk = new MemoryExport({ sizeBytes: 4 << 20 })
+      await using site = await serve([disk])
+      const options: NbdConnectOptions = { structuredReplies, metaContexts: ['base:allocation'] }
+      const client = await NbdClient.connect(uriOf(site, 'disk'), options)
+      assert.equal(client.info().sizeBytes, 4 << 20)
+      assert.equal(client.info().name, 'disk')
+      assert.deepEqual(client.contexts, structuredReplies ? ['base:allocation'] : [])
+      const pattern = Buffer.alloc(300_000, 'pattern')
+      await Promise.all([
+        client.write(1000, pattern, { fua: true }),
+        client.trim(1 << 20, 8192),
+        client.writeZeroes(2 << 20, 4096, { noHole: true, fastZero: true }),
+        client.cache(0, 4096),
+      ])
+      await client.flush()
+      const bytes = await client.read(0, 4 << 20)
+      assert(bytes.equals(disk.bytes))
+      assert(bytes.subarray(1000, 301_000).equals(pattern))
+      assert(disk.calls.includes('zero 2097152 4096 keep fast'))
+      assert(disk.calls.includes('write 1000 300000 fua'))
+      if (structuredReplies) {
+        const extents = (await client.blockStatus(0, 4 << 20)).get('base:allocation')!
+        assert.deepEqual(extents[0], { lengthBytes: 303104, flags: 0 })
+      }
+      await client.disconnect()
+      assert.deepEqual(disk.closes, ['disconnected'])
+    })
+  }
+
+  it('lists and describes exports without opening any', async () => {
+    const disk = new MemoryExport()
+    await using site = await serve([disk, new MemoryExport({ name: 'größe', readOnly: true })])
+    assert.deepEqual(await NbdClient.list(site.uri), ['disk', 'größe'])
+    const info = await NbdClient.info(uriOf(site, 'gr%C3%B6%C3%9Fe'))
+    assert.equal(info.readOnly, true)
+    assert.equal(info.canTrim, false)
+    assert.deepEqual(info.contexts, ['base:allocation'])
+    assert.equal(disk.opens, 0)
+  })
+
+  it('tells a refused export, a failed request and a lost connection apart', async () => {
+    const disk = new MemoryExport()
+    await using site = await serve([disk])
+    await assert.rejects(
+      NbdClient.connect(uriOf(site, 'nothing')),
+      (error: NbdRefusedError) => error instanceof NbdRefusedError && error.reply === 'ERR_UNKNOWN',
+    )
+    const client = await NbdClient.connect(site.uri)
+    disk.gate = () => Promise.reject(new NbdError('ENOSPC', 'the disk’s folder is full'))
+    await assert.rejects(client.write(0, Buffer.alloc(1)), (error: NbdRequestError) => {
+      return error instanceof NbdRequestError && error.code === 'ENOSPC' && /folder is full/.test(error.message)
+    })
+    const gate = new Gate(/./)
+    disk.gate = gate.enter
+    const waiting = client.flush()
+    await gate.reached(1)
+    const stopped = site.server.stop({ drain: false })
+    await assert.rejects(waiting, NbdConnectionError)
+    await assert.rejects(client.flush(), NbdConnectionError)
+    await client.closed
+    gate.releaseAll()
+    await stopped
+    await assert.rejects(NbdClient.connect(site.uri), NbdConnectionError)
+  })
+
+  it('stops waiting at a signal, and the connection stays in step', async () => {
+    const disk = new MemoryExport()
+    const gate = new Gate(/^read/)
+    disk.gate = gate.enter
+    await using site = await serve([disk])
+    const client = await NbdClient.connect(site.uri)
+    const controller = new AbortController()
+    const read = client.read(0, 100_000, { signal: controller.signal })
+    await gate.reached(1)
+    controller.abort(new Error('enough'))
+    await assert.rejects(read, /enough/)
+    gate.release()
+    await client.flush()
+    await client.disconnect()
+    await assert.rejects(NbdClient.connect(site.uri, { signal: AbortSignal.abort(new Error('before')) }), /before/)
+  })
+
+  it('answers DISC only after what was owed', async () => {
+    const disk = new MemoryExport()
+    const gate = new Gate(/^flush/)
+    disk.gate = gate.enter
+    await using site = await serve([disk])
+    const client = await NbdClient.connect(site.uri)
+    const flush = client.flush()
+    const leaving = client.disconnect()
+    await gate.reached(1)
+    gate.release()
+    await flush
+    await leaving
+    await assert.rejects(client.flush(), NbdConnectionError)
+  })
+
+  describe('against a server that lies', () => {
+    const greeting = encodeGreeting()
+    const negotiations: [string, Buffer][] = [
+      ['sends garbage', Buffer.alloc(64, 0x33)],
+      ['is oldstyle', Buffer.concat([greeting.subarray(0, 8), Buffer.alloc(144)])],
+      ['answers another option', Buffer.concat([greeting, encodeOptionReply(OptionType.list, ReplyType.ack)])],
+      [
+        'announces a huge option reply',
+        Buffer.concat([
+          greeting,
+          bytesOf(20, (bytes) => {
+            encodeOptionReply(OptionType.structuredReply, ReplyType.ack).copy(bytes)
+            bytes.writeUInt32BE(0xffffffff, 16)
+          }),
+        ]),
+      ],
+      [
+        'says no size',
+        Buffer.concat([
+          greeting,
+          encodeOptionReply(OptionType.structuredReply, ReplyType.ack),
+          encodeOptionReply(OptionType.go, ReplyType.ack),
+        ]),
+      ],
+    ]
+    for (const [what, bytes] of negotiations) {
+      it(`fails when it ${what}`, async () => {
+        await using server = await badServer((socket) => socket.write(bytes))
+        await assert.rejects(NbdClient.connect(server.uri), NbdConnectionError)
+      })
+    }
+
+    it('fails at the deadline when it says nothing', async () => {
+      await using server = await badServer(() => {})
+      await assert.rejects(NbdClient.connect(server.uri, { connectTimeoutMs: 20 }), /within 20 ms/)
+    })
+
+    it('fails when it lists without end', async () => {
+      const name = encodeOptionReply(OptionType.list, ReplyType.server, encodeServerName('x'))
+      const many = Buffer.concat(Array.from({ length: 20_000 }, () => name))
+      await using server = await badServer((socket) => socket.write(Buffer.concat([greeting, many])))
+      await assert.rejects(NbdClient.list(server.uri), /over 16384 replies/)
+    })
+
+    const chunk = (flags: number, type: number, lengthBytes: number) =>
+      bytesOf(20 + Math.min(lengthBytes, 64), (bytes) => writeChunkHeader(bytes, 0, cookie, flags, type, lengthBytes))
+    const replies: [string, Buffer, RegExp][] = [
+      ['garbage', Buffer.alloc(32, 0x77), /magic/],
+      [
+        'a reply to no request',
+        bytesOf(16, (bytes) => writeSimpleReply(bytes, 0, { ...cookie, cookieLow: 9 }, 0)),
+        /no request/,
+      ],
+      [
+        'a simple reply to a structured read',
+        bytesOf(16, (bytes) => writeSimpleReply(bytes, 0, cookie, 0)),
+        /simple reply/,
+      ],
+      ['too much data', bytesOf(28, (bytes) => writeOffsetDataHeader(bytes, 0, cookie, 1, 0, 5000)), /outside/],
+      ['data before the range', bytesOf(28, (bytes) => writeOffsetDataHeader(bytes, 0, cookie, 1, 0, 512)), /outside/],
+      [
+        'overlapping chunks',
+        Buffer.concat([
+          bytesOf(32, (bytes) => writeOffsetHole(bytes, 0, cookie, 0, 4096, 4096)),
+          bytesOf(32, (bytes) => writeOffsetHole(bytes, 0, cookie, 0, 4096, 1)),
+        ]),
+        /overlap/,
+      ],
+      ['too little', bytesOf(32, (bytes) => writeOffsetHole(bytes, 0, cookie, 1, 4096, 100)), /only 100 bytes/],
+      ['a lone DONE', chunk(ChunkFlag.done, ChunkType.none, 0), /only 0 bytes/],
+      ['an empty chunk that is not the last', chunk(0, ChunkType.none, 0), /must be the last/],
+      ['a huge error', chunk(ChunkFlag.done, ChunkType.error, 0xffffffff), /of type 32769/],
+      [
+        'a status that nobody asked for',
+        encodeBlockStatusChunk(cookie, 1, 1, [{ lengthBytes: 1, flags: 0 }]),
+        /of type 5/,
+      ],
+      ['an unknown chunk', chunk(ChunkFlag.done, 77, 4), /of type 77/],
+    ]
+    for (const [what, bytes, message] of replies) {
+      it(`fails when a read brings ${what}`, async () => {
+        await using server = await badServer(blindly(bytes))
+        const client = await NbdClient.connect(server.uri)
+        await assert.rejects(client.read(4096, 4096), (error: Error) => {
+          return error instanceof NbdConnectionError && message.test(error.message)
+        })
+        await client.closed
+      })
+    }
+
+    it('fails when it falls silent, or hangs up', async () => {
+      await using silent = await badServer(blindly(Buffer.alloc(0)))
+      const client = await NbdClient.connect(silent.uri, { requestTimeoutMs: 20 })
+      await assert.rejects(client.read(0, 512), /silent for 20 ms/)
+      await using gone = await badServer((socket) => {
+        blindly(Buffer.alloc(0))(socket)
+        socket.on('data', (bytes) => bytes.includes(Buffer.from([0x25, 0x60, 0x95, 0x13])) && socket.destroy())
+      })
+      const other = await NbdClient.connect(gone.uri)
+      await assert.rejects(other.read(0, 512), NbdConnectionError)
+    })
+  })
+})
