@@ -196,12 +196,15 @@ export class ReplyParser {
     this.#payload = { gather: new Gather(lengthBytes), done }
   }
 
+  /** While a request is pending, whoever ends the connection rejects it: so the check comes before the removal. */
   #finish(key: number, request: PendingRequest): void {
+    const isShort = request.target !== undefined && request.filledBytes !== request.lengthBytes
+    if (request.error === undefined && isShort) {
+      throw new ProtocolError(`only ${request.filledBytes} bytes came for ${request.text}`)
+    }
     this.pending.delete(key)
     if (request.error !== undefined) request.reject(request.error)
-    else if (request.target !== undefined && request.filledBytes !== request.lengthBytes) {
-      throw new ProtocolError(`only ${request.filledBytes} bytes came for ${request.text}`)
-    } else request.resolve()
+    else request.resolve()
   }
 }
 

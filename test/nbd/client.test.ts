@@ -151,6 +151,7 @@ describe('nbd client', () => {
     const disk = new MemoryExport()
     const gate = new Gate(/^read/)
     disk.gate = gate.enter
+    disk.written.fill(1)
     await using site = await serve([disk])
     const client = await NbdClient.connect(site.uri)
     const controller = new AbortController()
