@@ -1,0 +1,75 @@
+// Simulates a client that asks and asks, and never reads an answer.
+
+import assert from 'node:assert/strict'
+import { Command } from '../../src/nbd/constants.ts'
+import { RawClient, requestBytesOf, serve, until } from '../nbd/harness.ts'
+import { MemoryExport } from '../nbd/memory-export.ts'
+
+const mebibyte = 1024 * 1024
+
+function reads(count: number, lengthBytes: number): Buffer {
+  return Buffer.concat(
+    Array.from({ length: count }, (_, cookie) => requestBytesOf({ type: Command.read, cookie, lengthBytes })),
+  )
+}
+
+describe('nbd faults: replies unread', () => {
+  it('hold the client back at a bound, and it gets all of them once it reads', async () => {
+    const disk = new MemoryExport({ sizeBytes: 4 * mebibyte })
+    await using site = await serve([disk], { outputBytes: mebibyte })
+    const client = await RawClient.open(site.path)
+    client.socket.pause()
+    client.send(reads(200, mebibyte / 2))
+    await until(() => site.server.heldBytes > mebibyte)
+    const other = await RawClient.open(site.path)
+    for (let round = 0; round < 20; round++) {
+      other.request({ type: Command.flush })
+      await other.reply()
+    }
+    const begun = disk.calls.filter((call) => call.startsWith('read')).length
+    assert(begun <= 6, `${begun} reads begun`)
+    assert(site.server.heldBytes <= 2 * mebibyte)
+    client.socket.resume()
+    for (let cookie = 0; cookie < 200; cookie++) {
+      assert.equal((await client.reply()).cookieLow, cookie)
+      await client.take(mebibyte / 2)
+    }
+    await until(() => site.server.heldBytes === 0)
+    client.destroy()
+    other.destroy()
+  })
+
+  it('of small requests that fail hold the client back too', async () => {
+    const disk = new MemoryExport()
+    await using site = await serve([disk], { outputBytes: 128 * 1024 })
+    const client = await RawClient.open(site.path, { structured: true })
+    client.socket.pause()
+    const refused = requestBytesOf({ type: Command.trim, offset: 1 << 30, lengthBytes: 1 })
+    client.send(Buffer.concat(Array.from({ length: 100_000 }, () => refused)))
+    await until(() => site.server.heldBytes > 128 * 1024)
+    const other = await RawClient.open(site.path)
+    for (let round = 0; round < 50; round++) {
+      other.request({ type: Command.flush })
+      await other.reply()
+    }
+    assert(site.server.heldBytes < mebibyte, `${site.server.heldBytes} bytes held`)
+    client.destroy()
+    other.destroy()
+    await until(() => site.server.sessions === 0)
+    assert.equal(site.server.heldBytes, 0)
+  })
+
+  it('do not keep a stop from ending: a drain gives the client its time to read, then goes', async () => {
+    const disk = new MemoryExport({ sizeBytes: 4 * mebibyte })
+    await using site = await serve([disk], { lingerMs: 50 })
+    const client = await RawClient.open(site.path)
+    client.socket.pause()
+    client.send(reads(4, 2 * mebibyte))
+    await until(() => site.server.heldBytes > 0)
+    await site.server.stop({ drain: true })
+    assert.equal(site.server.sessions, 0)
+    assert.equal(site.server.heldBytes, 0)
+    assert.deepEqual(disk.closes, ['broken'])
+    client.destroy()
+  })
+})
