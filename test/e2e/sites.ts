@@ -1,0 +1,385 @@
+// Sites as an operator has them: processes of their own, reached by the vmstore command, by NBD clients and by signals.
+// What always holds: when a test is over its sites are dead and its folders are gone; a test that failed shows their logs.
+
+import assert from 'node:assert/strict'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as pause } from 'node:timers/promises'
+import { ControlClient } from '../../src/control/client.ts'
+import type { DiskView, ErrorView, MigrationView } from '../../src/control/types.ts'
+import { NbdClient } from '../../src/nbd/client.ts'
+import type { NbdConnectOptions } from '../../src/nbd/client-connection.ts'
+import { findTool } from '../tools.ts'
+
+const runFile = join(import.meta.dirname, '../../bin/run.js')
+const startDeadlineMs = 20_000
+const stopDeadlineMs = 20_000
+const commandDeadlineMs = 60_000
+const logLinesShown = 80
+/** Below Linux's ephemeral ports, so that nobody takes a site's port while it is dead, nor a dialler itself. */
+const portRange = { first: 20_000, count: 12_000 }
+
+/** What the tests of the present file have open; emptied after each of them. */
+const sites = new Set<Site>()
+const folders: string[] = []
+const disposals: (() => unknown)[] = []
+
+/** Programs are given no colours, no settings of the user who runs the tests, and no socket of another daemon. */
+function environment(): NodeJS.ProcessEnv {
+  const { VMSTORE_ROOT: _root, VMSTORE_CONTROL: _control, ...rest } = process.env
+  return { ...rest, XDG_CONFIG_HOME: '/nonexistent', NO_COLOR: '1' }
+}
+
+/** To be called in a describe: ends what its tests have opened. */
+export function endSitesAfterEach(): void {
+  afterEach(async function (this: Mocha.Context) {
+    if (this.currentTest?.state === 'failed') for (const site of sites) console.error(site.report())
+    for (const dispose of disposals.splice(0).reverse()) await dispose()
+    await Promise.all([...sites].map((site) => site.kill()))
+    for (const site of sites) await site.control.close()
+    sites.clear()
+    for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
+  })
+}
+
+/** Done after the test, before its sites are killed; the latest first. */
+export function afterwards(work: () => unknown): void {
+  disposals.push(work)
+}
+
+/** A folder that is gone after the test. Short: Unix sockets lie in it. */
+export function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'vms-'))
+  folders.push(path)
+  return path
+}
+
+export interface SiteOptions {
+  readonly root?: string
+  /** Raw images to serve where they lie; without `root` the first one's folder is the root. */
+  readonly files?: readonly string[]
+  readonly flags?: readonly string[]
+}
+
+/** A daemon that may be killed and started again with the same command. */
+export class Site {
+  readonly name: string
+  /** The folder of its state. */
+  readonly root: string
+  readonly control: ControlClient
+  readonly #command: readonly string[]
+  #process: ChildProcess | undefined
+  #log: string[] = []
+  #listening: { nbd: string[]; peer: string | null; control: string } | undefined
+
+  private constructor(name: string, root: string, command: readonly string[]) {
+    this.name = name
+    this.root = root
+    this.#command = command
+    this.control = new ControlClient(join(root, 'control.sock'))
+  }
+
+  static async start(name: string, options: SiteOptions = {}): Promise<Site> {
+    const { files = [], flags = [] } = options
+    const beside = files[0] !== undefined && options.root === undefined
+    const root = beside ? `${files[0]}.vmstore` : (options.root ?? folder())
+    const command = [
+      ...['serve', ...files, ...(beside ? [] : ['--root', root])],
+      ...['--nbd', `nbd+unix:///?socket=${join(root, 'nbd.sock')}`, '--nbd', `nbd://127.0.0.1:${await freePort()}`],
+      ...['--peer', `tcp://127.0.0.1:${await freePort()}`, '--json', ...flags],
+    ]
+    const site = new Site(name, root, command)
+    sites.add(site)
+    await site.restart()
+    return site
+  }
+
+  get pid(): number {
+    assert(this.#process?.pid)
+    return this.#process.pid
+  }
+
+  get isRunning(): boolean {
+    return this.#process !== undefined && this.#process.exitCode === null && this.#process.signalCode === null
+  }
+
+  get peerPort(): number {
+    return Number(new URL(this.#listening!.peer!).port)
+  }
+
+  get nbdPort(): number {
+    return Number(new URL(this.#listening!.nbd.find((uri) => uri.startsWith('nbd://'))!).port)
+  }
+
+  get nbdSocket(): string {
+    return join(this.root, 'nbd.sock')
+  }
+
+  get controlSocket(): string {
+    return join(this.root, 'control.sock')
+  }
+
+  /** Where clients find a disk of this site. */
+  uri(disk: string): string {
+    return `nbd+unix:///${disk}?socket=${this.nbdSocket}`
+  }
+
+  /** Starts the daemon that was stopped or killed, with the command that it was started with. */
+  async restart(): Promise<void> {
+    assert(!this.isRunning, `${this.name} is running`)
+    const child = spawn(process.execPath, [runFile, ...this.#command], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: environment(),
+    })
+    this.#process = child
+    createInterface(child.stderr).on('line', (line) => this.#log.push(line))
+    const lines = createInterface(child.stdout)
+    const signal = AbortSignal.timeout(startDeadlineMs)
+    const exited = once(child, 'exit', { signal }).then(([code]) => {
+      throw new Error(`${this.name} ended with ${code} before it listened\n${this.report()}`)
+    })
+    const [line] = (await Promise.race([once(lines, 'line', { signal }), exited])) as [string]
+    exited.catch(() => {})
+    const event = JSON.parse(line)
+    if (event.type !== 'listening') throw new Error(`${this.name} did not start: ${line}`)
+    this.#listening = event
+  }
+
+  /** SIGKILL, and waits for the end of the process. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL')
+  }
+
+  /** SIGTERM. Resolves to the exit code. */
+  async stop(): Promise<number | null> {
+    return this.#end('SIGTERM')
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
+    const child = this.#process
+    if (!child) return null
+    if (!this.isRunning) return child.exitCode
+    const exited = once(child, 'exit', { signal: AbortSignal.timeout(stopDeadlineMs) })
+    child.kill(signal)
+    const [code] = await exited
+    return code as number | null
+  }
+
+  /** The log's last lines, for people. */
+  report(): string {
+    return [`---- ${this.name} (${this.root})`, ...this.#log.slice(-logLinesShown)].join('\n')
+  }
+
+  /** Lines of the log that have `text`. */
+  logged(text: string): string[] {
+    return this.#log.filter((line) => line.includes(text))
+  }
+}
+
+/** Runs `vmstore serve` that is expected to refuse. */
+export function serveRefused(...args: string[]): Promise<Ran> {
+  return run(['serve', ...args, '--json'])
+}
+
+export interface Ran {
+  readonly exit: number | null
+  /** The document, or the last event. */
+  // biome-ignore lint/suspicious/noExplicitAny: what a script sees is looked into freely here.
+  readonly json: any
+  // biome-ignore lint/suspicious/noExplicitAny: as above.
+  readonly events: any[]
+  readonly stderr: string
+}
+
+/** Runs the command at a site, as an operator's script would. */
+export function vmstore(site: Site, ...args: string[]): Promise<Ran> {
+  return run([...args, '--json', '--control', site.controlSocket])
+}
+
+/** As `vmstore`, and it must succeed. Returns its JSON. */
+// biome-ignore lint/suspicious/noExplicitAny: what a script sees is looked into freely here.
+export async function must(site: Site, ...args: string[]): Promise<any> {
+  const { exit, json, stderr } = await vmstore(site, ...args)
+  assert.equal(exit, 0, `vmstore ${args.join(' ')} at ${site.name}: ${JSON.stringify(json)}\n${stderr}`)
+  return json
+}
+
+/** A refusal's view: what the command printed, which must be whole sentences and carry the exit code. */
+export function refusalOf(ran: Ran, exit: number, code?: string | RegExp): ErrorView {
+  const view = ran.json?.error as ErrorView | undefined
+  assert.equal(ran.exit, exit, `exit code: ${JSON.stringify(ran.json)}\n${ran.stderr}`)
+  assert(view, `no error in ${JSON.stringify(ran.json)}`)
+  assert.equal(view.exit, exit)
+  assert.match(view.message, /\S+ \S+ \S+/, 'a sentence')
+  assert.doesNotMatch(view.message, /nobody foresaw/, 'an expected mistake is foreseen')
+  if (typeof code === 'string') assert.equal(view.code, code, view.message)
+  else if (code) assert.match(view.code, code, view.message)
+  return view
+}
+
+async function run(args: readonly string[]): Promise<Ran> {
+  const { code, stdout, stderr } = await program(process.execPath, [runFile, ...args])
+  const events = jsonOf(stdout)
+  return { exit: code, json: events.at(-1), events, stderr }
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: what a script sees is looked into freely here.
+function jsonOf(stdout: string): any[] {
+  if (stdout.trim() === '') return []
+  try {
+    return [JSON.parse(stdout)]
+  } catch {
+    return stdout
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line))
+  }
+}
+
+export interface Finished {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a program to its end, which must come within a minute. */
+export function program(path: string, args: readonly string[]): Promise<Finished> {
+  return new Promise((resolve) => {
+    const options = { env: environment(), timeout: commandDeadlineMs, maxBuffer: 64 * 2 ** 20 }
+    const child = execFile(path, args, options, (_error, stdout, stderr) =>
+      resolve({ code: child.exitCode, stdout, stderr }),
+    )
+  })
+}
+
+/** As `program`, for a system program that must succeed. Returns what it printed. */
+export async function tool(name: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await program(findTool(name)!, args)
+  assert.equal(code, 0, `${name} ${args.join(' ')}\n${stdout}\n${stderr}`)
+  return stdout
+}
+
+/** Makes both sites trust each other, under their test names. Asks the daemons directly: many tests begin with it. */
+export async function pair(a: Site, b: Site): Promise<void> {
+  const { token } = await a.control.invite({ name: b.name })
+  await b.control.join({ token, name: a.name })
+}
+
+/** Makes a disk of holes, as `disk create` does. */
+export async function createDisk(site: Site, name: string, sizeBytes: number): Promise<DiskView> {
+  for await (const event of site.control.createDisk({ name, sizeBytes })) if (event.type === 'result') return event
+  throw new Error(`${name} was not made`)
+}
+
+/** Two sites that trust each other. */
+export async function twoSites(): Promise<{ a: Site; b: Site }> {
+  const [a, b] = await Promise.all([Site.start('osaka'), Site.start('tokyo')])
+  await pair(a, b)
+  return { a, b }
+}
+
+/** Starts a migration from `a` to `b`, and returns as soon as both know it. */
+export async function begin(a: Site, b: Site, disk: string, ...flags: string[]): Promise<MigrationView> {
+  return must(a, 'migrate', disk, '--to', b.name, '--detach', ...flags)
+}
+
+/** Asks again and again until the answer is not undefined; fails with the last sight when time is up. */
+export async function until<T>(
+  what: string,
+  probe: () => Promise<T | undefined> | T | undefined,
+  deadlineMs = 30_000,
+): Promise<T> {
+  const end = performance.now() + deadlineMs
+  for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 1.5, 100)) {
+    const seen = await probe()
+    if (seen !== undefined) return seen
+    if (performance.now() > end) throw new Error(`not within ${deadlineMs} ms: ${what}`)
+    await pause(pauseMs)
+  }
+}
+
+/** Waits until the disk at a site is as `wanted` says, and returns its view. */
+export async function untilDisk(
+  site: Site,
+  disk: string,
+  wanted: (view: DiskView) => boolean,
+  deadlineMs?: number,
+): Promise<DiskView> {
+  let last: DiskView | undefined
+  const look = async () => {
+    last = await site.control.showDisk(disk)
+    return wanted(last) ? last : undefined
+  }
+  return withSight(until(`${disk} at ${site.name}: ${wanted}`, look, deadlineMs), () => last)
+}
+
+/** Waits until the migration, as a site sees it, is as `wanted` says. */
+export async function untilMigration(
+  site: Site,
+  id: string,
+  wanted: (view: MigrationView) => boolean,
+  deadlineMs?: number,
+): Promise<MigrationView> {
+  let last: MigrationView | undefined
+  const look = async () => {
+    last = await site.control.showMigration(id)
+    return wanted(last) ? last : undefined
+  }
+  return withSight(until(`migration ${id} at ${site.name}: ${wanted}`, look, deadlineMs), () => last)
+}
+
+async function withSight<T>(waiting: Promise<T>, sight: () => unknown): Promise<T> {
+  try {
+    return await waiting
+  } catch (error) {
+    throw new Error(`${(error as Error).message}; last seen: ${JSON.stringify(sight())}`, { cause: error })
+  }
+}
+
+/** A client of ours; its connection is broken off after the test if it still is open. */
+export async function attach(site: Site, disk: string, options: NbdConnectOptions = {}): Promise<NbdClient> {
+  const client = await NbdClient.connect(site.uri(disk), { requestTimeoutMs: 30_000, ...options })
+  afterwards(() => client.destroy())
+  return client
+}
+
+/** A read or write that is refused with this NBD error. */
+export async function refusedWith(code: string | RegExp, request: Promise<unknown>): Promise<void> {
+  await assert.rejects(request, (error: Error & { code?: string }) => {
+    assert.equal(error.name, 'NbdRequestError', `an answer, not ${error.name}: ${error.message}`)
+    assert.match(error.code ?? '', typeof code === 'string' ? new RegExp(`^${code}$`) : code)
+    return true
+  })
+}
+
+/** The whole disk, through NBD. */
+export async function readAll(client: NbdClient): Promise<Buffer> {
+  const { sizeBytes } = client.info()
+  const stepBytes = 4 * 2 ** 20
+  const parts: Buffer[] = []
+  for (let at = 0; at < sizeBytes; at += stepBytes)
+    parts.push(await client.read(at, Math.min(stepBytes, sizeBytes - at)))
+  return Buffer.concat(parts)
+}
+
+async function freePort(): Promise<number> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const port = portRange.first + Math.floor(Math.random() * portRange.count)
+    const server = createServer()
+    try {
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+      return port
+    } catch {
+      // Taken: another one.
+    } finally {
+      await new Promise((resolve) => server.close(resolve))
+    }
+  }
+  throw new Error('no free port was found')
+}
