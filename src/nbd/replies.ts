@@ -38,7 +38,7 @@ export function replyError(output: Output, context: ReplyContext, request: Reque
   if (error instanceof NbdError) {
     context.log.debug({ ...facts, code: error.code }, `${describe(request)} refused: ${sentence}`)
   } else {
-    context.log.error({ ...facts, error }, `${describe(request)} failed: ${sentence}`)
+    context.log.error({ ...facts, err: error }, `${describe(request)} failed: ${sentence}`)
   }
   const code = error instanceof NbdError ? error.code : 'EIO'
   if (context.structured) {

@@ -56,7 +56,7 @@ export class NbdServer {
     if (tls) throw new Error(`cannot listen on ${uri}: this server has no TLS yet`)
     if (this.#isStopping) throw new Error(`cannot listen on ${uri}: the server is stopping`)
     const opened = await openListener(address, (socket) => this.#accept(socket))
-    opened.server.on('error', (error) => this.#log.error({ uri, error }, `a listener failed: ${error.message}`))
+    opened.server.on('error', (error) => this.#log.error({ uri, err: error }, `a listener failed: ${error.message}`))
     const listener: NbdListener = {
       uri: formatNbdUri({ tls, address: opened.address, exportName: '' }),
       close: () => {

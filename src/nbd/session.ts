@@ -55,7 +55,7 @@ export class Session {
         } catch (error) {
           if (error instanceof NbdError) throw error
           // What broke in an export is for the log alone.
-          options.log.error({ client, export: wanted.name, error }, 'open failed')
+          options.log.error({ client, export: wanted.name, err: error }, 'open failed')
           throw new NbdError('EIO', 'the export cannot be opened now', { cause: error })
         }
       },
@@ -158,8 +158,9 @@ export class Session {
       },
       onQuiet: () => this.#quiet(),
     })
-    if (rest.length > 0) this.#transmission.push(rest)
+    // First this, for the transmission may hold the client back at once.
     socket.resume()
+    if (rest.length > 0) this.#transmission.push(rest)
   }
 
   /** The client sends nothing more. Without DISC that is a break, but what it asked for is still answered. */
@@ -211,7 +212,7 @@ export class Session {
     try {
       agreement.handle.close(this.#end)
     } catch (error) {
-      log.error({ client, export: agreement.export.name, error }, 'close failed')
+      log.error({ client, export: agreement.export.name, err: error }, 'close failed')
     }
   }
 
@@ -219,7 +220,7 @@ export class Session {
     if (error instanceof ProtocolError || error instanceof NbdError) this.#breakOff(error.message)
     else {
       const { log, client } = this.#options
-      log.error({ client, error }, 'connection dropped: the server failed')
+      log.error({ client, err: error }, 'connection dropped: the server failed')
       this.destroy()
     }
   }
@@ -230,6 +231,6 @@ export class Session {
   }
 
   #logBreak(error: Error): void {
-    this.#options.log.debug({ client: this.#options.client, error }, `connection broke: ${error.message}`)
+    this.#options.log.debug({ client: this.#options.client, err: error }, `connection broke: ${error.message}`)
   }
 }

@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import { existsSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, OptionType } from '../../src/nbd/constants.ts'
-import { encodeOption } from '../../src/nbd/negotiation-codecs.ts'
+import { encodeClientFlags, encodeInfoRequest, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
 import { NbdServer } from '../../src/nbd/server.ts'
 import { Gate, RawClient, recordingLog, requestBytesOf, serve, temporaryFolder, until } from './harness.ts'
 import { catalogOf, MemoryExport } from './memory-export.ts'
@@ -103,6 +103,33 @@ describe('nbd bounds', () => {
     }
     client.destroy()
     other.destroy()
+  })
+
+  it('holds back a client that sent its requests together with GO', async () => {
+    const disk = new MemoryExport()
+    const gate = new Gate(/^read/)
+    disk.gate = gate.enter
+    await using site = await serve([disk], { inFlightRequests: 1 })
+    const client = await RawClient.connect(site.path)
+    await client.take(18)
+    const read = (cookie: number) => requestBytesOf({ type: Command.read, cookie, lengthBytes: 512 })
+    const go = encodeOption(OptionType.go, encodeInfoRequest({ exportName: 'disk', infos: [] }))
+    client.send(Buffer.concat([encodeClientFlags(3), go, read(1), read(2)]))
+    await gate.reached(1)
+    client.send(read(3))
+    await client.optionReplies()
+    for (let cookie = 1; cookie <= 3; cookie++) {
+      await gate.reached(1)
+      assert.equal(gate.waiting.length, 1)
+      gate.release()
+      assert.equal((await client.reply()).cookieLow, cookie)
+      await client.take(512)
+    }
+    assert.deepEqual(
+      site.log.filter(({ level }) => level === 'error'),
+      [],
+    )
+    client.destroy()
   })
 
   it('bounds the bytes in flight, but lets one request alone exceed them', async () => {
