@@ -19,7 +19,6 @@ import { formatNbdUri, parseNbdUri } from '../nbd/uri.ts'
 import { type Identity, loadIdentity } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import { KernelFiles } from '../store/kernel-files.ts'
-import type { DiskRecord, SiteRecords } from '../store/records.ts'
 import { SqliteRecords } from '../store/sqlite-records.ts'
 import { systemClock } from './clock.ts'
 import { Drivers } from './drivers.ts'
@@ -97,7 +96,9 @@ export class Daemon {
     const services = { files, records, siteId: identity.siteId, readOnly: this.#options.readOnly }
     const disks = new Disks(services, folder)
     this.#stops.push(() => disks.close())
-    await this.#openDisks(disks, loaded)
+    await disks.takeUp(loaded.disks, (record, error) =>
+      log.error({ disk: record.name, err: error }, 'a disk cannot be opened: it is not served'),
+    )
     for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
 
     const book = new PeerBook(records, loaded.peers)
@@ -120,24 +121,6 @@ export class Daemon {
     this.#stops.push(() => migrations.stop())
     await migrations.takeUp(loaded.migrations, loaded.disks)
     await this.#listen({ disks, folder, files, migrations, book, links, identity, siteName })
-  }
-
-  /** Disks that are on their way here are opened by their migration. */
-  async #openDisks(disks: Disks, loaded: SiteRecords): Promise<void> {
-    for (const record of loaded.disks) {
-      if (record.state === 'gone') await this.#open(disks, record).then(() => disks.remove(disks.named(record.id)))
-      else if (record.state !== 'incoming' && record.state !== 'arriving') await this.#open(disks, record)
-    }
-  }
-
-  /** One disk that cannot be opened does not keep the others from their guests. */
-  async #open(disks: Disks, record: DiskRecord): Promise<void> {
-    try {
-      await disks.open(record)
-    } catch (error) {
-      this.#options.log.error({ disk: record.name, err: error }, 'a disk cannot be opened: it is not served')
-      disks.addUnusable(record, `it cannot be opened: ${(error as Error).message}`)
-    }
   }
 
   #makeMigrations(parts: {

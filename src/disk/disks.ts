@@ -24,6 +24,8 @@ export class Disks implements ExportCatalog {
   readonly #disks = new Map<string, Disk>()
   /** Names that are being made into disks at this moment. */
   readonly #claimedNames = new Set<string>()
+  /** Disks whose removal is under way, by id. */
+  readonly #removals = new Map<string, Promise<void>>()
 
   constructor(services: DiskServices, layout: DisksLayout) {
     this.#services = services
@@ -66,6 +68,23 @@ export class Disks implements ExportCatalog {
       disk: name,
       next: 'vmstore disk list shows the disks of this site.',
     })
+  }
+
+  /**
+   * Opens the disks of a site that starts, but for those on their way here, which need their migration. One disk that
+   * cannot be opened does not keep the others from their guests: it is shown with its trouble.
+   */
+  async takeUp(records: readonly DiskRecord[], report: (record: DiskRecord, error: unknown) => void): Promise<void> {
+    for (const record of records) {
+      if (record.state === 'incoming' || record.state === 'arriving') continue
+      try {
+        await this.open(record)
+        if (record.state === 'gone') await this.remove(this.named(record.id)) // The daemon ended before it had.
+      } catch (error) {
+        report(record, error)
+        this.addUnusable(record, `it cannot be opened: ${(error as Error).message}`)
+      }
+    }
   }
 
   /** Keeps a recorded disk that cannot be opened, so that it is shown and its name stays taken. */
@@ -123,6 +142,8 @@ export class Disks implements ExportCatalog {
     fresh: NewDisk & { generation: number; owner: string; migrationId: string; createdAt: string },
     others: readonly Change[],
   ): Promise<DiskRecord> {
+    // The same disk may be on its way out: its folder goes first, or it would take the new bytes with it.
+    await this.#removals.get(fresh.id)
     const before = this.#disks.get(fresh.id)
     const made = this.#newRecord(fresh, 'incoming', fresh.owner, fresh.generation, fresh.createdAt)
     const record = {
@@ -143,6 +164,17 @@ export class Disks implements ExportCatalog {
 
   /** Removes a disk with its bytes, if they lie in the data folder. The caller has checked that it may go. */
   async remove(disk: Disk): Promise<void> {
+    const { id } = disk.record
+    const removal = this.#remove(disk)
+    this.#removals.set(id, removal.catch(() => {}))
+    try {
+      await removal
+    } finally {
+      this.#removals.delete(id)
+    }
+  }
+
+  async #remove(disk: Disk): Promise<void> {
     const { id, folder, path } = disk.record
     await this.#services.records.commit([{ remove: 'disk', id }])
     this.#disks.delete(id)

@@ -38,7 +38,7 @@ export class RemoteBlocks implements BlockSource {
   async *#fetchSome(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncGenerator<Piece> {
     const { channel, clock, migration, generation, received } = this.#options
     let left = runs
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 1; left.length > 0; attempt++) {
       try {
         for await (const piece of channel.fetch({ migration, generation, runs: left }, options)) {
           left = left.flatMap((run) => outside(run, piece))

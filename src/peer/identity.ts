@@ -116,7 +116,7 @@ async function newKey(): Promise<string> {
 }
 
 async function certify(key: KeyObject): Promise<string> {
-  await import('./reflect.ts')
+  await import('reflect-metadata') // @peculiar/x509 needs it of its host.
   const { X509CertificateGenerator } = await import('@peculiar/x509')
   const privateKey = key.toCryptoKey(algorithm, true, ['sign'])
   const { x, y, crv, kty } = key.export({ format: 'jwk' })

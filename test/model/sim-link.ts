@@ -1,0 +1,118 @@
+// The link between two simulated sites: messages are delayed (the seed chooses when each arrives), lost, repeated and cut
+// off, and requests wait while the link is down. What a peer's handler throws travels as the real link lets it travel.
+
+import { type FetchRequest, LinkError, type PeerChannel, type PeerHandlers, PeerRefusal, type Piece } from '../../src/link/channel.ts'
+import type { SimProcess, World } from './world.ts'
+
+export interface SimEnd {
+  readonly process: SimProcess
+  readonly peerId: string
+  readonly handlers: PeerHandlers
+}
+
+export class SimLink {
+  readonly #world: World
+  up = true
+  /** Faults per message; 0 when the world is to settle. */
+  faultRate = 0
+  /** Grows when the link is cut: what was under way before is lost. */
+  #epoch = 0
+
+  constructor(world: World) {
+    this.#world = world
+  }
+
+  cut(): void {
+    this.#epoch++
+  }
+
+  /** What `from` uses to speak to whoever `to` finds at that moment. */
+  channel(from: SimProcess, fromPeerId: string, toPeerId: string, to: () => SimEnd | undefined): PeerChannel {
+    return {
+      peerId: toPeerId,
+      call: (method, params, { signal }) => this.#call(from, fromPeerId, to, method, params, signal),
+      fetch: (request, { urgency, signal }) => this.#fetch(from, fromPeerId, to, request, urgency, signal),
+    }
+  }
+
+  async #arrive(from: SimProcess, label: string, to: () => SimEnd | undefined, signal: AbortSignal): Promise<SimEnd> {
+    if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
+    await this.#world.event(from, `→ ${label}`, { ready: () => signal.aborted || (this.up && to() !== undefined) })
+    if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
+    return to()!
+  }
+
+  async #call(
+    from: SimProcess,
+    fromPeerId: string,
+    to: () => SimEnd | undefined,
+    method: string,
+    params: object,
+    signal: AbortSignal,
+  ): Promise<unknown> {
+    const end = await this.#arrive(from, method, to, signal)
+    const epoch = this.#epoch
+    const { random } = this.#world
+    if (random.chance(this.faultRate)) throw new LinkError('lost', `${method} was lost`)
+    const message = JSON.stringify(params)
+    const handle = () => end.handlers.call(fromPeerId, method, JSON.parse(message), new AbortController().signal)
+    if (random.chance(this.faultRate)) void this.#repeat(end, method, handle)
+    const answer = Promise.withResolvers<unknown>()
+    handle().then(
+      (value) => answer.resolve(JSON.parse(JSON.stringify(value))),
+      (error: unknown) => answer.reject(travelled(error)),
+    )
+    // The answer comes when it is ready and the seed says so; never from a process that died, nor over a cut link.
+    let settled = false
+    answer.promise.then(
+      () => (settled = true),
+      () => (settled = true),
+    )
+    const broken = () => !end.process.alive || this.#epoch !== epoch || signal.aborted
+    await this.#world.event(from, `← ${method}`, { ready: () => settled || broken() })
+    if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
+    if (broken() || random.chance(this.faultRate)) throw new LinkError('lost', `the answer to ${method} was lost`)
+    return answer.promise
+  }
+
+  /** The same message once more, at some later time. Its answer goes nowhere. */
+  async #repeat(end: SimEnd, method: string, handle: () => Promise<object>): Promise<void> {
+    await this.#world.event(end.process, `→ ${method} again`)
+    await handle().catch(() => {})
+  }
+
+  async *#fetch(
+    from: SimProcess,
+    fromPeerId: string,
+    to: () => SimEnd | undefined,
+    request: FetchRequest,
+    urgency: 'demand' | 'background',
+    signal: AbortSignal,
+  ): AsyncGenerator<Piece> {
+    const end = await this.#arrive(from, `fetch ${request.runs.map((run) => `${run.offset}+${run.length}`).join(',')}`, to, signal)
+    const epoch = this.#epoch
+    const served = end.handlers.fetch(fromPeerId, request, urgency, signal)[Symbol.asyncIterator]()
+    for (;;) {
+      const broken = () => !end.process.alive || this.#epoch !== epoch || signal.aborted
+      const next = served.next().catch((error: unknown) => travelled(error))
+      let settled = false
+      void next.then(() => (settled = true))
+      await this.#world.event(from, '← piece', { ready: () => settled || broken() })
+      if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
+      if (broken() || this.#world.random.chance(this.faultRate)) throw new LinkError('lost', 'a fetch was cut')
+      const result = await next
+      if (result instanceof Error) throw result
+      if (result.done) return
+      const { bytes, ...piece } = result.value
+      // Bytes travel by value; they may be old when they arrive.
+      const copy = bytes?.slice()
+      await this.#world.event(from, '← bytes')
+      yield { ...piece, bytes: copy }
+    }
+  }
+}
+
+function travelled(error: unknown): Error {
+  if (error instanceof PeerRefusal) return new PeerRefusal(error.code, error.message)
+  return new PeerRefusal('internal', String(error))
+}
