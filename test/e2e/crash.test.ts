@@ -1,0 +1,278 @@
+// Sites that are killed in the middle of a move, and started again with the same command.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { DiskView, MigrationView } from '../../src/control/types.ts'
+import { NbdClient } from '../../src/nbd/client.ts'
+import { seededRandom } from '../random.ts'
+import { Guest, makeGuestImage } from './guest.ts'
+import {
+  afterwards,
+  attach,
+  begin,
+  createDisk,
+  endSitesAfterEach,
+  folder,
+  must,
+  type Site,
+  twoSites,
+  until,
+  untilMigration,
+} from './sites.ts'
+
+const mebibyte = 2 ** 20
+const block = 4096
+const sizeBytes = 64 * mebibyte
+/** The last mebibyte, a hole, is left to the tests. */
+const guestBytes = sizeBytes - mebibyte
+/** 48 MiB of data take five seconds and more. */
+const maxRate = '9M'
+
+const seedOfRun = () => Number(process.env['SEED'] ?? Date.now() % 2 ** 32)
+
+describe('sites that are killed', () => {
+  endSitesAfterEach()
+
+  it('promise 6: a destination killed in the middle of the copy carries on by itself, and nothing acknowledged is lost', async () => {
+    const { a, b, guest, id, seed } = await movingDisk()
+    await copied(b, id, 0.3)
+    const before = await b.control.showDisk('web01')
+    await b.kill()
+    await b.restart()
+    const after: DiskView = await must(b, 'disk', 'show', 'web01')
+    assert.deepEqual([after.state, after.generation, after.owner], ['arriving', 2, before.owner])
+    assert(after.present.blocks >= before.present.blocks, 'promise 8: what was here is here')
+    await copied(b, id, 0.6)
+    await b.kill()
+    await b.restart()
+    await finished(a, b, id)
+    await guest.stop()
+    assert(guest.counts.broken > 0 && guest.counts.writes > 100, JSON.stringify(guest.counts))
+    assert.equal(await a.stop(), 0)
+    await guest.verify(await attach(b, 'web01'))
+    assert.ok(seed)
+  })
+
+  it('a source killed in the middle of the copy and started again is found again: waiting reads and the copy go on', async () => {
+    const { a, b, guest, id } = await movingDisk()
+    await copied(b, id, 0.3)
+    await a.kill()
+    const missing = await missingBlock(b)
+    const client = await attach(b, 'web01')
+    let isRead = false
+    const read = client.read(missing, block).then((bytes) => {
+      isRead = true
+      return bytes
+    })
+    read.catch(() => {})
+    // Promise 7: no write waits for the source.
+    for (let round = 0; round < 20; round++) await client.write(guestBytes + round * 3 * 512, Buffer.alloc(512, round))
+    assert(!isRead, 'a read of what only the source has waits, and does not fail')
+    assert.equal((await b.control.showDisk('web01')).state, 'arriving')
+    await a.restart()
+    const shown: DiskView = await must(a, 'disk', 'show', 'web01')
+    assert.deepEqual([shown.state, shown.generation], ['departed', 2])
+    await read
+    guest.check()
+    await finished(a, b, id)
+    await guest.stop()
+    await guest.verify(client)
+  })
+
+  it('promise 2: both sites killed in the middle of the copy agree on the owner when they are back, and finish', async () => {
+    const { a, b, guest, id } = await movingDisk()
+    await copied(b, id, 0.3)
+    await Promise.all([a.kill(), b.kill()])
+    await Promise.all([a.restart(), b.restart()])
+    const [atA, atB] = await Promise.all([a.control.showDisk('web01'), b.control.showDisk('web01')])
+    assert.deepEqual([atA.state, atA.generation, atA.owner], ['departed', 2, atB.owner])
+    assert.deepEqual([atB.state, atB.generation, atB.ownerName], ['arriving', 2, 'this site'])
+    await finished(a, b, id)
+    await guest.stop()
+    await guest.verify(await attach(b, 'web01'))
+  })
+
+  it('promise 6: sites killed at random moments of the copy lose nothing acknowledged', async function () {
+    this.timeout(90_000)
+    const seed = seedOfRun()
+    const random = seededRandom(seed)
+    const { a, b, guest, id } = await movingDisk(seed)
+    try {
+      for (let kills = 5 + random.integer(4); kills > 0; kills--) {
+        await pause(random.integer(1000)) // A moment from the seed, not a wait for anything.
+        const victims = random.pick([[a], [b], [b], [a, b]])
+        await Promise.all(victims.map((site) => site.kill()))
+        await pause(random.integer(200))
+        await Promise.all(victims.map((site) => site.restart()))
+      }
+      await finished(a, b, id)
+      await guest.stop()
+      await a.stop()
+      await guest.verify(await attach(b, 'web01'))
+    } catch (error) {
+      throw new Error(`SEED=${seed}: ${(error as Error).message}`, { cause: error })
+    }
+  })
+
+  it('promise 1: sites killed at random moments of a whole move never both serve, and the disk ends at one of them', async function () {
+    this.timeout(90_000)
+    const seed = seedOfRun()
+    const random = seededRandom(seed)
+    const { a, b } = await twoSites()
+    await createDisk(a, 'web01', 8 * mebibyte)
+    let [from, to] = [a, b]
+    const outcomes = { moved: 0, stayed: 0 }
+    for (let round = 1; round <= 10; round++) {
+      const what = `SEED=${seed} round ${round}`
+      try {
+        const version = await writeAll(from, round)
+        const { generation } = await from.control.showDisk('web01')
+        const owner = await moveUnderFire(from, to, random)
+        const shown = await owner.control.showDisk('web01')
+        assert.equal(shown.generation, owner === to ? generation + 1 : generation)
+        await readAllOf(owner, version)
+        await servesNobody(owner === to ? from : to)
+        outcomes[owner === to ? 'moved' : 'stayed']++
+        if (process.env['TRACE']) console.log(what, shown.state, owner.name, Math.round(performance.now()))
+        if (owner === to) [from, to] = [to, from]
+      } catch (error) {
+        throw new Error(`${what}: ${(error as Error).message}`, { cause: error })
+      }
+    }
+    assert(outcomes.moved > 0, `SEED=${seed}: ${JSON.stringify(outcomes)}`)
+  })
+})
+
+/** A disk with a guest at B, on its way from A to B. */
+async function movingDisk(seed = seedOfRun()): Promise<{ a: Site; b: Site; guest: Guest; id: string; seed: number }> {
+  const image = join(folder(), 'web01.img')
+  await makeGuestImage(image, sizeBytes)
+  const { a, b } = await twoSites()
+  await must(a, 'disk', 'create', 'web01', '--from', image)
+  const { id } = await begin(a, b, 'web01', '--switchover', 'now', '--max-rate', maxRate)
+  await untilMigration(b, id, ({ state }) => state === 'copying')
+  const guest = new Guest({ seed, sizeBytes: guestBytes, connect: () => NbdClient.connect(b.uri('web01')) })
+  guest.start()
+  afterwards(() => guest.stop().catch(() => {}))
+  return { a, b, guest, id, seed }
+}
+
+async function copied(b: Site, id: string, part: number): Promise<MigrationView> {
+  const view = await untilMigration(b, id, ({ bytes }) => bytes.missing < (1 - part) * sizeBytes)
+  assert.equal(view.state, 'copying', 'the test is in the middle of the copy')
+  return view
+}
+
+async function finished(a: Site, b: Site, id: string): Promise<void> {
+  await untilMigration(b, id, ({ state }) => state === 'done', 40_000)
+  await untilMigration(a, id, ({ state }) => state === 'done')
+  const [atA, atB] = await Promise.all([a.control.showDisk('web01'), b.control.showDisk('web01')])
+  assert.deepEqual([atA.state, atA.generation, atA.owner], ['released', 2, atB.owner])
+  assert.deepEqual([atB.state, atB.generation, atB.ownerName], ['owned', 2, 'this site'])
+}
+
+/** A block from the disk's end whose bytes are not at B yet: the copy goes from the beginning. */
+async function missingBlock(b: Site): Promise<number> {
+  const client = await attach(b, 'web01')
+  const probes = Array.from({ length: 64 }, (_, index) => sizeBytes - mebibyte - (2 * index + 1) * 64 * 1024)
+  for (const offset of probes) {
+    const soon = AbortSignal.timeout(300)
+    const isHere = await client.read(offset, block, { signal: soon }).then(
+      () => true,
+      () => false,
+    )
+    if (!isHere) return offset + 4 * block
+  }
+  throw new Error('every probed block is at the destination already')
+}
+
+/** Starts a move and kills who the seed says when it says. Resolves to the site that owns the disk in the end. */
+async function moveUnderFire(from: Site, to: Site, random: ReturnType<typeof seededRandom>): Promise<Site> {
+  const switchover = random.pick(['now', 'auto'] as const)
+  const asked = from.control.migrate({
+    disk: 'web01',
+    to: to.name,
+    mode: 'post-copy',
+    switchover,
+    switchoverWaitMs: 30_000,
+    source: random.pick(['keep', 'delete'] as const),
+  })
+  const started = asked.then(
+    (view) => view,
+    () => undefined,
+  )
+  const written = switchover === 'auto' ? started.then(() => firstWrite(to)) : undefined
+  await pause(random.integer(switchover === 'auto' ? 80 : 60))
+  const victims = random.pick([[from], [to], [from, to]])
+  await Promise.all(victims.map((site) => site.kill()))
+  await pause(random.integer(100))
+  await Promise.all(victims.map((site) => site.restart()))
+  await started
+  await written
+  return settled(from, to)
+}
+
+/** Writes what is there already, until the site answers or breaks off. */
+async function firstWrite(to: Site): Promise<void> {
+  try {
+    const client = await NbdClient.connect(to.uri('web01'))
+    afterwards(() => client.destroy())
+    await client.write(0, await client.read(0, block))
+    await client.disconnect()
+  } catch {
+    // The site was killed, or the migration was cancelled: who owns is seen later.
+  }
+}
+
+/** Until one site owns all of the disk and both say so. An `auto` migration that survived is switched over by a write. */
+async function settled(from: Site, to: Site): Promise<Site> {
+  let sight = ''
+  const look = async () => {
+    const [here, there] = await Promise.all([diskAt(from), diskAt(to)])
+    sight = JSON.stringify({ here, there })
+    const serving = [here, there].filter((disk) => disk && ['owned', 'arriving'].includes(disk.state))
+    assert(serving.length <= 1, `promise 1: both serve: ${sight}`)
+    if (there?.state === 'incoming' && there.migration) await firstWrite(to)
+    if (here?.state === 'owned' && here.migration === null && there?.state !== 'incoming') return from
+    if (there?.state === 'owned' && there.migration === null && here?.state === 'released') return to
+    return undefined
+  }
+  return until('one site owns the disk', look, 20_000).catch((error: Error) => {
+    throw new Error(`${error.message}: ${sight}`, { cause: error })
+  })
+}
+
+async function diskAt(site: Site): Promise<DiskView | undefined> {
+  return site.control.showDisk('web01').catch((error: { code?: string }) => {
+    if (error.code === 'disk-unknown') return undefined
+    throw error
+  })
+}
+
+const slots = [0, 1, 77, 1024, 2047]
+
+async function writeAll(owner: Site, version: number): Promise<number> {
+  const client = await NbdClient.connect(owner.uri('web01'))
+  for (const slot of slots) await client.write(slot * block, Buffer.alloc(block, version))
+  await client.flush()
+  await client.disconnect()
+  return version
+}
+
+async function readAllOf(owner: Site, version: number): Promise<void> {
+  const client = await NbdClient.connect(owner.uri('web01'))
+  for (const slot of slots) {
+    const bytes = await client.read(slot * block, block)
+    assert(bytes.equals(Buffer.alloc(block, version)), `slot ${slot} has ${bytes[0]}, not ${version}`)
+  }
+  await client.disconnect()
+}
+
+/** The site that does not own refuses guests, or does not know the disk. */
+async function servesNobody(site: Site): Promise<void> {
+  const client = await NbdClient.connect(site.uri('web01')).catch(() => undefined)
+  if (!client) return
+  await assert.rejects(client.write(0, Buffer.alloc(block)), { code: 'ESHUTDOWN' })
+  await client.disconnect()
+}
