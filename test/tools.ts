@@ -38,10 +38,19 @@ export function findTool(program: string): string | undefined {
 export function needTool(context: Mocha.Context, ...programs: string[]): void {
   const missing = programs.filter((program) => findTool(program) === undefined)
   if (missing.length === 0) return
-  const test = (context.currentTest ?? context.test)?.fullTitle() ?? 'a test'
-  if (process.env['CI']) throw new Error(`${test} needs ${missing.join(', ')}: ${advice(missing)}`)
-  skipped.push({ test, missing })
+  const tests = testsOf(context)
+  if (process.env['CI']) throw new Error(`${tests[0]} needs ${missing.join(', ')}: ${advice(missing)}`)
+  for (const test of tests) skipped.push({ test, missing })
   context.skip()
+}
+
+/** The running test, or every test of the suite whose `before` is running. */
+function testsOf(context: Mocha.Context): string[] {
+  const running = context.test
+  const suite = running?.type === 'hook' ? running.parent : undefined
+  const titles: string[] = []
+  suite?.eachTest((test) => titles.push(test.fullTitle()))
+  return suite === undefined ? [running?.fullTitle() ?? 'a test'] : titles
 }
 
 function isExecutable(path: string): boolean {
