@@ -46,7 +46,7 @@ export function needTool(context: Mocha.Context, ...programs: string[]): void {
 
 /** The running test, or every test of the suite whose `before` is running. */
 function testsOf(context: Mocha.Context): string[] {
-  const running = context.test
+  const running = context.test as Mocha.Test | Mocha.Hook | undefined
   const suite = running?.type === 'hook' ? running.parent : undefined
   const titles: string[] = []
   suite?.eachTest((test) => titles.push(test.fullTitle()))
