@@ -34,6 +34,7 @@ export class DestinationCourse extends Course {
   #main: Promise<void> = Promise.resolve()
   readonly #armed = new AbortController()
   readonly #moved = Promise.withResolvers<void>()
+  #going: Promise<void> | undefined
   readonly #stopped = Promise.withResolvers<void>()
   /** Whether the source has told, since this daemon started, that it still owns. */
   #sourceConfirmed: boolean
@@ -269,7 +270,15 @@ export class DestinationCourse extends Course {
     else this.setNote(`the source refused the switchover: ${message}`)
   }
 
-  async #becomeGone(): Promise<void> {
+  /** The source says that this migration is cancelled. It may say so on several ways at once. */
+  #becomeGone(): Promise<void> {
+    this.#going ??= this.#leave().finally(() => {
+      this.#going = undefined
+    })
+    return this.#going
+  }
+
+  async #leave(): Promise<void> {
     if (this.disk.state !== 'incoming') return
     await this.update({ state: 'cancelled', endedAt: this.now() }, (change) =>
       this.disk.move('gone', { migrationId: null }, [change]),

@@ -8,7 +8,7 @@ import type { ExportHandle } from '../../src/nbd/export.ts'
 import { fill, Oracle, sectorBytes, valuesOf } from './oracle.ts'
 import { SimLink } from './sim-link.ts'
 import { SimSite } from './sim-site.ts'
-import { SimProcess, World } from './world.ts'
+import { drained, SimProcess, World } from './world.ts'
 
 const diskName = 'web01'
 const diskId = '00000000-0000-4000-8000-000000000001'
@@ -216,7 +216,11 @@ class Run {
     let answer: Answer | undefined
     void (async () => request(open.session))().then(
       () => (answer = { kind: 'good' }),
-      (error: unknown) => (answer = { kind: 'error', error }),
+      (error: unknown) => {
+        const cause = error instanceof Error ? (error.cause ?? error) : error
+        if (cause instanceof assert.AssertionError) this.failure ??= cause // A bug of ours, not a refusal.
+        answer = { kind: 'error', error }
+      },
     )
     await this.world.event(this.guestProcess, `guest hears of ${site.name}`, { ready: () => answer !== undefined || !open.process.alive })
     return open.process.alive && answer ? answer : { kind: 'unknown' }
@@ -323,11 +327,11 @@ class Run {
 
   weather(): void {
     const { random } = this.world
-    if (random.chance(0.004)) this.link.up = !this.link.up
+    if (random.chance(0.006)) this.link.up = !this.link.up
     if (random.chance(0.004)) this.link.cut()
     for (const site of [this.a, this.b]) {
       if (!site.process.alive) continue
-      if (random.chance(0.003)) this.crash(site, random.chance(0.4))
+      if (random.chance(0.005)) this.crash(site, random.chance(0.5))
     }
   }
 
@@ -364,6 +368,7 @@ class Run {
     work.catch(fails)
     let worked = false
     work.then(() => (worked = true), fails)
+    await drained()
     let steps = 0
     const limit = 300 + world.random.integer(4000)
     for (; !worked && steps < stepLimit; steps++) {

@@ -53,6 +53,7 @@ export class World {
     options: { atMs?: number; ready?: () => boolean; abandon?: () => void } = {},
   ): Promise<void> {
     return new Promise((resolve) => {
+      if (process && !process.alive) return // Nothing happens to the dead.
       this.#events.push({
         label,
         process,
@@ -116,6 +117,6 @@ export class World {
 }
 
 /** Every microtask runs before anything else happens. */
-function drained(): Promise<void> {
+export function drained(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
