@@ -166,7 +166,10 @@ export class Disks implements ExportCatalog {
   async remove(disk: Disk): Promise<void> {
     const { id } = disk.record
     const removal = this.#remove(disk)
-    this.#removals.set(id, removal.catch(() => {}))
+    this.#removals.set(
+      id,
+      removal.catch(() => {}),
+    )
     try {
       await removal
     } finally {

@@ -78,8 +78,21 @@ export class Migrations implements PeerHandlers {
     for (const record of records) {
       if (endedStates.includes(record.state)) this.#past.set(record.id, record)
       else if (record.role === 'source') await this.#takeUpSource(record)
-      else await this.#takeUpDestination(record, diskRecords)
+      else
+        await this.#takeUpDestination(record, diskRecords).catch((error: unknown) =>
+          this.#leaveAside(record, diskRecords, error),
+        )
     }
+  }
+
+  /** One disk that cannot be opened stops its own migration, until the next start, and no other disk. */
+  #leaveAside(record: MigrationRecord, diskRecords: readonly DiskRecord[], error: unknown): void {
+    const { disks, log } = this.#services
+    const reason = (error as Error).message
+    const diskRecord = diskRecords.find((each) => each.id === record.diskId)
+    if (diskRecord && !disks.get(record.diskId)) disks.addUnusable(diskRecord, `it cannot be opened: ${reason}`)
+    this.#past.set(record.id, { ...record, note: `stopped until the next start: ${reason}` })
+    log('error', { migration: record.id, disk: record.diskName, error: reason }, 'a migration cannot be taken up')
   }
 
   /** Starts the migration of a disk of this site. Throws, and then nothing has changed. */

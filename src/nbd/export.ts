@@ -71,6 +71,8 @@ export interface ExportHandle {
     lengthBytes: number,
     limit: number,
   ): MaybePromise<readonly StatusExtent[]>
+  /** The client is known to be gone, or to send nothing more, while requests may be in flight: nobody waits for these. */
+  hangUp?(): void
   /** The session is over. Called once; nothing is called after. */
   close(end: SessionEnd): void
 }

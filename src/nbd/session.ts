@@ -166,7 +166,10 @@ export class Session {
   /** The client sends nothing more. Without DISC that is a break, but what it asked for is still answered. */
   #ended(): void {
     if (this.#state === 'negotiating') this.destroy()
-    else this.#finish()
+    else {
+      this.#agreement?.handle.hangUp?.()
+      this.#finish()
+    }
   }
 
   #finish(): void {
@@ -194,6 +197,7 @@ export class Session {
     clearTimeout(this.#timer)
     this.#socketIsClosed = true
     if (this.#state === 'transmitting') this.#move('finishing')
+    if (this.#state === 'finishing') this.#agreement?.handle.hangUp?.()
     this.#transmission?.socketClosed()
     // With requests in flight the end comes with the last of them, by #quiet().
     if (this.#state === 'negotiating' || this.#state === 'hangingUp') this.#over()

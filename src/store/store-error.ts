@@ -12,6 +12,9 @@ export type StoreErrorCode =
 
 export class StoreError extends Error {
   readonly code: StoreErrorCode
+  /** The exit code of the command that ends with it: refused, nothing changed; or, in the middle of work, 1. */
+  readonly exit: 1 | 3
+  readonly safe: string | undefined
   /** What to do next, in a sentence. */
   readonly next: string | undefined
 
@@ -19,6 +22,8 @@ export class StoreError extends Error {
     super(message, options)
     this.name = 'StoreError'
     this.code = code
+    this.exit = code === 'short-file' || code === 'no-space' || code === 'closed' ? 1 : 3
+    this.safe = this.exit === 3 ? 'Nothing was changed.' : undefined
     this.next = options?.next
   }
 }

@@ -3,7 +3,9 @@
 import { parseArgs } from 'node:util'
 import { simulate } from './simulate.ts'
 
-const { values } = parseArgs({ options: { seeds: { type: 'string', default: '1000' }, first: { type: 'string', default: '1' } } })
+const { values } = parseArgs({
+  options: { seeds: { type: 'string', default: '1000' }, first: { type: 'string', default: '1' } },
+})
 const first = Number(values.first)
 const count = Number(values.seeds)
 const totals = { steps: 0, reads: 0, writes: 0, crashes: 0, switched: 0, cancelled: 0 }
@@ -15,4 +17,6 @@ for (let seed = first; seed < first + count; seed++) {
   })
   for (const key of Object.keys(totals) as (keyof typeof totals)[]) totals[key] += Number(outcome[key])
 }
-process.stdout.write(`${count} seeds from ${first} in ${((Date.now() - started) / 1000).toFixed(1)} s: ${JSON.stringify(totals)}\n`)
+process.stdout.write(
+  `${count} seeds from ${first} in ${((Date.now() - started) / 1000).toFixed(1)} s: ${JSON.stringify(totals)}\n`,
+)

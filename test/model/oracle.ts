@@ -56,7 +56,10 @@ export class Oracle {
     values.forEach((value, index) => {
       const sector = this.#sectors[first + index]!
       const fits = before[index]!.has(value) || sector.possible.includes(value)
-      assert(fits, `${facts}: sector ${first + index} reads ${value}, possible are ${[...before[index]!, ...sector.possible].join(', ')}`)
+      assert(
+        fits,
+        `${facts}: sector ${first + index} reads ${value}, possible are ${[...before[index]!, ...sector.possible].join(', ')}`,
+      )
     })
   }
 
@@ -96,7 +99,10 @@ export function valuesOf(bytes: Uint8Array, facts: string): number[] {
   const values: number[] = []
   for (let at = 0; at < words.length; at += sectorBytes / 4) {
     const value = words[at]!
-    assert(words.subarray(at, at + sectorBytes / 4).every((word) => word === value), `${facts}: a sector is torn`)
+    assert(
+      words.subarray(at, at + sectorBytes / 4).every((word) => word === value),
+      `${facts}: a sector is torn`,
+    )
     values.push(value)
   }
   return values

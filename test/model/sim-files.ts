@@ -182,14 +182,22 @@ export class SimFiles implements Files {
           target.set(file.bytes.subarray(offset, offset + target.length))
           return
         }
-        return late(`read ${path} ${offset}`, () => target.set(file.bytes.subarray(offset, offset + target.length)), () => {})
+        return late(
+          `read ${path} ${offset}`,
+          () => target.set(file.bytes.subarray(offset, offset + target.length)),
+          () => {},
+        )
       },
       write,
       zero: async (offset, lengthBytes) => {
         const zeros = new Uint8Array(lengthBytes)
-        await late(`zero ${path} ${offset}+${lengthBytes}`, () => file.write(offset, zeros), () => {
-          if (world.random.chance(0.5)) file.write(offset, zeros)
-        })
+        await late(
+          `zero ${path} ${offset}+${lengthBytes}`,
+          () => file.write(offset, zeros),
+          () => {
+            if (world.random.chance(0.5)) file.write(offset, zeros)
+          },
+        )
       },
       sync: () => this.#sync(file, path),
       extents: (offset, lengthBytes, limit) => extentsOf(file.bytes, offset, lengthBytes, limit),

@@ -1,7 +1,14 @@
 // The link between two simulated sites: messages are delayed (the seed chooses when each arrives), lost, repeated and cut
 // off, and requests wait while the link is down. What a peer's handler throws travels as the real link lets it travel.
 
-import { type FetchRequest, LinkError, type PeerChannel, type PeerHandlers, PeerRefusal, type Piece } from '../../src/link/channel.ts'
+import {
+  type FetchRequest,
+  LinkError,
+  type PeerChannel,
+  type PeerHandlers,
+  PeerRefusal,
+  type Piece,
+} from '../../src/link/channel.ts'
 import type { SimProcess, World } from './world.ts'
 
 export interface SimEnd {
@@ -89,7 +96,12 @@ export class SimLink {
     urgency: 'demand' | 'background',
     signal: AbortSignal,
   ): AsyncGenerator<Piece> {
-    const end = await this.#arrive(from, `fetch ${request.runs.map((run) => `${run.offset}+${run.length}`).join(',')}`, to, signal)
+    const end = await this.#arrive(
+      from,
+      `fetch ${request.runs.map((run) => `${run.offset}+${run.length}`).join(',')}`,
+      to,
+      signal,
+    )
     const epoch = this.#epoch
     const served = end.handlers.fetch(fromPeerId, request, urgency, signal)[Symbol.asyncIterator]()
     for (;;) {

@@ -43,7 +43,11 @@ export class SimRecords implements Records {
     const copy = structuredClone(changes) as Change[]
     const work = this.#last.then(async () => {
       const { random } = this.#world
-      const what = copy.map((change) => ('remove' in change ? `-${change.remove}` : `${change.put}=${'state' in change.record ? change.record.state : ''}`))
+      const what = copy.map((change) =>
+        'remove' in change
+          ? `-${change.remove}`
+          : `${change.put}=${'state' in change.record ? change.record.state : ''}`,
+      )
       const abandon = () => random.chance(0.5) && this.#database.apply(copy)
       await this.#world.event(this.#process, `commit ${what.join(' ')}`, { abandon })
       const fails = this.#mayFail(what.join(' '))

@@ -2,8 +2,8 @@
 // exactly as the daemon makes them.
 
 import assert from 'node:assert/strict'
-import { Disks } from '../../src/disk/disks.ts'
 import type { Disk } from '../../src/disk/disk.ts'
+import { Disks } from '../../src/disk/disks.ts'
 import { Migrations } from '../../src/migration/migrations.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
 import type { SimEnd, SimLink } from './sim-link.ts'
@@ -54,7 +54,10 @@ export class SimSite {
     const mayFail = (what: string) => /disk=(departed|arriving)/.test(what) && random.chance(this.commitFaultRate)
     const records = new SimRecords(this.#world, process, this.database, mayFail)
     const files = new SimFiles(this.machine, process)
-    const disks = new Disks({ files, records, siteId: this.name, readOnly: false }, { diskFolder: (id) => `${this.name}/${id}` })
+    const disks = new Disks(
+      { files, records, siteId: this.name, readOnly: false },
+      { diskFolder: (id) => `${this.name}/${id}` },
+    )
     this.disks = disks
     const loaded = await records.load()
     await disks.takeUp(loaded.disks, (record, error) => assert.fail(`${record.name} cannot be opened: ${error}`))

@@ -62,7 +62,8 @@ class Run {
     for (let at = 0; at < sectors; at += 8) if (random.chance(0.3)) initial.fill(0, at, at + 8)
     this.oracle = new Oracle(initial.slice(0, sectors))
     const image = new Uint8Array(sizeBytes)
-    for (let index = 0; index < sectors; index++) fill(image.subarray(index * sectorBytes, (index + 1) * sectorBytes), initial[index]!)
+    for (let index = 0; index < sectors; index++)
+      fill(image.subarray(index * sectorBytes, (index + 1) * sectorBytes), initial[index]!)
     this.a.machine.putFile(`A/${diskId}/${diskName}.raw`, image)
     this.a.database.disk.set(diskId, {
       id: diskId,
@@ -92,14 +93,18 @@ class Run {
     const bOwns = onB?.state === 'arriving' || onB?.state === 'owned'
     assert(!(aOwns && bOwns), `${this.facts}: promise 1: both sites own the disk`)
     if (bOwns) {
-      assert(onA?.state === 'departed' || onA?.state === 'released', `${this.facts}: promise 2: B took what A had not given up`)
+      assert(
+        onA?.state === 'departed' || onA?.state === 'released',
+        `${this.facts}: promise 2: B took what A had not given up`,
+      )
       assert.equal(onA.generation, onB.generation, `${this.facts}: the sites disagree on the generation`)
     }
     if (onA?.state === 'departed' && !this.departedSeen) {
       this.departedSeen = true
       this.oracle.allDurable()
     }
-    if (onA?.state === 'released') assert.equal(onB?.state, 'owned', `${this.facts}: promise 8: A was released before B had everything`)
+    if (onA?.state === 'released')
+      assert.equal(onB?.state, 'owned', `${this.facts}: promise 8: A was released before B had everything`)
   }
 
   // ---- the guest
@@ -174,10 +179,18 @@ class Run {
 
   async zero(first: number, count: number): Promise<Answer> {
     const options = { mayPunch: this.world.random.chance(0.5), fast: false, fua: false }
-    return this.change(first, count, 0, false, (session) => session.writeZeroes(first * sectorBytes, count * sectorBytes, options))
+    return this.change(first, count, 0, false, (session) =>
+      session.writeZeroes(first * sectorBytes, count * sectorBytes, options),
+    )
   }
 
-  async change(first: number, count: number, value: number, fua: boolean, request: (session: ExportHandle) => unknown): Promise<Answer> {
+  async change(
+    first: number,
+    count: number,
+    value: number,
+    fua: boolean,
+    request: (session: ExportHandle) => unknown,
+  ): Promise<Answer> {
     const site = this.here
     const label = `${value} to ${first}+${count}${fua ? ' fua' : ''}`
     this.world.log(`guest: writes ${label} at ${site.name}`)
@@ -222,7 +235,9 @@ class Run {
         answer = { kind: 'error', error }
       },
     )
-    await this.world.event(this.guestProcess, `guest hears of ${site.name}`, { ready: () => answer !== undefined || !open.process.alive })
+    await this.world.event(this.guestProcess, `guest hears of ${site.name}`, {
+      ready: () => answer !== undefined || !open.process.alive,
+    })
     return open.process.alive && answer ? answer : { kind: 'unknown' }
   }
 
@@ -265,7 +280,13 @@ class Run {
   async operator(): Promise<void> {
     const { random } = this.world
     const switchover = random.pick(['auto', 'auto', 'now', 'manual'] as const)
-    const terms = { mode: 'post-copy', switchover, switchoverWaitMs: 10_000, maxRate: null, sourcePolicy: 'keep' } as const
+    const terms = {
+      mode: 'post-copy',
+      switchover,
+      switchoverWaitMs: 10_000,
+      maxRate: null,
+      sourcePolicy: 'keep',
+    } as const
     await this.startMigration(terms)
     if (random.chance(0.15)) {
       for (let wait = random.integer(60); wait > 0; wait--) await this.world.event(this.guestProcess, 'operator waits')
@@ -284,7 +305,9 @@ class Run {
       () => (outcome = 'done'),
       (error: unknown) => (outcome = `refused: ${(error as Error).message}`),
     )
-    await this.world.event(this.guestProcess, 'operator hears', { ready: () => outcome !== undefined || !process.alive })
+    await this.world.event(this.guestProcess, 'operator hears', {
+      ready: () => outcome !== undefined || !process.alive,
+    })
     this.cancelled = outcome === 'done'
     this.world.log(`operator: cancel ${outcome ?? 'not answered'}`)
   }
@@ -295,7 +318,12 @@ class Run {
       const process = this.a.process
       if (this.a.database.disk.get(diskId)?.state !== 'owned') return
       let over = false
-      const work = this.a.migrations!.start(diskName, { id: 'B', site: 'B', name: 'B' }, terms, new AbortController().signal)
+      const work = this.a.migrations!.start(
+        diskName,
+        { id: 'B', site: 'B', name: 'B' },
+        terms,
+        new AbortController().signal,
+      )
       let good = false
       work.then(
         () => {
@@ -378,7 +406,10 @@ class Run {
       if (!(await world.step())) this.settleWorld()
       this.check()
     }
-    assert(worked, `${this.facts}: the guest is stuck; A ${this.a.disk(diskName)?.state}, B ${this.b.disk(diskName)?.state}; pending: ${world.pending}`)
+    assert(
+      worked,
+      `${this.facts}: the guest is stuck; A ${this.a.disk(diskName)?.state}, B ${this.b.disk(diskName)?.state}; pending: ${world.pending}`,
+    )
     this.settleWorld()
     await this.finish()
     const switched = this.b.database.disk.get(diskId)?.state === 'owned'
@@ -429,7 +460,10 @@ class Run {
       return onA?.state === 'owned' && onA.migrationId === null && onB === undefined
     }
     for (let count = 0; !over(); count++) {
-      assert(count < stepLimit, `${this.facts}: the migration does not end: A ${this.a.database.disk.get(diskId)?.state}, B ${this.b.database.disk.get(diskId)?.state}`)
+      assert(
+        count < stepLimit,
+        `${this.facts}: the migration does not end: A ${this.a.database.disk.get(diskId)?.state}, B ${this.b.database.disk.get(diskId)?.state}`,
+      )
       if (count % 500 === 499) await this.nudge()
       await this.world.step()
       this.check()

@@ -87,7 +87,9 @@ export class World {
 
   /** What could still happen, for the report of a failure. */
   get pending(): string {
-    return this.#events.map((event) => `${event.process?.name ?? 'world'}: ${event.label}${event.ready() ? '' : ' (not ready)'}`).join('; ')
+    return this.#events
+      .map((event) => `${event.process?.name ?? 'world'}: ${event.label}${event.ready() ? '' : ' (not ready)'}`)
+      .join('; ')
   }
 
   kill(process: SimProcess): void {
@@ -103,7 +105,10 @@ export class World {
     const ready = this.#events.filter((event) => event.ready())
     const now = ready.filter((event) => event.atMs <= this.nowMs)
     const later = ready.filter((event) => event.atMs > this.nowMs)
-    const earliest = later.reduce<PendingEvent | undefined>((best, event) => (best && best.atMs <= event.atMs ? best : event), undefined)
+    const earliest = later.reduce<PendingEvent | undefined>(
+      (best, event) => (best && best.atMs <= event.atMs ? best : event),
+      undefined,
+    )
     const choices = earliest && (now.length === 0 || this.random.chance(0.1)) ? [earliest] : now
     if (choices.length === 0) return false
     const chosen = this.random.pick(choices)
