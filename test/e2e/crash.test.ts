@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { DiskView, MigrationView } from '../../src/control/types.ts'
 import { NbdClient } from '../../src/nbd/client.ts'
-import { seededRandom } from '../random.ts'
+import { type Random, seededRandom } from '../random.ts'
 import { Guest, makeGuestImage } from './guest.ts'
 import {
   afterwards,
@@ -28,6 +28,9 @@ const sizeBytes = 64 * mebibyte
 const guestBytes = sizeBytes - mebibyte
 /** 48 MiB of data take five seconds and more. */
 const maxRate = '9M'
+
+/** A run of random rounds begins no further round after this. */
+const boundMs = 10_000
 
 const seedOfRun = () => Number(process.env['SEED'] ?? Date.now() % 2 ** 32)
 
@@ -123,7 +126,8 @@ describe('sites that are killed', () => {
     await createDisk(a, 'web01', 8 * mebibyte)
     let [from, to] = [a, b]
     const outcomes = { moved: 0, stayed: 0 }
-    for (let round = 1; round <= 10; round++) {
+    const end = performance.now() + boundMs
+    for (let round = 1; round <= 12 && (round <= 4 || performance.now() < end); round++) {
       const what = `SEED=${seed} round ${round}`
       try {
         const version = await writeAll(from, round)
@@ -188,7 +192,7 @@ async function missingBlock(b: Site): Promise<number> {
 }
 
 /** Starts a move and kills who the seed says when it says. Resolves to the site that owns the disk in the end. */
-async function moveUnderFire(from: Site, to: Site, random: ReturnType<typeof seededRandom>): Promise<Site> {
+async function moveUnderFire(from: Site, to: Site, random: Random): Promise<Site> {
   const switchover = random.pick(['now', 'auto'] as const)
   const asked = from.control.migrate({
     disk: 'web01',
@@ -203,7 +207,7 @@ async function moveUnderFire(from: Site, to: Site, random: ReturnType<typeof see
     () => undefined,
   )
   const written = switchover === 'auto' ? started.then(() => firstWrite(to)) : undefined
-  await pause(random.integer(switchover === 'auto' ? 80 : 60))
+  await momentOf(from, to, random)
   const victims = random.pick([[from], [to], [from, to]])
   await Promise.all(victims.map((site) => site.kill()))
   await pause(random.integer(100))
@@ -211,6 +215,19 @@ async function moveUnderFire(from: Site, to: Site, random: ReturnType<typeof see
   await started
   await written
   return settled(from, to)
+}
+
+/** A moment of a move: soon after it was asked for, when the destination has the disk, when the source has given it up. */
+async function momentOf(from: Site, to: Site, random: Random): Promise<void> {
+  const milestone = random.integer(3)
+  const waitMs = random.integer(milestone === 0 ? 60 : 25)
+  const reached = async () => {
+    const disk = await diskAt(milestone === 1 ? to : from).catch(() => undefined)
+    return disk && ['departed', 'incoming', 'arriving'].includes(disk.state) ? true : undefined
+  }
+  // It may be over before it is seen.
+  if (milestone > 0) await until('the moment comes', reached, 500).catch(() => {})
+  await pause(waitMs)
 }
 
 /** Writes what is there already, until the site answers or breaks off. */

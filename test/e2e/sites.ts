@@ -367,6 +367,19 @@ export async function readAll(client: NbdClient): Promise<Buffer> {
   return Buffer.concat(parts)
 }
 
+/** Opens an image in QEMU until the end of the test. Resolves once qemu-io has taken its locks. */
+export async function openInQemu(image: string): Promise<ChildProcess> {
+  const child = spawn(findTool('qemu-io')!, ['-f', 'raw', image], { stdio: ['pipe', 'pipe', 'inherit'] })
+  afterwards(async () => {
+    const exited = once(child, 'exit')
+    child.stdin!.end('quit\n')
+    await exited
+  })
+  child.stdin!.write('length\n')
+  await once(child.stdout!, 'data')
+  return child
+}
+
 async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt++) {
     const port = portRange.first + Math.floor(Math.random() * portRange.count)
