@@ -170,8 +170,8 @@ export class Daemon {
     const nbd = new NbdServer({ catalog: disks, log })
     this.#stops.push(() => stopGuests(nbd))
     const uris = this.#options.nbd.length > 0 ? this.#options.nbd : [formatUnixUri(folder.nbdPath)]
-    for (const uri of uris) this.#nbdUris.push((await nbd.listen(uri)).uri)
-    if (peer !== undefined) await links.listen(peer)
+    for (const uri of uris) this.#nbdUris.push((await listening(uri, () => nbd.listen(uri))).uri)
+    if (peer !== undefined) await listening(peer, () => links.listen(peer))
     const control = resolve(this.#options.control ?? folder.controlPath)
     const view: SiteView = {
       id: identity.siteId,
@@ -198,7 +198,7 @@ export class Daemon {
   }
 
   #checkNbdUri(uri: string): void {
-    const { tls, address } = parseNbdUri(uri)
+    const { tls, address } = nbdUri(uri)
     if (tls)
       throw new Refusal('no-tls', `${uri}: NBD over TLS is not there yet`, {
         exit: 3,
@@ -220,6 +220,32 @@ async function stopGuests(nbd: NbdServer): Promise<void> {
   )
   await Promise.race([nbd.stop({ drain: true }), late])
   limit.abort()
+}
+
+/** What keeps a listener from being there, as a refusal. */
+async function listening<T>(where: string, listen: () => Promise<T>): Promise<T> {
+  try {
+    return await listen()
+  } catch (error) {
+    if (error instanceof Refusal) throw error
+    throw new Refusal('cannot-listen', (error as Error).message, {
+      safe: 'No disk was touched.',
+      next: `See what else uses ${where}, or listen elsewhere.`,
+      cause: error,
+    })
+  }
+}
+
+function nbdUri(text: string): ReturnType<typeof parseNbdUri> {
+  try {
+    return parseNbdUri(text)
+  } catch (error) {
+    throw new Refusal('bad-uri', (error as Error).message, {
+      exit: 2,
+      next: 'NBD URIs are like nbd://127.0.0.1:10809 and nbd+unix:///?socket=/run/nbd.sock.',
+      cause: error,
+    })
+  }
 }
 
 function formatUnixUri(path: string): string {

@@ -178,7 +178,7 @@ export class Links {
 /** @throws Refusal `bad-address` */
 export function parseAddress(address: string): URL {
   if (URL.canParse(address)) return new URL(address)
-  throw new Refusal('bad-address', `${address} is no address like tcp://HOST:PORT`)
+  throw new Refusal('bad-address', `${address} is no address like tcp://HOST:PORT`, { exit: 2 })
 }
 
 function isWildcard(address: URL): boolean {

@@ -9,6 +9,7 @@ import type { Disk } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Files } from '../store/files.ts'
+import type { DiskRecord } from '../store/records.ts'
 import { inspectRawImage } from './raw-image.ts'
 
 export const stateSuffix = '.vmstore'
@@ -39,20 +40,55 @@ export async function serveFile(disks: Disks, files: Files, siteId: string, file
   return disks.adopt({ id, name, sizeBytes }, path, folder, new Date().toISOString())
 }
 
+/**
+ * To be called before the record of a served file is removed: the file stays, and so does the knowledge of what it is.
+ * Bytes that were moved away are not served again as if they were the disk.
+ */
+export async function leaveFile(files: Files, record: DiskRecord, siteId: string): Promise<void> {
+  if (record.path.startsWith(`${record.folder}/`)) return
+  const notePath = join(record.folder, noteName)
+  if (record.state === 'owned') {
+    await files.remove(notePath)
+  } else {
+    const note: ImageNote = { site: siteId, id: record.id, movedTo: record.owner, generation: record.generation }
+    await writeNote(files, notePath, note)
+  }
+}
+
+interface ImageNote {
+  readonly site: string
+  readonly id: string
+  /** The site that has the disk since `generation`; absent while it is this one's. */
+  readonly movedTo?: string
+  readonly generation?: number
+}
+
 /** The disk id that the note beside the image gives this site, made when there is none. */
 async function claimImage(files: Files, folder: string, path: string, siteId: string): Promise<string> {
   const notePath = join(folder, noteName)
   const text = await readFile(notePath, 'utf8').catch(() => undefined)
-  if (text !== undefined) {
-    const note = JSON.parse(text) as { site?: string; id?: string }
-    if (note.site === siteId && typeof note.id === 'string') return note.id
-    throw new Refusal('image-of-other-site', `${path} is a disk of another site (${note.site ?? 'unknown'})`, {
-      safe: 'Nothing was changed.',
-      next: `Serve it with the --root of that site. If that site is gone for good, remove ${folder} and serve it anew.`,
+  if (text === undefined) {
+    const id = randomUUID()
+    await writeNote(files, notePath, { site: siteId, id })
+    return id
+  }
+  const note = JSON.parse(text) as ImageNote
+  const safe = 'Nothing was changed.'
+  if (note.movedTo !== undefined) {
+    const message = `the disk in ${path} was moved to site ${note.movedTo}, in generation ${note.generation}: these bytes are old`
+    throw new Refusal('image-moved', message, {
+      safe,
+      next: `To serve them all the same, as another disk, remove ${notePath} first.`,
     })
   }
-  const id = randomUUID()
-  const log = await files.replaceLog(notePath, Buffer.from(`${JSON.stringify({ site: siteId, id })}\n`))
+  if (note.site === siteId) return note.id
+  throw new Refusal('image-of-other-site', `${path} is a disk of another site (${note.site})`, {
+    safe,
+    next: `Serve it with the --root of that site. If that site is gone for good, remove ${folder} and serve it anew.`,
+  })
+}
+
+async function writeNote(files: Files, path: string, note: ImageNote): Promise<void> {
+  const log = await files.replaceLog(path, Buffer.from(`${JSON.stringify(note)}\n`))
   await log.close()
-  return id
 }

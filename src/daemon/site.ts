@@ -32,6 +32,7 @@ import { EventQueue } from './event-queue.ts'
 import type { Links } from './links.ts'
 import type { PeerBook } from './peer-book.ts'
 import { copyImage, inspectRawImage } from './raw-image.ts'
+import { leaveFile } from './served-file.ts'
 import { courseView, diskView, type Naming, recordView } from './views.ts'
 
 /** Free space that a new disk must leave. */
@@ -133,6 +134,7 @@ export class LocalSite implements Site {
       )
     }
     const view = this.#view(disk)
+    await leaveFile(this.#parts.files, disk.record, this.describe().id)
     await disks.remove(disk)
     return view
   }

@@ -1,7 +1,7 @@
 // What an operator is told when something cannot be done: a sentence, what is safe now, what to do next, and the exit code
 // of the command that asked (DESIGN.md section 8). Thrown where it is found out, printed where it ends.
 
-export type RefusalExit = 1 | 3 | 4 | 5 | 6
+export type RefusalExit = 1 | 2 | 3 | 4 | 5 | 6
 
 export interface RefusalFacts extends ErrorOptions {
   /** 3, refused and nothing changed, unless said otherwise. */
