@@ -23,10 +23,10 @@ import {
 
 const mebibyte = 2 ** 20
 const block = 4096
-const sizeBytes = 64 * mebibyte
+const sizeBytes = 48 * mebibyte
 /** The last mebibyte, a hole, is left to the tests. */
 const guestBytes = sizeBytes - mebibyte
-/** 48 MiB of data take five seconds and more. */
+/** 36 MiB of data take four seconds and more. */
 const maxRate = '9M'
 
 /** A run of random rounds begins no further round after this. */

@@ -10,6 +10,7 @@ import { attach, begin, createDisk, endSitesAfterEach, must, type Site, twoSites
 const block = 4096
 const mebibyte = 2 ** 20
 const rounds = 60
+const atOnce = 12
 const longestNoise = 4096
 /** A site may keep a connection that says nothing wrong yet: the test then closes it. */
 const patienceMs = 400
@@ -59,8 +60,10 @@ describe('garbage', () => {
       const before: DiskView = await must(a, 'disk', 'show', 'web01')
       const pid = a.pid
       try {
-        for (let round = 0; round < rounds; round += 6) {
-          const strangers = Array.from({ length: 6 }, () => disturb(at(a), noise(random, beginnings[kind]!), random))
+        for (let round = 0; round < rounds; round += atOnce) {
+          const strangers = Array.from({ length: atOnce }, () =>
+            disturb(at(a), noise(random, beginnings[kind]!), random),
+          )
           await guest.write(block, Buffer.alloc(block, round))
           assert((await guest.read(block, block)).equals(Buffer.alloc(block, round)))
           await Promise.all(strangers)
