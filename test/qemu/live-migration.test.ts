@@ -66,7 +66,7 @@ describe('a virtual machine under QEMU', function () {
     assert(present.blocks < whole.blocks, 'the guest is at the destination before the copy is over')
     assert.deepEqual(await standing(a, b), ['departed 2', 'arriving 2'])
 
-    // QEMU flushes when it quits, and waits for the answers.
+    // QEMU flushes when it quits, and waits for the answers (whatever they are).
     await source.qmp.execute('quit')
     await source.process.succeed(quitDeadlineSeconds)
 
