@@ -77,7 +77,7 @@ export class Disk implements Export {
     disk.#remote = remote
     const { state } = disk
     if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
-      const readOnly = services.readOnly || state === 'departed'
+      const readOnly = state === 'departed' || (state === 'owned' && services.readOnly)
       disk.#file = await services.files.openBlockFile(record.path, readOnly)
       assert.equal(disk.#file.sizeBytes, record.sizeBytes, `${record.path} has another size than its record`)
     }

@@ -7,6 +7,7 @@
 import type { BlockSource } from '../disk/block-source.ts'
 import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
+import { PeerRefusal } from '../link/channel.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { RateLimit } from './rate-limit.ts'
 import { Window } from './window.ts'
@@ -89,7 +90,8 @@ export class BackgroundCopy {
         if (extent.data) await this.#start(offset, end - offset)
         else await this.#land(offset, end - offset, undefined)
         from = Math.ceil(end / blockSizeBytes)
-        if (this.#failure) break
+        // A range that the source cannot read does not keep the rest from coming; a disk that is full here does.
+        if (this.#failure && !(this.#failure instanceof PeerRefusal)) break
       }
     } finally {
       await Promise.all(this.#tasks)

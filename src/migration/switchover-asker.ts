@@ -12,6 +12,8 @@ import { retryDelayMs } from './remote-blocks.ts'
 
 const firstBusyPauseMs = 20
 const longestBusyPauseMs = 250
+/** Busy answers in a row that are not worth a word. */
+const quietTries = 4
 
 export interface SwitchoverParts {
   readonly clock: Clock
@@ -115,7 +117,7 @@ export class SwitchoverAsker {
       this.#unanswered = false
       if (answer.answer === 'refused') return this.#refused(answer.code, answer.message)
       if (reason === 'reader-only') this.#command = undefined
-      else note(`switchover waits: at the source, ${answer.why}`)
+      else if (busy > quietTries) note(`switchover waits: at the source, ${answer.why}`)
       this.#expire(answer.why)
       await clock.sleep(Math.min(longestBusyPauseMs, firstBusyPauseMs * 2 ** Math.min(busy++, 8)), signal)
     }

@@ -185,7 +185,7 @@ class KernelBlockFile implements BlockFile {
       if (allocated) await zeroRange(this.#fd, offset, lengthBytes)
       else await punchHole(this.#fd, offset, lengthBytes)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EOPNOTSUPP') throw error
+      if ((error as NodeJS.ErrnoException).code !== 'ENOTSUP') throw error
       await this.#writeZeros(offset, lengthBytes) // A file system without these calls.
     }
   }

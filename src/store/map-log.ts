@@ -242,8 +242,17 @@ function applyRecord(record: MapRecord, maps: ArrivalMaps): void {
   if (record.type === RecordType.landed || record.type === RecordType.written) {
     maps.present.add(first, first + count)
     if (record.type === RecordType.written) maps.written.add(first, first + count)
-    for (const block of maps.partial.keys()) if (block >= first && block < first + count) maps.partial.delete(block)
+    deletePartial(maps.partial, first, first + count)
   } else if (record.type === RecordType.partial && !maps.present.has(first)) {
     maps.partial.set(first, (maps.partial.get(first) ?? 0) | record.mask)
+  }
+}
+
+/** Whichever is less to walk: the run, or the partial blocks. */
+function deletePartial(partial: Map<number, number>, first: number, end: number): void {
+  if (end - first < partial.size) {
+    for (let block = first; block < end; block++) partial.delete(block)
+  } else {
+    for (const block of partial.keys()) if (block >= first && block < end) partial.delete(block)
   }
 }

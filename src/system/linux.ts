@@ -81,7 +81,7 @@ export function readNoWait(fd: number, target: Uint8Array, offset: number): numb
   if (count >= 0) return count
   const code = getSystemErrorName(-koffi.errno())
   if (code === 'EAGAIN') return -1
-  if (code === 'EOPNOTSUPP' || code === 'ENOSYS') return -2
+  if (code === 'ENOTSUP' || code === 'ENOSYS') return -2 // Node's name for EOPNOTSUPP too: both are 95.
   throw Object.assign(new Error(`preadv2: ${code}`), { code, syscall: 'preadv2' })
 }
 
