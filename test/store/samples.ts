@@ -1,0 +1,58 @@
+// Records for tests: complete, and as little as each test needs to say.
+
+import type { DiskRecord, MigrationRecord, PeerRecord } from '../../src/store/records.ts'
+
+export function diskRecord(facts: Partial<DiskRecord> = {}): DiskRecord {
+  return {
+    id: '33333333-3333-4333-8333-333333333333',
+    name: 'web01',
+    path: '/data/disks/web01.raw',
+    folder: '/data/disks',
+    sizeBytes: 2 ** 20,
+    state: 'owned',
+    generation: 1,
+    owner: 'here',
+    migrationId: null,
+    taken: false,
+    createdAt: '2026-01-01T00:00:00.000Z',
+    ...facts,
+  }
+}
+
+export function peerRecord(facts: Partial<PeerRecord> = {}): PeerRecord {
+  return {
+    fingerprint: 'ab'.repeat(32),
+    site: 'there',
+    name: 'tokyo',
+    address: null,
+    pairedAt: '2026-01-01T00:00:00.000Z',
+    ...facts,
+  }
+}
+
+export function migrationRecord(facts: Partial<MigrationRecord> = {}): MigrationRecord {
+  return {
+    id: '55555555-5555-4555-8555-555555555555',
+    diskId: '33333333-3333-4333-8333-333333333333',
+    diskName: 'web01',
+    role: 'destination',
+    peerId: 'ab'.repeat(32),
+    peerSite: 'there',
+    transport: 'tcp',
+    state: 'ready',
+    mode: 'post-copy',
+    switchover: 'auto',
+    switchoverWaitMs: 10_000,
+    maxRate: null,
+    sourcePolicy: 'keep',
+    generation: 2,
+    sizeBytes: 2 ** 20,
+    counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
+    note: null,
+    startedAt: '2026-01-01T00:00:00.000Z',
+    switchedAt: null,
+    endedAt: null,
+    switchoverMs: 0,
+    ...facts,
+  }
+}
