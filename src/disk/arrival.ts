@@ -112,6 +112,21 @@ export class Arrival {
     return runs
   }
 
+  /** The bytes of [offset, offset + lengthBytes) that are neither here nor written by the guest, as of now. */
+  absentParts(offset: number, lengthBytes: number): Run[] {
+    const span = spanOf(offset, lengthBytes)
+    const end = offset + lengthBytes
+    const parts: Run[] = []
+    for (const missing of this.#maps.present.runs(span.first, span.end, false)) {
+      for (const part of this.#unwrittenParts(missing)) {
+        const from = Math.max(part.offset, offset)
+        const to = Math.min(part.offset + part.length, end)
+        if (from < to) parts.push({ offset: from, length: to - from })
+      }
+    }
+    return parts
+  }
+
   /** Missing runs from block `from` on, at most `limitBlocks` in all, as spans. */
   missing(from: number, limitBlocks: number): Span[] {
     const spans: Span[] = []

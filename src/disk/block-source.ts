@@ -25,3 +25,12 @@ export interface BlockSource {
    */
   fetch(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncIterable<Piece>
 }
+
+/** Copies what a piece has of `part` into `target`, whose first byte is the disk's byte `offset`. */
+export function copyPiece(piece: Piece, offset: number, target: Uint8Array, part: Run): void {
+  const from = Math.max(piece.offset, part.offset)
+  const to = Math.min(piece.offset + piece.length, part.offset + part.length)
+  if (from >= to) return
+  if (piece.bytes) target.set(piece.bytes.subarray(from - piece.offset, to - piece.offset), from - offset)
+  else target.fill(0, from - offset, to - offset)
+}

@@ -2,10 +2,11 @@
 // at once, and a block that is being fetched on demand is not asked for again (single flight). A block that the background
 // copy has asked for is asked for all the same: a guest never waits behind the background (promise 9).
 
+import type { MaybePromise } from '../nbd/export.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { Arrival, Span } from './arrival.ts'
 import { spanOf } from './arrival.ts'
-import type { BlockSource, Piece, Run } from './block-source.ts'
+import { type BlockSource, copyPiece, type Piece, type Run } from './block-source.ts'
 
 interface Flight extends Span {
   readonly done: Promise<void>
@@ -35,6 +36,21 @@ export class DemandFetch {
       // A landing skips blocks that a guest is writing or another landing holds: they are readable, or known, after.
       if (this.#arrival.lacking(offset, lengthBytes).length > 0)
         await this.#arrival.unsettled(spanOf(offset, lengthBytes))
+    }
+  }
+
+  /**
+   * Reads a range without keeping what comes: for a disk that has no room. `readHere` fills `target` from the file.
+   * What is absent is looked at after everything has come, and only there the file's bytes are replaced.
+   */
+  async readThrough(offset: number, target: Uint8Array, readHere: () => MaybePromise<void>): Promise<void> {
+    const pieces: Piece[] = []
+    const runs = this.#arrival.lacking(offset, target.length)
+    for await (const piece of this.#source.fetch(runs, { urgency: 'demand', signal: this.#closed })) pieces.push(piece)
+    const absent = this.#arrival.absentParts(offset, target.length)
+    await readHere()
+    for (const part of absent) {
+      for (const piece of pieces) copyPiece(piece, offset, target, part)
     }
   }
 

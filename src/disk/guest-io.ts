@@ -40,9 +40,12 @@ export function fileAllocation(file: BlockFile, offset: number, lengthBytes: num
 /** The error that a guest is told for what the file system threw. */
 export function guestError(error: unknown, what: string): NbdError {
   if (error instanceof NbdError) return error
-  const code = (error as NodeJS.ErrnoException | undefined)?.code
-  const full = code === 'ENOSPC' || code === 'EDQUOT' || code === 'no-space'
-  return new NbdError(full ? 'ENOSPC' : 'EIO', `${what}: ${(error as Error)?.message ?? String(error)}`, {
+  return new NbdError(isNoSpace(error) ? 'ENOSPC' : 'EIO', `${what}: ${(error as Error)?.message ?? String(error)}`, {
     cause: error,
   })
+}
+
+export function isNoSpace(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'no-space'
 }

@@ -7,7 +7,7 @@ import type { BlockFile } from '../store/files.ts'
 import { sectorBytes } from '../store/map-log.ts'
 import { type Arrival, type Span, spanOf } from './arrival.ts'
 import type { DemandFetch } from './demand.ts'
-import { fileAllocation, type GuestIo, guestError, zeroFile } from './guest-io.ts'
+import { fileAllocation, type GuestIo, guestError, isNoSpace, zeroFile } from './guest-io.ts'
 import type { SyncGroup } from './sync-group.ts'
 
 export class ArrivingIo implements GuestIo {
@@ -25,7 +25,18 @@ export class ArrivingIo implements GuestIo {
 
   read(offset: number, target: Uint8Array): MaybePromise<void> {
     if (this.#arrival.isPresent(spanOf(offset, target.length))) return this.#file.read(offset, target)
-    return this.#demand.ensure(offset, target.length).then(() => this.#file.read(offset, target))
+    return this.#readMissing(offset, target)
+  }
+
+  async #readMissing(offset: number, target: Uint8Array): Promise<void> {
+    const readHere = () => this.#file.read(offset, target)
+    try {
+      await this.#demand.ensure(offset, target.length)
+      await readHere()
+    } catch (error) {
+      if (!isNoSpace(error)) throw error
+      await this.#demand.readThrough(offset, target, readHere) // A read needs no room here.
+    }
   }
 
   write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {

@@ -4,7 +4,7 @@
 import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import { spanOf } from './arrival.ts'
-import type { BlockSource } from './block-source.ts'
+import { type BlockSource, copyPiece } from './block-source.ts'
 import type { GuestIo } from './guest-io.ts'
 
 /** What an incoming disk needs of its migration. */
@@ -33,7 +33,7 @@ export class IncomingIo implements GuestIo {
     const run = { offset: start, length: Math.min(span.end * blockSizeBytes, this.#sizeBytes) - start }
     try {
       for await (const piece of this.#part.source.fetch([run], { urgency: 'demand', signal })) {
-        copyPiece(piece, offset, target)
+        copyPiece(piece, offset, target, { offset, length: target.length })
         if (this.#current() !== this) break
       }
     } catch (error) {
@@ -71,17 +71,4 @@ export class IncomingIo implements GuestIo {
     while (this.#current() === this) await this.#part.askSwitchover(signal)
     return this.#current()
   }
-}
-
-/** Copies what a piece has of [offset, offset + target.length). */
-function copyPiece(
-  piece: { offset: number; length: number; bytes: Uint8Array | undefined },
-  offset: number,
-  target: Uint8Array,
-): void {
-  const from = Math.max(piece.offset, offset)
-  const to = Math.min(piece.offset + piece.length, offset + target.length)
-  if (from >= to) return
-  if (piece.bytes) target.set(piece.bytes.subarray(from - piece.offset, to - piece.offset), from - offset)
-  else target.fill(0, from - offset, to - offset)
 }
