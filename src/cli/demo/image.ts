@@ -32,12 +32,14 @@ const blockBytes = 4096
 const bytesPerInode = 8192
 /** Of each: real files, and the client's file. */
 const partMaxBytes = 48 * 2 ** 20
-/** Larger files are left out, so that there are many. */
+/** Larger files are left out, so that there are many; and the small ones of other projects, so that it does not take long. */
 const fileMaxBytes = 2 ** 20
+const othersMinBytes = 16 * 1024
 const chunkBytes = 2 ** 20
 const areaName = 'client.bin'
 /** What of the tree is taken, in this order, until there is enough. */
-const wanted = ['package.json', 'bin', 'src', 'plugins', 'test', 'docs', 'node_modules']
+const others = 'node_modules'
+const wanted = ['package.json', 'bin', 'src', 'plugins', 'test', 'docs', others]
 const tools = ['mke2fs', 'debugfs', 'e2fsck'] as const
 
 export async function makeImage(options: ImageOptions): Promise<Image> {
@@ -135,7 +137,7 @@ async function copyTree({ from, to, bytesMax, filesMax, signal }: TreeOptions): 
     const target = join(to, name)
     try {
       const { size } = await stat(join(from, name))
-      if (size > fileMaxBytes) continue
+      if (size > fileMaxBytes || (name.startsWith(others) && size < othersMinBytes)) continue
       await mkdir(dirname(target), { recursive: true })
       await copyFile(join(from, name), target)
       bytes += Math.ceil(size / blockBytes) * blockBytes

@@ -76,7 +76,7 @@ function failed(error: unknown, folder: string): ControlError {
       code: 'demo-failed',
       exit: ExitCode.other,
       message: `The demo failed: ${said}.`,
-      safe: 'both of its sites have been ended, and nothing outside of their folder was touched',
+      safe: 'its sites have been ended, and nothing outside of its folder was touched',
       next: `look into ${folder}, where the sites' folders and logs are, and remove it afterwards`,
     },
     { cause: error },
@@ -87,6 +87,6 @@ function interrupted(): ControlError {
   return new ControlError({
     code: 'interrupted',
     exit: ExitCode.other,
-    message: 'The demo was interrupted: both of its sites have been ended, and their folder has been removed.',
+    message: 'The demo was interrupted: its sites have been ended, and its folder has been removed.',
   })
 }

@@ -91,7 +91,10 @@ export class StepsScreen implements Screen {
 
   step(step: DemoStep): void {
     const at = names.indexOf(step)
-    for (; this.#at < at; this.#at++) this.#over[this.#at]!.resolve('done')
+    for (; this.#at < at; this.#at++) {
+      this.#label('')
+      this.#over[this.#at]!.resolve('done')
+    }
   }
 
   tell(sentence: string): void {
