@@ -1,0 +1,182 @@
+// Who may know whom (docs: "Parts"). Imports run downwards only; what is written here is all that there may be.
+
+import assert from 'node:assert/strict'
+import { dirname, join, relative } from 'node:path'
+import { contentOf, filesBelow, type Import, importsOf } from './sources.ts'
+
+interface Allowance {
+  /** A part, or files of it. */
+  readonly from: RegExp
+  readonly to: RegExp
+  readonly typesOnly?: boolean
+  readonly why: string
+}
+
+const allowances: readonly Allowance[] = [
+  { from: /^commands\//, to: /^cli\//, why: 'commands share how they speak with operators and scripts' },
+  { from: /^(commands|cli)\//, to: /^control\/(client|types|errors)\.ts$/, why: 'a command asks the daemon' },
+  {
+    from: /^commands\/serve\.ts$/,
+    to: /^daemon\/daemon\.ts$/,
+    why: 'serve is the daemon: it starts the composition root',
+  },
+  {
+    from: /^commands\/transport\/list\.ts$/,
+    to: /^transport\/contract\.ts$/,
+    typesOnly: true,
+    why: 'it shows what plugins offer, which needs no daemon',
+  },
+  { from: /^cli\/demo\//, to: /^nbd\/client\.ts$/, why: 'the client of the demo is a client of NBD' },
+  {
+    from: /^daemon\//,
+    to: /^(control|disk|link|migration|nbd|peer|store|transport|system)\//,
+    why: 'the composition root puts everything together, but what operators type',
+  },
+  { from: /^migration\//, to: /^(disk|link)\//, why: 'a migration moves a disk over a link' },
+  {
+    from: /^migration\//,
+    to: /^store\/(records|block-map)\.ts$/,
+    why: "a migration's record, and the size of a block",
+  },
+  { from: /^migration\//, to: /^nbd\/export\.ts$/, why: 'a guest that waits in vain is told so with an NbdError' },
+  { from: /^(link|peer)\//, to: /^transport\//, why: 'they speak over streams that drivers bring' },
+  { from: /^disk\//, to: /^store\//, why: 'a disk is its files and records' },
+  { from: /^disk\//, to: /^nbd\/export\.ts$/, why: 'a disk implements Export, which lies with its user' },
+  { from: /^(store|nbd)\//, to: /^system\//, why: 'Linux calls that Node lacks, for files and sockets' },
+]
+
+/** One third-party library is used in one place; a second place needs a reason here. */
+const libraries: Readonly<Record<string, { readonly places: readonly string[]; readonly why: string }>> = {
+  '@oclif/core': { places: ['cli', 'commands'], why: 'a command is a class of oclif' },
+  '@peculiar/x509': { places: ['peer'], why: 'certificates of sites' },
+  conf: { places: ['cli'], why: 'the settings of a user' },
+  fastify: { places: ['control'], why: 'the control API' },
+  koffi: { places: ['system'], why: 'Linux calls' },
+  listr2: { places: ['cli'], why: 'steps on a terminal' },
+  pino: { places: ['commands', 'daemon'], why: 'serve opens the log, the daemon writes it' },
+  'reflect-metadata': { places: ['peer'], why: '@peculiar/x509 needs it' },
+  undici: { places: ['control'], why: 'the control client' },
+  zod: {
+    places: ['control', 'link', 'migration', 'peer'],
+    why: 'what comes over a socket is checked by the part that understands it',
+  },
+}
+
+const code = filesBelow(['src'], /\.ts$/)
+const imports = code.flatMap(importsOf)
+const isOwn = ({ specifier }: Import): boolean => specifier.startsWith('.')
+const isNode = ({ specifier }: Import): boolean => specifier.startsWith('node:')
+const partOf = (path: string): string => path.split('/')[0]!
+
+/** Between parts: [from, to] as paths below src/. */
+function crossings(): { from: string; to: string; isTypeOnly: boolean }[] {
+  return imports
+    .filter(isOwn)
+    .map(({ from, specifier, isTypeOnly }) => ({
+      from: relative('src', from),
+      to: relative('src', join(dirname(from), specifier)),
+      isTypeOnly,
+    }))
+    .filter(({ from, to }) => partOf(from) !== partOf(to))
+}
+
+const permits = (allowance: Allowance, { from, to, isTypeOnly }: ReturnType<typeof crossings>[number]): boolean =>
+  allowance.from.test(from) && allowance.to.test(to) && (isTypeOnly || !allowance.typesOnly)
+
+/** 'zod' of 'zod/v4', '@oclif/core' of '@oclif/core/flags'. */
+function libraryOf(specifier: string): string {
+  return specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/')
+}
+
+describe('who may know whom', () => {
+  it('the reader of imports sees them all', () => {
+    assert(imports.length > 300)
+    const found = (from: string, specifier: string) =>
+      imports.some((one) => one.from === from && one.specifier === specifier)
+    assert(found('src/commands/serve.ts', '../daemon/daemon.ts'), 'a dynamic import')
+    assert(found('src/cli/errors.ts', '../control/errors.ts'), 'an import on one line')
+    assert(found('src/control/client.ts', './types.ts'), 'an import over several lines')
+    assert(found('src/nbd/client.ts', './client-errors.ts'), 'an export from elsewhere')
+    const written = code.map(
+      (path) => contentOf(path).match(/^\} from '|^(import|export) .* from '|^import '/gm)?.length,
+    )
+    const statics =
+      imports.length - code.flatMap((path) => contentOf(path).match(/\bimport\(\s*'|new URL\(\s*'\./g) ?? []).length
+    assert.equal(
+      statics,
+      written.reduce<number>((sum, count) => sum + (count ?? 0), 0),
+    )
+  })
+
+  it('imports between parts run downwards only', () => {
+    const wrong = crossings().filter((crossing) => !allowances.some((allowance) => permits(allowance, crossing)))
+    assert.deepEqual(
+      wrong.map(({ from, to }) => `src/${from} must not import src/${to}`),
+      [],
+    )
+  })
+
+  it('no part knows, over others, a part that knows it', () => {
+    const known = Map.groupBy(crossings(), ({ from }) => partOf(from))
+    const walkFrom = (part: string, way: readonly string[]): void => {
+      assert(!way.includes(part), `${[...way, part].join(' → ')} is a ring`)
+      const next = new Set((known.get(part) ?? []).map(({ to }) => partOf(to)))
+      for (const to of next) walkFrom(to, [...way, part])
+    }
+    for (const part of known.keys()) walkFrom(part, [])
+  })
+
+  it('no allowance outlives its use', () => {
+    const unused = allowances.filter((allowance) => !crossings().some((crossing) => permits(allowance, crossing)))
+    assert.deepEqual(
+      unused.map(({ from, to }) => `${from.source} → ${to.source}`),
+      [],
+    )
+  })
+
+  it('system imports nothing of ours, and nbd nothing but system', () => {
+    const outward = (part: string) => crossings().filter(({ from }) => partOf(from) === part)
+    assert.deepEqual(outward('system'), [])
+    assert.deepEqual(
+      outward('nbd').filter(({ to }) => partOf(to) !== 'system'),
+      [],
+    )
+  })
+
+  it('a plugin imports vmstore/transport, and nothing else of ours', () => {
+    for (const path of filesBelow(['plugins'], /\.ts$/)) {
+      const own = path.split('/').slice(0, 2).join('/')
+      for (const { specifier } of importsOf(path)) {
+        if (specifier.startsWith('.'))
+          assert(join(dirname(path), specifier).startsWith(`${own}/`), `${path}: ${specifier}`)
+        else if (/^vmstore\b/.test(specifier)) {
+          const allowed = path.startsWith(`${own}/test/`)
+            ? ['vmstore/transport', 'vmstore/transport/testkit']
+            : ['vmstore/transport']
+          assert(allowed.includes(specifier), `${path} must not import ${specifier}`)
+        }
+      }
+    }
+  })
+
+  it('one third-party library is used in one place', () => {
+    const places: Record<string, string[]> = {}
+    for (const { from, specifier } of imports.filter((one) => !isOwn(one) && !isNode(one))) {
+      const library = libraryOf(specifier)
+      const place = partOf(relative('src', from))
+      places[library] = [...new Set([...(places[library] ?? []), place])].sort()
+    }
+    assert.deepEqual(places, Object.fromEntries(Object.entries(libraries).map(([name, { places }]) => [name, places])))
+  })
+
+  it('every dependency is a library that is used, or a plugin that oclif loads', () => {
+    const { dependencies, oclif } = JSON.parse(contentOf('package.json')) as {
+      dependencies: Record<string, string>
+      oclif: { plugins: string[] }
+    }
+    assert.deepEqual(Object.keys(dependencies).sort(), [...Object.keys(libraries), ...oclif.plugins].sort())
+  })
+})
