@@ -31,8 +31,9 @@ type Answer = { kind: 'good' } | { kind: 'error'; error: unknown } | { kind: 'un
 class Run {
   readonly world: World
   readonly link: SimLink
-  readonly a: SimSite
-  readonly b: SimSite
+  /** Source and destination; they change roles when the disk goes back. */
+  a: SimSite
+  b: SimSite
   readonly oracle: Oracle
   readonly guestProcess = new SimProcess('guest')
   here: SimSite
@@ -256,8 +257,9 @@ class Run {
     for (;;) {
       const onB = this.b.disk(diskName)?.state
       const onA = this.a.disk(diskName)?.state
-      if (this.here === this.a && onA !== 'owned' && onB !== undefined) this.here = this.b
-      else if (this.here === this.b && onA === 'owned' && onB === undefined) this.here = this.a
+      const bServes = onB === 'incoming' || onB === 'arriving' || onB === 'owned'
+      if (this.here === this.a && onA !== 'owned' && bServes) this.here = this.b
+      else if (this.here === this.b && onA === 'owned' && !bServes) this.here = this.a
       this.handle = undefined
       const target = new Uint8Array(sizeBytes)
       const before = this.oracle.readBegins(0, sectors)
@@ -320,7 +322,7 @@ class Run {
       let over = false
       const work = this.a.migrations!.start(
         diskName,
-        { id: 'B', site: 'B', name: 'B' },
+        { id: this.b.name, site: this.b.name, name: this.b.name },
         terms,
         new AbortController().signal,
       )
@@ -385,15 +387,32 @@ class Run {
 
   async run(): Promise<Outcome> {
     const { world } = this
-    const fails = (error: unknown) => {
-      this.failure ??= error
-    }
     await this.steps(Promise.all([this.a.start(), this.b.start()]), 2000)
     this.link.faultRate = world.random.pick([0, 0.02, 0.1])
     this.a.commitFaultRate = this.b.commitFaultRate = world.random.pick([0, 0.2])
+    const legs = world.random.chance(0.3) ? 2 : 1
+    let steps = 0
+    for (let leg = 1; leg <= legs; leg++) {
+      steps += await this.leg()
+      if (leg === legs || this.b.database.disk.get(diskId)?.state !== 'owned') break
+      // The way back: the same disk, the other way, with late messages of the first move still about.
+      world.log('the disk goes back')
+      ;[this.a, this.b] = [this.b, this.a]
+      this.departedSeen = false
+      this.link.faultRate = world.random.pick([0, 0.02, 0.1])
+    }
+    const switched = this.b.database.disk.get(diskId)?.state === 'owned'
+    return { steps, reads: this.reads, writes: this.writes, crashes: this.crashes, switched, cancelled: this.cancelled }
+  }
+
+  /** One move from `a` to `b`, under a guest's load, to its end. Resolves to the number of steps. */
+  async leg(): Promise<number> {
+    const { world } = this
+    const fails = (error: unknown) => {
+      this.failure ??= error
+    }
     const calm = world.random.chance(0.2)
     const work = Promise.all([this.guest(), this.operator()])
-    work.catch(fails)
     let worked = false
     work.then(() => (worked = true), fails)
     await drained()
@@ -408,12 +427,11 @@ class Run {
     }
     assert(
       worked,
-      `${this.facts}: the guest is stuck; A ${this.a.disk(diskName)?.state}, B ${this.b.disk(diskName)?.state}; pending: ${world.pending}`,
+      `${this.facts}: the guest is stuck; ${this.a.name} ${this.a.disk(diskName)?.state}, ${this.b.name} ${this.b.disk(diskName)?.state}; pending: ${world.pending}`,
     )
     this.settleWorld()
     await this.finish()
-    const switched = this.b.database.disk.get(diskId)?.state === 'owned'
-    return { steps, reads: this.reads, writes: this.writes, crashes: this.crashes, switched, cancelled: this.cancelled }
+    return steps
   }
 
   check(): void {
@@ -457,7 +475,7 @@ class Run {
       const onA = this.a.database.disk.get(diskId)
       const onB = this.b.database.disk.get(diskId)
       if (onA?.state === 'released') return onB?.state === 'owned' && onB.migrationId === null
-      return onA?.state === 'owned' && onA.migrationId === null && onB === undefined
+      return onA?.state === 'owned' && onA.migrationId === null && (onB === undefined || onB.state === 'released')
     }
     for (let count = 0; !over(); count++) {
       assert(
@@ -469,7 +487,7 @@ class Run {
       this.check()
     }
     await this.steps(this.resync(), 5000)
-    const owner = this.b.database.disk.get(diskId) ? this.b : this.a
+    const owner = this.a.database.disk.get(diskId)?.state === 'owned' ? this.a : this.b
     assert.equal(this.here.name, owner.name, `${this.facts}: the guest ends at the owner`)
     const raw = owner.machine.files.get(`${owner.name}/${diskId}/${diskName}.raw`)!.bytes
     const facts = `${this.facts}: the block file at the end`
