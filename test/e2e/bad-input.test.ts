@@ -41,7 +41,7 @@ describe('bad input to commands', () => {
 
     const refusedToCreate = async (exit: number, code: string, ...flags: string[]) => {
       const view = refusalOf(await vmstore(site, 'disk', 'create', 'web01', ...flags), exit, code)
-      assert.deepEqual(await must(site, 'disk', 'list'), [])
+      assert.deepEqual(await site.control.listDisks(), [])
       assert.deepEqual(await readdir(join(site.root, 'disks')), [], 'nothing is left behind')
       return view
     }
@@ -62,7 +62,7 @@ describe('bad input to commands', () => {
     it('a name that could be a path or is too long is a mistake in usage', async () => {
       for (const name of ['../web01', 'web 01', '.web01', 'x'.repeat(128)])
         refusalOf(await vmstore(site, 'disk', 'create', name, '--size', '1M'), 2)
-      assert.deepEqual(await must(site, 'disk', 'list'), [])
+      assert.deepEqual(await site.control.listDisks(), [])
     })
 
     it('what is no raw image is refused: another format, an odd size, a folder, nothing at all', async function () {
@@ -93,7 +93,7 @@ describe('bad input to commands', () => {
       await guest.write(0, Buffer.alloc(block, 7))
       refusalOf(await vmstore(site, 'disk', 'create', 'web01', '--size', '2M'), 3, 'disk-exists')
       assert((await guest.read(0, block)).equals(Buffer.alloc(block, 7)))
-      assert.equal((await must(site, 'disk', 'show', 'web01')).size, mebibyte)
+      assert.equal((await site.control.showDisk('web01')).size, mebibyte)
     })
   })
 
@@ -101,11 +101,11 @@ describe('bad input to commands', () => {
     it('a name that is taken at the destination is refused', async () => {
       const { a, b, unchanged } = await sitesWithDisks()
       await createDisk(b, 'web01', 4 * mebibyte)
-      const there: DiskView = await must(b, 'disk', 'show', 'web01')
+      const there: DiskView = await b.control.showDisk('web01')
       const view = refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'tokyo'), 3, 'disk-exists')
       assert.equal(view.disk, 'web01')
       await unchanged()
-      assert.deepEqual(await must(b, 'disk', 'show', 'web01'), there)
+      assert.deepEqual(await b.control.showDisk('web01'), there)
     })
 
     it('a disk, a peer, a mode or a side that there is not is refused', async () => {
@@ -128,7 +128,7 @@ describe('bad input to commands', () => {
       assert.match(`${view.safe} ${view.next}`, /[Nn]othing was changed.*peer/)
       await b.restart()
       await unchanged()
-      const { id } = await begin(a, b, 'web01', '--switchover', 'now')
+      const { id } = await begin(a, b, 'web01', 'now')
       await untilMigration(a, id, ({ state }) => state === 'done')
     })
 
@@ -145,13 +145,13 @@ describe('bad input to commands', () => {
       const c = await Site.start('nagoya')
       const { token } = await must(a, 'peer', 'invite')
       await must(c, 'peer', 'join', token, '--name', 'osaka')
-      await must(a, 'peer', 'remove', (await must(a, 'peer', 'list')).at(-1).name)
+      await must(a, 'peer', 'remove', (await a.control.listPeers()).at(-1)!.name)
       refusalOf(await vmstore(c, 'migrate', 'web01', '--from', 'osaka'), 3)
       refusalOf(await vmstore(c, 'peer', 'join', token), 3)
       refusalOf(await vmstore(b, 'peer', 'join', token), 3)
       refusalOf(await vmstore(c, 'peer', 'join', 'vmstore-nonsense'), 3)
-      assert.deepEqual(await must(c, 'disk', 'list'), [])
-      assert.equal((await must(a, 'disk', 'show', 'web01')).migration, null)
+      assert.deepEqual(await c.control.listDisks(), [])
+      assert.equal((await a.control.showDisk('web01')).migration, null)
     })
   })
 
@@ -175,7 +175,7 @@ describe('bad input to commands', () => {
       assert((await readFile(path)).equals(before))
       setUserVersion(path, 1)
       await site.restart()
-      assert.equal((await must(site, 'disk', 'show', 'web01')).state, 'owned')
+      assert.equal((await site.control.showDisk('web01')).state, 'owned')
     })
 
     it('a database that is none is refused, and not touched', async () => {
@@ -192,7 +192,7 @@ describe('bad input to commands', () => {
       const { a, b } = await sitesWithDisks()
       const guest = await attach(a, 'web01')
       await guest.write(0, Buffer.alloc(8 * mebibyte, 5))
-      const { id } = await begin(a, b, 'web01', '--switchover', 'now', '--max-rate', '2M')
+      const { id } = await begin(a, b, 'web01', 'now', { maxRate: 2 * mebibyte })
       const { path } = await untilDisk(b, 'web01', ({ state }) => state === 'arriving')
       await a.kill() // So that the copy does not end meanwhile.
       await b.kill()
@@ -200,7 +200,7 @@ describe('bad input to commands', () => {
       const version = await setMapVersion(maps, 77)
       const before = await readFile(maps)
       await b.restart()
-      const shown: DiskView = await must(b, 'disk', 'show', 'web01')
+      const shown: DiskView = await b.control.showDisk('web01')
       assert.match(shown.trouble ?? '', /77/)
       assert.deepEqual([shown.state, shown.generation], ['arriving', 2])
       await (await attach(b, 'other')).read(0, block)
@@ -222,20 +222,20 @@ async function sitesWithDisks(): Promise<{ a: Site; b: Site; unchanged: () => Pr
   await createDisk(b, 'other', mebibyte)
   const guest = await attach(a, 'bystander')
   await guest.write(0, Buffer.alloc(block, 3))
-  const before: DiskView = await must(a, 'disk', 'show', 'web01')
+  const before: DiskView = await a.control.showDisk('web01')
   const pid = a.pid
   const unchanged = async () => {
-    assert.deepEqual(await must(a, 'disk', 'show', 'web01'), before)
+    assert.deepEqual(await a.control.showDisk('web01'), before)
     assert.deepEqual([a.isRunning, b.isRunning, a.pid], [true, true, pid])
     assert((await guest.read(0, block)).equals(Buffer.alloc(block, 3)), 'the same connection still serves')
     await guest.flush()
-    const names = (await must(b, 'disk', 'list')).map(({ name, state }: DiskView) => `${name} ${state}`)
+    const names = (await b.control.listDisks()).map(({ name, state }: DiskView) => `${name} ${state}`)
     assert.deepEqual(
       names.filter((name: string) => !name.endsWith(' owned')),
       [],
       'the destination has kept nothing',
     )
-    const underWay = [...(await must(a, 'migration', 'list')), ...(await must(b, 'migration', 'list'))]
+    const underWay = [...(await a.control.listMigrations()), ...(await b.control.listMigrations())]
     assert.deepEqual(
       underWay.filter(({ state }) => !['cancelled', 'failed'].includes(state)),
       [],

@@ -27,7 +27,7 @@ const sizeBytes = 48 * mebibyte
 /** The last mebibyte, a hole, is left to the tests. */
 const guestBytes = sizeBytes - mebibyte
 /** 36 MiB of data take four seconds and more. */
-const maxRate = '9M'
+const maxRate = 9 * mebibyte
 
 /** A run of random rounds begins no further round after this. */
 const boundMs = 10_000
@@ -43,7 +43,7 @@ describe('sites that are killed', () => {
     const before = await b.control.showDisk('web01')
     await b.kill()
     await b.restart()
-    const after: DiskView = await must(b, 'disk', 'show', 'web01')
+    const after: DiskView = await b.control.showDisk('web01')
     assert.deepEqual([after.state, after.generation, after.owner], ['arriving', 2, before.owner])
     assert(after.present.blocks >= before.present.blocks, 'promise 8: what was here is here')
     await copied(b, id, 0.6)
@@ -74,7 +74,7 @@ describe('sites that are killed', () => {
     assert(!isRead, 'a read of what only the source has waits, and does not fail')
     assert.equal((await b.control.showDisk('web01')).state, 'arriving')
     await a.restart()
-    const shown: DiskView = await must(a, 'disk', 'show', 'web01')
+    const shown: DiskView = await a.control.showDisk('web01')
     assert.deepEqual([shown.state, shown.generation], ['departed', 2])
     await read
     guest.check()
@@ -154,7 +154,7 @@ async function movingDisk(seed = seedOfRun()): Promise<{ a: Site; b: Site; guest
   await makeGuestImage(image, sizeBytes)
   const { a, b } = await twoSites()
   await must(a, 'disk', 'create', 'web01', '--from', image)
-  const { id } = await begin(a, b, 'web01', '--switchover', 'now', '--max-rate', maxRate)
+  const { id } = await begin(a, b, 'web01', 'now', { maxRate })
   await untilMigration(b, id, ({ state }) => state === 'copying')
   const guest = new Guest({ seed, sizeBytes: guestBytes, connect: () => NbdClient.connect(b.uri('web01')) })
   guest.start()

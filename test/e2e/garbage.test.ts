@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { connect, type NetConnectOpts, type Socket } from 'node:net'
 import type { DiskView } from '../../src/control/types.ts'
 import { type Random, seededRandom } from '../random.ts'
-import { attach, begin, createDisk, endSitesAfterEach, must, type Site, twoSites, untilMigration } from './sites.ts'
+import { attach, begin, createDisk, endSitesAfterEach, type Site, twoSites, untilMigration } from './sites.ts'
 
 const block = 4096
 const mebibyte = 2 ** 20
@@ -57,7 +57,7 @@ describe('garbage', () => {
       await createDisk(a, 'web01', 4 * mebibyte)
       const guest = await attach(a, 'web01')
       await guest.write(0, Buffer.alloc(block, 7))
-      const before: DiskView = await must(a, 'disk', 'show', 'web01')
+      const before: DiskView = await a.control.showDisk('web01')
       const pid = a.pid
       try {
         for (let round = 0; round < rounds; round += atOnce) {
@@ -70,14 +70,14 @@ describe('garbage', () => {
         }
         assert.deepEqual([a.isRunning, a.pid], [true, pid])
         await guest.flush()
-        const { allocated: _, ...shown }: DiskView = await must(a, 'disk', 'show', 'web01')
+        const { allocated: _, ...shown }: DiskView = await a.control.showDisk('web01')
         const { allocated: __, ...shownBefore } = before
         assert.deepEqual(shown, shownBefore, 'nothing changed, and no session is left behind')
         assert.deepEqual(
-          (await must(a, 'peer', 'list')).map((peer: { name: string }) => peer.name),
+          (await a.control.listPeers()).map((peer: { name: string }) => peer.name),
           ['tokyo'],
         )
-        const { id } = await begin(a, b, 'web01', '--switchover', 'now')
+        const { id } = await begin(a, b, 'web01', 'now')
         await untilMigration(a, id, ({ state }) => state === 'done')
         assert.deepEqual(a.logged('"level":60'), [])
         assert.deepEqual(a.logged('nobody foresaw'), [])

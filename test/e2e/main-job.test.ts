@@ -50,7 +50,7 @@ describe('the main job on real input', function () {
     await must(a, 'disk', 'create', 'web01', '--from', image)
     await fio(a, first, 'write')
     const mapBefore = await dataBytes(a)
-    const shownBefore: DiskView = await must(a, 'disk', 'show', 'web01')
+    const shownBefore: DiskView = await a.control.showDisk('web01')
     assert.equal(shownBefore.generation, 1)
 
     const terms = ['--mode', 'post-copy', '--switchover', 'now', '--max-rate', maxRate]

@@ -31,11 +31,11 @@ describe('the rules of a move', () => {
 
   it('a disk that migrates is not migrated once more, from either side', async () => {
     const { a, b } = await sitesWithDisk()
-    const { id } = await begin(a, b, 'web01', '--switchover', 'manual')
+    const { id } = await begin(a, b, 'web01', 'manual')
     assert.match(refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'tokyo'), 3, 'migrating').next!, new RegExp(id))
     refusalOf(await vmstore(b, 'migrate', 'web01', '--from', 'osaka'), 3, 'migrating')
     refusalOf(await vmstore(b, 'migrate', 'web01', '--to', 'osaka'), 3, 'migrating')
-    assert.equal((await must(a, 'migration', 'show', id)).state, 'ready')
+    assert.equal((await a.control.showMigration(id)).state, 'ready')
 
     await must(a, 'migration', 'switchover', id)
     await untilMigration(a, id, ({ state }) => state === 'done')
@@ -50,7 +50,7 @@ describe('the rules of a move', () => {
     await guest.write(0, Buffer.alloc(block, 1))
     await guest.disconnect()
     await untilDisk(a, 'web01', ({ sessions }) => sessions === 0)
-    const { id } = await begin(a, b, 'web01', '--switchover', 'manual')
+    const { id } = await begin(a, b, 'web01', 'manual')
     refusalOf(await vmstore(a, 'disk', 'delete', 'web01'), 3, 'migrating')
     refusalOf(await vmstore(b, 'disk', 'delete', 'web01'), 3, 'migrating')
     refusalOf(await vmstore(b, 'disk', 'create', 'web01', '--size', '1M'), 3, 'disk-exists')
@@ -66,7 +66,7 @@ describe('the rules of a move', () => {
       const { a, b } = await sitesWithDisk()
       const guest = await attach(a, 'web01')
       await guest.write(0, Buffer.alloc(block, 1))
-      const { id } = await begin(a, b, 'web01', '--switchover', 'manual', '--switchover-wait', '60s')
+      const { id } = await begin(a, b, 'web01', 'manual', { switchoverWaitMs: 60_000 })
       const stray = await attach(b, 'web01')
       assert((await stray.read(0, block)).equals(Buffer.alloc(block, 1)))
       const held = stray.write(0, Buffer.alloc(block, 9))
@@ -81,13 +81,13 @@ describe('the rules of a move', () => {
       await until('its folder is gone', async () =>
         (await readdir(join(b.root, 'disks'))).length === 0 ? true : undefined,
       )
-      const shown: DiskView = await must(a, 'disk', 'show', 'web01')
+      const shown: DiskView = await a.control.showDisk('web01')
       assert.deepEqual([shown.state, shown.generation, shown.migration], ['owned', 1, null])
       await guest.write(block, Buffer.alloc(block, 2))
-      for (const site of [a, b]) assert.equal((await must(site, 'migration', 'show', id)).state, 'cancelled')
+      for (const site of [a, b]) assert.equal((await site.control.showMigration(id)).state, 'cancelled')
       refusalOf(await vmstore(a, 'migration', 'cancel', id), 3, 'migration-over')
       refusalOf(await vmstore(a, 'migration', 'switchover', id), 3, 'migration-over')
-      await untilMigration(a, (await begin(a, b, 'web01', '--switchover', 'now')).id, ({ state }) => state === 'done')
+      await untilMigration(a, (await begin(a, b, 'web01', 'now')).id, ({ state }) => state === 'done')
     })
   }
 
@@ -102,7 +102,7 @@ describe('the rules of a move', () => {
 
   it('a cancel while the destination is away is decided at the source, and the destination follows when it is back', async () => {
     const { a, b } = await sitesWithDisk()
-    const { id } = await begin(a, b, 'web01', '--switchover', 'auto')
+    const { id } = await begin(a, b, 'web01', 'auto')
     await b.kill()
     await must(a, 'migration', 'cancel', id)
     await (await attach(a, 'web01')).write(0, Buffer.alloc(block, 1))
@@ -114,11 +114,11 @@ describe('the rules of a move', () => {
 
   it('a cancel at the destination while the source is away is refused: only the source decides', async () => {
     const { a, b } = await sitesWithDisk()
-    const { id } = await begin(a, b, 'web01', '--switchover', 'auto')
+    const { id } = await begin(a, b, 'web01', 'auto')
     await a.kill()
     const view = refusalOf(await vmstore(b, 'migration', 'cancel', id), 3, 'no-answer')
     assert.match(view.next!, /--force/)
-    assert.equal((await must(b, 'disk', 'show', 'web01')).state, 'incoming')
+    assert.equal((await b.control.showDisk('web01')).state, 'incoming')
     await a.restart()
     await (await attach(b, 'web01')).write(0, Buffer.alloc(block, 1))
     await untilMigration(b, id, ({ state }) => state === 'done')
@@ -128,7 +128,7 @@ describe('the rules of a move', () => {
     const { a, b } = await sitesWithDisk()
     const guest = await attach(a, 'web01')
     await guest.write(0, Buffer.alloc(8 * mebibyte, 1))
-    const { id } = await begin(a, b, 'web01', '--switchover', 'now', '--max-rate', '256K')
+    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 256 * 1024 })
     await untilMigration(b, id, ({ state }) => state === 'copying')
     for (const site of [a, b]) {
       refusalOf(await vmstore(site, 'migration', 'cancel', id), 3, 'too-late')
@@ -149,8 +149,8 @@ describe('the rules of a move', () => {
       const guest = await attach(from, 'web01')
       await guest.write((move - 1) * block, Buffer.alloc(block, move))
       await guest.disconnect()
-      const flags = move === 2 ? ['--source', 'delete'] : []
-      const { id } = await begin(from, to, 'web01', '--switchover', 'now', ...flags)
+      const source = move === 2 ? 'delete' : 'keep'
+      const { id } = await begin(from, to, 'web01', 'now', { source })
       await untilMigration(from, id, ({ state }) => state === 'done')
       const [atFrom, atTo] = await Promise.all([from.control.showDisk('web01'), to.control.showDisk('web01')])
       assert.deepEqual([atTo.id, atTo.state, atTo.generation], [disk, 'owned', move + 1])
@@ -168,12 +168,12 @@ describe('the rules of a move', () => {
     const { a, b } = await sitesWithDisk()
     const old = await attach(a, 'web01')
     await old.write(0, Buffer.alloc(block, 1))
-    const there = await begin(a, b, 'web01', '--switchover', 'now')
+    const there = await begin(a, b, 'web01', 'now')
     await untilMigration(a, there.id, ({ state }) => state === 'done')
     const guest = await attach(b, 'web01')
     await guest.write(0, Buffer.alloc(block, 2))
     await guest.disconnect()
-    const back = await begin(b, a, 'web01', '--switchover', 'now')
+    const back = await begin(b, a, 'web01', 'now')
     await untilMigration(b, back.id, ({ state }) => state === 'done')
     await refusedWith('ESHUTDOWN', old.read(0, block))
     await refusedWith('ESHUTDOWN', old.write(0, Buffer.alloc(block, 3)))
@@ -187,7 +187,7 @@ describe('the rules of a move', () => {
     const { exit, json } = await vmstore(b, 'migrate', 'web01', '--from', 'osaka', '--switchover', 'now')
     assert.deepEqual([exit, json.type, json.state, json.role], [0, 'result', 'done', 'destination'])
     assert((await (await attach(b, 'web01')).read(0, block)).equals(Buffer.alloc(block, 1)))
-    assert.equal((await must(a, 'disk', 'show', 'web01')).state, 'released')
+    assert.equal((await a.control.showDisk('web01')).state, 'released')
   })
 })
 

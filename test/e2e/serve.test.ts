@@ -34,7 +34,7 @@ describe('vmstore serve', () => {
     it('serves a raw image under its base name, where it lies, and is the same disk after a restart', async () => {
       const image = await rawImage('web01.raw')
       const site = await Site.start('osaka', { files: [image] })
-      const [shown]: DiskView[] = await must(site, 'disk', 'list')
+      const [shown]: DiskView[] = await site.control.listDisks()
       assert.deepEqual(
         [shown!.name, shown!.path, shown!.size, shown!.state, shown!.generation],
         ['web01', image, mebibyte, 'owned', 1],
@@ -47,7 +47,7 @@ describe('vmstore serve', () => {
       for (const end of ['stop', 'kill'] as const) {
         await site[end]()
         await site.restart()
-        const again: DiskView = await must(site, 'disk', 'show', 'web01')
+        const again: DiskView = await site.control.showDisk('web01')
         assert.deepEqual([again.id, again.generation, again.owner], [shown!.id, 1, shown!.owner])
         assert((await (await attach(site, 'web01')).read(block, block)).equals(Buffer.alloc(block, 7)))
       }
@@ -102,18 +102,18 @@ describe('vmstore serve', () => {
       const guest = await attach(a, 'web01')
       await guest.write(0, Buffer.alloc(block, 1))
       await guest.disconnect()
-      const { id } = await begin(a, b, 'web01', '--switchover', 'now')
+      const { id } = await begin(a, b, 'web01', 'now')
       await untilMigration(a, id, ({ state }) => state === 'done')
       await a.stop()
       await a.restart()
-      const released: DiskView = await must(a, 'disk', 'show', 'web01')
+      const released: DiskView = await a.control.showDisk('web01')
       assert.deepEqual([released.state, released.generation], ['released', 2])
       assert.deepEqual(await NbdClient.list(a.uri('')), [])
 
       await must(a, 'disk', 'delete', 'web01')
       await a.stop()
       const again = await a.restart().then(
-        async () => (await must(a, 'disk', 'list'))[0] as DiskView | undefined,
+        async () => (await a.control.listDisks())[0] as DiskView | undefined,
         () => undefined,
       )
       const isOwnerAgain = again?.id === released.id && again.state === 'owned'
@@ -128,7 +128,7 @@ describe('vmstore serve', () => {
     const view = refusalOf(await serveRefused('--root', site.root), 3, 'locked')
     assert.match(view.message, new RegExp(`${site.pid}`))
     await guest.write(0, Buffer.alloc(block, 1))
-    await must(site, 'disk', 'show', 'web01')
+    await site.control.showDisk('web01')
   })
 
   it('an address that cannot be listened on is refused with a sentence', async () => {
@@ -179,7 +179,7 @@ describe('vmstore serve', () => {
     await site.stop()
     await rm(path)
     await site.restart()
-    const shown: DiskView = await must(site, 'disk', 'show', 'web01')
+    const shown: DiskView = await site.control.showDisk('web01')
     assert.match(shown.trouble ?? '', /cannot be opened/)
     await assert.rejects(NbdClient.connect(site.uri('web01')))
     await (await attach(site, 'web02')).write(0, Buffer.alloc(block, 1))

@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 import { ControlClient } from '../../src/control/client.ts'
-import type { DiskView, ErrorView, MigrationView } from '../../src/control/types.ts'
+import type { DiskView, ErrorView, MigrateRequest, MigrationView } from '../../src/control/types.ts'
 import { NbdClient } from '../../src/nbd/client.ts'
 import type { NbdConnectOptions } from '../../src/nbd/client-connection.ts'
 import { findTool } from '../tools.ts'
@@ -283,9 +283,16 @@ export async function twoSites(): Promise<{ a: Site; b: Site }> {
   return { a, b }
 }
 
-/** Starts a migration from `a` to `b`, and returns as soon as both know it. */
-export async function begin(a: Site, b: Site, disk: string, ...flags: string[]): Promise<MigrationView> {
-  return must(a, 'migrate', disk, '--to', b.name, '--detach', ...flags)
+/** Starts a migration from `a` to `b`, as `migrate --detach` does, and returns as soon as both know it. */
+export async function begin(
+  a: Site,
+  b: Site,
+  disk: string,
+  switchover: MigrateRequest['switchover'],
+  terms: Partial<Pick<MigrateRequest, 'switchoverWaitMs' | 'maxRate' | 'source'>> = {},
+): Promise<MigrationView> {
+  const usual = { mode: 'post-copy', switchoverWaitMs: 10_000, source: 'keep' } as const
+  return a.control.migrate({ ...usual, disk, to: b.name, switchover, ...terms })
 }
 
 /** Asks again and again until the answer is not undefined; fails with the last sight when time is up. */
