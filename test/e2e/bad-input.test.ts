@@ -15,6 +15,7 @@ import {
   folder,
   must,
   openInQemu,
+  pair,
   refusalOf,
   Site,
   serveRefused,
@@ -39,7 +40,7 @@ describe('bad input to commands', () => {
       files = folder()
     })
 
-    const refusedToCreate = async (exit: number, code: string, ...flags: string[]) => {
+    const refusedToCreate = async (exit: number, code: string | RegExp, ...flags: string[]) => {
       const view = refusalOf(await vmstore(site, 'disk', 'create', 'web01', ...flags), exit, code)
       assert.deepEqual(await site.control.listDisks(), [])
       assert.deepEqual(await readdir(join(site.root, 'disks')), [], 'nothing is left behind')
@@ -57,6 +58,10 @@ describe('bad input to commands', () => {
       await refusedToCreate(2, 'usage')
       await refusedToCreate(2, 'bad-request', '--size', '1000')
       await refusedToCreate(2, 'bad-request', '--size', '0')
+    })
+
+    it('a size that the file system cannot hold is refused', async () => {
+      await refusedToCreate(3, /./, '--size', '1000T')
     })
 
     it('a name that could be a path or is too long is a mistake in usage', async () => {
@@ -119,6 +124,15 @@ describe('bad input to commands', () => {
       refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'tokyo', '--from', 'tokyo'), 2)
       refusalOf(await vmstore(a, 'migrate', 'web01'), 2)
       await unchanged()
+    })
+
+    it('a destination that serves read-only is refused: it could not take the bytes', async () => {
+      const { a, unchanged } = await sitesWithDisks()
+      const c = await Site.start('nagoya', { flags: ['--read-only'] })
+      await pair(a, c)
+      refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'nagoya', '--switchover', 'now', '--detach'), 3)
+      await unchanged()
+      assert.deepEqual(await c.control.listDisks(), [])
     })
 
     it('a peer that is down is refused, and the disk can be moved once it is back', async () => {
@@ -192,7 +206,7 @@ describe('bad input to commands', () => {
       const { a, b } = await sitesWithDisks()
       const guest = await attach(a, 'web01')
       await guest.write(0, Buffer.alloc(8 * mebibyte, 5))
-      const { id } = await begin(a, b, 'web01', 'now', { maxRate: 2 * mebibyte })
+      const { id } = await begin(a, b, 'web01', 'now', { maxRate: 4 * mebibyte })
       const { path } = await untilDisk(b, 'web01', ({ state }) => state === 'arriving')
       await a.kill() // So that the copy does not end meanwhile.
       await b.kill()

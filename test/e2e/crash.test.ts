@@ -1,6 +1,7 @@
 // Sites that are killed in the middle of a move, and started again with the same command.
 
 import assert from 'node:assert/strict'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { DiskView, MigrationView } from '../../src/control/types.ts'
@@ -15,7 +16,7 @@ import {
   endSitesAfterEach,
   folder,
   must,
-  type Site,
+  Site,
   twoSites,
   until,
   untilMigration,
@@ -116,6 +117,22 @@ describe('sites that are killed', () => {
     } catch (error) {
       throw new Error(`SEED=${seed}: ${(error as Error).message}`, { cause: error })
     }
+  })
+
+  it('a daemon killed while it makes a disk from an image leaves nothing behind when it is back', async () => {
+    const image = join(folder(), 'web01.img')
+    await makeGuestImage(image, 256 * mebibyte)
+    const site = await Site.start('osaka')
+    const events = site.control.createDisk({ name: 'web01', from: image })
+    assert.equal((await events.next()).value?.type, 'progress')
+    await site.kill()
+    await assert.rejects(async () => {
+      while (!(await events.next()).done); // What had been said before.
+    })
+    await site.restart()
+    assert.deepEqual(await site.control.listDisks(), [])
+    assert.deepEqual(await readdir(join(site.root, 'disks')), [], 'no bytes without a disk')
+    await createDisk(site, 'web01', mebibyte)
   })
 
   it('promise 1: sites killed at random moments of a whole move never both serve, and the disk ends at one of them', async function () {

@@ -105,6 +105,27 @@ describe('no space', () => {
     assert((await guest.read(last, block)).equals(Buffer.alloc(block, 9)))
   })
 
+  it('promise 8: a destination that cannot record that it has everything waits, and ends the move when there is room', async () => {
+    const [a, b] = await Promise.all([Site.start('osaka'), siteOn('tokyo', 96)])
+    await pair(a, b)
+    await createDisk(a, 'web01', 16 * mebibyte)
+    await (await attach(a, 'web01')).write(0, Buffer.alloc(mebibyte, 1))
+    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 256 * 1024 })
+    await untilMigration(b, id, ({ state }) => state === 'copying')
+    await a.kill()
+    const guest = await attach(b, 'web01')
+    await guest.write(0, Buffer.alloc(mebibyte, 2)) // What is left to come are holes, which need no room.
+    await guest.flush()
+    const ballast = join(b.root, 'ballast')
+    await fill(ballast)
+    await a.restart()
+    await untilMigration(b, id, ({ bytes, note }) => bytes.missing === 0 || /space|full/i.test(note ?? ''))
+    await rm(ballast)
+    await untilMigration(b, id, ({ state }) => state === 'done')
+    assert((await guest.read(0, mebibyte)).equals(Buffer.alloc(mebibyte, 2)))
+    await guest.write(0, Buffer.alloc(block, 3))
+  })
+
   it('promise 8: a source whose storage is full gives the disk up all the same or goes on owning it, and never loses it', async () => {
     const a = await siteOn('osaka', 160)
     const b = await Site.start('tokyo')

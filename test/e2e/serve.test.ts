@@ -172,6 +172,21 @@ describe('vmstore serve', () => {
     }
   })
 
+  it('SIGTERM while a read waits for a source that is away: exit 0, the connection is dropped without an error', async () => {
+    const [a, b] = await Promise.all([Site.start('osaka'), Site.start('tokyo')])
+    await pair(a, b)
+    await createDisk(a, 'web01', 4 * mebibyte)
+    await (await attach(a, 'web01')).write(0, Buffer.alloc(4 * mebibyte, 1))
+    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 64 * 1024 })
+    await untilMigration(b, id, ({ state }) => state === 'copying')
+    await a.kill()
+    const guest = await attach(b, 'web01')
+    const read = guest.read(3 * mebibyte, block).catch((error: Error) => error.name)
+    await guest.write(0, Buffer.alloc(block, 2))
+    assert.equal(await b.stop(), 0)
+    assert.equal(await read, 'NbdConnectionError')
+  })
+
   it('a data folder that has lost a block file serves its other disks, and says what is wrong', async () => {
     const site = await Site.start('osaka')
     const { path } = await createDisk(site, 'web01', mebibyte)
