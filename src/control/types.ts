@@ -2,6 +2,7 @@
 // by the server; views are plain JSON, and are what `--json` prints.
 
 import { z } from 'zod'
+import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 
 /** Exit codes, and the codes of errors. Stable: scripts rely on them. */
 export const ExitCode = {
@@ -27,7 +28,6 @@ export interface ErrorView {
   readonly next?: string
 }
 
-export const diskNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$/
 export const switchoverModes = ['auto', 'now', 'manual'] as const
 export const migrationModes = ['post-copy', 'hybrid', 'pre-copy'] as const
 
@@ -40,7 +40,7 @@ const diskSize = z
   .int()
   .positive()
   .multipleOf(512, 'a disk has a whole number of sectors of 512 bytes')
-  .max(2 ** 50)
+  .max(largestDiskBytes)
 
 export const createDiskRequest = z.strictObject({
   name: diskName,

@@ -17,7 +17,7 @@ import type {
   SiteView,
   StatusView,
 } from '../control/types.ts'
-import type { Disk } from '../disk/disk.ts'
+import { type Disk, deletion } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { LinkError } from '../link/channel.ts'
@@ -133,6 +133,7 @@ export class LocalSite implements Site {
         'Wait until the move is over.',
       )
     }
+    using _reservation = disk.reserve(deletion)
     const view = this.#view(disk)
     await leaveFile(this.#parts.files, disk.record, this.describe().id)
     await disks.remove(disk)

@@ -7,7 +7,7 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import type { Export, ExportHandle } from '../nbd/export.ts'
+import { type Export, type ExportHandle, NbdError } from '../nbd/export.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { BlockFile, FileExtent, Files, MaybePromise } from '../store/files.ts'
 import { MapLog } from '../store/map-log.ts'
@@ -22,6 +22,7 @@ import { IncomingIo, type IncomingPart } from './io-incoming.ts'
 import { OwnedIo } from './io-owned.ts'
 import { RefusedIo } from './io-refused.ts'
 import { Sessions } from './quiet.ts'
+import { Refusal } from './refusal.ts'
 import { DiskSession } from './session.ts'
 import { type DiskState, moved } from './states.ts'
 import { SyncGroup } from './sync-group.ts'
@@ -41,6 +42,8 @@ export interface RemotePart extends IncomingPart {
 }
 
 export const mapLogName = 'maps.log'
+/** The purpose of a reservation under which no session may open. */
+export const deletion = 'it is being deleted'
 
 export class Disk implements Export {
   readonly sizeBytes: number
@@ -61,6 +64,7 @@ export class Disk implements Export {
   readonly #closed = new AbortController()
   #commits: Promise<void> = Promise.resolve()
   #openTrouble: string | undefined
+  #reserved: string | undefined
 
   private constructor(services: DiskServices, record: DiskRecord) {
     this.#services = services
@@ -143,7 +147,34 @@ export class Disk implements Export {
     return this.#file?.allocatedBytes() ?? 0
   }
 
+  /**
+   * Claims the disk for something that must not run beside another of its kind (to begin a migration, to delete), in one
+   * synchronous step. Dispose when it is done, or durable.
+   * @throws Refusal `disk-busy`, `migrating`
+   */
+  reserve(purpose: string): Disposable {
+    const { migrationId } = this.#record
+    const facts = { disk: this.name, safe: 'Nothing was changed.' }
+    if (migrationId !== null) {
+      const next = `vmstore migration show ${migrationId} tells how far it is.`
+      throw new Refusal('migrating', `${this.name} is in migration ${migrationId} already`, { ...facts, next })
+    }
+    if (this.#reserved !== undefined) {
+      throw new Refusal('disk-busy', `${this.name} is busy: ${this.#reserved}`, {
+        ...facts,
+        next: 'Try again in a moment.',
+      })
+    }
+    this.#reserved = purpose
+    return {
+      [Symbol.dispose]: () => {
+        this.#reserved = undefined
+      },
+    }
+  }
+
   open(client: string): ExportHandle {
+    if (this.#reserved === deletion) throw new NbdError('ESHUTDOWN', `disk ${this.name} is being deleted`)
     const session = new DiskSession(this, client)
     this.onSessions()
     return session

@@ -1,10 +1,12 @@
 // The disks of a site, and what its NBD server offers. Names are unique among disks that are served or on their way.
 
+import assert from 'node:assert/strict'
 import { basename, join } from 'node:path'
 import type { ExportCatalog } from '../nbd/export.ts'
 import type { Change, DiskRecord } from '../store/records.ts'
 import type { RemotePart } from './disk.ts'
 import { Disk, type DiskServices } from './disk.ts'
+import { diskNamePattern } from './disk-name.ts'
 import { Refusal } from './refusal.ts'
 
 export interface DisksLayout {
@@ -203,6 +205,7 @@ export class Disks implements ExportCatalog {
   ): DiskRecord {
     const folder = this.#layout.diskFolder(fresh.id)
     const { id, name, sizeBytes } = fresh
+    assert(diskNamePattern.test(name)) // It becomes a path.
     const path = join(folder, `${name}.raw`)
     return { id, name, path, folder, sizeBytes, state, generation, owner, migrationId: null, taken: false, createdAt }
   }

@@ -18,7 +18,7 @@ import { BackgroundCopy, type Extent } from './background-copy.ts'
 import { Course, type CourseServices } from './course.ts'
 import { acquireAnswer, cancelAnswer, extentsAnswer, type InquireAnswer, inquireAnswer } from './messages.ts'
 import { RateLimit } from './rate-limit.ts'
-import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
+import { mayAskAgain, RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
 
 const commitRetryMs = 1000
@@ -329,7 +329,7 @@ export class DestinationCourse extends Course {
         return
       } catch (error) {
         this.stopping.signal.throwIfAborted()
-        if (error instanceof PeerRefusal) return
+        if (!mayAskAgain(error)) return
         await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
       }
     }

@@ -14,11 +14,13 @@
 //   writers-gone source → destination   every session that had written here has said DISC
 
 import { z } from 'zod'
+import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 
 const id = z.uuid()
 const bytes = z.number().int().nonnegative()
 const generation = z.number().int().positive()
-const name = z.string().min(1).max(127)
+/** A peer's word becomes a file's name here. */
+const name = z.string().regex(diskNamePattern)
 
 export const terms = z.object({
   mode: z.enum(['post-copy']),
@@ -35,7 +37,13 @@ export const requestAnswer = z.object({ migration: id })
 
 export const prepareMessage = z.object({
   migration: id,
-  disk: z.object({ id, name, sizeBytes: bytes.positive().multipleOf(512), generation, allocatedBytes: bytes }),
+  disk: z.object({
+    id,
+    name,
+    sizeBytes: bytes.positive().multipleOf(512).max(largestDiskBytes),
+    generation,
+    allocatedBytes: bytes,
+  }),
   terms,
 })
 export type PrepareMessage = z.infer<typeof prepareMessage>

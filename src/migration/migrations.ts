@@ -23,6 +23,7 @@ import {
   requestMessage,
   type Terms,
 } from './messages.ts'
+import { startingCode } from './remote-blocks.ts'
 import { SourceCourse } from './source-course.ts'
 
 /** Another site, as a migration needs to know it. */
@@ -58,6 +59,8 @@ export class Migrations implements PeerHandlers {
   /** Migrations of before, that have no course any more. */
   readonly #past = new Map<string, MigrationRecord>()
   readonly #kept = new Map<string, Disposable>()
+  /** Every migration of before is known. */
+  #started = false
   /** Called for each course that begins or is taken up. */
   onCourse: (course: Course) => void = () => {}
 
@@ -76,13 +79,20 @@ export class Migrations implements PeerHandlers {
   /** Opens the disks that are on their way here, and goes on with every migration. Other disks are open already. */
   async takeUp(records: readonly MigrationRecord[], diskRecords: readonly DiskRecord[]): Promise<void> {
     for (const record of records) {
+      const diskRecord = diskRecords.find((each) => each.id === record.diskId)
       if (endedStates.includes(record.state)) this.#past.set(record.id, record)
-      else if (record.role === 'source') await this.#takeUpSource(record)
-      else
+      else if (diskRecord?.migrationId !== record.id) {
+        this.#leaveAside(record, diskRecords, new Error(`disk ${record.diskName} is not in this migration`))
+      } else if (record.role === 'source') await this.#takeUpSource(record)
+      else {
         await this.#takeUpDestination(record, diskRecords).catch((error: unknown) =>
           this.#leaveAside(record, diskRecords, error),
         )
+      }
     }
+    // Only now is it known which migrations there are. A peer that asked before was told to ask again.
+    this.#started = true
+    for (const course of this.courses()) this.#keepLink(course)
   }
 
   /** One disk that cannot be opened stops its own migration, until the next start, and no other disk. */
@@ -102,6 +112,7 @@ export class Migrations implements PeerHandlers {
     this.#checkMovable(diskName)
     await this.#reach(peer, disk.name, signal)
     this.#checkMovable(diskName)
+    const reservation = disk.reserve('a migration of it begins')
     const id = newId()
     const record: MigrationRecord = {
       id,
@@ -122,7 +133,11 @@ export class Migrations implements PeerHandlers {
       endedAt: null,
       switchoverMs: 0,
     }
-    await disk.note({ migrationId: id }, [{ put: 'migration', record }])
+    try {
+      await disk.note({ migrationId: id }, [{ put: 'migration', record }])
+    } finally {
+      reservation[Symbol.dispose]()
+    }
     const course = new SourceCourse(this.#services, disk, record, this.#services.channel(peer.id))
     this.#add(course)
     try {
@@ -193,6 +208,7 @@ export class Migrations implements PeerHandlers {
   // ---- PeerHandlers
 
   async call(peerId: string, method: string, params: unknown, signal: AbortSignal): Promise<object> {
+    this.#refuseUntilStarted()
     if (method === 'prepare') return this.#prepare(peerId, prepareMessage.parse(params))
     if (method === 'request') return this.#requested(peerId, params, signal)
     const { migration } = migrationMessage.parse(params)
@@ -205,6 +221,7 @@ export class Migrations implements PeerHandlers {
   }
 
   async *fetch(peerId: string, request: FetchRequest, _urgency: string, signal: AbortSignal): AsyncGenerator<Piece> {
+    this.#refuseUntilStarted()
     const course = this.#courses.get(request.migration)
     if (!(course instanceof SourceCourse) || course.record.peerId !== peerId) {
       throw new PeerRefusal('no-right', `there is no migration ${request.migration} to fetch for`)
@@ -213,6 +230,10 @@ export class Migrations implements PeerHandlers {
   }
 
   // ----
+
+  #refuseUntilStarted(): void {
+    if (!this.#started) throw new PeerRefusal(startingCode, 'this site is starting: ask again')
+  }
 
   /** A migration that is over is still asked about: by a peer that was away. */
   #answerForPast(peerId: string, migration: string, method: string): object {
@@ -317,7 +338,7 @@ export class Migrations implements PeerHandlers {
 
   #add(course: Course): void {
     this.#courses.set(course.id, course)
-    this.#kept.set(course.id, this.#services.keep(course.record.peerId))
+    if (this.#started) this.#keepLink(course)
     course.listen((event) => {
       if (event.kind !== 'ended') return
       this.#drop(course)
@@ -331,6 +352,10 @@ export class Migrations implements PeerHandlers {
       })
     })
     this.onCourse(course)
+  }
+
+  #keepLink(course: Course): void {
+    if (!this.#kept.has(course.id)) this.#kept.set(course.id, this.#services.keep(course.record.peerId))
   }
 
   #drop(course: Course): void {

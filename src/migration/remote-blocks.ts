@@ -2,7 +2,7 @@
 
 import type { BlockSource, Piece, Run, Urgency } from '../disk/block-source.ts'
 import type { Clock } from '../disk/clock.ts'
-import { LinkError, type PeerChannel } from '../link/channel.ts'
+import { LinkError, type PeerChannel, PeerRefusal } from '../link/channel.ts'
 
 /** Runs in one request (link/coverage.ts takes no more). */
 const maximumRuns = 1024
@@ -49,11 +49,20 @@ export class RemoteBlocks implements BlockSource {
         return
       } catch (error) {
         options.signal.throwIfAborted()
-        if (!(error instanceof LinkError) || error.code === 'closed') throw error
+        if (!mayAskAgain(error)) throw error
         await clock.sleep(retryDelayMs(Math.max(attempt, 1)), options.signal)
       }
     }
   }
+}
+
+/** The refusal of a site that starts and does not know yet which migrations it has. */
+export const startingCode = 'starting'
+
+/** Whether the same question may be answered the next time. */
+export function mayAskAgain(error: unknown): boolean {
+  if (error instanceof PeerRefusal) return error.code === startingCode
+  return error instanceof LinkError && error.code !== 'closed'
 }
 
 /** What of `run` the piece does not cover. */

@@ -164,6 +164,11 @@ export class SourceCourse extends Course {
     return answer(state === 'preparing' ? 'preparing' : 'ready')
   }
 
+  /** Whether the disk is in this migration, and no other. */
+  get #isCurrent(): boolean {
+    return this.disk.record.migrationId === this.id
+  }
+
   async #acquire(message: AcquireMessage): Promise<AcquireAnswer> {
     const { disk, record } = this
     if (record.state === 'cancelled' || record.state === 'failed') {
@@ -173,7 +178,7 @@ export class SourceCourse extends Course {
         message: `migration ${this.id} is cancelled; the source owns ${disk.name}`,
       }
     }
-    if (message.generation !== record.generation) {
+    if (message.generation !== record.generation || !this.#isCurrent) {
       return {
         answer: 'refused',
         code: 'stale',
@@ -248,7 +253,8 @@ export class SourceCourse extends Course {
 
   #grantAgain(): AcquireAnswer {
     const { disk, record } = this
-    const ours = disk.state === 'departed' && disk.record.generation === record.generation
+    const ours =
+      disk.state === 'departed' && disk.record.generation === record.generation && disk.record.owner === record.peerSite
     if (ours && !disk.record.taken) return { answer: 'granted', generation: record.generation }
     const message = `generation ${record.generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
     return { answer: 'refused', code: 'already-taken', message }
@@ -331,7 +337,7 @@ export class SourceCourse extends Course {
   }
 
   #checkGeneration(generation: number): void {
-    if (generation === this.record.generation && this.disk.state !== 'owned') return
+    if (this.#isCurrent && generation === this.record.generation && this.disk.state !== 'owned') return
     throw new PeerRefusal(
       'stale',
       `migration ${this.id} leads to generation ${this.record.generation}, not ${generation}`,

@@ -21,6 +21,7 @@ export class SimSite {
   process: SimProcess
   disks: Disks | undefined
   migrations: Migrations | undefined
+  started = false
   /** Commits of these changes fail now and then. */
   commitFaultRate = 0
 
@@ -34,12 +35,14 @@ export class SimSite {
   }
 
   get up(): boolean {
-    return this.process.alive && this.migrations !== undefined
+    return this.process.alive && this.started
   }
 
   /** What peers reach. */
   get end(): SimEnd | undefined {
-    return this.up ? { process: this.process, peerId: this.name, handlers: this.migrations! } : undefined
+    return this.process.alive && this.migrations
+      ? { process: this.process, peerId: this.name, handlers: this.migrations }
+      : undefined
   }
 
   disk(name: string): Disk | undefined {
@@ -50,6 +53,7 @@ export class SimSite {
     const process = new SimProcess(`${this.name}${++this.#starts}`)
     this.process = process
     this.migrations = undefined
+    this.started = false
     const { random } = this.#world
     const mayFail = (what: string) => /disk=(departed|arriving)/.test(what) && random.chance(this.commitFaultRate)
     const records = new SimRecords(this.#world, process, this.database, mayFail)
@@ -76,8 +80,9 @@ export class SimSite {
       transport: () => 'sim',
       probe: async () => {},
     })
+    this.migrations = migrations // Peers may ask while it takes up what it left.
     await migrations.takeUp(loaded.migrations, loaded.disks)
-    this.migrations = migrations
+    this.started = true
   }
 
   kill(): void {

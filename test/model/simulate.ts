@@ -327,6 +327,23 @@ class Run {
         new AbortController().signal,
       )
       let good = false
+      if (this.world.random.chance(0.2)) {
+        // The same command twice at once: one of them at most begins.
+        const twice = this.a.migrations!.start(
+          diskName,
+          { id: this.b.name, site: this.b.name, name: this.b.name },
+          terms,
+          new AbortController().signal,
+        )
+        twice.then(
+          () => good && this.world.log('operator: both began'),
+          () => {},
+        )
+        Promise.all([work, twice]).then(
+          () => (this.failure ??= new Error(`${this.facts}: two migrations of one disk began`)),
+          () => {},
+        )
+      }
       work.then(
         () => {
           good = true
