@@ -37,17 +37,22 @@ const diskName = 'web01'
 const sourceName = 'osaka'
 const destinationName = 'tokyo'
 /** The copy is held back so that there is something to see, and something to fetch on demand. */
-const copySeconds = 9
+const copySeconds = 12
 const rateMinBytes = 3 * 2 ** 20
 const workBeforeMs = 2500
 const readsBeside = 200
 const workAfterMs = 1000
 const tickMs = 500
+/** When a connection breaks, its site may be about to be seen dead. */
+const deathMaxMs = 500
 
 export class Demo {
   readonly #options: DemoOptions
   readonly #startedMs = performance.now()
   readonly #dangers: Promise<never>[] = []
+  readonly #sites: DemoSite[] = []
+  /** Where the client is. */
+  #place = sourceName
   #guest: Guest | undefined
   #working = false
   #migration: MigrationView | undefined
@@ -66,6 +71,12 @@ export class Demo {
     const ticker = setInterval(() => this.#tick(), tickMs)
     try {
       return await this.#run()
+    } catch (error) {
+      await Promise.race([
+        ...this.#sites.map((site) => site.died),
+        sleep(deathMaxMs, undefined, { signal: this.#options.signal }),
+      ])
+      throw error
     } finally {
       clearInterval(ticker)
     }
@@ -82,7 +93,7 @@ export class Demo {
     const here = await this.#safely(connect(source))
     const guest = new Guest(here, this.#guestParts(image))
     this.#guest = guest
-    this.#endangeredBy(guest.failed)
+    this.#endangeredBy(guest.failed.catch((error: Error) => this.#failAsClient(error)))
 
     this.#step('work')
     guest.start()
@@ -145,8 +156,10 @@ export class Demo {
     const program = join(projectFolder, 'bin', 'run.js')
     const start = (name: string) => DemoSite.start({ name, folder, program }, spawned)
     const [source, destination] = await this.#safely(Promise.all([start(sourceName), start(destinationName)]))
-    this.#endangeredBy(source.died)
-    this.#endangeredBy(destination.died)
+    for (const site of [source, destination]) {
+      this.#sites.push(site)
+      this.#endangeredBy(site.died)
+    }
     const { token } = await this.#safely(source.client.invite({ name: destination.name }))
     await this.#safely(destination.client.join({ token, name: source.name }))
     for await (const event of source.client.createDisk({ name: diskName, from: image.path }, this.#options.signal)) {
@@ -205,6 +218,7 @@ export class Demo {
     await this.#safely(guest.readBeside(there, readsBeside))
     await this.#safely(guest.hold())
     guest.resume(there)
+    this.#place = destination.name
     await this.#safely(switched.promise)
     this.#tell(
       `the client's first write at ${destination.name} has switched over; what is not there yet is fetched when it asks`,
@@ -293,6 +307,10 @@ export class Demo {
     this.#options.event({ type: 'progress', ...counts, ...(copying && { migration: this.#migration }) } as {
       type: string
     })
+  }
+
+  #failAsClient(cause: Error): never {
+    throw new Error(`the client at ${this.#place} stopped: ${cause.message}`, { cause })
   }
 
   #endangeredBy(danger: Promise<never>): void {
