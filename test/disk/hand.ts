@@ -126,6 +126,7 @@ export class WatchedFiles implements Files {
   readonly done: Operation[] = []
   readonly #gates = new Map<Operation, PromiseWithResolvers<void>>()
   readonly #errors = new Map<Operation, Error>()
+  readonly #reached = new Map<Operation, () => void>()
 
   constructor(files: Files = new KernelFiles(bootId)) {
     this.#files = files
@@ -147,10 +148,18 @@ export class WatchedFiles implements Files {
     else this.#errors.delete(operation)
   }
 
+  /** Resolves when somebody waits at the hold of this operation. */
+  waiting(operation: Operation): Promise<void> {
+    const reached = Promise.withResolvers<void>()
+    this.#reached.set(operation, reached.resolve)
+    return reached.promise
+  }
+
   #enter<T>(operation: Operation, work: () => MaybePromise<T>): MaybePromise<T> {
     const gate = this.#gates.get(operation)
-    if (gate) return gate.promise.then(() => this.#act(operation, work))
-    return this.#act(operation, work)
+    if (!gate) return this.#act(operation, work)
+    this.#reached.get(operation)?.()
+    return gate.promise.then(() => this.#act(operation, work))
   }
 
   #act<T>(operation: Operation, work: () => MaybePromise<T>): MaybePromise<T> {
@@ -247,6 +256,7 @@ export async function openDisk<Source extends BlockSource>(
   await file.close()
   const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover })
   open.push(disk)
+  files.done.length = 0 // Opening syncs.
   return { disk, files, records, source, services, record }
 }
 
