@@ -127,17 +127,12 @@ export class Arrival {
     return parts
   }
 
-  /** Missing runs from block `from` on, at most `limitBlocks` in all, as spans. */
-  missing(from: number, limitBlocks: number): Span[] {
-    const spans: Span[] = []
-    let left = limitBlocks
+  /** The first run of missing blocks from block `from` on, and at most `limitBlocks` of it. */
+  firstMissing(from: number, limitBlocks: number): Span | undefined {
     for (const run of this.#maps.present.runs(from, this.#maps.present.blocks, false)) {
-      const end = Math.min(run.end, run.first + left)
-      spans.push({ first: run.first, end })
-      left -= end - run.first
-      if (left === 0) break
+      return { first: run.first, end: Math.min(run.end, run.first + limitBlocks) }
     }
-    return spans
+    return undefined
   }
 
   /** A promise for when landings and guest writes that now touch the span have ended; undefined: there are none. */

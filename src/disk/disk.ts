@@ -225,6 +225,7 @@ export class Disk implements Export {
   /** incoming → arriving: this site owns `generation`, and nothing is here yet. Durable before the first guest write is answered. */
   async beginArriving(generation: number, others: readonly Change[]): Promise<void> {
     const { files } = this.#services
+    assert(this.state === 'incoming')
     // The log is made first: an arriving disk always has one. Should the commit fail, the next attempt makes it anew.
     const { log, maps } = await MapLog.create(files, this.#mapLogPath, { ...this.#mapIdentity, generation })
     const before = this.#mapLog

@@ -1,60 +1,75 @@
 // Whether a disk's writers are quiet, which is how a stopped guest looks (DESIGN.md section 6; QEMU: after STOP come the
 // last answers, then exactly one flush, then silence). Only sessions that have written count. A session is quiet when
-// nothing of it is in flight and its last request was an answered flush, or when it said DISC. A session that broke counts
-// as it stood when it broke, until this daemon ends: nobody can tell whether its guest comes back.
+// nothing of it is in flight and the last thing after its last request was an answered flush: its own, or, because a flush
+// covers every connection (CAN_MULTI_CONN), that of another session which began later. A session that said DISC is quiet.
+// A session that broke counts as it stood when it broke, until one that was opened later has written and flushed: that is
+// the hypervisor which came back.
+//
+// Order is counted in ticks, one for each thing that happens; no clock is needed.
 
 import type { SessionEnd } from '../nbd/export.ts'
 
+export type RequestKind = 'read' | 'write' | 'flush'
+
 export class SessionActivity {
   readonly client: string
+  readonly openedAt: number
   hasWritten = false
-  /** Requests begun and not answered. */
   inFlight = 0
-  lastWasAnsweredFlush = false
+  writesInFlight = 0
+  /** When its last request other than a flush ended. */
+  lastEndedAt = 0
 
-  constructor(client: string) {
+  constructor(client: string, openedAt: number) {
     this.client = client
-  }
-
-  begin(isGuestWrite: boolean): void {
-    this.inFlight++
-    this.lastWasAnsweredFlush = false
-    if (isGuestWrite) this.hasWritten = true
-  }
-
-  end(wasGoodFlush: boolean): void {
-    this.inFlight--
-    this.lastWasAnsweredFlush = wasGoodFlush && this.inFlight === 0
-  }
-
-  get isBusy(): boolean {
-    return this.hasWritten && !(this.inFlight === 0 && this.lastWasAnsweredFlush)
+    this.openedAt = openedAt
   }
 }
 
 export class Sessions {
   readonly #open = new Set<SessionActivity>()
-  /** Sessions that broke while they were busy: their number and the last one's client. */
-  #broken = 0
-  #brokenClient = ''
+  /** The last session that broke while it was busy: its client, and when. */
+  #broken: { readonly client: string; readonly at: number } | undefined
+  /** When the latest of all answered flushes began. */
+  #flushedAt = 0
   #writersSaidGoodbye = false
+  #tick = 0
 
   get count(): number {
     return this.#open.size
   }
 
   open(client: string): SessionActivity {
-    const activity = new SessionActivity(client)
+    const activity = new SessionActivity(client, ++this.#tick)
     this.#open.add(activity)
+    this.#writersSaidGoodbye = false // Somebody is here again.
     return activity
+  }
+
+  /** A request begins. The result is given to `end`. */
+  begin(activity: SessionActivity, kind: RequestKind): number {
+    activity.inFlight++
+    if (kind === 'write') activity.writesInFlight++
+    return ++this.#tick
+  }
+
+  /** The request that began at `began` was answered; `good`: with success. */
+  end(activity: SessionActivity, kind: RequestKind, began: number, good: boolean): void {
+    activity.inFlight--
+    if (kind === 'write') {
+      activity.writesInFlight--
+      if (good) activity.hasWritten = true
+    }
+    if (kind !== 'flush') activity.lastEndedAt = ++this.#tick
+    else if (good) this.#flushed(activity, began)
   }
 
   close(activity: SessionActivity, end: SessionEnd): void {
     this.#open.delete(activity)
-    if (end === 'broken' && activity.isBusy) {
-      this.#broken++
-      this.#brokenClient = activity.client
-    } else if (end === 'disconnected' && activity.hasWritten) {
+    if (end === 'broken') {
+      this.#writersSaidGoodbye = false
+      if (this.#isBusy(activity)) this.#broken = { client: activity.client, at: ++this.#tick }
+    } else if (activity.hasWritten) {
       this.#writersSaidGoodbye = true
     }
   }
@@ -62,17 +77,29 @@ export class Sessions {
   /** undefined: every writer is quiet. Else a sentence's end that says who is not. */
   busyReason(): string | undefined {
     for (const activity of this.#open) {
-      if (activity.isBusy) return `the session of ${activity.client} has written and has not flushed since`
+      if (this.#isBusy(activity)) return `the session of ${activity.client} has written and has not flushed since`
     }
-    if (this.#broken > 0)
-      return `${this.#broken} session(s), the last of ${this.#brokenClient}, broke before they flushed`
-    return undefined
+    return this.brokenReason()
   }
 
-  /** Sessions that had written were here, each of them has said DISC. */
+  /** Why the disk will not be quiet by itself: a sentence's end. */
+  brokenReason(): string | undefined {
+    return this.#broken && `a session of ${this.#broken.client} broke before it had flushed what it wrote`
+  }
+
+  /** The last that happened is that a session which had written said DISC, and nobody is attached. */
   get writersAreGone(): boolean {
-    if (!this.#writersSaidGoodbye || this.#broken > 0) return false
-    for (const activity of this.#open) if (activity.hasWritten) return false
-    return true
+    return this.#writersSaidGoodbye && this.#broken === undefined && this.#open.size === 0
+  }
+
+  #isBusy(activity: SessionActivity): boolean {
+    if (activity.writesInFlight > 0) return true
+    return activity.hasWritten && (activity.inFlight > 0 || activity.lastEndedAt > this.#flushedAt)
+  }
+
+  #flushed(activity: SessionActivity, began: number): void {
+    this.#flushedAt = Math.max(this.#flushedAt, began)
+    const cameBack = this.#broken && activity.openedAt > this.#broken.at && activity.hasWritten
+    if (cameBack && began > this.#broken!.at) this.#broken = undefined
   }
 }

@@ -4,7 +4,7 @@
 import type { ExportHandle, MaybePromise, SessionEnd, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import type { Gate } from './gate.ts'
 import { type GuestIo, guestError } from './guest-io.ts'
-import type { SessionActivity, Sessions } from './quiet.ts'
+import type { RequestKind, SessionActivity, Sessions } from './quiet.ts'
 
 /** What a session needs of its disk. */
 export interface SessionHost {
@@ -16,8 +16,6 @@ export interface SessionHost {
   /** A session has ended: the migration may be waiting for the last one. */
   sessionEnded(): void
 }
-
-type RequestKind = 'read' | 'write' | 'flush'
 
 export class DiskSession implements ExportHandle {
   readonly #host: SessionHost
@@ -74,42 +72,42 @@ export class DiskSession implements ExportHandle {
   }
 
   #run<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): MaybePromise<T> {
-    this.#activity.begin(kind === 'write')
+    const began = this.#host.sessions.begin(this.#activity, kind)
     const held = this.#host.gate.enter()
-    if (held) return held.then(() => this.#enter(kind, request))
-    return this.#entered(kind, request)
+    if (held) return held.then(() => this.#enter(kind, began, request))
+    return this.#entered(kind, began, request)
   }
 
-  async #enter<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): Promise<T> {
+  async #enter<T>(kind: RequestKind, began: number, request: (io: GuestIo) => MaybePromise<T>): Promise<T> {
     for (let held = this.#host.gate.enter(); held; held = this.#host.gate.enter()) await held
-    return this.#entered(kind, request)
+    return this.#entered(kind, began, request)
   }
 
-  #entered<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): MaybePromise<T> {
+  #entered<T>(kind: RequestKind, began: number, request: (io: GuestIo) => MaybePromise<T>): MaybePromise<T> {
     try {
       const result = request(this.#host.io)
       if (result instanceof Promise) {
         return result.then(
           (value) => {
-            this.#leave(kind, true)
+            this.#leave(kind, began, true)
             return value
           },
           (error: unknown) => {
-            this.#leave(kind, false)
+            this.#leave(kind, began, false)
             throw guestError(error, `${kind} on ${this.#host.name}`)
           },
         )
       }
-      this.#leave(kind, true)
+      this.#leave(kind, began, true)
       return result
     } catch (error) {
-      this.#leave(kind, false)
+      this.#leave(kind, began, false)
       throw guestError(error, `${kind} on ${this.#host.name}`)
     }
   }
 
-  #leave(kind: RequestKind, good: boolean): void {
+  #leave(kind: RequestKind, began: number, good: boolean): void {
     this.#host.gate.leave()
-    this.#activity.end(kind === 'flush' && good)
+    this.#host.sessions.end(this.#activity, kind, began, good)
   }
 }

@@ -78,10 +78,10 @@ export class BackgroundCopy {
     const { arrival } = this.#parts.disk
     try {
       for (let from = 0; ; ) {
-        const next = arrival!.missing(from, chunkBytes / blockSizeBytes)[0]
+        const next = arrival!.firstMissing(from, 1)
         if (!next) break
         const extent = await this.#extentAt(next.first * blockSizeBytes)
-        const missing = arrival!.missing(next.first, Number.MAX_SAFE_INTEGER)[0]
+        const missing = arrival!.firstMissing(next.first, extentSpanBytes / blockSizeBytes)
         if (!missing) break
         if (missing.first !== next.first) continue // A demand fetch brought it meanwhile.
         const offset = missing.first * blockSizeBytes
@@ -100,7 +100,7 @@ export class BackgroundCopy {
     this.#failure = undefined
     if (failure) throw failure
     // What is still missing was held by guest writes or other landings: wait for these, not in a busy loop.
-    const left = arrival!.missing(0, 1)[0]
+    const left = arrival!.firstMissing(0, 1)
     if (left) await arrival!.unsettled(left)
   }
 

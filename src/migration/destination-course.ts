@@ -35,6 +35,7 @@ export class DestinationCourse extends Course {
   readonly #armed = new AbortController()
   readonly #moved = Promise.withResolvers<void>()
   #going: Promise<void> | undefined
+  #inquiring: Promise<InquireAnswer> | undefined
   readonly #stopped = Promise.withResolvers<void>()
   /** Whether the source has told, since this daemon started, that it still owns. */
   #sourceConfirmed: boolean
@@ -77,6 +78,7 @@ export class DestinationCourse extends Course {
       clock: services.clock,
       waitMs: record.switchoverWaitMs,
       signal: this.stopping.signal,
+      isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
       acquire: async (reason) =>
         acquireAnswer.parse(
           await this.#call('acquire', { generation: record.generation, reason }, this.stopping.signal),
@@ -190,8 +192,16 @@ export class DestinationCourse extends Course {
     await Promise.race([moved, this.#stopped.promise])
   }
 
-  /** How the migration stands at the source. Asks until it is answered. */
-  async #inquire(): Promise<InquireAnswer> {
+  /** How the migration stands at the source: one question at a time, for all who want to know. */
+  #inquire(): Promise<InquireAnswer> {
+    this.#inquiring ??= this.#askHowItStands().finally(() => {
+      this.#inquiring = undefined
+    })
+    return this.#inquiring
+  }
+
+  /** Asks until it is answered. */
+  async #askHowItStands(): Promise<InquireAnswer> {
     for (let attempt = 1; ; attempt++) {
       try {
         return inquireAnswer.parse(await this.#call('inquire', {}, this.stopping.signal))
@@ -247,6 +257,8 @@ export class DestinationCourse extends Course {
   async #granted(askedMs: number): Promise<void> {
     const { generation } = this.record
     for (;;) {
+      if (this.disk.state !== 'incoming')
+        throw new Error(`the grant of ${this.disk.name} came when it was ${this.disk.state} here`)
       const switchoverMs = this.services.clock.now() - askedMs
       try {
         await this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
@@ -283,6 +295,7 @@ export class DestinationCourse extends Course {
     await this.update({ state: 'cancelled', endedAt: this.now() }, (change) =>
       this.disk.move('gone', { migrationId: null }, [change]),
     )
+    this.#asker.end(new NbdError('ESHUTDOWN', `migration ${this.id} of ${this.disk.name} is cancelled`))
     await this.disk.discardBytes()
     this.#leaveIncoming()
     this.tell({ kind: 'ended' })

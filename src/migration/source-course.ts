@@ -27,7 +27,7 @@ import {
 } from './messages.ts'
 
 const commitRetryMs = 1000
-const extentsInAnswer = 4096
+const extentsInAnswer = 1024
 /** How long a call that only informs the peer may take; it asks anyway when it comes back. */
 const informTimeoutMs = 5000
 
@@ -142,12 +142,16 @@ export class SourceCourse extends Course {
 
   get readyMessage(): string {
     const { switchover, diskName } = this.record
+    const byHand = `vmstore migration switchover ${this.id}`
     if (switchover === 'now') return `the destination serves ${diskName} and takes it over now`
     const open = `the destination serves ${diskName}: move the machine now`
-    if (switchover === 'manual') return `${open}, and then: vmstore migration switchover ${this.id}`
-    return this.disk.sessions.count > 0
-      ? `${open}; its first write there switches over`
-      : `${open}; its first write there switches over. No client is attached here: if the machine is off, vmstore migration switchover ${this.id}`
+    if (switchover === 'manual') return `${open}, and then: ${byHand}`
+    const first = `${open}; its first write there switches over`
+    const broken = this.disk.sessions.brokenReason()
+    if (broken)
+      return `${first}, once all is flushed here. But ${broken}: when the machine is off or has moved, ${byHand}`
+    if (this.disk.sessions.count > 0) return first
+    return `${first}. No client is attached here: if the machine is off, ${byHand}`
   }
 
   #inquire(): InquireAnswer {

@@ -20,6 +20,8 @@ export interface SwitchoverParts {
   /** How long a guest's write waits for a source that answers busy. */
   readonly waitMs: number
   readonly signal: AbortSignal
+  /** Whether there is still something to ask for. */
+  isWanted(): boolean
   acquire(reason: AcquireMessage['reason']): Promise<AcquireAnswer>
   /** The grant arrived, for a question that was asked at `askedMs`: resolves once this site owns, durably. */
   granted(askedMs: number): Promise<void>
@@ -75,8 +77,16 @@ export class SwitchoverAsker {
     this.#run()
   }
 
+  /** The migration is over here: nobody is asked any more, and those who wait hear why. */
+  end(error: Error): void {
+    this.#ended = true
+    this.#command = undefined
+    this.#rejectAll(error)
+  }
+
   #run(): void {
-    if (this.#running || this.#parts.signal.aborted) return
+    if (this.#ended) this.#rejectAll(new NbdError('ESHUTDOWN', 'the migration is over'))
+    if (this.#ended || this.#running || this.#parts.signal.aborted) return
     this.#running = true
     this.#ask()
       .catch((error: unknown) =>
@@ -95,6 +105,7 @@ export class SwitchoverAsker {
     const { clock, signal, note } = this.#parts
     for (let failures = 0, busy = 0; this.#command !== undefined || this.#waiters.size > 0; ) {
       signal.throwIfAborted()
+      if (!this.#parts.isWanted()) return
       const reason = this.#command ?? 'guest-write'
       this.#unanswered = true
       const askedMs = clock.now()

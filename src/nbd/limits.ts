@@ -35,7 +35,7 @@ export const defaultLimits: NbdLimits = {
   outputBytes: 8 * 1024 * 1024,
   serverBytes: 512 * 1024 * 1024,
   memoryWaitMs: 1000,
-  extents: 1024,
+  extents: 512,
   batchRequests: 128,
   lingerMs: 10_000,
 }

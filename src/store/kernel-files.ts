@@ -12,6 +12,7 @@ import {
   read,
   readFileSync,
   readSync,
+  statfsSync,
   write,
   writeSync,
 } from 'node:fs'
@@ -28,8 +29,10 @@ const fdatasyncAsync = promisify(fdatasync)
 
 /** Above this many unsynced bytes the kernel may throttle a writer: writes then leave the caller's turn. */
 const unsyncedBoundBytes = 64 * 2 ** 20
-/** Longest write done on the caller's turn: about half a millisecond of copying. */
-const syncWriteBoundBytes = 2 ** 20
+/** Longest read or write done on the caller's turn: about half a millisecond of copying. */
+const syncBoundBytes = 2 ** 20
+/** TMPFS_MAGIC of <linux/magic.h>. */
+const tmpfsType = 0x01021994
 const pageBytes = 4096
 
 export class KernelFiles implements Files {
@@ -116,14 +119,14 @@ const permission = { consistentRead: 0, write: 1, resize: 3 } as const
 function takeImageLocks(fd: number, path: string, readOnly: boolean): void {
   const used = readOnly ? [permission.consistentRead] : [permission.consistentRead, permission.write, permission.resize]
   const unshared = [permission.write, permission.resize]
+  // First taken, then looked at: of two that start at once, at least one sees the other. Own locks do not show.
+  const taken =
+    used.every((bit) => lockRange(fd, usedBase + bit, 1, 'shared')) &&
+    unshared.every((bit) => lockRange(fd, unsharedBase + bit, 1, 'shared'))
   const conflict =
     used.some((bit) => isRangeLocked(fd, unsharedBase + bit, 1)) ||
     unshared.some((bit) => isRangeLocked(fd, usedBase + bit, 1))
-  const taken =
-    !conflict &&
-    used.every((bit) => lockRange(fd, usedBase + bit, 1, 'shared')) &&
-    unshared.every((bit) => lockRange(fd, unsharedBase + bit, 1, 'shared'))
-  if (taken) return
+  if (taken && !conflict) return
   throw new StoreError('in-use', `${path} is open in another program (QEMU, or another vmstore)`, {
     next: 'Stop the program that has it open, then try again.',
   })
@@ -135,20 +138,24 @@ class KernelBlockFile implements BlockFile {
   readonly #fd: number
   #unsyncedBytes = 0
   #canReadNoWait = true
+  readonly #isInMemory: boolean
 
   constructor(path: string, fd: number, sizeBytes: number) {
     this.path = path
     this.#fd = fd
     this.sizeBytes = sizeBytes
+    this.#isInMemory = statfsSync(path).type === tmpfsType
   }
 
   read(offset: number, target: Uint8Array): MaybePromise<void> {
+    if (target.length > syncBoundBytes) return this.#readRest(offset, target, 0)
     if (this.#canReadNoWait) {
       const count = readNoWait(this.#fd, target, offset)
       if (count === target.length) return
       if (count !== -2) return this.#readRest(offset, target, Math.max(count, 0))
-      this.#canReadNoWait = false // tmpfs: what is read is in memory already.
+      this.#canReadNoWait = false
     }
+    if (!this.#isInMemory) return this.#readRest(offset, target, 0) // NFS, FUSE …: nobody can tell whether it would wait.
     const count = readSync(this.#fd, target, 0, target.length, offset)
     if (count < target.length) return this.#readRest(offset, target, count)
   }
@@ -165,7 +172,7 @@ class KernelBlockFile implements BlockFile {
   write(offset: number, source: Uint8Array): MaybePromise<void> {
     const aligned = offset % pageBytes === 0 && source.length % pageBytes === 0
     this.#unsyncedBytes += source.length
-    if (!aligned || source.length > syncWriteBoundBytes || this.#unsyncedBytes > unsyncedBoundBytes) {
+    if (!aligned || source.length > syncBoundBytes || this.#unsyncedBytes > unsyncedBoundBytes) {
       return this.#writeRest(offset, source, 0)
     }
     const count = writeSync(this.#fd, source, 0, source.length, offset)
@@ -191,7 +198,7 @@ class KernelBlockFile implements BlockFile {
   }
 
   async #writeZeros(offset: number, lengthBytes: number): Promise<void> {
-    const zeros = new Uint8Array(Math.min(lengthBytes, syncWriteBoundBytes))
+    const zeros = new Uint8Array(Math.min(lengthBytes, syncBoundBytes))
     for (let at = 0; at < lengthBytes; at += zeros.length) {
       await this.#writeRest(offset + at, zeros.subarray(0, Math.min(zeros.length, lengthBytes - at)), 0)
     }
