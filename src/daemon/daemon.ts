@@ -45,7 +45,7 @@ export interface DaemonOptions {
 }
 
 /** How long guests' requests in flight may take when the daemon stops; what waits for a peer may never end. */
-const drainLimitMs = 10_000
+const drainLimitMs = 5000
 
 export class Daemon {
   readonly #options: DaemonOptions
@@ -142,6 +142,7 @@ export class Daemon {
       disks,
       clock: systemClock,
       siteId: identity.siteId,
+      readOnly: this.#options.readOnly,
       log: (level, facts, message) => log[level](facts, message),
       newId: randomUUID,
       channel: (peerId) => links.hub.channel(peerId),

@@ -32,7 +32,12 @@ export class DemandFetch {
     for (;;) {
       const lacking = this.#arrival.lacking(offset, lengthBytes)
       if (lacking.length === 0) return
-      await this.#fetch(lacking)
+      try {
+        await this.#fetch(lacking)
+      } catch (error) {
+        // The background copy may have brought it meanwhile, and the migration may even be over.
+        if (this.#arrival.lacking(offset, lengthBytes).length > 0) throw error
+      }
       // A landing skips blocks that a guest is writing or another landing holds: they are readable, or known, after.
       if (this.#arrival.lacking(offset, lengthBytes).length > 0)
         await this.#arrival.unsettled(spanOf(offset, lengthBytes))

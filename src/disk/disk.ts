@@ -41,6 +41,8 @@ export interface RemotePart extends IncomingPart {
   readonly frozen: BlockSource
 }
 
+const saveEveryBytes = 16 * 2 ** 20
+
 export const mapLogName = 'maps.log'
 /** The purpose of a reservation under which no session may open. */
 export const deletion = 'it is being deleted'
@@ -65,6 +67,8 @@ export class Disk implements Export {
   #commits: Promise<void> = Promise.resolve()
   #openTrouble: string | undefined
   #reserved: string | undefined
+  #unsavedBytes = 0
+  #isSaving = false
 
   private constructor(services: DiskServices, record: DiskRecord) {
     this.#services = services
@@ -141,6 +145,11 @@ export class Disk implements Export {
   get isServed(): boolean {
     if (this.#openTrouble) return false
     return this.isListed || this.state === 'departed' || this.state === 'released'
+  }
+
+  /** Bytes that landed and are not durable yet together with their bits. */
+  get unsavedBytes(): number {
+    return this.#unsavedBytes
   }
 
   allocatedBytes(): number {
@@ -247,10 +256,22 @@ export class Disk implements Export {
         else await zeroFile(this.#file, part.offset, part.length, false)
       }
       claim.done()
-      return claim.bytes
     } finally {
       claim.release()
     }
+    if (piece.bytes) this.#landedBytes(claim.bytes) // Zeros cost nothing to have sent again.
+    return claim.bytes
+  }
+
+  /** What landed is made durable every so often, whoever had it fetched (promise 8). */
+  #landedBytes(bytes: number): void {
+    this.#unsavedBytes += bytes
+    if (this.#unsavedBytes < saveEveryBytes || this.#isSaving) return
+    this.#isSaving = true
+    const over = () => {
+      this.#isSaving = false
+    }
+    this.flush().then(over, over) // A failed sync is kept, and told, by the sync group.
   }
 
   /** arriving → owned: every block is here and durable. */
@@ -262,7 +283,7 @@ export class Disk implements Export {
     const log = this.#mapLog
     this.#mapLog = undefined
     await this.flush() // A sync that had begun with the log is over after this one.
-    await log?.discard()
+    await log?.discard().catch(() => {}) // A log that stays is of this generation, and nothing reads it any more.
   }
 
   /** Removes the bytes of a disk that another site has wholly, or that never were the only ones. */
@@ -336,8 +357,10 @@ export class Disk implements Export {
     assert(this.#file)
     const log = this.#mapLog
     const position = log?.position ?? 0
+    const saved = this.#unsavedBytes
     await this.#file.sync()
     await log?.commit(position)
+    this.#unsavedBytes -= saved
   }
 
   /** Pieces are aligned to blocks, but for the disk's end. */

@@ -12,6 +12,8 @@ import { Refusal } from './refusal.ts'
 export interface DisksLayout {
   /** The folder of a disk that lives in the data folder. */
   diskFolder(id: string): string
+  /** Where it is while it is made or removed: what a start finds there belongs to nobody. */
+  passingFolder(id: string): string
 }
 
 export interface NewDisk {
@@ -120,12 +122,17 @@ export class Disks implements ExportCatalog {
   async create(fresh: NewDisk, createdAt: string, fill: (path: string) => Promise<void>): Promise<Disk> {
     using _name = this.claimName(fresh.name, fresh.id)
     const record = this.#newRecord(fresh, 'owned', this.#services.siteId, 1, createdAt)
-    await this.#makeFile(record)
+    const { files, records } = this.#services
+    const passing = this.#layout.passingFolder(fresh.id)
+    const path = join(passing, basename(record.path))
     try {
-      await fill(record.path)
-      await this.#services.records.commit([{ put: 'disk', record }])
+      await this.#makeFile({ ...record, path })
+      await fill(path)
+      await files.rename(passing, record.folder)
+      await records.commit([{ put: 'disk', record }])
     } catch (error) {
-      await this.#services.files.remove(record.folder)
+      await files.remove(passing)
+      await files.remove(record.folder)
       throw error
     }
     return this.open(record)
@@ -154,8 +161,8 @@ export class Disks implements ExportCatalog {
       ...(before && { folder: before.record.folder, path: before.record.path }),
     }
     await this.#services.files.remove(record.path) // The bytes of the last time it was here, or of a try that was cut short.
-    await this.#makeFile(record)
     try {
+      await this.#makeFile(record)
       await this.#services.records.commit([{ put: 'disk', record }, ...others])
     } catch (error) {
       if (!before) await this.#services.files.remove(record.folder)
@@ -184,7 +191,10 @@ export class Disks implements ExportCatalog {
     await this.#services.records.commit([{ remove: 'disk', id }])
     this.#disks.delete(id)
     await disk.close()
-    if (path.startsWith(`${folder}/`)) await this.#services.files.remove(folder)
+    if (!path.startsWith(`${folder}/`)) return
+    const passing = this.#layout.passingFolder(id)
+    await this.#services.files.rename(folder, passing)
+    await this.#services.files.remove(passing)
   }
 
   async close(): Promise<void> {

@@ -19,6 +19,8 @@ export class SessionActivity {
   writesInFlight = 0
   /** When its last request other than a flush ended. */
   lastEndedAt = 0
+  /** Whether it was busy when its client went, if that is known to have happened before its last requests ended. */
+  stoodBusy: boolean | undefined
 
   constructor(client: string, openedAt: number) {
     this.client = client
@@ -30,6 +32,8 @@ export class Sessions {
   readonly #open = new Set<SessionActivity>()
   /** The last session that broke while it was busy: its client, and when. */
   #broken: { readonly client: string; readonly at: number } | undefined
+  /** When the last session that had written broke, busy or not: its guest may come back. 0: none did, or it came back. */
+  #writerBrokeAt = 0
   /** When the latest of all answered flushes began. */
   #flushedAt = 0
   #writersSaidGoodbye = false
@@ -58,17 +62,26 @@ export class Sessions {
     activity.inFlight--
     if (kind === 'write') {
       activity.writesInFlight--
-      if (good) activity.hasWritten = true
+      if (good) {
+        activity.hasWritten = true
+        if (activity.openedAt > this.#writerBrokeAt) this.#writerBrokeAt = 0
+      }
     }
     if (kind !== 'flush') activity.lastEndedAt = ++this.#tick
     else if (good) this.#flushed(activity, began)
+  }
+
+  /** The client is known to be gone while requests may be in flight: their answers reach nobody. */
+  hangUp(activity: SessionActivity): void {
+    activity.stoodBusy ??= this.#isBusy(activity)
   }
 
   close(activity: SessionActivity, end: SessionEnd): void {
     this.#open.delete(activity)
     if (end === 'broken') {
       this.#writersSaidGoodbye = false
-      if (this.#isBusy(activity)) this.#broken = { client: activity.client, at: ++this.#tick }
+      if (activity.hasWritten) this.#writerBrokeAt = ++this.#tick
+      if (activity.stoodBusy ?? this.#isBusy(activity)) this.#broken = { client: activity.client, at: ++this.#tick }
     } else if (activity.hasWritten) {
       this.#writersSaidGoodbye = true
     }
@@ -89,7 +102,8 @@ export class Sessions {
 
   /** The last that happened is that a session which had written said DISC, and nobody is attached. */
   get writersAreGone(): boolean {
-    return this.#writersSaidGoodbye && this.#broken === undefined && this.#open.size === 0
+    const noneBroke = this.#broken === undefined && this.#writerBrokeAt === 0
+    return this.#writersSaidGoodbye && noneBroke && this.#open.size === 0
   }
 
   #isBusy(activity: SessionActivity): boolean {

@@ -62,6 +62,7 @@ export class DiskSession implements ExportHandle {
 
   /** The client is known to be gone: a write that it left waiting for switchover must not bring one about. */
   hangUp(): void {
+    this.#host.sessions.hangUp(this.#activity)
     this.#gone.abort(new Error('the client is gone'))
   }
 

@@ -13,7 +13,6 @@ import type { RateLimit } from './rate-limit.ts'
 import { Window } from './window.ts'
 
 const chunkBytes = 256 * 1024
-const saveEveryBytes = 16 * 2 ** 20
 const unsavedBoundBytes = 48 * 2 ** 20
 /** Extents are asked for this much of the disk at a time. */
 const extentSpanBytes = 2 ** 30
@@ -36,8 +35,6 @@ export interface BackgroundCopyParts {
   landed(bytes: number, isData: boolean): void
   /** What it waits for, or null when it goes on. */
   trouble(sentence: string | null): void
-  /** A part of what landed is durable. */
-  saved(): void
 }
 
 export class BackgroundCopy {
@@ -47,8 +44,6 @@ export class BackgroundCopy {
   #inFlightBytes = 0
   readonly #tasks = new Set<Promise<void>>()
   #failure: unknown
-  #unsavedBytes = 0
-  #saving: Promise<void> | undefined
   /** Extents from the last question, of which the copy makes its way through. */
   #extents: readonly Extent[] = []
 
@@ -142,25 +137,8 @@ export class BackgroundCopy {
   }
 
   async #land(offset: number, length: number, bytes: Uint8Array | undefined): Promise<void> {
-    while (this.#unsavedBytes > unsavedBoundBytes) await this.#save()
-    const landed = await this.#parts.disk.land({ offset, length, bytes })
-    this.#parts.landed(landed, bytes !== undefined)
-    if (!bytes) return // Zeros cost nothing to have sent again.
-    this.#unsavedBytes += landed
-    if (this.#unsavedBytes > saveEveryBytes) void this.#save().catch(() => {}) // The flush's failure is the disk's, and final.
-  }
-
-  #save(): Promise<void> {
-    this.#saving ??= this.#flush().finally(() => {
-      this.#saving = undefined
-    })
-    return this.#saving
-  }
-
-  async #flush(): Promise<void> {
-    const covered = this.#unsavedBytes
-    await this.#parts.disk.flush()
-    this.#unsavedBytes -= covered
-    this.#parts.saved()
+    const { disk, landed } = this.#parts
+    while (disk.unsavedBytes > unsavedBoundBytes) await disk.flush()
+    landed(await disk.land({ offset, length, bytes }), bytes !== undefined)
   }
 }

@@ -23,6 +23,8 @@ import { SwitchoverAsker } from './switchover-asker.ts'
 
 const commitRetryMs = 1000
 const reportEveryMs = 500
+/** The counters are put on record once in so many reports. */
+const roundsPerRecord = 10
 const informTimeoutMs = 5000
 /** While the source's right is passing on, a forwarded read looks again after this. */
 const passingPauseMs = 20
@@ -256,25 +258,32 @@ export class DestinationCourse extends Course {
   /** Makes the grant durable here, however long it takes: the source has given up. */
   async #granted(askedMs: number): Promise<void> {
     const { generation } = this.record
-    for (;;) {
-      if (this.disk.state !== 'incoming')
-        throw new Error(`the grant of ${this.disk.name} came when it was ${this.disk.state} here`)
+    await this.#recorded('that this site owns it now', () => {
+      if (this.disk.state !== 'incoming') throw new Error(`the grant came when it was ${this.disk.state} here`)
       const switchoverMs = this.services.clock.now() - askedMs
+      return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
+        this.disk.beginArriving(generation, [change]),
+      )
+    })
+    this.tell({ kind: 'switchover' })
+    this.#leaveIncoming()
+  }
+
+  /** What has to be on record is tried until it is: the file system may be full for a while. A failed sync is final. */
+  async #recorded(what: string, work: () => Promise<void>): Promise<void> {
+    for (;;) {
       try {
-        await this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
-          this.disk.beginArriving(generation, [change]),
-        )
-        break
+        await work()
+        return
       } catch (error) {
         this.stopping.signal.throwIfAborted()
+        if (this.disk.trouble) throw error
         this.setNote(
-          `the grant of ${this.disk.name} cannot be recorded here (${(error as Error).message}); guests wait`,
+          `${this.disk.name}: it cannot be recorded ${what} (${(error as Error).message}); it is tried again`,
         )
         await this.services.clock.sleep(commitRetryMs, this.stopping.signal)
       }
     }
-    this.tell({ kind: 'switchover' })
-    this.#leaveIncoming()
   }
 
   async #refused(code: string, message: string): Promise<void> {
@@ -292,8 +301,10 @@ export class DestinationCourse extends Course {
 
   async #leave(): Promise<void> {
     if (this.disk.state !== 'incoming') return
-    await this.update({ state: 'cancelled', endedAt: this.now() }, (change) =>
-      this.disk.move('gone', { migrationId: null }, [change]),
+    await this.#recorded('that the migration is cancelled', () =>
+      this.update({ state: 'cancelled', endedAt: this.now() }, (change) =>
+        this.disk.move('gone', { migrationId: null }, [change]),
+      ),
     )
     this.#asker.end(new NbdError('ESHUTDOWN', `migration ${this.id} of ${this.disk.name} is cancelled`))
     await this.disk.discardBytes()
@@ -322,7 +333,6 @@ export class DestinationCourse extends Course {
           limit: this.#limit,
           landed: (bytes, isData) => this.#landed(bytes, isData),
           trouble: (sentence) => this.setNote(sentence),
-          saved: () => void this.update({ counters: this.counters }).catch(() => {}), // Figures only: the next save has them too.
         },
         this.stopping.signal,
       )
@@ -350,7 +360,9 @@ export class DestinationCourse extends Course {
 
   async #own(): Promise<void> {
     this.missingBytes = 0
-    await this.update({ state: 'finishing', counters: this.counters }, (change) => this.disk.finishArriving([change]))
+    await this.#recorded('that every block is here', () =>
+      this.update({ state: 'finishing', counters: this.counters }, (change) => this.disk.finishArriving([change])),
+    )
     this.tell({ kind: 'step', message: 'every block is here; the source is being released' })
   }
 
@@ -367,8 +379,10 @@ export class DestinationCourse extends Course {
       }
     }
     this.setNote(null)
-    await this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
-      this.disk.note({ migrationId: null }, [change]),
+    await this.#recorded('that the migration is over', () =>
+      this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
+        this.disk.note({ migrationId: null }, [change]),
+      ),
     )
     this.tell({ kind: 'ended' })
   }
@@ -444,7 +458,8 @@ export class DestinationCourse extends Course {
   async #report(ended: AbortSignal): Promise<void> {
     const { clock } = this.services
     const signal = AbortSignal.any([ended, this.stopping.signal])
-    while (!signal.aborted) {
+    for (let round = 1; !signal.aborted; round++) {
+      if (round % roundsPerRecord === 0) await this.update({ counters: this.counters }).catch(() => {}) // Figures only.
       this.tell({ kind: 'progress' })
       const timeout = new AbortController()
       const late = clock.sleep(informTimeoutMs, AbortSignal.any([signal, timeout.signal])).then(

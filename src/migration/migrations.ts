@@ -41,6 +41,8 @@ export interface MigrationsServices extends CourseServices {
   peer(peerId: string): PeerFacts
   /** Keeps the link to a peer up; dispose when it is needed no more. */
   keep(peerId: string): Disposable
+  /** `serve --read-only`. */
+  readonly readOnly: boolean
   /** Bytes free for new disks. */
   freeBytes(): Promise<number>
   readonly transport: (peerId: string) => string
@@ -257,6 +259,8 @@ export class Migrations implements PeerHandlers {
     const { disks, clock } = this.#services
     const { disk, migration, terms } = message
     if (this.#courses.has(migration)) return {} // Asked again: the answer was lost.
+    if (this.#services.readOnly)
+      throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
     const peer = this.#services.peer(peerId)
     this.#checkReturn(message)
     using _name = this.#claimName(disk.name, disk.id)

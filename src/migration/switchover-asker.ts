@@ -95,7 +95,8 @@ export class SwitchoverAsker {
       .finally(() => {
         this.#running = false
         // Somebody may have come while the last answer was dealt with.
-        if ((this.#waiters.size > 0 || this.#command) && !this.#parts.signal.aborted && !this.#ended) this.#run()
+        const isAsked = this.#waiters.size > 0 || this.#command !== undefined
+        if (isAsked && this.#parts.isWanted()) this.#run()
       })
   }
 

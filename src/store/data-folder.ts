@@ -4,14 +4,23 @@
 //   vmstore.sqlite    states, generations, migrations, grants, peers
 //   identity.key/crt  who this site is
 //   control.sock      the control API;  nbd.sock  the default NBD listener
-//   disks/UUID/       NAME.raw (sparse, raw) and maps.log
+//   disks/UUID/       NAME.raw (sparse, raw) and maps.log;  disks/.passing-UUID/ while it is made or removed
 
 import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { lockRange } from '../system/linux.ts'
 import { syncFolder } from './kernel-files.ts'
 import { StoreError } from './store-error.ts'
+
+const passingPrefix = '.passing-'
+
+/** Removes what a daemon that ended was making or removing. */
+async function removePassing(disks: string): Promise<void> {
+  for (const name of await readdir(disks)) {
+    if (name.startsWith(passingPrefix)) await rm(join(disks, name), { recursive: true, force: true })
+  }
+}
 
 export class DataFolder {
   readonly root: string
@@ -39,6 +48,7 @@ export class DataFolder {
           },
         )
       }
+      await removePassing(join(root, 'disks'))
       ftruncateSync(fd, 0)
       writeSync(fd, `${process.pid}\n`)
       await syncFolder(root)
@@ -63,6 +73,10 @@ export class DataFolder {
 
   get disksFolder(): string {
     return join(this.root, 'disks')
+  }
+
+  passingFolder(id: string): string {
+    return join(this.disksFolder, `${passingPrefix}${id}`)
   }
 
   diskFolder(id: string): string {

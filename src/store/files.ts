@@ -46,6 +46,8 @@ export interface Files {
   readFile(path: string): Promise<Uint8Array | undefined>
   /** Puts `bytes` durably in the place of whatever `path` had, in one step, and opens it for appending. */
   replaceLog(path: string, bytes: Uint8Array): Promise<LogFile>
+  /** Gives a folder another name in the same folder, durably. */
+  rename(from: string, to: string): Promise<void>
   /** Removes a folder or file with all that is in it, durably. Missing is fine. */
   remove(path: string): Promise<void>
 }

@@ -50,6 +50,8 @@ export class KernelFiles implements Files {
     try {
       await handle.truncate(sizeBytes)
       await handle.sync()
+    } catch (error) {
+      throw tooLarge(error, path, sizeBytes)
     } finally {
       await handle.close()
     }
@@ -92,12 +94,24 @@ export class KernelFiles implements Files {
     return new KernelLogFile(openSync(path, constants.O_WRONLY | constants.O_APPEND))
   }
 
+  async rename(from: string, to: string): Promise<void> {
+    await fs.rename(from, to)
+    await syncFolder(dirname(to))
+  }
+
   async remove(path: string): Promise<void> {
     await fs.rm(path, { recursive: true, force: true })
     await syncFolder(dirname(path)).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error
     })
   }
+}
+
+function tooLarge(error: unknown, path: string, sizeBytes: number): unknown {
+  const { code } = error as NodeJS.ErrnoException
+  if (code !== 'EFBIG' && code !== 'EINVAL') return error
+  const message = `the file system of ${dirname(path)} cannot hold a file of ${sizeBytes} bytes`
+  return new StoreError('too-large', message, { cause: error, next: 'Use a data folder on another file system.' })
 }
 
 /** Makes the names in a folder durable. */
@@ -221,6 +235,7 @@ class KernelBlockFile implements BlockFile {
         continue
       }
       const hole = Math.min(seekHole(this.#fd, at) ?? end, end)
+      if (hole === at) continue // A hole was punched in between: look again.
       found.push({ offset: at, length: hole - at, kind: 'data' })
       at = hole
     }

@@ -62,25 +62,40 @@ class RecordsDatabase {
 }
 
 function openDatabase(path: string): DatabaseSync {
-  let database: DatabaseSync
-  let version: number
+  const database = new DatabaseSync(path)
   try {
-    database = new DatabaseSync(path)
+    const version = checkOurs(database, path)
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;')
-    version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
+    if (version === 0) createTables(database)
+    return database
   } catch (error) {
-    throw problem('damaged', `${path} cannot be read as vmstore's database: ${(error as Error).message}`, {
-      next: 'Restore the data folder from its last good copy, or move it away and start anew. Nothing was changed.',
-    })
-  }
-  if (version > schemaVersion) {
     database.close()
+    throw error
+  }
+}
+
+/** The schema's version, 0 for a file that is new. Changes nothing. */
+function checkOurs(database: DatabaseSync, path: string): number {
+  const next = 'Restore the data folder from its last good copy, or move it away and start anew.'
+  let version: number
+  let application: number
+  let tableCount: number
+  try {
+    version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
+    application = Number(database.prepare('PRAGMA application_id').get()?.['application_id'])
+    tableCount = Number(database.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.['n'])
+  } catch (error) {
+    throw problem('damaged', `${path} cannot be read as vmstore's database: ${(error as Error).message}`, { next })
+  }
+  const isNew = version === 0 && application === 0 && tableCount === 0
+  if (!isNew && application !== applicationId)
+    throw problem('damaged', `${path} is a database of another program`, { next })
+  if (version > schemaVersion) {
     throw problem('newer-format', `${path} has format ${version}; this vmstore knows up to ${schemaVersion}`, {
-      next: 'Use the newer vmstore that wrote it. Nothing was changed.',
+      next: 'Use the newer vmstore that wrote it.',
     })
   }
-  if (version === 0) createTables(database)
-  return database
+  return version
 }
 
 function createTables(database: DatabaseSync): void {
@@ -98,6 +113,13 @@ function problem(code: string, message: string, facts: { next: string }): Error 
   return Object.assign(new Error(message), { code, ...facts })
 }
 
+/** A StoreErrorCode for what SQLite, or this worker, threw. */
+function storeCode(error: Error & { code?: string; errcode?: number }): string {
+  if (error.code === 'newer-format' || error.code === 'damaged') return error.code
+  const sqliteFull = 13
+  return error.errcode === sqliteFull ? 'no-space' : 'damaged'
+}
+
 let database: RecordsDatabase | undefined
 
 parentPort?.on('message', (request: RecordsRequest) => {
@@ -108,8 +130,8 @@ parentPort?.on('message', (request: RecordsRequest) => {
     else if (request.do === 'commit') database.commit(request.changes)
     else database.close()
   } catch (error) {
-    const { code, message, next } = error as Error & { code?: string; next?: string }
-    reply = { id: request.id, error: { code: code ?? 'damaged', message, next } }
+    const { message, next } = error as Error & { next?: string }
+    reply = { id: request.id, error: { code: storeCode(error as Error), message, next } }
   }
   parentPort?.postMessage(reply)
 })

@@ -6,6 +6,7 @@ export type StoreErrorCode =
   | 'newer-format'
   | 'damaged'
   | 'not-raw'
+  | 'too-large'
   | 'short-file'
   | 'no-space'
   | 'closed'

@@ -130,6 +130,16 @@ export class SimFiles implements Files {
     }
   }
 
+  async rename(from: string, to: string): Promise<void> {
+    await this.#operation(`rename ${from} ${to}`, () => {
+      for (const [name, file] of [...this.#machine.files]) {
+        if (!name.startsWith(`${from}/`)) continue
+        this.#machine.files.delete(name)
+        this.#machine.files.set(`${to}${name.slice(from.length)}`, file)
+      }
+    })
+  }
+
   async remove(path: string): Promise<void> {
     await this.#operation(`remove ${path}`, () => {
       for (const name of [...this.#machine.files.keys()]) {

@@ -60,7 +60,7 @@ export class SimSite {
     const files = new SimFiles(this.machine, process)
     const disks = new Disks(
       { files, records, siteId: this.name, readOnly: false },
-      { diskFolder: (id) => `${this.name}/${id}` },
+      { diskFolder: (id) => `${this.name}/${id}`, passingFolder: (id) => `${this.name}/.passing-${id}` },
     )
     this.disks = disks
     const loaded = await records.load()
@@ -71,6 +71,7 @@ export class SimSite {
       disks,
       clock: this.#world.clock(process),
       siteId: this.name,
+      readOnly: false,
       log: (level, facts, message) => this.#world.log(`${process.name} ${level}: ${message} ${JSON.stringify(facts)}`),
       newId: () => `00000000-0000-4000-8000-${String(++ids).padStart(12, '0')}`,
       channel: (peerId) => this.#link.channel(process, this.name, peerId, () => this.other.end),
