@@ -31,7 +31,7 @@ const guestBytes = sizeBytes - mebibyte
 const maxRate = 9 * mebibyte
 
 /** A run of random rounds begins no further round after this. */
-const boundMs = 10_000
+const boundMs = 8_000
 
 const seedOfRun = () => Number(process.env['SEED'] ?? Date.now() % 2 ** 32)
 
@@ -103,7 +103,7 @@ describe('sites that are killed', () => {
     const random = seededRandom(seed)
     const { a, b, guest, id } = await movingDisk(seed)
     try {
-      for (let kills = 5 + random.integer(4); kills > 0; kills--) {
+      for (let kills = 4 + random.integer(3); kills > 0; kills--) {
         await pause(random.integer(1000)) // A moment from the seed, not a wait for anything.
         const victims = random.pick([[a], [b], [b], [a, b]])
         await Promise.all(victims.map((site) => site.kill()))
