@@ -99,7 +99,6 @@ export class Daemon {
     await disks.takeUp(loaded.disks, (record, error) =>
       log.error({ disk: record.name, err: error }, 'a disk cannot be opened: it is not served'),
     )
-    for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
 
     const book = new PeerBook(records, loaded.peers)
     const siteName = siteNameOf(hostname())
@@ -120,6 +119,8 @@ export class Daemon {
     migrations = this.#makeMigrations({ records, disks, identity, book, links, folder })
     this.#stops.push(() => migrations.stop())
     await migrations.takeUp(loaded.migrations, loaded.disks)
+    // Now every disk of before is known: a file that is one of them is not taken for a new one.
+    for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
     await this.#listen({ disks, folder, files, migrations, book, links, identity, siteName })
   }
 

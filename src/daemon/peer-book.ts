@@ -31,7 +31,11 @@ export class PeerBook {
 
   /** @throws Refusal `peer-unknown` */
   named(name: string): PeerRecord {
-    const found = this.all().find((peer) => peer.name === name || peer.site === name || peer.fingerprint === name)
+    // Names are ours; a peer that called itself by another's id or key is not found before that one.
+    const found =
+      this.#peers.get(name) ??
+      this.all().find((peer) => peer.site === name) ??
+      this.all().find((peer) => peer.name === name)
     if (found) return found
     throw new Refusal('peer-unknown', `this site is not paired with ${name}`, {
       safe: 'Nothing was changed.',

@@ -3,7 +3,8 @@
 
 import { randomUUID } from 'node:crypto'
 import { mkdir, readFile, realpath } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
+import { z } from 'zod'
 import type { Disk } from '../disk/disk.ts'
 import { diskNamePattern } from '../disk/disk-name.ts'
 import type { Disks } from '../disk/disks.ts'
@@ -23,10 +24,11 @@ export function stateFolderOf(path: string): string {
 
 /** Serves the image, as the disk that it was before if it was one of this site's. @throws Refusal */
 export async function serveFile(disks: Disks, files: Files, siteId: string, file: string): Promise<Disk> {
-  const path = await realpath(file).catch((error: NodeJS.ErrnoException) => {
-    throw new Refusal('image-unknown', `${file} cannot be served: ${error.code}`, { cause: error })
-  })
-  const known = disks.all().find((disk) => disk.record.path === path)
+  // A disk that was released with its bytes deleted, or came back to another file, is known by the note all the same.
+  const path = await realpath(file).catch(() => resolve(file))
+  const folder = stateFolderOf(path)
+  const note = await readNote(folder)
+  const known = note && disks.get(note.id)
   if (known) return known
   const { sizeBytes } = await inspectRawImage(path)
   const name = basename(path).replace(imageSuffix, '')
@@ -34,9 +36,7 @@ export async function serveFile(disks: Disks, files: Files, siteId: string, file
     const next = 'Rename it, or copy it into a disk: vmstore disk create NAME --from FILE.'
     throw new Refusal('bad-name', `${basename(path)} does not make a disk name: letters, digits, . _ - only`, { next })
   }
-  const folder = stateFolderOf(path)
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  const id = await claimImage(files, folder, path, siteId)
+  const id = await claimImage(files, note, folder, path, siteId)
   return disks.adopt({ id, name, sizeBytes }, path, folder, new Date().toISOString())
 }
 
@@ -55,24 +55,45 @@ export async function leaveFile(files: Files, record: DiskRecord, siteId: string
   }
 }
 
-interface ImageNote {
-  readonly site: string
-  readonly id: string
+const noteShape = z.object({
+  site: z.string(),
+  id: z.uuid(),
   /** The site that has the disk since `generation`; absent while it is this one's. */
-  readonly movedTo?: string
-  readonly generation?: number
+  movedTo: z.string().optional(),
+  generation: z.number().optional(),
+})
+type ImageNote = z.infer<typeof noteShape>
+
+async function readNote(folder: string): Promise<ImageNote | undefined> {
+  const path = join(folder, noteName)
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+  if (text === undefined) return undefined
+  try {
+    return noteShape.parse(JSON.parse(text))
+  } catch (error) {
+    const next = `If no site has this image as a disk, remove ${path}.`
+    throw new Refusal('note-damaged', `${path} cannot be read`, { safe: 'Nothing was changed.', next, cause: error })
+  }
 }
 
 /** The disk id that the note beside the image gives this site, made when there is none. */
-async function claimImage(files: Files, folder: string, path: string, siteId: string): Promise<string> {
+async function claimImage(
+  files: Files,
+  note: ImageNote | undefined,
+  folder: string,
+  path: string,
+  siteId: string,
+): Promise<string> {
   const notePath = join(folder, noteName)
-  const text = await readFile(notePath, 'utf8').catch(() => undefined)
-  if (text === undefined) {
+  if (note === undefined) {
     const id = randomUUID()
+    await mkdir(folder, { recursive: true, mode: 0o700 })
     await writeNote(files, notePath, { site: siteId, id })
     return id
   }
-  const note = JSON.parse(text) as ImageNote
   const safe = 'Nothing was changed.'
   if (note.movedTo !== undefined) {
     const message = `the disk in ${path} was moved to site ${note.movedTo}, in generation ${note.generation}: these bytes are old`

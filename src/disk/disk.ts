@@ -12,6 +12,7 @@ import { blockSizeBytes } from '../store/block-map.ts'
 import type { BlockFile, FileExtent, Files, MaybePromise } from '../store/files.ts'
 import { MapLog } from '../store/map-log.ts'
 import type { Change, DiskRecord, Records } from '../store/records.ts'
+import { StoreError } from '../store/store-error.ts'
 import { Arrival, type Span, spanOf } from './arrival.ts'
 import type { BlockSource, Piece } from './block-source.ts'
 import { DemandFetch } from './demand.ts'
@@ -87,9 +88,12 @@ export class Disk implements Export {
     if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
       const readOnly = state === 'departed' || (state === 'owned' && services.readOnly)
       disk.#file = await services.files.openBlockFile(record.path, readOnly)
-      assert.equal(disk.#file.sizeBytes, record.sizeBytes, `${record.path} has another size than its record`)
     }
     try {
+      const sizeBytes = disk.#file?.sizeBytes ?? record.sizeBytes
+      if (sizeBytes !== record.sizeBytes) {
+        throw new StoreError('damaged', `${record.path} has ${sizeBytes} bytes, not ${record.sizeBytes} as recorded`)
+      }
       if (state === 'arriving') await disk.#openMaps()
       disk.#chooseIo()
     } catch (error) {
@@ -214,7 +218,7 @@ export class Disk implements Export {
   /** Commits the disk's move to `state` with `facts`, together with `others`, and swaps the guest's I/O. */
   async move(state: DiskState, facts: Partial<DiskRecord>, others: readonly Change[] = []): Promise<void> {
     await this.#commit((record) => moved(record, state, facts), others)
-    if (state === 'released' || state === 'gone') {
+    if (state === 'released' || state === 'gone' || state === 'superseded') {
       const file = this.#file
       this.#file = undefined
       await file?.close()
@@ -274,12 +278,26 @@ export class Disk implements Export {
     this.flush().then(over, over) // A failed sync is kept, and told, by the sync group.
   }
 
+  /** incoming → gone, or, when it was coming back, what it was before. */
+  async abandonIncoming(others: readonly Change[]): Promise<void> {
+    const { before, path } = this.#record
+    if (before) {
+      await this.move(before.state as DiskState, { path: before.path, before: null, migrationId: null }, others)
+    } else {
+      await this.move('gone', { migrationId: null }, others)
+    }
+    await this.#services.files.remove(path)
+  }
+
   /** arriving → owned: every block is here and durable. */
   async finishArriving(others: readonly Change[]): Promise<void> {
     assert(this.#arrival && this.#arrival.missingBlocks === 0)
     await this.flush()
-    await this.move('owned', {}, others)
+    const { before, folder } = this.#record
+    await this.move('owned', { before: null }, others)
     this.#arrival.retire()
+    // The old bytes are of no more use; a file that is not in our folder is the operator's.
+    if (before?.path.startsWith(`${folder}/`)) await this.#services.files.remove(before.path).catch(() => {})
     const log = this.#mapLog
     this.#mapLog = undefined
     await this.flush() // A sync that had begun with the log is over after this one.

@@ -135,7 +135,7 @@ export class Disks implements ExportCatalog {
       await files.remove(record.folder)
       throw error
     }
-    return this.open(record)
+    return await this.open(record)
   }
 
   /** Records a raw image that lies elsewhere, and serves it there. */
@@ -143,7 +143,7 @@ export class Disks implements ExportCatalog {
     using _name = this.claimName(fresh.name, fresh.id)
     const record = { ...this.#newRecord(fresh, 'owned', this.#services.siteId, 1, createdAt), path, folder }
     await this.#services.records.commit([{ put: 'disk', record }])
-    return this.open(record)
+    return await this.open(record)
   }
 
   /** A disk that is being moved here from `owner`, who has it in `generation`; durable, and not opened yet. */
@@ -158,14 +158,14 @@ export class Disks implements ExportCatalog {
     const record = {
       ...made,
       migrationId: fresh.migrationId,
-      ...(before && { folder: before.record.folder, path: before.record.path }),
+      ...(before && returning(before.record, made.name, fresh.migrationId)),
     }
-    await this.#services.files.remove(record.path) // The bytes of the last time it was here, or of a try that was cut short.
+    await this.#services.files.remove(record.path) // Of a try that was cut short.
     try {
       await this.#makeFile(record)
       await this.#services.records.commit([{ put: 'disk', record }, ...others])
     } catch (error) {
-      if (!before) await this.#services.files.remove(record.folder)
+      await this.#services.files.remove(before ? record.path : record.folder)
       throw error
     }
     return record
@@ -217,6 +217,25 @@ export class Disks implements ExportCatalog {
     const { id, name, sizeBytes } = fresh
     assert(diskNamePattern.test(name)) // It becomes a path.
     const path = join(folder, `${name}.raw`)
-    return { id, name, path, folder, sizeBytes, state, generation, owner, migrationId: null, taken: false, createdAt }
+    return {
+      id,
+      name,
+      path,
+      folder,
+      sizeBytes,
+      state,
+      generation,
+      owner,
+      migrationId: null,
+      before: null,
+      taken: false,
+      createdAt,
+    }
   }
+}
+
+/** Where a disk that comes back is put: beside its old bytes, which stay until it is owned again. Each try has its own file. */
+function returning(before: DiskRecord, name: string, migrationId: string): Partial<DiskRecord> {
+  const path = join(before.folder, `${name}.${migrationId}.raw`)
+  return { folder: before.folder, path, before: { state: before.state, path: before.path } }
 }

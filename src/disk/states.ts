@@ -7,7 +7,8 @@
 // incoming    the disk is being moved here; the source owns. Reads are forwarded (promise 3), the first guest write asks
 //             for switchover.
 // arriving    this site owns, and fetches what is missing. It cannot be migrated on.
-// gone        the migration was cancelled at the source; nothing of it stays here.
+// gone        the migration was cancelled at the source; nothing of it stays here. A disk that was coming back is again
+//             what it was before, with the bytes that it had.
 // superseded  a higher generation exists elsewhere; guests are refused, bytes are kept.
 //
 // `freezing` is no durable state: it lies between owned and departed while guest requests are held (disk/gate.ts). A site
@@ -23,7 +24,7 @@ const moves: Readonly<Record<DiskState, readonly DiskState[]>> = {
   owned: ['departed', 'superseded'],
   departed: ['released', 'owned', 'superseded'],
   released: ['incoming', 'superseded'],
-  incoming: ['arriving', 'gone'],
+  incoming: ['arriving', 'gone', 'released', 'superseded'],
   arriving: ['owned', 'superseded'],
   gone: [],
   superseded: ['incoming'],

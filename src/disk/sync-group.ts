@@ -1,6 +1,9 @@
 // Flushes of one disk, grouped: at most one sync runs and one waits. Whoever asks while one runs is covered by the next,
 // because a sync covers only what was written before it began. A sync that failed is final (the kernel may have dropped
-// the pages and would report success the next time): every later flush fails with the same error.
+// the pages and would report success the next time): every later flush fails with the same error. What fails before a
+// sync is tried, such as a map record that finds no room, fails that flush alone.
+
+import { FailedSync } from '../store/files.ts'
 
 export class SyncGroup {
   readonly #sync: () => Promise<void>
@@ -31,9 +34,9 @@ export class SyncGroup {
     const run: Promise<void> = this.#sync().then(
       () => this.#done(run),
       (error: unknown) => {
-        this.#failure = error instanceof Error ? error : new Error(String(error))
+        if (error instanceof FailedSync) this.#failure = error
         this.#done(run)
-        throw this.#failure
+        throw error
       },
     )
     this.#running = run

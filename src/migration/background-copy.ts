@@ -86,7 +86,7 @@ export class BackgroundCopy {
         else await this.#land(offset, end - offset, undefined)
         from = Math.ceil(end / blockSizeBytes)
         // A range that the source cannot read does not keep the rest from coming; a disk that is full here does.
-        if (this.#failure && !(this.#failure instanceof PeerRefusal)) break
+        if (this.#failure && !isOfOneRange(this.#failure)) break
       }
     } finally {
       await Promise.all(this.#tasks)
@@ -141,4 +141,9 @@ export class BackgroundCopy {
     while (disk.unsavedBytes > unsavedBoundBytes) await disk.flush()
     landed(await disk.land({ offset, length, bytes }), bytes !== undefined)
   }
+}
+
+/** The source failed at a range, such as one that its disk cannot read; any other refusal is of all ranges. */
+function isOfOneRange(failure: unknown): boolean {
+  return failure instanceof PeerRefusal && failure.code === 'internal'
 }

@@ -18,7 +18,7 @@ import { BackgroundCopy, type Extent } from './background-copy.ts'
 import { Course, type CourseServices } from './course.ts'
 import { acquireAnswer, cancelAnswer, extentsAnswer, type InquireAnswer, inquireAnswer } from './messages.ts'
 import { RateLimit } from './rate-limit.ts'
-import { mayAskAgain, RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
+import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
 
 const commitRetryMs = 1000
@@ -81,10 +81,10 @@ export class DestinationCourse extends Course {
       waitMs: record.switchoverWaitMs,
       signal: this.stopping.signal,
       isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
-      acquire: async (reason) =>
-        acquireAnswer.parse(
-          await this.#call('acquire', { generation: record.generation, reason }, this.stopping.signal),
-        ),
+      acquire: async (reason, signal) => {
+        const either = AbortSignal.any([this.stopping.signal, signal])
+        return acquireAnswer.parse(await this.#call('acquire', { generation: record.generation, reason }, either))
+      },
       granted: (askedMs) => this.#granted(askedMs),
       refused: (code, message) => this.#refused(code, message),
       note: (sentence) => this.setNote(sentence),
@@ -301,13 +301,10 @@ export class DestinationCourse extends Course {
 
   async #leave(): Promise<void> {
     if (this.disk.state !== 'incoming') return
-    await this.#recorded('that the migration is cancelled', () =>
-      this.update({ state: 'cancelled', endedAt: this.now() }, (change) =>
-        this.disk.move('gone', { migrationId: null }, [change]),
-      ),
-    )
     this.#asker.end(new NbdError('ESHUTDOWN', `migration ${this.id} of ${this.disk.name} is cancelled`))
-    await this.disk.discardBytes()
+    await this.#recorded('that the migration is cancelled', () =>
+      this.update({ state: 'cancelled', endedAt: this.now() }, (change) => this.disk.abandonIncoming([change])),
+    )
     this.#leaveIncoming()
     this.tell({ kind: 'ended' })
   }
@@ -352,7 +349,7 @@ export class DestinationCourse extends Course {
         return
       } catch (error) {
         this.stopping.signal.throwIfAborted()
-        if (!mayAskAgain(error)) return
+        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return
         await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
       }
     }
@@ -441,6 +438,12 @@ export class DestinationCourse extends Course {
     const { state } = await this.#inquire()
     if (state === 'cancelled') await this.#becomeGone()
     else if (state === 'departed' && this.disk.state === 'incoming') this.#asker.command('resume')
+    else if (state === 'taken' || state === 'released') {
+      throw new NbdError(
+        'EIO',
+        `the source says that ${this.disk.name} was taken already: this site was restored from an old copy`,
+      )
+    }
   }
 
   #received(piece: Piece): void {
@@ -490,7 +493,7 @@ export class DestinationCourse extends Course {
   #noAnswer(error: Error): Refusal {
     return new Refusal('no-answer', `the source does not answer (${error.message}), and only it can decide to cancel`, {
       disk: this.disk.name,
-      safe: 'Nothing was changed.',
+      safe: 'If the source has heard it, the migration is cancelled, and this site follows when it hears so.',
       next: 'Cancel at the source, or bring the link back. --force leaves here all the same: if the source has granted the disk already, no site serves it then.',
       cause: error,
     })

@@ -110,10 +110,10 @@ export class Migrations implements PeerHandlers {
   /** Starts the migration of a disk of this site. Throws, and then nothing has changed. */
   async start(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
     const { disks, newId, clock, records } = this.#services
+    this.#checkMovable(diskName)
+    await this.#reach(peer, diskName, signal)
+    this.#checkMovable(diskName) // The world may have changed meanwhile.
     const disk = disks.named(diskName)
-    this.#checkMovable(diskName)
-    await this.#reach(peer, disk.name, signal)
-    this.#checkMovable(diskName)
     const reservation = disk.reserve('a migration of it begins')
     const id = newId()
     const record: MigrationRecord = {
@@ -185,6 +185,7 @@ export class Migrations implements PeerHandlers {
       if (course instanceof SourceCourse) await course.switchover(signal)
       else if (course instanceof DestinationCourse) await course.switchover()
     } catch (error) {
+      if (error instanceof LinkError) throw notKnown(course, error)
       throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)
     }
     return course
@@ -465,4 +466,20 @@ function asRefusal(error: unknown, disk: string, peerName: string): unknown {
     })
   }
   return error
+}
+
+/** The destination may have heard the command: it will then take the disk when it reaches the source. */
+function notKnown(course: Course, error: LinkError): Refusal {
+  const disk = course.record.diskName
+  return new Refusal(
+    'no-answer',
+    `the destination did not answer (${error.message}), and may have heard it all the same`,
+    {
+      exit: 6,
+      disk,
+      safe: 'The source owns the disk until the destination has asked for it; then the destination does.',
+      next: `vmstore disk show ${disk} tells who owns it. To take the command back: vmstore migration cancel ${course.id}.`,
+      cause: error,
+    },
+  )
 }

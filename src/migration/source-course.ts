@@ -35,7 +35,7 @@ export class SourceCourse extends Course {
   #turn: Promise<unknown> = Promise.resolve()
   #granting = false
   #frozen = false
-  #toldWritersGone = false
+  #tellingWritersGone = false
   /** What the destination last told. */
   #reported: MigrationCounters | undefined
 
@@ -116,7 +116,7 @@ export class SourceCourse extends Course {
       this.disk.onSessions = () => {}
       this.tell({ kind: 'ended' })
     })
-    this.#inform('cancelled')
+    void this.#inform('cancelled') // The destination asks too, when it comes back.
   }
 
   #prepareMessage(): PrepareMessage {
@@ -227,6 +227,13 @@ export class SourceCourse extends Course {
         disk.gate.thaw()
         return this.#syncFailed(error)
       }
+      // A write that came while it froze is held, and nothing is on record yet: its guest runs, and goes on here.
+      const awoke = mustBeQuiet ? disk.sessions.busyReason() : undefined
+      if (awoke) {
+        this.#frozen = false
+        disk.gate.thaw()
+        return { answer: 'busy', why: awoke }
+      }
     }
     await this.#commitDeparted(startedMs)
     this.#frozen = false
@@ -287,8 +294,16 @@ export class SourceCourse extends Course {
       this.missingBytes = 0
       this.disk.onSessions = () => {}
     }
-    if (this.record.sourcePolicy === 'delete') await this.disk.discardBytes()
     this.tell({ kind: 'ended' })
+    if (this.record.sourcePolicy === 'delete') {
+      await this.disk.discardBytes().catch((error: unknown) => {
+        this.services.log(
+          'error',
+          { disk: this.disk.name, error: String(error) },
+          'the bytes of a released disk stay: delete the disk',
+        )
+      })
+    }
     return {}
   }
 
@@ -365,27 +380,46 @@ export class SourceCourse extends Course {
 
   #sessionsChanged(): void {
     if (this.record.switchover !== 'auto' || this.record.state !== 'ready') return
-    const gone = this.disk.sessions.writersAreGone
-    if (gone && !this.#toldWritersGone) this.#inform('writers-gone')
-    this.#toldWritersGone = gone
+    if (this.disk.sessions.writersAreGone && !this.#tellingWritersGone) void this.#tellWritersGone()
   }
 
-  /** Tells the destination something that it would also find out by asking. */
-  #inform(method: string): void {
+  /** Until the destination has heard it, or it is not so any more. */
+  async #tellWritersGone(): Promise<void> {
+    this.#tellingWritersGone = true
+    const { signal } = this.stopping
+    try {
+      while (this.record.state === 'ready' && this.disk.sessions.writersAreGone) {
+        if (await this.#inform('writers-gone')) return
+        await this.services.clock.sleep(informTimeoutMs, signal)
+      }
+    } catch {
+      // This site is stopping.
+    } finally {
+      this.#tellingWritersGone = false
+    }
+  }
+
+  /** Tells the destination something, within a time. Resolves to whether it has heard it. */
+  async #inform(method: string): Promise<boolean> {
     const timeout = new AbortController()
     const { clock, log } = this.services
-    const limit = clock.sleep(informTimeoutMs, timeout.signal).then(
+    const late = clock.sleep(informTimeoutMs, timeout.signal).then(
       () => timeout.abort(),
       () => {},
     )
-    this.channel
-      .call(method, { migration: this.id }, { signal: AbortSignal.any([timeout.signal, this.stopping.signal]) })
-      .catch((error: unknown) => {
-        if (!(error instanceof LinkError))
-          log('warn', { migration: this.id, method, error: String(error) }, 'the destination did not take a message')
-      })
-      .finally(() => timeout.abort())
-    void limit
+    try {
+      const signal = AbortSignal.any([timeout.signal, this.stopping.signal])
+      await this.channel.call(method, { migration: this.id }, { signal })
+      return true
+    } catch (error) {
+      if (!(error instanceof LinkError)) {
+        log('warn', { migration: this.id, method, error: String(error) }, 'the destination did not take a message')
+      }
+      return false
+    } finally {
+      timeout.abort()
+      await late
+    }
   }
 
   /** Runs what may change state one after the other. */

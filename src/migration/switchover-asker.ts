@@ -22,7 +22,7 @@ export interface SwitchoverParts {
   readonly signal: AbortSignal
   /** Whether there is still something to ask for. */
   isWanted(): boolean
-  acquire(reason: AcquireMessage['reason']): Promise<AcquireAnswer>
+  acquire(reason: AcquireMessage['reason'], signal: AbortSignal): Promise<AcquireAnswer>
   /** The grant arrived, for a question that was asked at `askedMs`: resolves once this site owns, durably. */
   granted(askedMs: number): Promise<void>
   /** The source said no, for good. */
@@ -42,6 +42,7 @@ export class SwitchoverAsker {
   #command: 'operator' | 'resume' | 'reader-only' | undefined
   #running = false
   #unanswered = false
+  readonly #asking = new AbortController()
 
   constructor(parts: SwitchoverParts) {
     this.#parts = parts
@@ -81,6 +82,7 @@ export class SwitchoverAsker {
   end(error: Error): void {
     this.#ended = true
     this.#command = undefined
+    this.#asking.abort(error) // A question that still waits for the link is not asked any more.
     this.#rejectAll(error)
   }
 
@@ -112,10 +114,11 @@ export class SwitchoverAsker {
       const askedMs = clock.now()
       let answer: AcquireAnswer
       try {
-        answer = await this.#parts.acquire(reason)
+        answer = await this.#parts.acquire(reason, this.#asking.signal)
         failures = 0
       } catch (error) {
         signal.throwIfAborted()
+        if (this.#ended) return
         const lost = error instanceof LinkError
         note(
           lost

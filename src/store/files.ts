@@ -3,6 +3,14 @@
 
 export type MaybePromise<T> = T | Promise<T>
 
+/** A sync failed: the kernel may have dropped what was written, and would report success the next time. Final for a file. */
+export class FailedSync extends Error {
+  constructor(path: string, cause: unknown) {
+    super(`a sync of ${path} failed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+    this.name = 'FailedSync'
+  }
+}
+
 /** A range of the block file: data, or a hole that reads as zeros. */
 export interface FileExtent {
   readonly offset: number
@@ -20,7 +28,7 @@ export interface BlockFile {
   write(offset: number, source: Uint8Array): MaybePromise<void>
   /** Makes the range read as zeros; `allocated`: keeps it allocated, else punches a hole. */
   zero(offset: number, lengthBytes: number, allocated: boolean): Promise<void>
-  /** Everything that was written before the call is durable (fdatasync). Rejects: nothing is known of what was written. */
+  /** Everything that was written before the call is durable (fdatasync). Rejects with FailedSync. */
   sync(): Promise<void>
   /** At least one extent from `offset` on, in order, at most `limit`, within `lengthBytes`. */
   extents(offset: number, lengthBytes: number, limit: number): FileExtent[]
@@ -32,6 +40,7 @@ export interface BlockFile {
 export interface LogFile {
   /** Appends at once: when it returns, the bytes are with the kernel. Throws when they are not. */
   append(bytes: Uint8Array): void
+  /** Rejects with FailedSync. */
   sync(): Promise<void>
   close(): Promise<void>
 }

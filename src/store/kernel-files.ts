@@ -20,7 +20,7 @@ import * as fs from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { isRangeLocked, lockRange, punchHole, readNoWait, seekData, seekHole, zeroRange } from '../system/linux.ts'
-import type { BlockFile, FileExtent, Files, LogFile, MaybePromise } from './files.ts'
+import { type BlockFile, FailedSync, type FileExtent, type Files, type LogFile, type MaybePromise } from './files.ts'
 import { StoreError } from './store-error.ts'
 
 const readAsync = promisify(read)
@@ -31,6 +31,8 @@ const fdatasyncAsync = promisify(fdatasync)
 const unsyncedBoundBytes = 64 * 2 ** 20
 /** Longest read or write done on the caller's turn: about half a millisecond of copying. */
 const syncBoundBytes = 2 ** 20
+/** What a closed file has for a descriptor: its number may be somebody else's by then. */
+const closedFd = -1
 /** TMPFS_MAGIC of <linux/magic.h>. */
 const tmpfsType = 0x01021994
 const pageBytes = 4096
@@ -91,7 +93,7 @@ export class KernelFiles implements Files {
     }
     await fs.rename(fresh, path)
     await syncFolder(dirname(path))
-    return new KernelLogFile(openSync(path, constants.O_WRONLY | constants.O_APPEND))
+    return new KernelLogFile(path, openSync(path, constants.O_WRONLY | constants.O_APPEND))
   }
 
   async rename(from: string, to: string): Promise<void> {
@@ -104,6 +106,14 @@ export class KernelFiles implements Files {
     await syncFolder(dirname(path)).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error
     })
+  }
+}
+
+async function synced(fd: number, path: string): Promise<void> {
+  try {
+    await fdatasyncAsync(fd)
+  } catch (error) {
+    throw new FailedSync(path, error)
   }
 }
 
@@ -149,7 +159,7 @@ function takeImageLocks(fd: number, path: string, readOnly: boolean): void {
 class KernelBlockFile implements BlockFile {
   readonly path: string
   readonly sizeBytes: number
-  readonly #fd: number
+  #fd: number
   #unsyncedBytes = 0
   #canReadNoWait = true
   readonly #isInMemory: boolean
@@ -220,7 +230,7 @@ class KernelBlockFile implements BlockFile {
 
   async sync(): Promise<void> {
     const covered = this.#unsyncedBytes
-    await fdatasyncAsync(this.#fd)
+    await synced(this.#fd, this.path)
     this.#unsyncedBytes -= covered
   }
 
@@ -247,21 +257,26 @@ class KernelBlockFile implements BlockFile {
   }
 
   async close(): Promise<void> {
-    closeSync(this.#fd)
+    const fd = this.#fd
+    this.#fd = closedFd
+    if (fd !== closedFd) closeSync(fd)
   }
 }
 
 class KernelLogFile implements LogFile {
-  readonly #fd: number
+  readonly #path: string
+  #fd: number
   #lengthBytes: number
   #torn = false
 
-  constructor(fd: number) {
+  constructor(path: string, fd: number) {
+    this.#path = path
     this.#fd = fd
     this.#lengthBytes = fstatSync(fd).size
   }
 
   append(bytes: Uint8Array): void {
+    if (this.#fd === closedFd) throw new StoreError('closed', `${this.#path} is closed`)
     if (this.#torn) this.#mend()
     let count = 0
     try {
@@ -284,11 +299,13 @@ class KernelLogFile implements LogFile {
     this.#torn = false
   }
 
-  async sync(): Promise<void> {
-    await fdatasyncAsync(this.#fd)
+  sync(): Promise<void> {
+    return synced(this.#fd, this.#path)
   }
 
   async close(): Promise<void> {
-    closeSync(this.#fd)
+    const fd = this.#fd
+    this.#fd = closedFd
+    if (fd !== closedFd) closeSync(fd)
   }
 }

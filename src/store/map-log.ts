@@ -20,8 +20,6 @@ const headerBytes = 128
 const recordBytes = 24
 const magic = Buffer.from('VMSTMAPS')
 const formatVersion = 1
-/** A log longer than this is replaced by a snapshot when the disk is next opened; while it runs it may grow on. */
-const maxLogBytes = 2 ** 30
 /** A record counts at most this many blocks (8 TiB). */
 const maxRunBlocks = 2 ** 31
 
@@ -74,8 +72,8 @@ export class MapLog {
   /**
    * The maps as they may be believed, and a fresh log that starts with them.
    * `sync` makes the bytes of believed blocks durable: a snapshot commits what it holds.
-   * A log that is missing, damaged or of another disk or generation means that nothing is known to be here.
-   * @throws StoreError `newer-format`
+   * The log was durable before the disk was `arriving`: that it is missing, or of another disk, is damage.
+   * @throws StoreError `newer-format`, `damaged`
    */
   static async open(
     files: Files,
@@ -85,7 +83,8 @@ export class MapLog {
   ): Promise<{ log: MapLog; maps: ArrivalMaps }> {
     const maps = new ArrivalMaps(identity.sizeBytes)
     const bytes = await files.readFile(path)
-    if (bytes) replay(bytes, identity, files.bootId, path, maps)
+    if (!bytes) throw damaged(path, 'it is missing')
+    replay(bytes, identity, files.bootId, path, maps)
     await sync() // Bytes before bit: the snapshot below says that these blocks are durable.
     return { log: await MapLog.#snapshot(files, path, identity, maps), maps }
   }
@@ -154,8 +153,6 @@ export class MapLog {
   }
 
   #append(type: number, first: number, count: number, mask: number): void {
-    if (this.#records * recordBytes > maxLogBytes)
-      throw new StoreError('no-space', `${this.#path} is longer than 1 GiB`)
     this.#file.append(encodeRecord(this.#key, this.#records, type, first, count, mask))
     this.#records++
   }
@@ -202,37 +199,56 @@ function decodeRecord(record: Buffer, key: number, index: number): MapRecord | u
   return { type: record[0]!, mask: record[1]!, count: record.readUInt32LE(4), first: Number(record.readBigUInt64LE(8)) }
 }
 
-/** Reads a log's header. undefined: not a log of this disk and generation, or damaged. @throws StoreError `newer-format` */
-function decodeHeader(bytes: Buffer, identity: MapIdentity, path: string): { key: number; bootId: string } | undefined {
-  if (bytes.length < headerBytes || !bytes.subarray(0, 8).equals(magic)) return undefined
+/** Reads a log's header. @throws StoreError `newer-format`, `damaged` */
+function decodeHeader(bytes: Buffer, identity: MapIdentity, path: string): { key: number; bootId: string } {
+  if (bytes.length < headerBytes || !bytes.subarray(0, 8).equals(magic)) throw damaged(path, 'it does not begin as one')
   const version = bytes.readUInt32LE(8)
   if (version > formatVersion) {
     throw new StoreError('newer-format', `${path} has format ${version}; this vmstore knows up to ${formatVersion}`, {
-      next: 'Use the newer vmstore that wrote it. Nothing was changed.',
+      next: 'Use the newer vmstore that wrote it.',
     })
   }
-  if (bytes.readUInt32LE(headerBytes - 4) !== crc32(bytes.subarray(0, headerBytes - 4))) return undefined
+  if (bytes.readUInt32LE(headerBytes - 4) !== crc32(bytes.subarray(0, headerBytes - 4))) {
+    throw damaged(path, 'the checksum of its header is wrong')
+  }
   const sameDisk = bytes.toString('ascii', 32, 68) === identity.diskId
   const sameGeneration = Number(bytes.readBigUInt64LE(24)) === identity.generation
   const sameSize = Number(bytes.readBigUInt64LE(16)) === identity.sizeBytes
-  if (!sameDisk || !sameGeneration || !sameSize) return undefined
+  if (!sameDisk || !sameGeneration || !sameSize) throw damaged(path, 'it is of another disk, generation or size')
   return { key: bytes.readUInt32LE(12), bootId: bytes.toString('ascii', 68, 104) }
 }
 
+/** What the guest wrote here is known by this log alone: without it nothing may be fetched over it. */
+function damaged(path: string, why: string): StoreError {
+  return new StoreError('damaged', `${path} is not the map of what is here: ${why}`, {
+    next: 'Restore it, or the data folder, from a good copy. The disk is kept as it is, and served to nobody.',
+  })
+}
+
+/**
+ * Applies what may be believed. Under the same boot id nothing of the log can be lost, so that a record that does not
+ * fit is damage; under another, reading ends at the first that was not written whole.
+ */
 function replay(content: Uint8Array, identity: MapIdentity, bootId: string, path: string, maps: ArrivalMaps): void {
   const bytes = Buffer.from(content.buffer, content.byteOffset, content.byteLength)
   const header = decodeHeader(bytes, identity, path)
-  if (!header) return
-  const records: MapRecord[] = []
+  const sameBoot = header.bootId === bootId
+  const whole = Math.floor((bytes.length - headerBytes) / recordBytes)
+  let intact = 0
   let committed = 0
-  for (let at = headerBytes; at + recordBytes <= bytes.length; at += recordBytes) {
-    const record = decodeRecord(bytes.subarray(at, at + recordBytes), header.key, records.length)
+  for (; intact < whole; intact++) {
+    const record = recordAt(bytes, header.key, intact)
     if (!record) break
-    if (record.type === RecordType.commit && record.first <= records.length) committed = record.first
-    records.push(record)
+    if (record.type === RecordType.commit && record.first <= intact) committed = record.first
   }
-  const believed = header.bootId === bootId ? records.length : committed
-  for (const record of records.slice(0, believed)) applyRecord(record, maps)
+  if (sameBoot && intact < whole) throw damaged(path, `its record ${intact} is not intact`)
+  const believed = sameBoot ? intact : committed
+  for (let index = 0; index < believed; index++) applyRecord(recordAt(bytes, header.key, index)!, maps)
+}
+
+function recordAt(bytes: Buffer, key: number, index: number): MapRecord | undefined {
+  const at = headerBytes + index * recordBytes
+  return decodeRecord(bytes.subarray(at, at + recordBytes), key, index)
 }
 
 function applyRecord(record: MapRecord, maps: ArrivalMaps): void {

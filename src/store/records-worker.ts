@@ -117,7 +117,7 @@ function problem(code: string, message: string, facts: { next: string }): Error 
 function storeCode(error: Error & { code?: string; errcode?: number }): string {
   if (error.code === 'newer-format' || error.code === 'damaged') return error.code
   const sqliteFull = 13
-  return error.errcode === sqliteFull ? 'no-space' : 'damaged'
+  return error.errcode === sqliteFull ? 'no-space' : 'records-failed'
 }
 
 let database: RecordsDatabase | undefined

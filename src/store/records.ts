@@ -17,6 +17,8 @@ export interface DiskRecord {
   readonly owner: string
   /** The migration that this disk is in, or null. */
   readonly migrationId: string | null
+  /** incoming, arriving: what the disk was here before it came back. Its old bytes are kept until it is owned again. */
+  readonly before: { readonly state: string; readonly path: string } | null
   /** departed: the holder of the generation has reported that it serves it. */
   readonly taken: boolean
   readonly createdAt: string

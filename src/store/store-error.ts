@@ -7,9 +7,13 @@ export type StoreErrorCode =
   | 'damaged'
   | 'not-raw'
   | 'too-large'
+  | 'records-failed'
   | 'short-file'
   | 'no-space'
   | 'closed'
+
+/** Codes of what goes wrong in the middle of work; the others refuse to begin. */
+const inTheMiddle: readonly StoreErrorCode[] = ['short-file', 'no-space', 'closed', 'records-failed']
 
 export class StoreError extends Error {
   readonly code: StoreErrorCode
@@ -23,7 +27,7 @@ export class StoreError extends Error {
     super(message, options)
     this.name = 'StoreError'
     this.code = code
-    this.exit = code === 'short-file' || code === 'no-space' || code === 'closed' ? 1 : 3
+    this.exit = inTheMiddle.includes(code) ? 1 : 3
     this.safe = this.exit === 3 ? 'Nothing was changed.' : undefined
     this.next = options?.next
   }

@@ -76,6 +76,7 @@ class Run {
       generation: 1,
       owner: 'A',
       migrationId: null,
+      before: null,
       taken: false,
       createdAt: '',
     })
@@ -506,7 +507,7 @@ class Run {
     await this.steps(this.resync(), 5000)
     const owner = this.a.database.disk.get(diskId)?.state === 'owned' ? this.a : this.b
     assert.equal(this.here.name, owner.name, `${this.facts}: the guest ends at the owner`)
-    const raw = owner.machine.files.get(`${owner.name}/${diskId}/${diskName}.raw`)!.bytes
+    const raw = owner.machine.files.get(owner.database.disk.get(diskId)!.path)!.bytes
     const facts = `${this.facts}: the block file at the end`
     this.oracle.readAnswered(0, this.oracle.readBegins(0, sectors), valuesOf(raw, facts), facts)
   }
