@@ -182,28 +182,40 @@ describe('arrival', () => {
     })
   })
 
-  describe('missing', () => {
-    it('begins where it is told to, and ends at its limit', async () => {
+  describe('firstMissing', () => {
+    it('is the next run of missing blocks, up to its limit', async () => {
       const arrival = await arrivalOf(10 * block)
       land(arrival, 2, 4)
-      assert.deepEqual(arrival.missing(1, 4), [
-        { first: 1, end: 2 },
-        { first: 4, end: 7 },
-      ])
+      assert.deepEqual(arrival.firstMissing(0, 100), { first: 0, end: 2 })
+      assert.deepEqual(arrival.firstMissing(1, 100), { first: 1, end: 2 })
+      assert.deepEqual(arrival.firstMissing(2, 3), { first: 4, end: 7 })
     })
 
     it('counts partial blocks', async () => {
       const arrival = await arrivalOf(2 * block)
       land(arrival, 0, 1)
       write(arrival, block, sector)
-      assert.deepEqual(arrival.missing(0, 100), [{ first: 1, end: 2 }])
+      assert.deepEqual(arrival.firstMissing(0, 100), { first: 1, end: 2 })
       assert.equal(arrival.missingBlocks, 1)
     })
 
-    it('is nothing at the end', async () => {
+    it('is nothing when everything is here', async () => {
       const arrival = await arrivalOf(2 * block)
       land(arrival, 0, 2)
-      assert.deepEqual(arrival.missing(0, 100), [])
+      assert.equal(arrival.firstMissing(0, 100), undefined)
+    })
+  })
+
+  describe('absentParts', () => {
+    it('are the bytes of a range that are neither here nor written, and no others', async () => {
+      const arrival = await arrivalOf(10 * block)
+      land(arrival, 3, 5)
+      write(arrival, block + sector, 2 * sector)
+      assert.deepEqual(arrival.absentParts(block + 100, 4 * block), [
+        { offset: block + 100, length: sector - 100 },
+        { offset: block + 3 * sector, length: 2 * block - 3 * sector },
+        { offset: 5 * block, length: 100 },
+      ])
     })
   })
 

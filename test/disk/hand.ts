@@ -3,9 +3,10 @@
 
 import { join } from 'node:path'
 import type { BlockSource, Piece, Run, Urgency } from '../../src/disk/block-source.ts'
-import { Disk, type DiskServices } from '../../src/disk/disk.ts'
-import type { BlockFile, Files, LogFile, MaybePromise } from '../../src/store/files.ts'
+import { Disk, type DiskServices, mapLogName } from '../../src/disk/disk.ts'
+import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
+import { MapLog } from '../../src/store/map-log.ts'
 import type { Change, DiskRecord, Records } from '../../src/store/records.ts'
 import { temporaryFolder } from '../store/folder.ts'
 import { diskRecord } from '../store/samples.ts'
@@ -164,7 +165,7 @@ export class WatchedFiles implements Files {
 
   #act<T>(operation: Operation, work: () => MaybePromise<T>): MaybePromise<T> {
     const error = this.#errors.get(operation)
-    if (error) throw error
+    if (error) throw operation === 'sync' || operation === 'syncLog' ? new FailedSync('web01.raw', error) : error
     const result = work()
     if (result instanceof Promise) {
       return result.then((value) => {
@@ -212,6 +213,10 @@ export class WatchedFiles implements Files {
     return this.#files.readFile(path)
   }
 
+  rename(from: string, to: string): Promise<void> {
+    return this.#files.rename(from, to)
+  }
+
   remove(path: string): Promise<void> {
     return this.#files.remove(path)
   }
@@ -254,6 +259,11 @@ export async function openDisk<Source extends BlockSource>(
   const services = { files, records, siteId: 'here', readOnly: false }
   const file = await files.createBlockFile(record.path, record.sizeBytes)
   await file.close()
+  if (record.state === 'arriving') {
+    const { id: diskId, generation, sizeBytes } = record
+    const { log } = await MapLog.create(files, join(folder, mapLogName), { diskId, generation, sizeBytes })
+    await log.close()
+  }
   const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover })
   open.push(disk)
   files.done.length = 0 // Opening syncs.

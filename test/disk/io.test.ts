@@ -383,7 +383,7 @@ describe('guest I/O on an arriving disk', () => {
       hand.files.release('sync')
       await flushing
       const { disk } = await reopenDisk(hand, secondBoot)
-      assert.deepEqual(disk.arrival!.missing(0, 100)[0], { first: 1, end: 64 })
+      assert.deepEqual(disk.arrival!.firstMissing(0, 100), { first: 1, end: 64 })
     })
 
     it('an answered write that nobody flushed survives the death of the process', async () => {

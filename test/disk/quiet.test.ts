@@ -1,21 +1,11 @@
 import assert from 'node:assert/strict'
-import { type SessionActivity, Sessions } from '../../src/disk/quiet.ts'
+import { type RequestKind, type SessionActivity, Sessions } from '../../src/disk/quiet.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { block, closeDisksAfterEach, openDisk, ReadySource, settled } from './hand.ts'
 
-function read(session: SessionActivity): void {
-  session.begin(false)
-  session.end(false)
-}
-
-function write(session: SessionActivity): void {
-  session.begin(true)
-  session.end(false)
-}
-
-function flush(session: SessionActivity, good = true): void {
-  session.begin(false)
-  session.end(good)
+/** A request that is answered at once. */
+function did(sessions: Sessions, session: SessionActivity, kind: RequestKind, good = true): void {
+  sessions.end(session, kind, sessions.begin(session, kind), good)
 }
 
 describe('quiet rule', () => {
@@ -26,86 +16,101 @@ describe('quiet rule', () => {
   it('a session that has only read counts for nothing, even with a read in flight', () => {
     const sessions = new Sessions()
     const session = sessions.open('reader')
-    read(session)
-    session.begin(false)
+    did(sessions, session, 'read')
+    sessions.begin(session, 'read')
     assert.equal(sessions.busyReason(), undefined)
   })
 
   it('a session that has written and not flushed is busy, and is named', () => {
     const sessions = new Sessions()
-    write(sessions.open('10.0.0.7:4000'))
+    did(sessions, sessions.open('10.0.0.7:4000'), 'write')
     assert.match(sessions.busyReason()!, /10\.0\.0\.7:4000/)
   })
 
   it('a session whose last request was an answered flush is quiet', () => {
     const sessions = new Sessions()
     const session = sessions.open('guest')
-    write(session)
-    flush(session)
+    did(sessions, session, 'write')
+    did(sessions, session, 'flush')
     assert.equal(sessions.busyReason(), undefined)
   })
 
   it('a session with a write in flight is busy', () => {
     const sessions = new Sessions()
-    sessions.open('guest').begin(true)
+    sessions.begin(sessions.open('guest'), 'write')
     assert(sessions.busyReason())
   })
 
   it('a flush that is not answered yet does not count', () => {
     const sessions = new Sessions()
     const session = sessions.open('guest')
-    write(session)
-    session.begin(false)
+    did(sessions, session, 'write')
+    sessions.begin(session, 'flush')
     assert(sessions.busyReason())
   })
 
   it('a flush that failed does not count', () => {
     const sessions = new Sessions()
     const session = sessions.open('guest')
-    write(session)
-    flush(session, false)
+    did(sessions, session, 'write')
+    did(sessions, session, 'flush', false)
     assert(sessions.busyReason())
   })
 
   it('a read after the flush makes a writer busy again: its guest runs', () => {
     const sessions = new Sessions()
     const session = sessions.open('guest')
-    write(session)
-    flush(session)
-    read(session)
+    did(sessions, session, 'write')
+    did(sessions, session, 'flush')
+    did(sessions, session, 'read')
     assert(sessions.busyReason())
   })
 
   it('a write that began after the flush and was answered before it is a later request: busy', () => {
     const sessions = new Sessions()
     const session = sessions.open('guest')
-    write(session)
-    session.begin(false) // The flush …
-    write(session)
-    session.end(true) // … is answered last, and was not the last.
+    did(sessions, session, 'write')
+    const began = sessions.begin(session, 'flush') // The flush …
+    did(sessions, session, 'write')
+    sessions.end(session, 'flush', began, true) // … is answered last, and was not the last.
     assert(sessions.busyReason())
   })
 
   it('one busy writer among quiet ones is enough', () => {
     const sessions = new Sessions()
     const quiet = sessions.open('quiet')
-    write(quiet)
-    flush(quiet)
-    write(sessions.open('busy'))
+    did(sessions, quiet, 'write')
+    did(sessions, quiet, 'flush')
+    did(sessions, sessions.open('busy'), 'write')
     assert.match(sessions.busyReason()!, /busy/)
   })
 
-  it('a flush of one session does not make another quiet', () => {
+  it('a flush of another session makes a writer quiet when it began after the write: a flush covers every connection', () => {
     const sessions = new Sessions()
-    write(sessions.open('busy'))
-    flush(sessions.open('other'))
-    assert(sessions.busyReason())
+    did(sessions, sessions.open('writer'), 'write')
+    did(sessions, sessions.open('other'), 'flush')
+    assert.equal(sessions.busyReason(), undefined)
+  })
+
+  it('a flush of another session that began before the write was answered covers nothing', () => {
+    const sessions = new Sessions()
+    const [writer, other] = [sessions.open('writer'), sessions.open('other')]
+    const began = sessions.begin(other, 'flush')
+    did(sessions, writer, 'write')
+    sessions.end(other, 'flush', began, true)
+    assert.match(sessions.busyReason()!, /writer/)
+  })
+
+  it('a write that failed makes no writer', () => {
+    const sessions = new Sessions()
+    did(sessions, sessions.open('stray'), 'write', false)
+    assert.equal(sessions.busyReason(), undefined)
   })
 
   it('a writer that said DISC is quiet, flushed or not', () => {
     const sessions = new Sessions()
     const session = sessions.open('guest')
-    write(session)
+    did(sessions, session, 'write')
     sessions.close(session, 'disconnected')
     assert.equal(sessions.busyReason(), undefined)
   })
@@ -113,28 +118,47 @@ describe('quiet rule', () => {
   it('a session that broke while it was busy stays busy', () => {
     const sessions = new Sessions()
     const session = sessions.open('guest')
-    write(session)
+    did(sessions, session, 'write')
     sessions.close(session, 'broken')
     assert.match(sessions.busyReason()!, /guest.*broke/)
   })
 
-  it('a session that broke while it was busy stays busy whatever others do after', () => {
+  it('a session that broke while it was busy stays busy though one that was open before writes and flushes', () => {
     const sessions = new Sessions()
-    const session = sessions.open('guest')
-    write(session)
-    sessions.close(session, 'broken')
-    const other = sessions.open('other')
-    write(other)
-    flush(other)
-    sessions.close(other, 'disconnected')
+    const [broken, other] = [sessions.open('broken'), sessions.open('other')]
+    did(sessions, broken, 'write')
+    sessions.close(broken, 'broken')
+    did(sessions, other, 'write')
+    did(sessions, other, 'flush')
+    assert.match(sessions.busyReason()!, /broken/)
+  })
+
+  it('a session that broke while it was busy stays busy though one that came later only flushes', () => {
+    const sessions = new Sessions()
+    const broken = sessions.open('broken')
+    did(sessions, broken, 'write')
+    sessions.close(broken, 'broken')
+    did(sessions, sessions.open('later'), 'flush')
+    assert.match(sessions.busyReason()!, /broken/)
+  })
+
+  it('a hypervisor that came back, wrote and flushed, is quiet, and what broke before is forgotten', () => {
+    const sessions = new Sessions()
+    const broken = sessions.open('guest')
+    did(sessions, broken, 'write')
+    sessions.close(broken, 'broken')
+    const back = sessions.open('guest')
+    did(sessions, back, 'write')
     assert(sessions.busyReason())
+    did(sessions, back, 'flush')
+    assert.equal(sessions.busyReason(), undefined)
   })
 
   it('a session that broke while it was quiet is quiet', () => {
     const sessions = new Sessions()
     const session = sessions.open('guest')
-    write(session)
-    flush(session)
+    did(sessions, session, 'write')
+    did(sessions, session, 'flush')
     sessions.close(session, 'broken')
     assert.equal(sessions.busyReason(), undefined)
   })
@@ -142,7 +166,7 @@ describe('quiet rule', () => {
   it('a session that only read and broke counts for nothing', () => {
     const sessions = new Sessions()
     const session = sessions.open('reader')
-    read(session)
+    did(sessions, session, 'read')
     sessions.close(session, 'broken')
     assert.equal(sessions.busyReason(), undefined)
   })
@@ -151,8 +175,8 @@ describe('quiet rule', () => {
     it('holds when the last session that had written has said DISC', () => {
       const sessions = new Sessions()
       const [first, second] = [sessions.open('first'), sessions.open('second')]
-      write(first)
-      write(second)
+      did(sessions, first, 'write')
+      did(sessions, second, 'write')
       sessions.close(first, 'disconnected')
       assert.equal(sessions.writersAreGone, false)
       sessions.close(second, 'disconnected')
@@ -162,25 +186,26 @@ describe('quiet rule', () => {
     it('does not hold when nobody has written', () => {
       const sessions = new Sessions()
       const session = sessions.open('reader')
-      read(session)
+      did(sessions, session, 'read')
       sessions.close(session, 'disconnected')
       assert.equal(sessions.writersAreGone, false)
     })
 
-    it('does not mind a session that only reads', () => {
+    it('does not hold while anybody is attached: who only reads may be about to write', () => {
       const sessions = new Sessions()
       const [writer, reader] = [sessions.open('writer'), sessions.open('reader')]
-      write(writer)
-      read(reader)
+      did(sessions, writer, 'write')
       sessions.close(writer, 'disconnected')
+      assert.equal(sessions.writersAreGone, false)
+      sessions.close(reader, 'disconnected')
       assert.equal(sessions.writersAreGone, true)
     })
 
     it('does not hold when a busy writer broke', () => {
       const sessions = new Sessions()
       const [broken, polite] = [sessions.open('broken'), sessions.open('polite')]
-      write(broken)
-      write(polite)
+      did(sessions, broken, 'write')
+      did(sessions, polite, 'write')
       sessions.close(broken, 'broken')
       sessions.close(polite, 'disconnected')
       assert.equal(sessions.writersAreGone, false)
@@ -189,9 +214,9 @@ describe('quiet rule', () => {
     it('does not hold when a writer broke that had flushed: it has not said DISC, and may come back', () => {
       const sessions = new Sessions()
       const [broken, polite] = [sessions.open('broken'), sessions.open('polite')]
-      write(broken)
-      flush(broken)
-      write(polite)
+      did(sessions, broken, 'write')
+      did(sessions, broken, 'flush')
+      did(sessions, polite, 'write')
       sessions.close(broken, 'broken')
       sessions.close(polite, 'disconnected')
       assert.equal(sessions.writersAreGone, false)
@@ -200,9 +225,9 @@ describe('quiet rule', () => {
     it('does not hold any more when somebody writes again', () => {
       const sessions = new Sessions()
       const first = sessions.open('first')
-      write(first)
+      did(sessions, first, 'write')
       sessions.close(first, 'disconnected')
-      write(sessions.open('second'))
+      did(sessions, sessions.open('second'), 'write')
       assert.equal(sessions.writersAreGone, false)
     })
   })

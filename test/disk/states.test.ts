@@ -10,6 +10,8 @@ const legal: readonly (readonly [DiskState, DiskState])[] = [
   ['released', 'incoming'],
   ['incoming', 'arriving'],
   ['incoming', 'gone'],
+  ['incoming', 'released'], // A cancelled way back.
+  ['incoming', 'superseded'],
   ['arriving', 'owned'],
   ['owned', 'superseded'],
   ['departed', 'superseded'],

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { SyncGroup } from '../../src/disk/sync-group.ts'
+import { FailedSync } from '../../src/store/files.ts'
 import { isSettled, settled } from './hand.ts'
 
 /** Syncs that the test ends by hand. */
@@ -57,7 +58,7 @@ describe('sync group', () => {
 
   it('promise 6: a sync that failed is final: every later flush fails with its error', async () => {
     const { group, syncs } = handSyncs()
-    const error = new Error('EIO')
+    const error = new FailedSync('web01.raw', new Error('EIO'))
     const first = group.flush()
     syncs[0]!.reject(error)
     await assert.rejects(first, error)
@@ -70,10 +71,21 @@ describe('sync group', () => {
     const { group, syncs } = handSyncs()
     const first = group.flush()
     const second = group.flush()
-    syncs[0]!.reject(new Error('EIO'))
+    syncs[0]!.reject(new FailedSync('web01.raw', new Error('EIO')))
     await assert.rejects(first, /EIO/)
     await assert.rejects(second, /EIO/)
     assert.equal(syncs.length, 1)
+  })
+
+  it('what fails before a sync is tried fails its own flush alone', async () => {
+    const { group, syncs } = handSyncs()
+    const first = group.flush()
+    syncs[0]!.reject(new Error('ENOSPC'))
+    await assert.rejects(first, /ENOSPC/)
+    assert.equal(group.failure, undefined)
+    const second = group.flush()
+    syncs[1]!.resolve()
+    await second
   })
 
   it('syncs again for every flush that comes after the last is done', async () => {

@@ -1,0 +1,288 @@
+import assert from 'node:assert/strict'
+import type { BlockSource, Piece, Run } from '../../src/disk/block-source.ts'
+import type { Disk } from '../../src/disk/disk.ts'
+import { BackgroundCopy, type BackgroundCopyParts, type Extent } from '../../src/migration/background-copy.ts'
+import { RateLimit } from '../../src/migration/rate-limit.ts'
+import { block, closeDisksAfterEach, isSettled, openDisk, ReadySource, settled } from '../disk/hand.ts'
+import { removeFoldersAfterEach } from '../store/folder.ts'
+import { FakeClock } from './fake-time.ts'
+
+const mebibyte = 2 ** 20
+const chunk = 256 * 1024
+
+/** A disk that only counts: which chunks are missing, and what of it is durable. */
+class CountingDisk {
+  readonly sizeBytes: number
+  trouble: string | undefined
+  readonly #missing: Uint8Array
+  landedBytes = 0
+  savedBytes = 0
+  mostUnsavedBytes = 0
+  flushes = 0
+  /** When set, landings and flushes wait for it. */
+  landing: Promise<void> | undefined
+  flushing: Promise<void> | undefined
+
+  constructor(sizeBytes: number) {
+    this.sizeBytes = sizeBytes
+    this.#missing = new Uint8Array(Math.ceil(sizeBytes / block)).fill(1)
+  }
+
+  get arrival() {
+    const missing = this.#missing
+    return {
+      get missingBlocks() {
+        return missing.reduce((sum, bit) => sum + bit, 0)
+      },
+      firstMissing: (from: number, limit: number) => {
+        const first = missing.indexOf(1, from)
+        if (first < 0) return undefined
+        const present = missing.indexOf(0, first)
+        return { first, end: Math.min(present < 0 ? missing.length : present, first + limit) }
+      },
+      unsettled: () => undefined,
+    }
+  }
+
+  get unsavedBytes(): number {
+    return this.landedBytes - this.savedBytes
+  }
+
+  async land({ offset, length, bytes }: Piece): Promise<number> {
+    await this.landing
+    this.#missing.fill(0, offset / block, Math.ceil((offset + length) / block))
+    if (bytes) this.landedBytes += length
+    this.mostUnsavedBytes = Math.max(this.mostUnsavedBytes, this.unsavedBytes)
+    return length
+  }
+
+  async flush(): Promise<void> {
+    const covered = this.landedBytes
+    this.flushes++
+    await this.flushing
+    this.savedBytes = covered
+  }
+}
+
+function partsOf(disk: Disk, source: BlockSource, facts: Partial<BackgroundCopyParts> = {}): BackgroundCopyParts {
+  const clock = facts.clock ?? new FakeClock()
+  return {
+    disk,
+    clock,
+    source,
+    extents: async (offset, length) => [{ offset, length, data: true }],
+    limit: new RateLimit(clock, null),
+    landed: () => {},
+    trouble: () => {},
+    ...facts,
+  }
+}
+
+/** One buffer for all chunks: it is what is counted, not the bytes. */
+const shared = Buffer.alloc(chunk, 1)
+
+const instant: BlockSource = {
+  async *fetch(runs: readonly Run[]) {
+    for (const { offset, length } of runs) yield { offset, length, bytes: shared.subarray(0, length) }
+  },
+}
+
+describe('background copy', () => {
+  removeFoldersAfterEach()
+  closeDisksAfterEach()
+  const never = new AbortController().signal
+
+  it('ends when nothing is missing, and has brought every byte', async () => {
+    const source = new ReadySource()
+    const { disk } = await openDisk(source, { sizeBytes: 200 * block + 512 })
+    await new BackgroundCopy(partsOf(disk, source), never).run()
+    assert.equal(disk.arrival!.missingBlocks, 0)
+    const found = Buffer.alloc(disk.sizeBytes)
+    await disk.readForPeer(0, found)
+    assert(found.equals(Buffer.from(source.piece(0, disk.sizeBytes).bytes!)))
+  })
+
+  it('asks for nothing when nothing is missing', async () => {
+    const source = new ReadySource()
+    const { disk } = await openDisk(source)
+    await disk.land(source.piece(0, disk.sizeBytes))
+    await new BackgroundCopy(partsOf(disk, source), never).run()
+    assert.deepEqual(source.fetches, [])
+  })
+
+  it('promise 8: asks only for what is missing', async () => {
+    const source = new ReadySource()
+    const { disk } = await openDisk(source)
+    await disk.land(source.piece(10 * block, 20 * block))
+    await new BackgroundCopy(partsOf(disk, source), never).run()
+    assert.deepEqual(source.fetches.flat(), [
+      { offset: 0, length: 10 * block },
+      { offset: 30 * block, length: 34 * block },
+    ])
+  })
+
+  it('promise 5: leaves what guests wrote alone', async () => {
+    const source = new ReadySource(() => 1)
+    const { disk } = await openDisk(source)
+    await disk.open('guest').write(block, Buffer.alloc(2 * block, 9), false)
+    await new BackgroundCopy(partsOf(disk, source), never).run()
+    const found = Buffer.alloc(4 * block)
+    await disk.readForPeer(0, found)
+    assert(found.equals(Buffer.alloc(4 * block, 1).fill(9, block, 3 * block)))
+  })
+
+  it('holes come as metadata: the source is asked for no byte of them', async () => {
+    const source = new ReadySource(() => 1)
+    const { disk } = await openDisk(source)
+    const extents: Extent[] = [
+      { offset: 0, length: 8 * block, data: false },
+      { offset: 8 * block, length: 8 * block, data: true },
+      { offset: 16 * block, length: 48 * block, data: false },
+    ]
+    const landed: [number, boolean][] = []
+    const parts = partsOf(disk, source, {
+      extents: async (offset) => extents.filter((extent) => extent.offset + extent.length > offset),
+      landed: (bytes, isData) => void landed.push([bytes, isData]),
+    })
+    await new BackgroundCopy(parts, never).run()
+    assert.deepEqual(source.fetches.flat(), [{ offset: 8 * block, length: 8 * block }])
+    assert.equal(
+      landed.reduce((sum, [bytes, isData]) => sum + (isData ? 0 : bytes), 0),
+      56 * block,
+    )
+    assert.equal(disk.arrival!.missingBlocks, 0)
+  })
+
+  it('asks in chunks of 256 KiB, as many at once as the window lets it', async () => {
+    const disk = new CountingDisk(16 * mebibyte)
+    const asked: Run[] = []
+    const answers = Promise.withResolvers<void>()
+    const source: BlockSource = {
+      async *fetch(runs) {
+        asked.push(...runs)
+        await answers.promise
+        yield* instant.fetch(runs, { urgency: 'background', signal: never })
+      },
+    }
+    const run = new BackgroundCopy(partsOf(disk as unknown as Disk, source), never).run()
+    assert.equal(await isSettled(run), false)
+    assert.deepEqual(
+      asked,
+      [0, 1, 2, 3].map((index) => ({ offset: index * chunk, length: chunk })),
+    )
+    answers.resolve()
+    await run
+  })
+
+  it('tries again after a failure, says what it waits for, and says when that is over', async () => {
+    const clock = new FakeClock()
+    const source = new ReadySource()
+    const { disk } = await openDisk(source)
+    let failures = 3
+    const failing: BlockSource = {
+      async *fetch(runs) {
+        if (failures-- > 0) throw new Error('the peer is confused')
+        yield* source.fetch(runs)
+      },
+    }
+    const troubles: (string | null)[] = []
+    const parts = partsOf(disk, failing, { clock, trouble: (sentence) => void troubles.push(sentence) })
+    const run = new BackgroundCopy(parts, never).run()
+    for (let second = 0; second < 5 && !(await isSettled(run)); second++) await clock.advance(1000)
+    await run
+    assert.equal(disk.arrival!.missingBlocks, 0)
+    assert.match(troubles[0]!, /the peer is confused/)
+    assert.equal(troubles.at(-1), null)
+  })
+
+  it('does not try again in a busy loop', async () => {
+    let asked = 0
+    const source: BlockSource = {
+      // biome-ignore lint/correctness/useYield: it never comes to that.
+      async *fetch() {
+        asked++
+        throw new Error('the peer is confused')
+      },
+    }
+    const stop = new AbortController()
+    const disk = new CountingDisk(chunk) as unknown as Disk
+    const run = new BackgroundCopy(partsOf(disk, source), stop.signal).run()
+    assert.equal(await isSettled(run), false)
+    assert.equal(asked, 1)
+    stop.abort(new Error('stopped'))
+    await assert.rejects(run, /stopped/)
+  })
+
+  it('ends with an error when the disk cannot be synced any more', async () => {
+    const disk = new CountingDisk(mebibyte)
+    disk.trouble = 'a sync failed'
+    const source: BlockSource = {
+      // biome-ignore lint/correctness/useYield: it never comes to that.
+      async *fetch() {
+        throw new Error('EIO')
+      },
+    }
+    await assert.rejects(new BackgroundCopy(partsOf(disk as unknown as Disk, source), never).run(), /EIO/)
+  })
+
+  it('ends when it is told to, while it waits for the rate', async () => {
+    const clock = new FakeClock()
+    const stop = new AbortController()
+    const disk = new CountingDisk(mebibyte) as unknown as Disk
+    const run = new BackgroundCopy(
+      partsOf(disk, instant, { clock, limit: new RateLimit(clock, 4096) }),
+      stop.signal,
+    ).run()
+    await settled()
+    stop.abort(new Error('stopped'))
+    await assert.rejects(run, /stopped/)
+  })
+
+  it('keeps to the rate', async () => {
+    const clock = new FakeClock()
+    const disk = new CountingDisk(10 * mebibyte)
+    const limit = new RateLimit(clock, mebibyte)
+    const run = new BackgroundCopy(partsOf(disk as unknown as Disk, instant, { clock, limit }), never).run()
+    await clock.advance(5000)
+    assert(disk.landedBytes > 4 * mebibyte && disk.landedBytes < 6 * mebibyte, `${disk.landedBytes / mebibyte} MiB`)
+    await clock.advance(6000)
+    await run
+  })
+
+  describe('promise 8:', () => {
+    it('stops landing while a slow sync keeps 48 MiB from being durable', async () => {
+      const disk = new CountingDisk(200 * mebibyte)
+      const sync = Promise.withResolvers<void>()
+      disk.flushing = sync.promise
+      const run = new BackgroundCopy(partsOf(disk as unknown as Disk, instant), never).run()
+      assert.equal(await isSettled(run), false)
+      assert(disk.mostUnsavedBytes > 40 * mebibyte, `${disk.mostUnsavedBytes / mebibyte} MiB`)
+      assert(disk.mostUnsavedBytes <= 64 * mebibyte, `${disk.mostUnsavedBytes / mebibyte} MiB`)
+      sync.resolve()
+      await run
+    })
+
+    it('never has over 64 MiB landed and not durable, however many landings are under way at once', async () => {
+      const disk = new CountingDisk(400 * mebibyte)
+      // The window is wide open when the block file becomes slow: writes and syncs stand, then go on together.
+      const stand = Promise.withResolvers<void>()
+      const source: BlockSource = {
+        async *fetch(runs) {
+          if (disk.landing === undefined && disk.landedBytes > 150 * mebibyte) {
+            disk.landing = stand.promise
+            disk.flushing = new Promise(() => {})
+          }
+          yield* instant.fetch(runs, { urgency: 'background', signal: never })
+        },
+      }
+      const stop = new AbortController()
+      const run = new BackgroundCopy(partsOf(disk as unknown as Disk, source), stop.signal).run()
+      run.catch(() => {})
+      assert.equal(await isSettled(run), false)
+      stand.resolve()
+      for (let turn = 0; turn < 20; turn++) await settled()
+      assert(disk.mostUnsavedBytes <= 64 * mebibyte, `${disk.mostUnsavedBytes / mebibyte} MiB`)
+      stop.abort(new Error('the test is over'))
+    })
+  })
+})

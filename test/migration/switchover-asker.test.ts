@@ -1,0 +1,320 @@
+import assert from 'node:assert/strict'
+import { LinkError } from '../../src/link/channel.ts'
+import type { AcquireAnswer, AcquireMessage } from '../../src/migration/messages.ts'
+import { SwitchoverAsker } from '../../src/migration/switchover-asker.ts'
+import { isSettled, settled } from '../disk/hand.ts'
+import { FakeClock } from './fake-time.ts'
+
+const busy: AcquireAnswer = { answer: 'busy', why: 'the session of 10.0.0.7 has written and has not flushed since' }
+const grant: AcquireAnswer = { answer: 'granted', generation: 2 }
+const lost = () => Promise.reject(new LinkError('lost', 'the lane broke'))
+const waitMs = 10_000
+
+class Asking {
+  readonly clock = new FakeClock()
+  readonly stop = new AbortController()
+  readonly reasons: AcquireMessage['reason'][] = []
+  readonly notes: (string | null)[] = []
+  readonly refusals: string[] = []
+  grants = 0
+  isWanted = true
+  /** What the source says now. */
+  answer: () => Promise<AcquireAnswer> = async () => busy
+  grantWork: () => Promise<void> = async () => {}
+  readonly asker = new SwitchoverAsker({
+    clock: this.clock,
+    waitMs,
+    signal: this.stop.signal,
+    isWanted: () => this.isWanted,
+    acquire: (reason) => {
+      this.reasons.push(reason)
+      return this.answer()
+    },
+    granted: async () => {
+      this.grants++
+      await this.grantWork()
+    },
+    refused: async (code) => void this.refusals.push(code),
+    note: (sentence) => void this.notes.push(sentence),
+  })
+
+  guest(): { readonly done: Promise<void>; readonly goes: AbortController } {
+    const goes = new AbortController()
+    const done = this.asker.waitForGuest(goes.signal)
+    done.catch(() => {})
+    return { done, goes }
+  }
+}
+
+describe('switchover asker', () => {
+  let asking: Asking
+  beforeEach(() => {
+    asking = new Asking()
+  })
+  afterEach(() => asking.stop.abort(new Error('the test is over')))
+
+  it('asks nothing while nobody waits', async () => {
+    await asking.clock.advance(60_000)
+    assert.deepEqual(asking.reasons, [])
+  })
+
+  it('a granted write goes on, once the grant is durable here', async () => {
+    const durable = Promise.withResolvers<void>()
+    asking.answer = async () => grant
+    asking.grantWork = () => durable.promise
+    const { done } = asking.guest()
+    assert.equal(await isSettled(done), false)
+    durable.resolve()
+    await done
+    assert.deepEqual([asking.reasons, asking.grants], [['guest-write'], 1])
+  })
+
+  it('asks once for all the writes that wait', async () => {
+    asking.answer = async () => grant
+    await Promise.all([asking.guest().done, asking.guest().done, asking.guest().done])
+    assert.deepEqual([asking.reasons.length, asking.grants], [1, 1])
+  })
+
+  describe('of a source that answers busy', () => {
+    it('asks again, and the write goes on when the source is quiet', async () => {
+      const { done } = asking.guest()
+      await asking.clock.advance(3000)
+      assert.equal(await isSettled(done), false)
+      asking.answer = async () => grant
+      await asking.clock.advance(250)
+      await done
+    })
+
+    it('asks at least four times a second', async () => {
+      asking.guest()
+      await asking.clock.advance(5000)
+      assert(asking.reasons.length >= 20, String(asking.reasons.length))
+    })
+
+    it('a write is refused with NBD_EPERM after the wait, with the reason, and no sooner', async () => {
+      const { done } = asking.guest()
+      await asking.clock.advance(waitMs - 1)
+      assert.equal(await isSettled(done), false)
+      await asking.clock.advance(300)
+      await assert.rejects(done, { name: 'NbdError', code: 'EPERM', message: /10\.0\.0\.7/ })
+    })
+
+    it('each write has a wait of its own', async () => {
+      const first = asking.guest()
+      await asking.clock.advance(6000)
+      const second = asking.guest()
+      await asking.clock.advance(5000)
+      await assert.rejects(first.done, { code: 'EPERM' })
+      assert.equal(await isSettled(second.done), false)
+      await asking.clock.advance(6000)
+      await assert.rejects(second.done, { code: 'EPERM' })
+    })
+
+    it('asks no more once nobody waits', async () => {
+      asking.guest()
+      await asking.clock.advance(waitMs + 500)
+      const count = asking.reasons.length
+      await asking.clock.advance(60_000)
+      assert.equal(asking.reasons.length, count)
+    })
+
+    it('is not unanswered: the source owns', async () => {
+      asking.guest()
+      await asking.clock.advance(1)
+      assert.equal(asking.asker.unanswered, false)
+    })
+
+    it('asks for a write that comes after others were refused', async () => {
+      asking.guest()
+      await asking.clock.advance(waitMs + 500)
+      asking.answer = async () => grant
+      await asking.guest().done
+    })
+  })
+
+  describe('of a source that is out of reach', () => {
+    it('promise 2: asks again after a lost answer', async () => {
+      asking.answer = lost
+      const { done } = asking.guest()
+      await asking.clock.advance(10_000)
+      assert(asking.reasons.length > 4)
+      asking.answer = async () => grant
+      await asking.clock.advance(2000)
+      await done
+    })
+
+    it('a write waits for as long as it takes: only a busy answer counts', async () => {
+      asking.answer = lost
+      const { done } = asking.guest()
+      await asking.clock.advance(10 * waitMs)
+      assert.equal(await isSettled(done), false)
+    })
+
+    it('the time out of reach does not count for a write that had a busy answer before', async () => {
+      const { done } = asking.guest()
+      await asking.clock.advance(1000)
+      asking.answer = lost
+      await asking.clock.advance(10 * waitMs)
+      asking.answer = async () => busy
+      await asking.clock.advance(3000)
+      assert.equal(await isSettled(done), false, 'the source answered busy for 4 s')
+      await asking.clock.advance(waitMs + 300)
+      await assert.rejects(done, { code: 'EPERM' })
+    })
+
+    it('promise 2: nobody here knows who owns the disk until it is answered', async () => {
+      asking.answer = lost
+      asking.guest()
+      await asking.clock.advance(1000)
+      assert.equal(asking.asker.unanswered, true)
+      asking.answer = async () => busy
+      await asking.clock.advance(2000)
+      assert.equal(asking.asker.unanswered, false)
+    })
+
+    it('says so, and says when it is over', async () => {
+      asking.answer = lost
+      const { done } = asking.guest()
+      await settled()
+      assert.match(asking.notes.at(-1)!, /out of reach/)
+      asking.answer = async () => grant
+      await asking.clock.advance(2000)
+      await done
+      assert.equal(asking.notes.at(-1), null)
+    })
+
+    it('promise 2: a question that was not answered is not forgotten with the guest that asked it', async () => {
+      asking.answer = lost
+      const { goes } = asking.guest()
+      await asking.clock.advance(1000)
+      goes.abort(new Error('the client is gone'))
+      await asking.clock.advance(5000)
+      // The source may have granted: somebody has to find out, or to say that nobody is asking any more.
+      assert.equal(asking.asker.unanswered && !asking.asker.active, false, 'unknown owner, and nobody asks')
+    })
+  })
+
+  describe('of a guest that goes', () => {
+    it('its write is answered with why', async () => {
+      const { done, goes } = asking.guest()
+      await asking.clock.advance(100)
+      goes.abort(new Error('the client is gone'))
+      await assert.rejects(done, /the client is gone/)
+    })
+
+    it('asks no more for it', async () => {
+      const { goes } = asking.guest()
+      await asking.clock.advance(100)
+      goes.abort(new Error('the client is gone'))
+      await asking.clock.advance(1000)
+      const count = asking.reasons.length
+      await asking.clock.advance(60_000)
+      assert.equal(asking.reasons.length, count)
+      assert.equal(asking.grants, 0)
+    })
+
+    it('asks on for the others', async () => {
+      const gone = asking.guest()
+      const stays = asking.guest()
+      await asking.clock.advance(100)
+      gone.goes.abort(new Error('the client is gone'))
+      asking.answer = async () => grant
+      await asking.clock.advance(1000)
+      await stays.done
+    })
+
+    it('that is gone already asks nothing', async () => {
+      await assert.rejects(asking.asker.waitForGuest(AbortSignal.abort(new Error('gone'))), /gone/)
+      await settled()
+      assert.deepEqual(asking.reasons, [])
+    })
+  })
+
+  describe('of readers only', () => {
+    it('asks once, and a busy answer ends it', async () => {
+      asking.asker.command('reader-only')
+      await asking.clock.advance(60_000)
+      assert.deepEqual(asking.reasons, ['reader-only'])
+      assert.equal(asking.asker.active, false)
+    })
+
+    it('asks again after a lost answer', async () => {
+      asking.answer = lost
+      asking.asker.command('reader-only')
+      await asking.clock.advance(1000)
+      asking.answer = async () => grant
+      await asking.clock.advance(2000)
+      assert.equal(asking.grants, 1)
+    })
+
+    it('does not keep a write from being asked for', async () => {
+      asking.asker.command('reader-only')
+      const { done } = asking.guest()
+      await asking.clock.advance(1000)
+      asking.answer = async () => grant
+      await asking.clock.advance(1000)
+      await done
+      assert.equal(asking.reasons[0], 'reader-only')
+      assert(asking.reasons.slice(1).every((reason) => reason === 'guest-write'))
+    })
+
+    it("does not take the operator's word back", async () => {
+      asking.answer = lost
+      asking.asker.command('operator')
+      asking.asker.command('reader-only')
+      await asking.clock.advance(1000)
+      assert(asking.reasons.every((reason) => reason === 'operator'))
+    })
+  })
+
+  it("asks on for the operator's word with nobody waiting", async () => {
+    asking.answer = lost
+    asking.asker.command('operator')
+    await asking.clock.advance(30_000)
+    asking.answer = async () => grant
+    await asking.clock.advance(2000)
+    assert.equal(asking.grants, 1)
+  })
+
+  describe('of a source that refuses', () => {
+    const refusal: AcquireAnswer = { answer: 'refused', code: 'cancelled', message: 'the migration is cancelled' }
+
+    it('a write gets NBD_ESHUTDOWN, after the course has heard of it', async () => {
+      asking.answer = async () => refusal
+      const { done } = asking.guest()
+      await assert.rejects(done, { name: 'NbdError', code: 'ESHUTDOWN', message: /cancelled/ })
+      assert.deepEqual(asking.refusals, ['cancelled'])
+    })
+
+    it('asks no more', async () => {
+      asking.answer = async () => refusal
+      asking.asker.command('operator')
+      await asking.clock.advance(60_000)
+      assert.equal(asking.reasons.length, 1)
+      assert.equal(asking.asker.unanswered, false)
+    })
+  })
+
+  it('asks no more when the migration is over, and tells those who wait', async () => {
+    const { done } = asking.guest()
+    await asking.clock.advance(100)
+    asking.isWanted = false
+    asking.asker.end(new Error('the migration is cancelled'))
+    await assert.rejects(done, /cancelled/)
+    await asking.clock.advance(1000)
+    const count = asking.reasons.length
+    await asking.clock.advance(10_000)
+    assert.equal(asking.reasons.length, count)
+    await assert.rejects(asking.guest().done, { code: 'ESHUTDOWN' })
+  })
+
+  it('stops asking when the site stops, and tells those who wait', async () => {
+    const { done } = asking.guest()
+    await asking.clock.advance(100)
+    asking.stop.abort(new Error('this site is stopping'))
+    await assert.rejects(done, { code: 'EIO', message: /stopping/ })
+    const count = asking.reasons.length
+    await asking.clock.advance(10_000)
+    assert.equal(asking.reasons.length, count)
+  })
+})
