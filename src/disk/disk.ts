@@ -69,6 +69,7 @@ export class Disk implements Export {
   #openTrouble: string | undefined
   #reserved: string | undefined
   #unsavedBytes = 0
+  #landingBytes = 0
   #isSaving = false
 
   private constructor(services: DiskServices, record: DiskRecord) {
@@ -151,9 +152,9 @@ export class Disk implements Export {
     return this.isListed || this.state === 'departed' || this.state === 'released'
   }
 
-  /** Bytes that landed and are not durable yet together with their bits. */
+  /** Bytes that landed, or are landing, and are not durable yet together with their bits. */
   get unsavedBytes(): number {
-    return this.#unsavedBytes
+    return this.#unsavedBytes + this.#landingBytes
   }
 
   allocatedBytes(): number {
@@ -253,6 +254,8 @@ export class Disk implements Export {
     assert(this.#file && this.#arrival)
     const claim = this.#arrival.claimMissing(this.#wholeBlocks(piece))
     if (!claim) return 0
+    const dataBytes = piece.bytes ? claim.bytes : 0 // Zeros cost nothing to have sent again.
+    this.#landingBytes += dataBytes
     try {
       for (const part of claim.parts) {
         const from = part.offset - piece.offset
@@ -261,9 +264,10 @@ export class Disk implements Export {
       }
       claim.done()
     } finally {
+      this.#landingBytes -= dataBytes
       claim.release()
     }
-    if (piece.bytes) this.#landedBytes(claim.bytes) // Zeros cost nothing to have sent again.
+    if (dataBytes > 0) this.#landedBytes(dataBytes)
     return claim.bytes
   }
 

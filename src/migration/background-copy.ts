@@ -138,7 +138,7 @@ export class BackgroundCopy {
 
   async #land(offset: number, length: number, bytes: Uint8Array | undefined): Promise<void> {
     const { disk, landed } = this.#parts
-    while (disk.unsavedBytes > unsavedBoundBytes) await disk.flush()
+    while (bytes && disk.unsavedBytes + length > unsavedBoundBytes) await disk.flush()
     landed(await disk.land({ offset, length, bytes }), bytes !== undefined)
   }
 }

@@ -85,6 +85,11 @@ export class DestinationCourse extends Course {
         const either = AbortSignal.any([this.stopping.signal, signal])
         return acquireAnswer.parse(await this.#call('acquire', { generation: record.generation, reason }, either))
       },
+      hasDeparted: async () => {
+        const { state } = await this.#inquire()
+        if (state === 'cancelled') void this.#becomeGone()
+        return state === 'departed'
+      },
       granted: (askedMs) => this.#granted(askedMs),
       refused: (code, message) => this.#refused(code, message),
       note: (sentence) => this.setNote(sentence),

@@ -23,6 +23,8 @@ export interface SwitchoverParts {
   /** Whether there is still something to ask for. */
   isWanted(): boolean
   acquire(reason: AcquireMessage['reason'], signal: AbortSignal): Promise<AcquireAnswer>
+  /** Whether the source has departed to this site. Asks until it is answered. */
+  hasDeparted(): Promise<boolean>
   /** The grant arrived, for a question that was asked at `askedMs`: resolves once this site owns, durably. */
   granted(askedMs: number): Promise<void>
   /** The source said no, for good. */
@@ -97,18 +99,27 @@ export class SwitchoverAsker {
       .finally(() => {
         this.#running = false
         // Somebody may have come while the last answer was dealt with.
-        const isAsked = this.#waiters.size > 0 || this.#command !== undefined
-        if (isAsked && this.#parts.isWanted()) this.#run()
+        if (this.#isAsked && this.#parts.isWanted()) this.#run()
       })
   }
 
   #ended = false
 
+  get #isAsked(): boolean {
+    return this.#waiters.size > 0 || this.#command !== undefined
+  }
+
   async #ask(): Promise<void> {
     const { clock, signal, note } = this.#parts
-    for (let failures = 0, busy = 0; this.#command !== undefined || this.#waiters.size > 0; ) {
+    for (let failures = 0, busy = 0; this.#isAsked || this.#unanswered; ) {
       signal.throwIfAborted()
       if (!this.#parts.isWanted()) return
+      if (!this.#isAsked) {
+        // Whoever asked is gone, and the question was not answered: it may have been granted all the same.
+        if (await this.#parts.hasDeparted()) this.#command ??= 'resume'
+        else this.#unanswered = false
+        continue
+      }
       const reason = this.#command ?? 'guest-write'
       this.#unanswered = true
       const askedMs = clock.now()
@@ -119,6 +130,7 @@ export class SwitchoverAsker {
       } catch (error) {
         signal.throwIfAborted()
         if (this.#ended) return
+        for (const waiter of this.#waiters) waiter.busySince = undefined // Only a source that answers counts as busy.
         const lost = error instanceof LinkError
         note(
           lost

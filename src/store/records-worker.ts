@@ -117,7 +117,7 @@ function problem(code: string, message: string, facts: { next: string }): Error 
 function storeCode(error: Error & { code?: string; errcode?: number }): string {
   if (error.code === 'newer-format' || error.code === 'damaged') return error.code
   const sqliteFull = 13
-  return error.errcode === sqliteFull ? 'no-space' : 'records-failed'
+  return error.errcode === sqliteFull ? 'records-full' : 'records-failed'
 }
 
 let database: RecordsDatabase | undefined
@@ -131,7 +131,18 @@ parentPort?.on('message', (request: RecordsRequest) => {
     else database.close()
   } catch (error) {
     const { message, next } = error as Error & { next?: string }
-    reply = { id: request.id, error: { code: storeCode(error as Error), message, next } }
+    const code = storeCode(error as Error)
+    const isFull = code === 'records-full' // The transaction was rolled back.
+    reply = {
+      id: request.id,
+      error: isFull
+        ? {
+            code,
+            message: 'the file system of the data folder is full: nothing can be recorded',
+            next: 'Make room there.',
+          }
+        : { code, message, next },
+    }
   }
   parentPort?.postMessage(reply)
 })

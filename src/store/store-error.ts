@@ -7,6 +7,7 @@ export type StoreErrorCode =
   | 'damaged'
   | 'not-raw'
   | 'too-large'
+  | 'records-full'
   | 'records-failed'
   | 'short-file'
   | 'no-space'
