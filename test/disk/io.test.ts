@@ -432,6 +432,18 @@ describe('guest I/O on an arriving disk', () => {
     assert(files.done.includes('sync'), 'over 64 MiB would be sent again after a power loss')
   })
 
+  it('promise 8: bytes count as not durable from the moment on at which they begin to land', async () => {
+    const { disk, files } = await openDisk(new HandSource())
+    files.hold('write')
+    const landing = disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    assert.equal(disk.unsavedBytes, 4 * block)
+    files.release('write')
+    await landing
+    assert.equal(disk.unsavedBytes, 4 * block)
+    await disk.flush()
+    assert.equal(disk.unsavedBytes, 0)
+  })
+
   describe('errors of the file system', () => {
     const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
 

@@ -15,6 +15,7 @@ class CountingDisk {
   readonly sizeBytes: number
   trouble: string | undefined
   readonly #missing: Uint8Array
+  #landingBytes = 0
   landedBytes = 0
   savedBytes = 0
   mostUnsavedBytes = 0
@@ -45,14 +46,16 @@ class CountingDisk {
   }
 
   get unsavedBytes(): number {
-    return this.landedBytes - this.savedBytes
+    return this.landedBytes + this.#landingBytes - this.savedBytes
   }
 
   async land({ offset, length, bytes }: Piece): Promise<number> {
+    this.#landingBytes += bytes ? length : 0
     await this.landing
+    this.#landingBytes -= bytes ? length : 0
     this.#missing.fill(0, offset / block, Math.ceil((offset + length) / block))
     if (bytes) this.landedBytes += length
-    this.mostUnsavedBytes = Math.max(this.mostUnsavedBytes, this.unsavedBytes)
+    this.mostUnsavedBytes = Math.max(this.mostUnsavedBytes, this.landedBytes - this.savedBytes)
     return length
   }
 

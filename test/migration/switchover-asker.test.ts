@@ -18,6 +18,8 @@ class Asking {
   readonly refusals: string[] = []
   grants = 0
   isWanted = true
+  departed = false
+  inquiries = 0
   /** What the source says now. */
   answer: () => Promise<AcquireAnswer> = async () => busy
   grantWork: () => Promise<void> = async () => {}
@@ -29,6 +31,10 @@ class Asking {
     acquire: (reason) => {
       this.reasons.push(reason)
       return this.answer()
+    },
+    hasDeparted: async () => {
+      this.inquiries++
+      return this.departed
     },
     granted: async () => {
       this.grants++
@@ -183,14 +189,31 @@ describe('switchover asker', () => {
       assert.equal(asking.notes.at(-1), null)
     })
 
-    it('promise 2: a question that was not answered is not forgotten with the guest that asked it', async () => {
-      asking.answer = lost
-      const { goes } = asking.guest()
-      await asking.clock.advance(1000)
-      goes.abort(new Error('the client is gone'))
-      await asking.clock.advance(5000)
-      // The source may have granted: somebody has to find out, or to say that nobody is asking any more.
-      assert.equal(asking.asker.unanswered && !asking.asker.active, false, 'unknown owner, and nobody asks')
+    describe('whose guest goes before the answer comes', () => {
+      async function guestGoes(): Promise<void> {
+        asking.answer = lost
+        const { goes } = asking.guest()
+        await asking.clock.advance(1000)
+        goes.abort(new Error('the client is gone'))
+      }
+
+      it('promise 2: finds out whether the source has departed, and takes the grant if so', async () => {
+        await guestGoes()
+        asking.departed = true
+        asking.answer = async () => grant
+        await asking.clock.advance(5000)
+        assert.equal(asking.reasons.at(-1), 'resume')
+        assert.equal(asking.grants, 1)
+      })
+
+      it('asks for nothing more when the source has not departed: nobody waits for it', async () => {
+        await guestGoes()
+        await asking.clock.advance(3000)
+        const count = asking.reasons.length
+        await asking.clock.advance(60_000)
+        assert.equal(asking.reasons.length, count)
+        assert.deepEqual([asking.asker.unanswered, asking.asker.active, asking.inquiries], [false, false, 1])
+      })
     })
   })
 
