@@ -18,6 +18,7 @@ import { BackgroundCopy, type Extent } from './background-copy.ts'
 import { Course, type CourseServices } from './course.ts'
 import { acquireAnswer, cancelAnswer, extentsAnswer, type InquireAnswer, inquireAnswer } from './messages.ts'
 import { RateLimit } from './rate-limit.ts'
+import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
 
@@ -152,20 +153,20 @@ export class DestinationCourse extends Course {
 
   /** The operator here: now. */
   async switchover(): Promise<void> {
-    if (this.disk.state !== 'incoming') throw this.#tooLate('switched over')
+    if (this.disk.state !== 'incoming') throw tooLate(this.disk, this.record, 'switched over')
     this.#switchoverNow()
   }
 
   /** Has the source decide. `force`: leaves without its answer. @throws Refusal */
   async cancel(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state === 'cancelled') return
-    if (this.disk.state !== 'incoming') throw this.#tooLate('cancelled')
+    if (this.disk.state !== 'incoming') throw tooLate(this.disk, this.record, 'cancelled')
     let answer: { cancelled: boolean; message: string } = { cancelled: true, message: '' }
     try {
       answer = cancelAnswer.parse(await this.#call('cancel', {}, signal))
     } catch (error) {
       if (!(error instanceof LinkError)) throw error
-      if (!force) throw this.#noAnswer(error)
+      if (!force) throw noAnswerToCancel(this.disk.name, error)
       this.services.log('warn', { migration: this.id }, 'cancelled by force, without the source')
     }
     if (!answer.cancelled)
@@ -484,23 +485,5 @@ export class DestinationCourse extends Course {
 
   #call(method: string, params: object, signal: AbortSignal): Promise<unknown> {
     return this.channel.call(method, { migration: this.id, ...params }, { signal })
-  }
-
-  #tooLate(what: string): Refusal {
-    const { disk, record } = this
-    return new Refusal('too-late', `migration ${this.id} of ${disk.name} cannot be ${what}: it is ${record.state}`, {
-      disk: disk.name,
-      safe: `Generation ${disk.record.generation} is owned by ${disk.record.owner}; nothing was changed.`,
-      next: 'After switchover there is no cancel, only a move back once it is done.',
-    })
-  }
-
-  #noAnswer(error: Error): Refusal {
-    return new Refusal('no-answer', `the source does not answer (${error.message}), and only it can decide to cancel`, {
-      disk: this.disk.name,
-      safe: 'If the source has heard it, the migration is cancelled, and this site follows when it hears so.',
-      next: 'Cancel at the source, or bring the link back. --force leaves here all the same: if the source has granted the disk already, no site serves it then.',
-      cause: error,
-    })
   }
 }

@@ -23,6 +23,9 @@ import {
   requestMessage,
   type Terms,
 } from './messages.ts'
+import { newRecord } from './new-record.ts'
+import { PastMigrations } from './past.ts'
+import { asRefusal, notKnown } from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SourceCourse } from './source-course.ts'
 
@@ -58,8 +61,7 @@ const reachTimeoutMs = 10_000
 export class Migrations implements PeerHandlers {
   readonly #services: MigrationsServices
   readonly #courses = new Map<string, Course>()
-  /** Migrations of before, that have no course any more. */
-  readonly #past = new Map<string, MigrationRecord>()
+  readonly #past = new PastMigrations()
   readonly #kept = new Map<string, Disposable>()
   /** Every migration of before is known. */
   #started = false
@@ -75,14 +77,14 @@ export class Migrations implements PeerHandlers {
   }
 
   past(): readonly MigrationRecord[] {
-    return [...this.#past.values()]
+    return this.#past.all()
   }
 
   /** Opens the disks that are on their way here, and goes on with every migration. Other disks are open already. */
   async takeUp(records: readonly MigrationRecord[], diskRecords: readonly DiskRecord[]): Promise<void> {
     for (const record of records) {
       const diskRecord = diskRecords.find((each) => each.id === record.diskId)
-      if (endedStates.includes(record.state)) this.#past.set(record.id, record)
+      if (endedStates.includes(record.state)) this.#past.add(record)
       else if (diskRecord?.migrationId !== record.id) {
         this.#leaveAside(record, diskRecords, new Error(`disk ${record.diskName} is not in this migration`))
       } else if (record.role === 'source') await this.#takeUpSource(record)
@@ -103,7 +105,7 @@ export class Migrations implements PeerHandlers {
     const reason = (error as Error).message
     const diskRecord = diskRecords.find((each) => each.id === record.diskId)
     if (diskRecord && !disks.get(record.diskId)) disks.addUnusable(diskRecord, `it cannot be opened: ${reason}`)
-    this.#past.set(record.id, { ...record, note: `stopped until the next start: ${reason}` })
+    this.#past.add({ ...record, note: `stopped until the next start: ${reason}` })
     log('error', { migration: record.id, disk: record.diskName, error: reason }, 'a migration cannot be taken up')
   }
 
@@ -116,25 +118,16 @@ export class Migrations implements PeerHandlers {
     const disk = disks.named(diskName)
     const reservation = disk.reserve('a migration of it begins')
     const id = newId()
-    const record: MigrationRecord = {
+    const record = newRecord({
       id,
-      diskId: disk.record.id,
-      diskName: disk.name,
       role: 'source',
-      peerId: peer.id,
-      peerSite: peer.site,
-      transport: this.#services.transport(peer.id),
       state: 'preparing',
-      ...termsOf(terms),
-      generation: disk.record.generation + 1,
-      sizeBytes: disk.sizeBytes,
-      counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
-      note: null,
+      disk: disk.record,
+      peer,
+      transport: this.#services.transport(peer.id),
+      terms,
       startedAt: clock.date().toISOString(),
-      switchedAt: null,
-      endedAt: null,
-      switchoverMs: 0,
-    }
+    })
     try {
       await disk.note({ migrationId: id }, [{ put: 'migration', record }])
     } finally {
@@ -148,7 +141,7 @@ export class Migrations implements PeerHandlers {
       await course.cancel() // Whatever the destination has made of it goes when it hears of this.
       this.#drop(course)
       if (error instanceof PeerRefusal) {
-        this.#past.delete(id)
+        this.#past.forget(id)
         await records.commit([{ remove: 'migration', id }])
       }
       throw asRefusal(error, disk.name, peer.name)
@@ -220,7 +213,7 @@ export class Migrations implements PeerHandlers {
       if (course instanceof SourceCourse) return course.answer(method, params)
       if (course instanceof DestinationCourse) return course.answer(method)
     }
-    return this.#answerForPast(peerId, migration, method)
+    return this.#past.answer(peerId, migration, method)
   }
 
   async *fetch(peerId: string, request: FetchRequest, _urgency: string, signal: AbortSignal): AsyncGenerator<Piece> {
@@ -238,24 +231,6 @@ export class Migrations implements PeerHandlers {
     if (!this.#started) throw new PeerRefusal(startingCode, 'this site is starting: ask again')
   }
 
-  /** A migration that is over is still asked about: by a peer that was away. */
-  #answerForPast(peerId: string, migration: string, method: string): object {
-    const past = this.#past.get(migration)
-    const known = past && past.peerId === peerId && past.role === 'source' ? past : undefined
-    const isDone = known?.state === 'done'
-    // No record: its beginning was refused, and what the peer may have made of it is not wanted.
-    if (method === 'inquire') {
-      return { state: isDone ? 'released' : 'cancelled', writersAreGone: false, sessions: 0 }
-    }
-    if (method === 'acquire') {
-      const message = isDone ? 'it is complete' : `migration ${migration} is cancelled; the source owns the disk`
-      return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }
-    }
-    if (method === 'complete' && isDone) return {}
-    if (method === 'cancel') return { cancelled: !isDone, message: isDone ? 'it is complete' : '' }
-    throw new PeerRefusal('migration-unknown', `there is no migration ${migration} here`)
-  }
-
   async #prepare(peerId: string, message: PrepareMessage): Promise<object> {
     const { disks, clock } = this.#services
     const { disk, migration, terms } = message
@@ -267,25 +242,16 @@ export class Migrations implements PeerHandlers {
     using _name = this.#claimName(disk.name, disk.id)
     await this.#checkSpace(disk.name, disk.allocatedBytes)
     const createdAt = clock.date().toISOString()
-    const record: MigrationRecord = {
+    const record = newRecord({
       id: migration,
-      diskId: disk.id,
-      diskName: disk.name,
       role: 'destination',
-      peerId,
-      peerSite: peer.site,
-      transport: this.#services.transport(peerId),
       state: 'ready',
-      ...termsOf(terms),
-      generation: disk.generation + 1,
-      sizeBytes: disk.sizeBytes,
-      counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
-      note: null,
+      disk,
+      peer,
+      transport: this.#services.transport(peerId),
+      terms,
       startedAt: createdAt,
-      switchedAt: null,
-      endedAt: null,
-      switchoverMs: 0,
-    }
+    })
     const facts = { ...disk, owner: peer.site, migrationId: migration, createdAt }
     const diskRecord = await disks.prepareIncoming(facts, [{ put: 'migration', record }] satisfies Change[])
     const course = await DestinationCourse.open(
@@ -365,7 +331,7 @@ export class Migrations implements PeerHandlers {
 
   #drop(course: Course): void {
     this.#courses.delete(course.id)
-    this.#past.set(course.id, course.record)
+    this.#past.add(course.record)
     this.#kept.get(course.id)?.[Symbol.dispose]()
     this.#kept.delete(course.id)
   }
@@ -441,45 +407,4 @@ export class Migrations implements PeerHandlers {
       await over
     }
   }
-}
-
-function termsOf(
-  terms: Terms,
-): Pick<MigrationRecord, 'mode' | 'switchover' | 'switchoverWaitMs' | 'maxRate' | 'sourcePolicy'> {
-  const { mode, switchover, switchoverWaitMs, maxRate, sourcePolicy } = terms
-  return { mode, switchover, switchoverWaitMs, maxRate, sourcePolicy }
-}
-
-/** What the operator is told when a peer said no or did not answer, before anything changed. */
-function asRefusal(error: unknown, disk: string, peerName: string): unknown {
-  const safe = 'Nothing was changed.'
-  if (error instanceof PeerRefusal)
-    return new Refusal(error.code, `${peerName} refused: ${error.message}`, { disk, safe, cause: error })
-  if (error instanceof LinkError) {
-    const reason = error.code === 'aborted' && error.cause instanceof Error ? error.cause.message : error.message
-    const next = `See that vmstore runs at ${peerName} and can be reached: vmstore peer list.`
-    return new Refusal('peer-unreachable', `${peerName} could not be reached: ${reason}`, {
-      disk,
-      safe,
-      next,
-      cause: error,
-    })
-  }
-  return error
-}
-
-/** The destination may have heard the command: it will then take the disk when it reaches the source. */
-function notKnown(course: Course, error: LinkError): Refusal {
-  const disk = course.record.diskName
-  return new Refusal(
-    'no-answer',
-    `the destination did not answer (${error.message}), and may have heard it all the same`,
-    {
-      exit: 6,
-      disk,
-      safe: 'The source owns the disk until the destination has asked for it; then the destination does.',
-      next: `vmstore disk show ${disk} tells who owns it. To take the command back: vmstore migration cancel ${course.id}.`,
-      cause: error,
-    },
-  )
 }

@@ -1,0 +1,42 @@
+// The record of a migration that begins, at either site.
+
+import type { MigrationRecord } from '../store/records.ts'
+import type { Terms } from './messages.ts'
+
+export interface Beginning {
+  readonly id: string
+  readonly role: MigrationRecord['role']
+  readonly state: 'preparing' | 'ready'
+  readonly disk: { readonly id: string; readonly name: string; readonly sizeBytes: number; readonly generation: number }
+  readonly peer: { readonly id: string; readonly site: string }
+  readonly transport: string
+  readonly terms: Terms
+  readonly startedAt: string
+}
+
+export function newRecord(beginning: Beginning): MigrationRecord {
+  const { id, role, state, disk, peer, transport, terms, startedAt } = beginning
+  return {
+    id,
+    diskId: disk.id,
+    diskName: disk.name,
+    role,
+    peerId: peer.id,
+    peerSite: peer.site,
+    transport,
+    state,
+    mode: terms.mode,
+    switchover: terms.switchover,
+    switchoverWaitMs: terms.switchoverWaitMs,
+    maxRate: terms.maxRate,
+    sourcePolicy: terms.sourcePolicy,
+    generation: disk.generation + 1,
+    sizeBytes: disk.sizeBytes,
+    counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
+    note: null,
+    startedAt,
+    switchedAt: null,
+    endedAt: null,
+    switchoverMs: 0,
+  }
+}

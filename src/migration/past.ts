@@ -1,0 +1,41 @@
+// Migrations that have no course any more, and what a peer that was away is told of them.
+
+import { PeerRefusal } from '../link/channel.ts'
+import type { MigrationRecord } from '../store/records.ts'
+import { endedStates } from './course.ts'
+import { startingCode } from './remote-blocks.ts'
+
+export class PastMigrations {
+  readonly #records = new Map<string, MigrationRecord>()
+
+  add(record: MigrationRecord): void {
+    this.#records.set(record.id, record)
+  }
+
+  forget(id: string): void {
+    this.#records.delete(id)
+  }
+
+  all(): readonly MigrationRecord[] {
+    return [...this.#records.values()]
+  }
+
+  /** @throws PeerRefusal */
+  answer(peerId: string, migration: string, method: string): object {
+    const past = this.#records.get(migration)
+    const known = past && past.peerId === peerId && past.role === 'source' ? past : undefined
+    // It could not be taken up, and is not over: nothing may be said of it.
+    if (known && !endedStates.includes(known.state))
+      throw new PeerRefusal(startingCode, `migration ${migration} is stopped here`)
+    const isDone = known?.state === 'done'
+    // No record: its beginning was refused, and what the peer may have made of it is not wanted.
+    if (method === 'inquire') return { state: isDone ? 'released' : 'cancelled', writersAreGone: false, sessions: 0 }
+    if (method === 'acquire') {
+      const message = isDone ? 'it is complete' : `migration ${migration} is cancelled; the source owns the disk`
+      return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }
+    }
+    if (method === 'complete' && isDone) return {}
+    if (method === 'cancel') return { cancelled: !isDone, message: isDone ? 'it is complete' : '' }
+    throw new PeerRefusal('migration-unknown', `there is no migration ${migration} here`)
+  }
+}

@@ -1,0 +1,60 @@
+// What operators are told when a migration's peer said no, did not answer, or cannot do what was asked any more.
+
+import type { Disk } from '../disk/disk.ts'
+import { Refusal } from '../disk/refusal.ts'
+import { LinkError, PeerRefusal } from '../link/channel.ts'
+import type { MigrationRecord } from '../store/records.ts'
+import type { Course } from './course.ts'
+
+/** What the operator is told when a peer said no or did not answer, before anything changed. */
+export function asRefusal(error: unknown, disk: string, peerName: string): unknown {
+  const safe = 'Nothing was changed.'
+  if (error instanceof PeerRefusal)
+    return new Refusal(error.code, `${peerName} refused: ${error.message}`, { disk, safe, cause: error })
+  if (error instanceof LinkError) {
+    const reason = error.code === 'aborted' && error.cause instanceof Error ? error.cause.message : error.message
+    const next = `See that vmstore runs at ${peerName} and can be reached: vmstore peer list.`
+    return new Refusal('peer-unreachable', `${peerName} could not be reached: ${reason}`, {
+      disk,
+      safe,
+      next,
+      cause: error,
+    })
+  }
+  return error
+}
+
+/** The destination may have heard the command: it will then take the disk when it reaches the source. */
+export function notKnown(course: Course, error: LinkError): Refusal {
+  const disk = course.record.diskName
+  return new Refusal(
+    'no-answer',
+    `the destination did not answer (${error.message}), and may have heard it all the same`,
+    {
+      exit: 6,
+      disk,
+      safe: 'The source owns the disk until the destination has asked for it; then the destination does.',
+      next: `vmstore disk show ${disk} tells who owns it. To take the command back: vmstore migration cancel ${course.id}.`,
+      cause: error,
+    },
+  )
+}
+
+/** After switchover there is no way back but a move. */
+export function tooLate(disk: Disk, record: MigrationRecord, what: string): Refusal {
+  return new Refusal('too-late', `migration ${record.id} of ${disk.name} cannot be ${what}: it is ${record.state}`, {
+    disk: disk.name,
+    safe: `Generation ${disk.record.generation} is owned by ${disk.record.owner}; nothing was changed.`,
+    next: 'After switchover there is no cancel, only a move back once it is done.',
+  })
+}
+
+/** Only the source can decide to cancel, and it does not answer. */
+export function noAnswerToCancel(disk: string, error: LinkError): Refusal {
+  return new Refusal('no-answer', `the source does not answer (${error.message}), and only it can decide to cancel`, {
+    disk,
+    safe: 'If the source has heard it, the migration is cancelled, and this site follows when it hears so.',
+    next: 'Cancel at the source, or bring the link back. --force leaves here all the same: if the source has granted the disk already, no site serves it then.',
+    cause: error,
+  })
+}
