@@ -70,7 +70,7 @@ export class SourceCourse extends Course {
   async answer(method: string, params: unknown): Promise<object> {
     switch (method) {
       case 'inquire':
-        return this.#inquire()
+        return this.#alone(async () => this.#inquire()) // Not while a grant is being made: then nobody knows yet.
       case 'acquire':
         return this.#alone(() => this.#acquire(acquireMessage.parse(params)))
       case 'taken':
