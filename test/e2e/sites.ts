@@ -66,6 +66,8 @@ export interface SiteOptions {
   /** Raw images to serve where they lie; without `root` the first one's folder is the root. */
   readonly files?: readonly string[]
   readonly flags?: readonly string[]
+  /** Where peers dial it; a TCP port of its own unless given. */
+  readonly peer?: string
 }
 
 /** A daemon that may be killed and started again with the same command. */
@@ -93,7 +95,7 @@ export class Site {
     const command = [
       ...['serve', ...files, ...(beside ? [] : ['--root', root])],
       ...['--nbd', `nbd+unix:///?socket=${join(root, 'nbd.sock')}`, '--nbd', `nbd://127.0.0.1:${await freePort()}`],
-      ...['--peer', `tcp://127.0.0.1:${await freePort()}`, '--json', ...flags],
+      ...['--peer', options.peer ?? `tcp://127.0.0.1:${await freePort()}`, '--json', ...flags],
     ]
     const site = new Site(name, root, command)
     sites.add(site)
