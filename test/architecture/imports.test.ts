@@ -62,8 +62,8 @@ const libraries: Readonly<Record<string, { readonly places: readonly string[]; r
   'reflect-metadata': { places: ['peer'], why: '@peculiar/x509 needs it' },
   undici: { places: ['control'], why: 'the control client' },
   zod: {
-    places: ['control', 'link', 'migration', 'peer'],
-    why: 'what comes over a socket is checked by the part that understands it',
+    places: ['control', 'daemon', 'link', 'migration', 'peer'],
+    why: 'what comes from outside is checked by the part that understands it',
   },
 }
 
