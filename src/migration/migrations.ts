@@ -285,7 +285,7 @@ export class Migrations implements PeerHandlers {
     this.#add(course)
     // Nobody waits any more for a migration that was only being prepared.
     if (record.state === 'preparing') await course.cancel()
-    else course.watch()
+    else course.takeUp()
   }
 
   async #takeUpDestination(record: MigrationRecord, diskRecords: readonly DiskRecord[]): Promise<void> {

@@ -30,12 +30,15 @@ const commitRetryMs = 1000
 const extentsInAnswer = 1024
 /** How long a call that only informs the peer may take; it asks anyway when it comes back. */
 const informTimeoutMs = 5000
+/** A hypervisor with reconnect-delay is back within this time, if its guest has anything to do. Less than --switchover-wait. */
+const returnGraceMs = 5000
 
 export class SourceCourse extends Course {
   #turn: Promise<unknown> = Promise.resolve()
   #granting = false
   #frozen = false
   #tellingWritersGone = false
+  #returnsUntilMs = 0
   /** What the destination last told. */
   #reported: MigrationCounters | undefined
 
@@ -61,9 +64,15 @@ export class SourceCourse extends Course {
     this.tell({ kind: 'ready', message: this.readyMessage })
   }
 
-  /** Takes up what a daemon that ended left. */
+  /** Watches the sessions of the disk for the end of its writers. */
   watch(): void {
     this.disk.onSessions = () => this.#sessionsChanged()
+  }
+
+  /** Takes up what a daemon that ended left. Its sessions are forgotten: a guest that runs is given the time to come back. */
+  takeUp(): void {
+    this.#returnsUntilMs = this.services.clock.now() + returnGraceMs
+    this.watch()
   }
 
   /** What the destination says. @throws PeerRefusal */
@@ -206,7 +215,10 @@ export class SourceCourse extends Course {
     const startedMs = this.services.clock.now()
     const busy = () => {
       if (writersMustBeGone && !disk.sessions.writersAreGone) return 'a session that has written is open, or broke'
-      return mustBeQuiet && !this.#frozen ? disk.sessions.busyReason() : undefined
+      if (!mustBeQuiet || this.#frozen) return undefined
+      if (this.services.clock.now() < this.#returnsUntilMs)
+        return 'this site has just started, and clients may be coming back'
+      return disk.sessions.busyReason()
     }
     const busyBefore = busy()
     if (busyBefore) return { answer: 'busy', why: busyBefore }
