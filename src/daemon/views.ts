@@ -103,7 +103,7 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     },
     rate: facts.rate,
     secondsLeft: facts.secondsLeft,
-    verified: false, // Each piece was checked against its digest on the way; the copy as a whole was not read again.
+    verified: record.verified,
     note: facts.note,
     startedAt: record.startedAt,
   }

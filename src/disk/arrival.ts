@@ -127,6 +127,35 @@ export class Arrival {
     return parts
   }
 
+  /** Whether every block that the guest did not write is known, so that it can be compared with the source. */
+  get isComparable(): boolean {
+    return !this.#maps.lostPower
+  }
+
+  /** Runs of present blocks of the span that the guest did not write since switchover. */
+  unwritten(span: Span): Span[] {
+    return [...this.#maps.written.runs(span.first, span.end, false)]
+  }
+
+  /** Whether no guest wrote to the span since switchover, nor is about to. */
+  isUntouched(span: Span): boolean {
+    if (!this.#maps.written.hasNone(span.first, span.end)) return false
+    for (const write of this.#writes) if (overlaps(write, span)) return false
+    return true
+  }
+
+  /**
+   * Blocks that turned out to be wrong are missing again. To be called in the same synchronous step in which `isUntouched`
+   * was true. False when some of them are missing already.
+   */
+  forget(span: Span): boolean {
+    assert(this.isUntouched(span))
+    if (!this.isPresent(span)) return false
+    this.#log.forgotten(span.first, span.end - span.first)
+    this.#maps.present.delete(span.first, span.end)
+    return true
+  }
+
   /** The first run of missing blocks from block `from` on, and at most `limitBlocks` of it. */
   firstMissing(from: number, limitBlocks: number): Span | undefined {
     for (const run of this.#maps.present.runs(from, this.#maps.present.blocks, false)) {
@@ -150,6 +179,7 @@ export class Arrival {
   /** To be called in the same synchronous step as `claimOver` answered undefined. */
   beginWrite(span: Span): WriteTicket {
     assert(!this.claimOver(span), 'a guest write waits for the landing on its blocks')
+    this.#markTouched(span)
     const hold = new Hold(span)
     this.#writes.add(hold)
     return {
@@ -243,8 +273,22 @@ export class Arrival {
 
   #markLanded(run: Span): void {
     this.#log.landed(run.first, run.end - run.first)
-    for (const block of this.#partialBlocks(run)) this.#maps.partial.delete(block)
+    for (const block of this.#partialBlocks(run)) {
+      this.#maps.partial.delete(block)
+      this.#maps.written.add(block, block + 1) // In part, by the guest: it is not what the source has.
+    }
     this.#maps.present.add(run.first, run.end)
+  }
+
+  /**
+   * Present blocks count as written from before the write on: should the daemon die in it, some of its bytes may stand in
+   * a block that is present, and which the comparison with the source must then leave alone.
+   */
+  #markTouched(span: Span): void {
+    if (this.#retired || this.#maps.written.hasAll(span.first, span.end)) return
+    for (const run of this.#maps.present.runs(span.first, span.end, true)) {
+      if (!this.#maps.written.hasAll(run.first, run.end)) this.#markWhole(run.first, run.end)
+    }
   }
 
   #markWritten(offset: number, lengthBytes: number): void {

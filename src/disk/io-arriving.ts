@@ -88,12 +88,20 @@ export class ArrivingIo implements GuestIo {
     for (;;) {
       if (offset % sectorBytes !== 0) await this.#ensureBlockAt(offset)
       if ((offset + lengthBytes) % sectorBytes !== 0) await this.#ensureBlockAt(offset + lengthBytes - 1)
+      if (this.#lacksAnEdge(offset, lengthBytes)) continue // A comparison with the source found it wrong meanwhile.
       const claimed = this.#arrival.claimOver(span)
       if (!claimed) break
       await claimed
     }
     await this.#writeClaimless(span, offset, lengthBytes, write)
     if (fua) await this.flush()
+  }
+
+  /** Whether a sector that the range changes in part is not here. */
+  #lacksAnEdge(offset: number, lengthBytes: number): boolean {
+    const end = offset + lengthBytes
+    const head = offset % sectorBytes !== 0 && !this.#arrival.isPresent(spanOf(offset, 1))
+    return head || (end % sectorBytes !== 0 && !this.#arrival.isPresent(spanOf(end - 1, 1)))
   }
 
   async #ensureBlockAt(offset: number): Promise<void> {

@@ -16,13 +16,22 @@ import { blockSizeBytes } from '../store/block-map.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 import { BackgroundCopy, type Extent } from './background-copy.ts'
 import { Course, type CourseServices } from './course.ts'
-import { acquireAnswer, cancelAnswer, extentsAnswer, type InquireAnswer, inquireAnswer } from './messages.ts'
+import {
+  acquireAnswer,
+  cancelAnswer,
+  digestsAnswer,
+  extentsAnswer,
+  type InquireAnswer,
+  inquireAnswer,
+} from './messages.ts'
 import { RateLimit } from './rate-limit.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
+import { Verification } from './verification.ts'
 
 const commitRetryMs = 1000
+const troublePauseMs = 1000
 const reportEveryMs = 500
 /** The counters are put on record once in so many reports. */
 const roundsPerRecord = 10
@@ -38,6 +47,8 @@ export class DestinationCourse extends Course {
   readonly #armed = new AbortController()
   readonly #moved = Promise.withResolvers<void>()
   #going: Promise<void> | undefined
+  /** The source's grant has arrived. */
+  #hasGrant = false
   #inquiring: Promise<InquireAnswer> | undefined
   readonly #stopped = Promise.withResolvers<void>()
   /** Whether the source has told, since this daemon started, that it still owns. */
@@ -160,7 +171,7 @@ export class DestinationCourse extends Course {
   /** Has the source decide. `force`: leaves without its answer. @throws Refusal */
   async cancel(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state === 'cancelled') return
-    if (this.disk.state !== 'incoming') throw tooLate(this.disk, this.record, 'cancelled')
+    if (this.disk.state !== 'incoming' || this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
     let answer: { cancelled: boolean; message: string } = { cancelled: true, message: '' }
     try {
       answer = cancelAnswer.parse(await this.#call('cancel', {}, signal))
@@ -241,6 +252,7 @@ export class DestinationCourse extends Course {
   }
 
   async #askSwitchover(signal: AbortSignal): Promise<void> {
+    this.stopping.signal.throwIfAborted()
     if (this.record.state === 'cancelled') throw new NbdError('ESHUTDOWN', `migration ${this.id} is cancelled`)
     if (this.record.switchover !== 'manual' || this.#asker.active) return this.#asker.waitForGuest(signal)
     await this.#awaitOperator(signal)
@@ -256,7 +268,10 @@ export class DestinationCourse extends Course {
           `${this.disk.name} is switched over by hand: vmstore migration switchover ${this.id}`,
         )
       },
-      () => signal.throwIfAborted(),
+      () => {
+        signal.throwIfAborted()
+        this.stopping.signal.throwIfAborted() // Only the end of waiting for the operator lets the write go on.
+      },
     )
     await Promise.race([this.#moved.promise, timeout])
   }
@@ -264,8 +279,8 @@ export class DestinationCourse extends Course {
   /** Makes the grant durable here, however long it takes: the source has given up. */
   async #granted(askedMs: number): Promise<void> {
     const { generation } = this.record
+    this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
     await this.#recorded('that this site owns it now', () => {
-      if (this.disk.state !== 'incoming') throw new Error(`the grant came when it was ${this.disk.state} here`)
       const switchoverMs = this.services.clock.now() - askedMs
       return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
         this.disk.beginArriving(generation, [change]),
@@ -307,6 +322,7 @@ export class DestinationCourse extends Course {
 
   async #leave(): Promise<void> {
     if (this.disk.state !== 'incoming') return
+    if (this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
     this.#asker.end(new NbdError('ESHUTDOWN', `migration ${this.id} of ${this.disk.name} is cancelled`))
     await this.#recorded('that the migration is cancelled', () =>
       this.update({ state: 'cancelled', endedAt: this.now() }, (change) => this.disk.abandonIncoming([change])),
@@ -340,10 +356,46 @@ export class DestinationCourse extends Course {
         this.stopping.signal,
       )
       await copy.run()
+      while (!(await this.#isVerified())) await copy.run()
       await this.#own()
     } finally {
       ended.abort()
       await reports
+    }
+  }
+
+  /** Whether what is here is what the source has. What is not is missing again. */
+  async #isVerified(): Promise<boolean> {
+    const { clock, log } = this.services
+    this.tell({ kind: 'step', message: 'every block is here, and is being compared with the source' })
+    for (;;) {
+      const verification = new Verification(
+        {
+          disk: this.disk,
+          extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
+          digests: async (runs, signal) => {
+            const params = { generation: this.record.generation, runs }
+            return digestsAnswer.parse(await this.#call('digests', params, signal)).digests
+          },
+          differs: ({ offset, length }) =>
+            log(
+              'error',
+              { migration: this.id, disk: this.disk.name, offset, length },
+              'a range differs from the source: it is fetched again',
+            ),
+        },
+        this.stopping.signal,
+      )
+      try {
+        const differing = await verification.run()
+        this.setNote(null)
+        return differing === 0
+      } catch (error) {
+        this.stopping.signal.throwIfAborted()
+        if (this.disk.trouble) throw error
+        this.setNote(`every block is here; the comparison with the source waits: ${(error as Error).message}`)
+        await clock.sleep(troublePauseMs, this.stopping.signal)
+      }
     }
   }
 
@@ -363,8 +415,11 @@ export class DestinationCourse extends Course {
 
   async #own(): Promise<void> {
     this.missingBytes = 0
+    const verified = this.disk.arrival?.isComparable ?? false
     await this.#recorded('that every block is here', () =>
-      this.update({ state: 'finishing', counters: this.counters }, (change) => this.disk.finishArriving([change])),
+      this.update({ state: 'finishing', counters: this.counters, verified }, (change) =>
+        this.disk.finishArriving([change]),
+      ),
     )
     this.tell({ kind: 'step', message: 'every block is here; the source is being released' })
   }
@@ -372,7 +427,7 @@ export class DestinationCourse extends Course {
   async #finish(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.#call('complete', { generation: this.record.generation, ...this.counters }, this.stopping.signal)
+        await this.#call('complete', this.#completion, this.stopping.signal)
         break
       } catch (error) {
         this.stopping.signal.throwIfAborted()
@@ -388,6 +443,11 @@ export class DestinationCourse extends Course {
       ),
     )
     this.tell({ kind: 'ended' })
+  }
+
+  get #completion(): object {
+    const { generation, verified } = this.record
+    return { generation, ...this.counters, verified }
   }
 
   async #extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]> {

@@ -6,6 +6,7 @@
 //   acquire      destination → source   give me generation g+1. Repeated until answered; answered the same each time
 //   taken        destination → source   I serve g+1, durably
 //   extents      destination → source   data and holes of the frozen disk
+//   digests      destination → source   hashes of ranges of the frozen disk, to compare
 //   progress     destination → source   how far I am (for the operator there)
 //   complete     destination → source   I have every block, durably
 //   cancel       destination → source   the operator here wants it cancelled: decide
@@ -15,6 +16,7 @@
 
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
+import { digestedBytes, digestsAtOnce } from './verification.ts'
 
 const id = z.uuid()
 const bytes = z.number().int().nonnegative()
@@ -75,6 +77,17 @@ export type InquireAnswer = z.infer<typeof inquireAnswer>
 export const generationMessage = z.object({ migration: id, generation })
 
 export const extentsMessage = z.object({ migration: id, generation, offset: bytes, length: bytes.positive() })
+export const digestsMessage = z.object({
+  migration: id,
+  generation,
+  runs: z
+    .array(z.object({ offset: bytes, length: bytes.positive().max(digestedBytes) }))
+    .min(1)
+    .max(digestsAtOnce),
+})
+/** SHA-256 in base64, one for each run. */
+export const digestsAnswer = z.object({ digests: z.array(z.string().length(44)).min(1).max(digestsAtOnce) })
+
 /** Lengths in bytes, in turn from `offset` on; `data` false: a hole. */
 export const extentsAnswer = z.object({
   extents: z
@@ -85,7 +98,7 @@ export const extentsAnswer = z.object({
 
 const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes }
 
-export const completeMessage = z.object({ migration: id, generation, ...counters })
+export const completeMessage = z.object({ migration: id, generation, ...counters, verified: z.boolean() })
 
 export const progressMessage = z.object({
   migration: id,

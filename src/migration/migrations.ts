@@ -25,7 +25,7 @@ import {
 } from './messages.ts'
 import { newRecord } from './new-record.ts'
 import { PastMigrations } from './past.ts'
-import { asRefusal, notKnown } from './refusals.ts'
+import { asRefusal, notKnown, notUndone } from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SourceCourse } from './source-course.ts'
 
@@ -57,6 +57,7 @@ export interface MigrationsServices extends CourseServices {
 const spareBytes = 64 * 2 ** 20
 const prepareTimeoutMs = 30_000
 const reachTimeoutMs = 10_000
+const undoRetryMs = 5000
 
 export class Migrations implements PeerHandlers {
   readonly #services: MigrationsServices
@@ -65,6 +66,7 @@ export class Migrations implements PeerHandlers {
   readonly #kept = new Map<string, Disposable>()
   /** Every migration of before is known. */
   #started = false
+  readonly #stopping = new AbortController()
   /** Called for each course that begins or is taken up. */
   onCourse: (course: Course) => void = () => {}
 
@@ -138,7 +140,11 @@ export class Migrations implements PeerHandlers {
     try {
       await this.#withinTime(prepareTimeoutMs, signal, (limited) => course.prepare(limited))
     } catch (error) {
-      await course.cancel() // Whatever the destination has made of it goes when it hears of this.
+      // Whatever the destination has made of it goes when it hears of this.
+      if (!(await this.#cancelled(course))) {
+        void this.#undo(course)
+        throw notUndone(course, error)
+      }
       this.#drop(course)
       if (error instanceof PeerRefusal) {
         this.#past.forget(id)
@@ -196,6 +202,7 @@ export class Migrations implements PeerHandlers {
   /** Ends everything in memory. */
   async stop(): Promise<void> {
     const courses = this.courses()
+    this.#stopping.abort(new Error('this site is stopping'))
     for (const course of courses) course.stop()
     for (const kept of this.#kept.values()) kept[Symbol.dispose]()
     await Promise.all(courses.map((course) => (course instanceof DestinationCourse ? course.settled() : undefined)))
@@ -284,8 +291,34 @@ export class Migrations implements PeerHandlers {
     const course = new SourceCourse(this.#services, disk, record, channel(record.peerId))
     this.#add(course)
     // Nobody waits any more for a migration that was only being prepared.
-    if (record.state === 'preparing') await course.cancel()
+    if (record.state === 'preparing') void this.#undo(course)
     else course.takeUp()
+  }
+
+  /** Whether a beginning could be taken back, durably. */
+  async #cancelled(course: SourceCourse): Promise<boolean> {
+    try {
+      await course.cancel()
+      return true
+    } catch (error) {
+      this.#services.log(
+        'error',
+        { migration: course.id, error: String(error) },
+        'a beginning cannot be taken back yet',
+      )
+      return false
+    }
+  }
+
+  /** Takes a beginning back, however long it takes: the file system may be full. The disk is owned here all the while. */
+  async #undo(course: SourceCourse): Promise<void> {
+    while (!(await this.#cancelled(course))) {
+      try {
+        await this.#services.clock.sleep(undoRetryMs, this.#stopping.signal)
+      } catch {
+        return // The next start goes on with it.
+      }
+    }
   }
 
   async #takeUpDestination(record: MigrationRecord, diskRecords: readonly DiskRecord[]): Promise<void> {

@@ -38,5 +38,6 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     switchedAt: null,
     endedAt: null,
     switchoverMs: 0,
+    verified: false,
   }
 }

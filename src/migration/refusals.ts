@@ -40,6 +40,22 @@ export function notKnown(course: Course, error: LinkError): Refusal {
   )
 }
 
+/** The preparation failed, and so did taking it back: the disk stays in the migration for a while. */
+export function notUndone(course: Course, cause: unknown): Refusal {
+  const disk = course.record.diskName
+  return new Refusal(
+    'not-undone',
+    `the migration could not be prepared (${(cause as Error).message}), nor taken back yet`,
+    {
+      exit: 4,
+      disk,
+      safe: 'The source owns the disk and serves it; taking the migration back is tried again.',
+      next: `vmstore disk show ${disk} tells when it is in no migration any more. See the log for what failed.`,
+      cause,
+    },
+  )
+}
+
 /** After switchover there is no way back but a move. */
 export function tooLate(disk: Disk, record: MigrationRecord, what: string): Refusal {
   return new Refusal('too-late', `migration ${record.id} of ${disk.name} cannot be ${what}: it is ${record.state}`, {

@@ -18,6 +18,7 @@ import {
   type AcquireMessage,
   acquireMessage,
   completeMessage,
+  digestsMessage,
   extentsMessage,
   generationMessage,
   type InquireAnswer,
@@ -25,6 +26,8 @@ import {
   type PrepareMessage,
   progressMessage,
 } from './messages.ts'
+
+import { digestOf } from './verification.ts'
 
 const commitRetryMs = 1000
 const extentsInAnswer = 1024
@@ -86,6 +89,8 @@ export class SourceCourse extends Course {
         return this.#alone(() => this.#taken(generationMessage.parse(params).generation))
       case 'extents':
         return this.#extents(extentsMessage.parse(params))
+      case 'digests':
+        return this.#digests(digestsMessage.parse(params))
       case 'progress':
         return this.#progress(progressMessage.parse(params))
       case 'complete':
@@ -298,9 +303,9 @@ export class SourceCourse extends Course {
     if (this.record.state === 'done') return {} // Said again: the answer was lost.
     this.#checkGeneration(message.generation)
     if (this.disk.state === 'departed') {
-      const { data, sent, skippedZero, resent } = message
+      const { data, sent, skippedZero, resent, verified } = message
       this.#reported = { data, sent, skippedZero, resent }
-      await this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
+      await this.update({ state: 'done', endedAt: this.now(), counters: this.counters, verified }, (change) =>
         this.disk.move('released', { migrationId: null, taken: true }, [change]),
       )
       this.missingBytes = 0
@@ -317,6 +322,18 @@ export class SourceCourse extends Course {
       })
     }
     return {}
+  }
+
+  async #digests({ generation, runs }: ReturnType<typeof digestsMessage.parse>): Promise<object> {
+    const digests: string[] = []
+    for (const run of runs) {
+      this.#checkRight(generation)
+      this.#checkRun(run)
+      const bytes = Buffer.allocUnsafeSlow(run.length)
+      await this.disk.readForPeer(run.offset, bytes)
+      digests.push(digestOf(bytes))
+    }
+    return { digests }
   }
 
   #progress(message: ReturnType<typeof progressMessage.parse>): object {

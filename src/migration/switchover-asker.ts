@@ -90,6 +90,7 @@ export class SwitchoverAsker {
 
   #run(): void {
     if (this.#ended) this.#rejectAll(new NbdError('ESHUTDOWN', 'the migration is over'))
+    if (this.#parts.signal.aborted) this.#rejectAll(new NbdError('ESHUTDOWN', 'this site is stopping'))
     if (this.#ended || this.#running || this.#parts.signal.aborted) return
     this.#running = true
     this.#ask()
@@ -140,7 +141,11 @@ export class SwitchoverAsker {
         await clock.sleep(retryDelayMs(++failures), signal)
         continue
       }
-      if (answer.answer === 'granted') return this.#granted(askedMs)
+      if (answer.answer === 'granted') {
+        // A destination that has left meanwhile takes nothing: its operator said so, and was told what it may strand.
+        if (!this.#parts.isWanted()) return
+        return this.#granted(askedMs)
+      }
       this.#unanswered = false
       if (answer.answer === 'refused') return this.#refused(answer.code, answer.message)
       if (reason === 'reader-only') this.#command = undefined

@@ -20,11 +20,12 @@ const headerBytes = 128
 const recordBytes = 24
 const magic = Buffer.from('VMSTMAPS')
 const formatVersion = 1
+const lostPowerFlag = 1
 /** A record counts at most this many blocks (8 TiB). */
 const maxRunBlocks = 2 ** 31
 
 /** Record types. `tentative` (blocks copied before switchover, of one epoch) is part of the format for hybrid copy. */
-const RecordType = { landed: 1, written: 2, partial: 3, commit: 4, tentative: 5 } as const
+const RecordType = { landed: 1, written: 2, partial: 3, commit: 4, tentative: 5, forgotten: 6 } as const
 
 export interface MapIdentity {
   readonly diskId: string
@@ -37,6 +38,11 @@ export class ArrivalMaps {
   readonly present: BlockMap
   readonly written: BlockMap
   readonly partial = new Map<number, number>()
+  /**
+   * The power was lost while the disk arrived: which present blocks the guest wrote is not known any more (bytes may have
+   * reached the platter whose record did not), so that all count as written, and a comparison with the source says less.
+   */
+  lostPower = false
 
   constructor(sizeBytes: number) {
     const blocks = Math.ceil(sizeBytes / blockSizeBytes)
@@ -91,7 +97,7 @@ export class MapLog {
 
   static async #snapshot(files: Files, path: string, identity: MapIdentity, maps: ArrivalMaps): Promise<MapLog> {
     const key = randomBytes(4).readUInt32LE()
-    const parts = [encodeHeader(identity, files.bootId, key)]
+    const parts = [encodeHeader(identity, files.bootId, key, maps.lostPower)]
     let records = 0
     const put = (type: number, first: number, count: number, mask = 0) => {
       parts.push(encodeRecord(key, records++, type, first, count, mask))
@@ -131,6 +137,11 @@ export class MapLog {
     this.#append(RecordType.partial, block, 1, mask)
   }
 
+  /** Blocks that are missing again. */
+  forgotten(first: number, count: number): void {
+    this.#append(RecordType.forgotten, first, count, 0)
+  }
+
   /** Makes the records before `position` durable and committed. The bytes that they speak of must be durable already. */
   async commit(position: number): Promise<void> {
     assert(position <= this.#records)
@@ -159,8 +170,8 @@ export class MapLog {
 }
 
 // Header, little-endian: magic 8 | version u32 | key u32 | size u64 | generation u64 | disk id 36 ASCII | boot id 36 ASCII |
-// … zero … | crc32 u32 of the bytes before.
-function encodeHeader(identity: MapIdentity, bootId: string, key: number): Buffer {
+// flags u32 | … zero … | crc32 u32 of the bytes before.
+function encodeHeader(identity: MapIdentity, bootId: string, key: number, lostPower: boolean): Buffer {
   const header = Buffer.alloc(headerBytes)
   magic.copy(header, 0)
   header.writeUInt32LE(formatVersion, 8)
@@ -169,6 +180,7 @@ function encodeHeader(identity: MapIdentity, bootId: string, key: number): Buffe
   header.writeBigUInt64LE(BigInt(identity.generation), 24)
   header.write(identity.diskId, 32, 36, 'ascii')
   header.write(bootId, 68, 36, 'ascii')
+  header.writeUInt32LE(lostPower ? lostPowerFlag : 0, 104)
   header.writeUInt32LE(crc32(header.subarray(0, headerBytes - 4)), headerBytes - 4)
   return header
 }
@@ -199,8 +211,14 @@ function decodeRecord(record: Buffer, key: number, index: number): MapRecord | u
   return { type: record[0]!, mask: record[1]!, count: record.readUInt32LE(4), first: Number(record.readBigUInt64LE(8)) }
 }
 
+interface MapHeader {
+  readonly key: number
+  readonly bootId: string
+  readonly lostPower: boolean
+}
+
 /** Reads a log's header. @throws StoreError `newer-format`, `damaged` */
-function decodeHeader(bytes: Buffer, identity: MapIdentity, path: string): { key: number; bootId: string } {
+function decodeHeader(bytes: Buffer, identity: MapIdentity, path: string): MapHeader {
   if (bytes.length < headerBytes || !bytes.subarray(0, 8).equals(magic)) throw damaged(path, 'it does not begin as one')
   const version = bytes.readUInt32LE(8)
   if (version > formatVersion) {
@@ -215,7 +233,8 @@ function decodeHeader(bytes: Buffer, identity: MapIdentity, path: string): { key
   const sameGeneration = Number(bytes.readBigUInt64LE(24)) === identity.generation
   const sameSize = Number(bytes.readBigUInt64LE(16)) === identity.sizeBytes
   if (!sameDisk || !sameGeneration || !sameSize) throw damaged(path, 'it is of another disk, generation or size')
-  return { key: bytes.readUInt32LE(12), bootId: bytes.toString('ascii', 68, 104) }
+  const lostPower = (bytes.readUInt32LE(104) & lostPowerFlag) !== 0
+  return { key: bytes.readUInt32LE(12), bootId: bytes.toString('ascii', 68, 104), lostPower }
 }
 
 /** What the guest wrote here is known by this log alone: without it nothing may be fetched over it. */
@@ -244,6 +263,9 @@ function replay(content: Uint8Array, identity: MapIdentity, bootId: string, path
   if (sameBoot && intact < whole) throw damaged(path, `its record ${intact} is not intact`)
   const believed = sameBoot ? intact : committed
   for (let index = 0; index < believed; index++) applyRecord(recordAt(bytes, header.key, index)!, maps)
+  maps.lostPower = header.lostPower || !sameBoot
+  if (sameBoot) return
+  for (const run of maps.present.runs(0, maps.present.blocks, true)) maps.written.add(run.first, run.end)
 }
 
 function recordAt(bytes: Buffer, key: number, index: number): MapRecord | undefined {
@@ -255,20 +277,25 @@ function applyRecord(record: MapRecord, maps: ArrivalMaps): void {
   const { first, count } = record
   if (record.type === RecordType.commit) return
   if (first + count > maps.present.blocks) return // Not of this disk: believe nothing of it.
-  if (record.type === RecordType.landed || record.type === RecordType.written) {
+  if (record.type === RecordType.forgotten) {
+    maps.present.delete(first, first + count)
+  } else if (record.type === RecordType.landed || record.type === RecordType.written) {
     maps.present.add(first, first + count)
     if (record.type === RecordType.written) maps.written.add(first, first + count)
-    deletePartial(maps.partial, first, first + count)
+    settlePartial(maps, first, first + count)
   } else if (record.type === RecordType.partial && !maps.present.has(first)) {
     maps.partial.set(first, (maps.partial.get(first) ?? 0) | record.mask)
   }
 }
 
-/** Whichever is less to walk: the run, or the partial blocks. */
-function deletePartial(partial: Map<number, number>, first: number, end: number): void {
+/** Partial blocks that are present now: the guest wrote a part of them. Walks the run or the partial blocks, whichever is less. */
+function settlePartial({ partial, written }: ArrivalMaps, first: number, end: number): void {
+  const settle = (block: number) => {
+    if (partial.delete(block)) written.add(block, block + 1)
+  }
   if (end - first < partial.size) {
-    for (let block = first; block < end; block++) partial.delete(block)
+    for (let block = first; block < end; block++) settle(block)
   } else {
-    for (const block of partial.keys()) if (block >= first && block < end) partial.delete(block)
+    for (const block of partial.keys()) if (block >= first && block < end) settle(block)
   }
 }

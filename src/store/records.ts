@@ -49,6 +49,8 @@ export interface MigrationRecord {
   readonly switchedAt: string | null
   readonly endedAt: string | null
   readonly switchoverMs: number
+  /** Every block that the guest did not write at the destination was compared with the source. */
+  readonly verified: boolean
 }
 
 /** Bytes, as of the last time they were recorded. */

@@ -103,8 +103,7 @@ const plants: readonly Plant[] = [
     name: 'a release before everything is there',
     file: 'src/migration/destination-course.ts',
     was: 'await copy.run()',
-    becomes:
-      "await this.#call('complete', { generation: this.record.generation, ...this.counters }, this.stopping.signal).catch(() => {})\nawait copy.run()",
+    becomes: "await this.#call('complete', this.#completion, this.stopping.signal).catch(() => {})\nawait copy.run()",
   },
   {
     name: 'a cancel that does not look whether the disk departed',

@@ -54,6 +54,7 @@ export function migrationRecord(facts: Partial<MigrationRecord> = {}): Migration
     switchedAt: null,
     endedAt: null,
     switchoverMs: 0,
+    verified: false,
     ...facts,
   }
 }

@@ -1,0 +1,158 @@
+// The servers that are measured, each started as a user would, on a copy of the image of its own.
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+export type Transport = 'unix' | 'tcp'
+
+export interface Place {
+  readonly transport: Transport
+  readonly folder: string
+  /** 0 with a Unix socket. */
+  readonly port: number
+}
+
+/** Where one server finds its image and is found. */
+interface Site extends Place {
+  readonly image: string
+  readonly socket: string
+  readonly uri: string
+}
+
+export interface ServerKind {
+  /** Names the export and its files too. */
+  readonly id: string
+  readonly title: string
+  readonly program: string
+  readonly versionFlag: string
+  command(site: Site): readonly string[] | Promise<readonly string[]>
+}
+
+export interface Running {
+  readonly kind: ServerKind
+  readonly uri: string
+  readonly pid: number
+  stop(): Promise<void>
+}
+
+const startTimeoutMs = 20_000
+const stopTimeoutMs = 10_000
+const complaintMaxBytes = 300
+const program = join(import.meta.dirname, '..', 'bin', 'run.js')
+
+export const serverKinds: readonly ServerKind[] = [
+  {
+    id: 'vmstore',
+    title: 'vmstore',
+    program: process.execPath,
+    versionFlag: '--version',
+    command: ({ image, uri }) => [process.execPath, program, 'serve', image, '--nbd', uri, '--log-level', 'error'],
+  },
+  {
+    id: 'nbdkit',
+    title: 'nbdkit file',
+    program: 'nbdkit',
+    versionFlag: '--version',
+    command: ({ transport, socket, port, image }) => {
+      const listen = transport === 'unix' ? ['-U', socket] : ['-i', '127.0.0.1', '-p', String(port)]
+      return ['nbdkit', '-f', ...listen, 'file', image]
+    },
+  },
+  qemuNbd('threads'),
+  qemuNbd('io_uring'),
+  {
+    id: 'nbd-server',
+    title: 'nbd-server',
+    program: 'nbd-server',
+    versionFlag: '-V',
+    command: async ({ transport, folder, socket, port, image }) => {
+      // It listens over TCP in any case.
+      const listen = `listenaddr = 127.0.0.1\nport = ${port || (await freePort())}\n`
+      const unix = transport === 'unix' ? `unixsock = ${socket}\n` : ''
+      const path = join(folder, 'nbd-server.conf')
+      await writeFile(
+        path,
+        `[generic]\n${listen}${unix}[nbd-server]\nexportname = ${image}\nflush = true\nfua = true\n`,
+      )
+      return ['nbd-server', '-d', '-C', path]
+    },
+  },
+]
+
+function qemuNbd(aio: 'threads' | 'io_uring'): ServerKind {
+  const id = `qemu-nbd-${aio}`
+  return {
+    id,
+    title: `qemu-nbd ${aio}`,
+    program: 'qemu-nbd',
+    versionFlag: '--version',
+    command: ({ transport, socket, port, image }) => {
+      const listen = transport === 'unix' ? ['-k', socket] : ['-b', '127.0.0.1', '-p', String(port)]
+      const options = ['-f', 'raw', '--cache=writeback', `--aio=${aio}`, '--persistent', '--shared=0', '-x', id]
+      return ['qemu-nbd', ...options, ...listen, image]
+    },
+  }
+}
+
+/** Resolves when the server accepts connections. Rejects with what it said if it ends, or does not come up. */
+export async function start(
+  kind: ServerKind,
+  place: Place,
+  pin: readonly string[],
+  signal: AbortSignal,
+): Promise<Running> {
+  const socket = join(place.folder, `${kind.id}.sock`)
+  const { transport, port, folder } = place
+  const uri = transport === 'unix' ? `nbd+unix:///${kind.id}?socket=${socket}` : `nbd://127.0.0.1:${port}/${kind.id}`
+  const command = await kind.command({ ...place, image: join(folder, `${kind.id}.raw`), socket, uri })
+  const [first = '', ...rest] = [...pin, ...command]
+  // taskset becomes the server: its pid is the server's.
+  const child = spawn(first, rest, { stdio: ['ignore', 'ignore', 'pipe'] })
+  let complaint = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaint = (complaint + text).slice(-complaintMaxBytes)
+  })
+  const ended = once(child, 'exit').catch(() => {})
+  const hasEnded = () => child.pid === undefined || child.exitCode !== null || child.signalCode !== null
+  const stop = async (): Promise<void> => {
+    if (hasEnded()) return
+    child.kill('SIGTERM')
+    const timer = setTimeout(() => child.kill('SIGKILL'), stopTimeoutMs)
+    await ended
+    clearTimeout(timer)
+  }
+  const deadline = performance.now() + startTimeoutMs
+  try {
+    while (!(await accepts(transport === 'unix' ? { path: socket } : { host: '127.0.0.1', port }))) {
+      if (hasEnded() || performance.now() > deadline) {
+        throw new Error(`it does not come up: ${complaint.replaceAll(folder, '').trim().split('\n').at(-1)}`)
+      }
+      await sleep(50, undefined, { signal })
+    }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { kind, uri, pid: child.pid!, stop }
+}
+
+function accepts(address: { readonly path: string } | { readonly host: string; readonly port: number }) {
+  return new Promise<boolean>((resolve) => {
+    const probe = connect(address, () => resolve(true))
+    probe.on('connect', () => probe.destroy())
+    probe.on('error', () => resolve(false))
+  })
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}

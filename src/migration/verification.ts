@@ -1,0 +1,151 @@
+// Compares an arriving disk with the frozen source, before the source is released: every block that the guest did not
+// write here, by hash (holes as holes). A block that differs is missing again, durably, and is fetched anew.
+//
+// What always holds: a range is judged only if no guest wrote to it, or began to, until its bytes were read here; else
+// it is looked at again without what the guest wrote.
+
+import { hash } from 'node:crypto'
+import { type Span, spanOf } from '../disk/arrival.ts'
+import type { Run } from '../disk/block-source.ts'
+import type { Disk } from '../disk/disk.ts'
+import { blockSizeBytes } from '../store/block-map.ts'
+import type { Extent } from './background-copy.ts'
+
+/** The longest range that one digest speaks of. */
+export const digestedBytes = 256 * 1024
+/** Ranges in one question. */
+export const digestsAtOnce = 32
+const questionsAtOnce = 4
+const extentSpanBytes = 2 ** 30
+const zeros = Buffer.alloc(digestedBytes)
+
+/** SHA-256, in base64. */
+export function digestOf(bytes: Uint8Array): string {
+  return hash('sha256', bytes, 'base64')
+}
+
+export interface VerificationParts {
+  readonly disk: Disk
+  /** Extents of the frozen disk that cover a beginning of the range. */
+  extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
+  /** The source's digests of runs, in order. */
+  digests(runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]>
+  /** A range differs; it is missing again when this is called. */
+  differs(run: Run): void
+}
+
+export class Verification {
+  readonly #parts: VerificationParts
+  readonly #signal: AbortSignal
+  #differing = 0
+
+  constructor(parts: VerificationParts, signal: AbortSignal) {
+    this.#parts = parts
+    this.#signal = signal
+  }
+
+  /** Resolves to the number of ranges that differed, and are missing now. */
+  async run(): Promise<number> {
+    const { disk, extents } = this.#parts
+    const questions = new Set<Promise<void>>()
+    let batch: Run[] = []
+    const ask = async () => {
+      const runs = batch
+      batch = []
+      while (questions.size >= questionsAtOnce) await Promise.race(questions)
+      const question = this.#compare(runs).finally(() => questions.delete(question))
+      question.catch(() => {}) // Awaited below.
+      questions.add(question)
+    }
+    try {
+      for (let at = 0; at < disk.sizeBytes; ) {
+        for (const extent of await extents(at, Math.min(extentSpanBytes, disk.sizeBytes - at), this.#signal)) {
+          at = extent.offset + extent.length
+          if (!extent.data) await this.#checkZeros(extent)
+          else {
+            for (const run of this.#untouchedRuns(extent)) {
+              if (batch.push(run) === digestsAtOnce) await ask()
+            }
+          }
+        }
+      }
+      if (batch.length > 0) await ask()
+      await Promise.all(questions)
+    } finally {
+      await Promise.allSettled(questions)
+    }
+    return this.#differing
+  }
+
+  /** Parts of the range that the guest did not write, none longer than a digest speaks of. */
+  *#untouchedRuns(range: Run): Generator<Run> {
+    const { disk } = this.#parts
+    for (const span of disk.arrival!.unwritten(spanOf(range.offset, range.length))) {
+      const end = Math.min(span.end * blockSizeBytes, disk.sizeBytes)
+      for (let offset = span.first * blockSizeBytes; offset < end; offset += digestedBytes) {
+        yield { offset, length: Math.min(digestedBytes, end - offset) }
+      }
+    }
+  }
+
+  async #compare(runs: readonly Run[]): Promise<void> {
+    const digests = await this.#parts.digests(runs, this.#signal)
+    for (const [index, run] of runs.entries()) await this.#judge(run, (bytes) => digestOf(bytes) === digests[index])
+  }
+
+  /** A hole of the source: a hole here, or zeros. */
+  async #checkZeros(hole: Run): Promise<void> {
+    const { disk } = this.#parts
+    const end = hole.offset + hole.length
+    for (let at = hole.offset; at < end; ) {
+      this.#signal.throwIfAborted()
+      const [extent] = disk.extentsForPeer(at, end - at, 1)
+      const extentEnd = extent!.offset + extent!.length
+      if (extent!.kind === 'data') {
+        const first = extent!.offset - (extent!.offset % blockSizeBytes)
+        for (const run of this.#untouchedRuns({ offset: first, length: extentEnd - first })) {
+          await this.#judge(run, (bytes) => Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0)
+        }
+      }
+      at = extentEnd
+    }
+  }
+
+  async #judge(run: Run, isSame: (bytes: Uint8Array) => boolean): Promise<void> {
+    const { disk, digests, differs } = this.#parts
+    this.#signal.throwIfAborted()
+    const bytes = Buffer.allocUnsafeSlow(run.length)
+    await disk.readForPeer(run.offset, bytes)
+    const span = spanOf(run.offset, run.length)
+    if (disk.arrival!.isUntouched(span)) {
+      if (isSame(bytes) || !disk.arrival!.forget(span)) return
+      this.#differing++
+      differs(run)
+      return
+    }
+    // The guest wrote some of it meanwhile. The rest is compared block by block.
+    for (const rest of this.#untouchedRuns(run)) {
+      for (const block of blocksOf(rest)) {
+        const [digest] = await digests([block], this.#signal)
+        await this.#judgeBlock(block, digest)
+      }
+    }
+  }
+
+  async #judgeBlock(block: Run, digest: string | undefined): Promise<void> {
+    const { disk, differs } = this.#parts
+    const bytes = Buffer.allocUnsafeSlow(block.length)
+    await disk.readForPeer(block.offset, bytes)
+    const span: Span = spanOf(block.offset, block.length)
+    if (!disk.arrival!.isUntouched(span) || digestOf(bytes) === digest || !disk.arrival!.forget(span)) return
+    this.#differing++
+    differs(block)
+  }
+}
+
+function* blocksOf(run: Run): Generator<Run> {
+  const end = run.offset + run.length
+  for (let offset = run.offset; offset < end; offset += blockSizeBytes) {
+    yield { offset, length: Math.min(blockSizeBytes, end - offset) }
+  }
+}
