@@ -2,7 +2,8 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { existsSync, readFileSync } from 'node:fs'
+import { rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -29,6 +30,8 @@ export interface ServerKind {
   readonly title: string
   readonly program: string
   readonly versionFlag: string
+  /** It goes into the background and leaves its pid in `<id>.pid`. */
+  readonly isDaemon?: true
   command(site: Site): readonly string[] | Promise<readonly string[]>
 }
 
@@ -69,6 +72,7 @@ export const serverKinds: readonly ServerKind[] = [
     title: 'nbd-server',
     program: 'nbd-server',
     versionFlag: '-V',
+    isDaemon: true, // In the foreground it serves one connection, then ends.
     command: async ({ transport, folder, socket, port, image }) => {
       // It listens over TCP in any case.
       const listen = `listenaddr = 127.0.0.1\nport = ${port || (await freePort())}\n`
@@ -78,7 +82,7 @@ export const serverKinds: readonly ServerKind[] = [
         path,
         `[generic]\n${listen}${unix}[nbd-server]\nexportname = ${image}\nflush = true\nfua = true\n`,
       )
-      return ['nbd-server', '-d', '-C', path]
+      return ['nbd-server', '-C', path, '-p', join(folder, 'nbd-server.pid')]
     },
   },
 ]
@@ -108,6 +112,8 @@ export async function start(
   const socket = join(place.folder, `${kind.id}.sock`)
   const { transport, port, folder } = place
   const uri = transport === 'unix' ? `nbd+unix:///${kind.id}?socket=${socket}` : `nbd://127.0.0.1:${port}/${kind.id}`
+  const pidFile = join(folder, `${kind.id}.pid`)
+  await rm(pidFile, { force: true })
   const command = await kind.command({ ...place, image: join(folder, `${kind.id}.raw`), socket, uri })
   const [first = '', ...rest] = [...pin, ...command]
   // taskset becomes the server: its pid is the server's.
@@ -116,19 +122,15 @@ export async function start(
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaint = (complaint + text).slice(-complaintMaxBytes)
   })
-  const ended = once(child, 'exit').catch(() => {})
-  const hasEnded = () => child.pid === undefined || child.exitCode !== null || child.signalCode !== null
-  const stop = async (): Promise<void> => {
-    if (hasEnded()) return
-    child.kill('SIGTERM')
-    const timer = setTimeout(() => child.kill('SIGKILL'), stopTimeoutMs)
-    await ended
-    clearTimeout(timer)
-  }
+  child.on('error', () => {})
+  /** 0: not known (yet), or it has failed. */
+  const pidOf = (): number => (kind.isDaemon ? Number(readIfThere(pidFile)) : (child.pid ?? 0))
+  const hasFailed = (): boolean => child.signalCode !== null || (child.exitCode ?? 0) !== 0 || child.pid === undefined
+  const stop = () => endProcess(pidOf())
   const deadline = performance.now() + startTimeoutMs
   try {
-    while (!(await accepts(transport === 'unix' ? { path: socket } : { host: '127.0.0.1', port }))) {
-      if (hasEnded() || performance.now() > deadline) {
+    while (pidOf() === 0 || !(await accepts(transport === 'unix' ? { path: socket } : { host: '127.0.0.1', port }))) {
+      if (hasFailed() || performance.now() > deadline) {
         throw new Error(`it does not come up: ${complaint.replaceAll(folder, '').trim().split('\n').at(-1)}`)
       }
       await sleep(50, undefined, { signal })
@@ -137,7 +139,28 @@ export async function start(
     await stop()
     throw error
   }
-  return { kind, uri, pid: child.pid!, stop }
+  return { kind, uri, pid: pidOf(), stop }
+}
+
+async function endProcess(pid: number): Promise<void> {
+  const deadline = performance.now() + stopTimeoutMs
+  if (pid > 0 && isAlive(pid)) process.kill(pid, 'SIGTERM')
+  while (pid > 0 && isAlive(pid)) {
+    if (performance.now() > deadline) return void process.kill(pid, 'SIGKILL')
+    await sleep(20)
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+function readIfThere(path: string): string {
+  return existsSync(path) ? readFileSync(path, 'utf8') : ''
 }
 
 function accepts(address: { readonly path: string } | { readonly host: string; readonly port: number }) {
