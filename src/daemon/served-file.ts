@@ -45,9 +45,9 @@ export async function serveFile(disks: Disks, files: Files, siteId: string, file
  * Bytes that were moved away are not served again as if they were the disk.
  */
 export async function leaveFile(files: Files, record: DiskRecord, siteId: string): Promise<void> {
-  if (record.path.startsWith(`${record.folder}/`)) return
-  const notePath = join(record.folder, noteName)
-  if (record.state === 'owned') {
+  if (record.servedFile === null) return
+  const notePath = join(stateFolderOf(record.servedFile), noteName)
+  if (record.state === 'owned' && record.path === record.servedFile) {
     await files.remove(notePath)
   } else {
     const note: ImageNote = { site: siteId, id: record.id, movedTo: record.owner, generation: record.generation }

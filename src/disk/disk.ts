@@ -96,6 +96,7 @@ export class Disk implements Export {
         throw new StoreError('damaged', `${record.path} has ${sizeBytes} bytes, not ${record.sizeBytes} as recorded`)
       }
       if (state === 'arriving') await disk.#openMaps()
+      if (state === 'owned') await disk.#dropOldBytes()
       disk.#chooseIo()
     } catch (error) {
       await disk.#file?.close()
@@ -286,7 +287,8 @@ export class Disk implements Export {
   async abandonIncoming(others: readonly Change[]): Promise<void> {
     const { before, path } = this.#record
     if (before) {
-      await this.move(before.state as DiskState, { path: before.path, before: null, migrationId: null }, others)
+      const facts = { path: before.path, before: null, migrationId: null }
+      await this.move(before.state as DiskState, facts, others)
     } else {
       await this.move('gone', { migrationId: null }, others)
     }
@@ -297,14 +299,12 @@ export class Disk implements Export {
   async finishArriving(others: readonly Change[]): Promise<void> {
     assert(this.#arrival && this.#arrival.missingBlocks === 0)
     await this.flush()
-    const { before, folder } = this.#record
-    await this.move('owned', { before: null }, others)
+    await this.move('owned', {}, others)
     this.#arrival.retire()
-    // The old bytes are of no more use; a file that is not in our folder is the operator's.
-    if (before?.path.startsWith(`${folder}/`)) await this.#services.files.remove(before.path).catch(() => {})
     const log = this.#mapLog
     this.#mapLog = undefined
     await this.flush() // A sync that had begun with the log is over after this one.
+    await this.#dropOldBytes().catch(() => {}) // The next start tries again.
     await log?.discard().catch(() => {}) // A log that stays is of this generation, and nothing reads it any more.
   }
 
@@ -312,6 +312,14 @@ export class Disk implements Export {
   async discardBytes(): Promise<void> {
     assert(this.state === 'released' || this.state === 'gone' || this.state === 'superseded')
     await this.#services.files.remove(this.#record.path)
+  }
+
+  /** Owned again: the bytes of the last time are of no more use. A file that is not in our folder is the operator's. */
+  async #dropOldBytes(): Promise<void> {
+    const { before, folder } = this.#record
+    if (!before) return
+    if (before.path.startsWith(`${folder}/`)) await this.#services.files.remove(before.path)
+    await this.note({ before: null })
   }
 
   async close(): Promise<void> {

@@ -48,7 +48,7 @@ export class Disks implements ExportCatalog {
   find(name: string): Disk | undefined {
     const served = this.all().filter((disk) => disk.isServed)
     if (name === '') return served.length === 1 ? served[0] : undefined
-    return served.find((disk) => disk.name === name) ?? served.find((disk) => basename(disk.record.path) === name)
+    return served.find((disk) => disk.name === name) ?? served.find((disk) => fileNameOf(disk) === name)
   }
 
   // ---- the site's own view
@@ -66,7 +66,7 @@ export class Disks implements ExportCatalog {
     const found =
       this.#disks.get(name) ??
       this.all().find((disk) => disk.name === name) ??
-      this.all().find((disk) => basename(disk.record.path) === name)
+      this.all().find((disk) => fileNameOf(disk) === name)
     if (found) return found
     throw new Refusal('disk-unknown', `there is no disk ${name} here`, {
       disk: name,
@@ -129,19 +129,41 @@ export class Disks implements ExportCatalog {
       await this.#makeFile({ ...record, path })
       await fill(path)
       await files.rename(passing, record.folder)
-      await records.commit([{ put: 'disk', record }])
     } catch (error) {
       await files.remove(passing)
-      await files.remove(record.folder)
       throw error
     }
+    await this.#commitNew(
+      () => records.commit([{ put: 'disk', record }]),
+      [{ remove: 'disk', id: record.id }],
+      record.folder,
+    )
     return await this.open(record)
+  }
+
+  /** A commit that failed may be durable all the same: the files go only when the record is known to be gone. */
+  async #commitNew(commit: () => Promise<void>, undo: readonly Change[], files: string): Promise<void> {
+    try {
+      await commit()
+    } catch (error) {
+      const isUndone = await this.#services.records.commit(undo).then(
+        () => true,
+        () => false,
+      )
+      if (isUndone) await this.#services.files.remove(files)
+      throw error
+    }
   }
 
   /** Records a raw image that lies elsewhere, and serves it there. */
   async adopt(fresh: NewDisk, path: string, folder: string, createdAt: string): Promise<Disk> {
     using _name = this.claimName(fresh.name, fresh.id)
-    const record = { ...this.#newRecord(fresh, 'owned', this.#services.siteId, 1, createdAt), path, folder }
+    const record = {
+      ...this.#newRecord(fresh, 'owned', this.#services.siteId, 1, createdAt),
+      path,
+      folder,
+      servedFile: path,
+    }
     await this.#services.records.commit([{ put: 'disk', record }])
     return await this.open(record)
   }
@@ -158,16 +180,16 @@ export class Disks implements ExportCatalog {
     const record = {
       ...made,
       migrationId: fresh.migrationId,
-      ...(before && returning(before.record, made.name, fresh.migrationId)),
+      ...(before && returning(before.record, made, fresh.migrationId)),
     }
-    await this.#services.files.remove(record.path) // Of a try that was cut short.
-    try {
-      await this.#makeFile(record)
-      await this.#services.records.commit([{ put: 'disk', record }, ...others])
-    } catch (error) {
-      await this.#services.files.remove(before ? record.path : record.folder)
-      throw error
-    }
+    const { files, records } = this.#services
+    await files.remove(record.path) // Of a try that was cut short.
+    await this.#makeFile(record)
+    const undo: Change[] = others.flatMap((change) =>
+      'put' in change && change.put === 'migration' ? [{ remove: 'migration' as const, id: change.record.id }] : [],
+    )
+    undo.push(before ? { put: 'disk', record: before.record } : { remove: 'disk', id: fresh.id })
+    await this.#commitNew(() => records.commit([{ put: 'disk', record }, ...others]), undo, record.path)
     return record
   }
 
@@ -187,11 +209,11 @@ export class Disks implements ExportCatalog {
   }
 
   async #remove(disk: Disk): Promise<void> {
-    const { id, folder, path } = disk.record
+    const { id, folder } = disk.record
     await this.#services.records.commit([{ remove: 'disk', id }])
     this.#disks.delete(id)
     await disk.close()
-    if (!path.startsWith(`${folder}/`)) return
+    if (folder !== this.#layout.diskFolder(id)) return // A served file, and its folder, are the operator's.
     const passing = this.#layout.passingFolder(id)
     await this.#services.files.rename(folder, passing)
     await this.#services.files.remove(passing)
@@ -227,6 +249,7 @@ export class Disks implements ExportCatalog {
       generation,
       owner,
       migrationId: null,
+      servedFile: null,
       before: null,
       taken: false,
       createdAt,
@@ -234,8 +257,19 @@ export class Disks implements ExportCatalog {
   }
 }
 
-/** Where a disk that comes back is put: beside its old bytes, which stay until it is owned again. Each try has its own file. */
-function returning(before: DiskRecord, name: string, migrationId: string): Partial<DiskRecord> {
-  const path = join(before.folder, `${name}.${migrationId}.raw`)
-  return { folder: before.folder, path, before: { state: before.state, path: before.path } }
+/**
+ * Where a disk that comes back is put: in the data folder, with its old bytes kept until it is owned again. Each try has a
+ * file of its own. An image that was served where it lies keeps its old bytes; the disk lives in the data folder from then on.
+ */
+function returning(before: DiskRecord, made: DiskRecord, migrationId: string): Partial<DiskRecord> {
+  return {
+    path: join(made.folder, `${made.name}.${migrationId}.raw`),
+    servedFile: before.servedFile,
+    before: { state: before.state, path: before.path },
+  }
+}
+
+/** The name under which a disk is found besides its own. */
+function fileNameOf(disk: Disk): string {
+  return disk.record.servedFile === null ? `${disk.name}.raw` : basename(disk.record.servedFile)
 }

@@ -1,6 +1,7 @@
 // The migrations of a site: starts them, finds the course that a peer's message is for, and takes them all up again when
 // the daemon starts. A peer sees only migrations that it is part of; to it, others do not exist.
 
+import type { Disk } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import {
@@ -245,7 +246,7 @@ export class Migrations implements PeerHandlers {
     if (this.#services.readOnly)
       throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
     const peer = this.#services.peer(peerId)
-    this.#checkReturn(message)
+    using _return = this.#checkReturn(message)
     using _name = this.#claimName(disk.name, disk.id)
     await this.#checkSpace(disk.name, disk.allocatedBytes)
     const createdAt = clock.date().toISOString()
@@ -397,11 +398,12 @@ export class Migrations implements PeerHandlers {
   }
 
   /** A disk that was here before may come back; one that is here in any other way may not. */
-  #checkReturn({ disk }: PrepareMessage): void {
+  #checkReturn({ disk }: PrepareMessage): Disposable | undefined {
     const here = this.#services.disks.get(disk.id)
-    if (!here) return
+    if (!here) return undefined
     const mayReturn = here.state === 'released' || here.state === 'superseded'
-    if (mayReturn && disk.generation >= here.record.generation && disk.sizeBytes === here.sizeBytes) return
+    if (mayReturn && disk.generation >= here.record.generation && disk.sizeBytes === here.sizeBytes)
+      return reservedFor(here)
     const { generation } = here.record
     throw new PeerRefusal(
       'disk-here',
@@ -439,5 +441,15 @@ export class Migrations implements PeerHandlers {
       timeout.abort()
       await over
     }
+  }
+}
+
+/** Nobody deletes a disk while it comes back. */
+function reservedFor(disk: Disk): Disposable {
+  try {
+    return disk.reserve('it is coming back')
+  } catch (error) {
+    if (error instanceof Refusal) throw new PeerRefusal(error.code, `at the destination, ${error.message}`)
+    throw error
   }
 }

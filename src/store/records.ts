@@ -17,7 +17,9 @@ export interface DiskRecord {
   readonly owner: string
   /** The migration that this disk is in, or null. */
   readonly migrationId: string | null
-  /** incoming, arriving: what the disk was here before it came back. Its old bytes are kept until it is owned again. */
+  /** `serve FILE`: the image, absolute. It may hold old bytes: `path` says where the disk's are. null for other disks. */
+  readonly servedFile: string | null
+  /** incoming, arriving: what the disk was here before it came back. Its old bytes are kept until it is owned again; owned: they are still to be removed. */
   readonly before: { readonly state: string; readonly path: string } | null
   /** departed: the holder of the generation has reported that it serves it. */
   readonly taken: boolean

@@ -76,6 +76,7 @@ class Run {
       generation: 1,
       owner: 'A',
       migrationId: null,
+      servedFile: null,
       before: null,
       taken: false,
       createdAt: '',

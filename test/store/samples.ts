@@ -13,6 +13,7 @@ export function diskRecord(facts: Partial<DiskRecord> = {}): DiskRecord {
     generation: 1,
     owner: 'here',
     migrationId: null,
+    servedFile: null,
     before: null,
     taken: false,
     createdAt: '2026-01-01T00:00:00.000Z',
