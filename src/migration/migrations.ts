@@ -89,7 +89,7 @@ export class Migrations implements PeerHandlers {
       const diskRecord = diskRecords.find((each) => each.id === record.diskId)
       if (endedStates.includes(record.state)) this.#past.add(record)
       else if (diskRecord?.migrationId !== record.id) {
-        this.#leaveAside(record, diskRecords, new Error(`disk ${record.diskName} is not in this migration`))
+        await this.#endStray(record)
       } else if (record.role === 'source') await this.#takeUpSource(record)
       else {
         await this.#takeUpDestination(record, diskRecords).catch((error: unknown) =>
@@ -100,6 +100,16 @@ export class Migrations implements PeerHandlers {
     // Only now is it known which migrations there are. A peer that asked before was told to ask again.
     this.#started = true
     for (const course of this.courses()) this.#keepLink(course)
+  }
+
+  /** A record whose disk is in no migration, or in another: what a commit that was reported as failed may leave. */
+  async #endStray(record: MigrationRecord): Promise<void> {
+    const { clock, records, log } = this.#services
+    const endedAt = clock.date().toISOString()
+    const ended = { ...record, state: 'failed', endedAt, note: 'it never began: its disk was not put into it' }
+    this.#past.add(ended)
+    log('warn', { migration: record.id, disk: record.diskName }, 'a migration that never began is ended')
+    await records.commit([{ put: 'migration', record: ended }]).catch(() => {}) // The next start does it again.
   }
 
   /** One disk that cannot be opened stops its own migration, until the next start, and no other disk. */
@@ -331,6 +341,7 @@ export class Migrations implements PeerHandlers {
       false,
       async (remote) => {
         const open = disks.get(record.diskId)
+        if (open?.trouble) throw new Error(open.trouble)
         if (open) return open
         const diskRecord = diskRecords.find((each) => each.id === record.diskId)
         if (!diskRecord) throw new Error(`migration ${record.id} is recorded, its disk ${record.diskName} is not`)

@@ -64,6 +64,9 @@ describe('map log', () => {
     return saidBy(maps)
   }
 
+  /** Bytes may have reached the platter whose record did not: every present block counts as written. */
+  const afterPowerLoss = (said: Said): Said => ({ ...said, written: new Set(said.present) })
+
   describe('under the same boot id', () => {
     it('promise 6: believes a landed and a written block that nobody synced', async () => {
       const log = await create()
@@ -104,7 +107,7 @@ describe('map log', () => {
       await log.close()
       assert.deepEqual(await believed(secondBoot), {
         present: new Set([10, 11, 20]),
-        written: new Set([20]),
+        written: new Set([10, 11, 20]), // Which of them the guest wrote is not known any more.
         partial: new Map([[5, 1]]),
       })
     })
@@ -220,7 +223,7 @@ describe('map log', () => {
       await log.close()
       assert.deepEqual(await believed(firstBoot), {
         present: new Set([5, 6]),
-        written: new Set([6]),
+        written: new Set([5, 6]), // A part of block 5 is the guest's.
         partial: new Map(),
       })
     })
@@ -245,7 +248,7 @@ describe('map log', () => {
         const opened = await MapLog.open(new KernelFiles(firstBoot), path, identity, nothing)
         await opened.log.close()
       }
-      assert.deepEqual(await believed(secondBoot), before)
+      assert.deepEqual(await believed(secondBoot), afterPowerLoss(before))
     })
 
     it('are read back in a time that grows with the log, not with its square', async () => {
@@ -392,8 +395,8 @@ describe('map log', () => {
           note((now) => {
             for (let block = first; block < first + count; block++) {
               now.present.add(block)
-              if (kind === 1) now.written.add(block)
-              now.partial.delete(block)
+              // The guest wrote a part of a partial block, whoever made it whole.
+              if (now.partial.delete(block) || kind === 1) now.written.add(block)
             }
           })
         } else if (kind === 2 || kind === 4) {
@@ -438,7 +441,7 @@ describe('map log', () => {
     function expectedOfOtherBoot(torn: Buffer, bytes: Buffer, said: readonly Said[], committed: number[]): Outcome {
       const intact = firstDifference(torn, bytes)
       if (intact < headerBytes) return 'damaged'
-      return sorted(said[committed[Math.max(0, wholeIn(intact))]!]!)
+      return sorted(afterPowerLoss(said[committed[Math.max(0, wholeIn(intact))]!]!))
     }
 
     it('promise 6: cut at any byte, believes every whole record before the cut', async () => {
