@@ -84,8 +84,14 @@ async function measureTransport(
   const measurements: Measurement[] = []
   const servers: Running[] = []
   const measure = async (server: Running, load: Load, round: number): Promise<void> => {
-    const measurement = await measureOne(bench, server, load)
-    measurements.push({ ...measurement, transport, round })
+    try {
+      const measurement = await measureOne(bench, server, load)
+      measurements.push({ ...measurement, transport, round })
+    } catch (error) {
+      bench.signal.throwIfAborted()
+      if (server.kind.id === 'vmstore') throw error
+      left.push(`${server.kind.title} over ${transport}, ${load.name}, round ${round}: the load failed`)
+    }
   }
   try {
     for (const kind of kinds) {

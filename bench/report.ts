@@ -31,7 +31,7 @@ export async function reportOf(all: readonly Measurement[], kinds: readonly Serv
   const rates = [...rows].map(([name, row]) => rateRow(name, row, shown))
   const costs = [...rows].map(([name, row]) => [
     name.replace(/,[^,]*$/, ''),
-    ...shown.map(({ id }) => median(ofServer(row, id).map(({ cpuPerGib }) => cpuPerGib)).toFixed(2)),
+    ...shown.map(({ id }) => cell(median(ofServer(row, id).map(({ cpuPerGib }) => cpuPerGib)), 2)),
   ])
   const peaks = Map.groupBy(all, ({ transport }) => transport)
   const memory = [...peaks].map(([transport, row]) => [
@@ -64,7 +64,7 @@ function rateRow(name: string, row: readonly Measurement[], kinds: readonly Serv
     ratioOf(kinds.map(({ id }) => ofServer(round, id)[0]?.rate ?? 0)),
   )
   const spread = `${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)}`
-  return [name, ...medians.map((rate) => rate.toFixed(0)), ratioOf(medians).toFixed(2), spread]
+  return [name, ...medians.map((rate) => cell(rate, 0)), ratioOf(medians).toFixed(2), spread]
 }
 
 /** vmstore is the first of the kinds. */
@@ -80,6 +80,11 @@ function median(numbers: readonly number[]): number {
   const sorted = numbers.toSorted((a, b) => a - b)
   const middle = sorted.length >> 1
   return sorted.length % 2 === 1 ? sorted[middle]! : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2
+}
+
+/** 0: not measured. */
+function cell(value: number, digits: number): string {
+  return value === 0 ? '–' : value.toFixed(digits)
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
