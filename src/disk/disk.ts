@@ -88,7 +88,7 @@ export class Disk implements Export {
     const { state } = disk
     if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
       const readOnly = state === 'departed' || (state === 'owned' && services.readOnly)
-      disk.#file = await services.files.openBlockFile(record.path, readOnly)
+      disk.#file = await disk.#openFile(readOnly)
     }
     try {
       const sizeBytes = disk.#file?.sizeBytes ?? record.sizeBytes
@@ -286,13 +286,13 @@ export class Disk implements Export {
   /** incoming → gone, or, when it was coming back, what it was before. */
   async abandonIncoming(others: readonly Change[]): Promise<void> {
     const { before, path } = this.#record
-    if (before) {
-      const facts = { path: before.path, before: null, migrationId: null }
-      await this.move(before.state as DiskState, facts, others)
-    } else {
-      await this.move('gone', { migrationId: null }, others)
+    if (!before) {
+      await this.move('gone', { migrationId: null }, others) // Whoever removes the disk removes its folder.
+      return
     }
-    await this.#services.files.remove(path)
+    const facts = { path: before.path, before: null, migrationId: null }
+    await this.move(before.state as DiskState, facts, others)
+    await this.#services.files.remove(path).catch(() => {}) // Its bytes are nobody's; each try has a file of its own.
   }
 
   /** arriving → owned: every block is here and durable. */
@@ -371,6 +371,18 @@ export class Disk implements Export {
     return new RefusedIo(
       `disk ${this.name} is ${state} here: generation ${this.#record.generation} is served by ${this.#record.owner}`,
     )
+  }
+
+  /** An incoming disk has no bytes to lose: a file that a try left unmade is made now. */
+  async #openFile(readOnly: boolean): Promise<BlockFile> {
+    const { files } = this.#services
+    const { path, sizeBytes } = this.#record
+    try {
+      return await files.openBlockFile(path, readOnly)
+    } catch (error) {
+      if (this.state !== 'incoming' || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+      return files.createBlockFile(path, sizeBytes)
+    }
   }
 
   async #openMaps(): Promise<void> {

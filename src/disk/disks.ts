@@ -174,7 +174,7 @@ export class Disks implements ExportCatalog {
     others: readonly Change[],
   ): Promise<DiskRecord> {
     // The same disk may be on its way out: its folder goes first, or it would take the new bytes with it.
-    await this.#removals.get(fresh.id)
+    await this.#removals.get(fresh.id)?.catch(() => {})
     const before = this.#disks.get(fresh.id)
     const made = this.#newRecord(fresh, 'incoming', fresh.owner, fresh.generation, fresh.createdAt)
     const record = {
@@ -194,18 +194,14 @@ export class Disks implements ExportCatalog {
   }
 
   /** Removes a disk with its bytes, if they lie in the data folder. The caller has checked that it may go. */
-  async remove(disk: Disk): Promise<void> {
+  remove(disk: Disk): Promise<void> {
     const { id } = disk.record
-    const removal = this.#remove(disk)
-    this.#removals.set(
-      id,
-      removal.catch(() => {}),
-    )
-    try {
-      await removal
-    } finally {
-      this.#removals.delete(id)
-    }
+    const underWay = this.#removals.get(id)
+    if (underWay) return underWay
+    if (this.#disks.get(id) !== disk) return Promise.resolve() // It is gone already, and the id may be another's.
+    const removal = this.#remove(disk).finally(() => this.#removals.delete(id))
+    this.#removals.set(id, removal)
+    return removal
   }
 
   async #remove(disk: Disk): Promise<void> {

@@ -46,7 +46,6 @@ export class Sessions {
   open(client: string): SessionActivity {
     const activity = new SessionActivity(client, ++this.#tick)
     this.#open.add(activity)
-    this.#writersSaidGoodbye = false // Somebody is here again.
     return activity
   }
 

@@ -99,7 +99,7 @@ export class DestinationCourse extends Course {
       },
       hasDeparted: async () => {
         const { state } = await this.#inquire()
-        if (state === 'cancelled') void this.#becomeGone()
+        if (state === 'cancelled') void this.#becomeGone().catch(() => {}) // At a stop, the next start does it.
         return state === 'departed'
       },
       granted: (askedMs) => this.#granted(askedMs),
@@ -176,7 +176,7 @@ export class DestinationCourse extends Course {
     try {
       answer = cancelAnswer.parse(await this.#call('cancel', {}, signal))
     } catch (error) {
-      if (!(error instanceof LinkError)) throw error
+      if (!(error instanceof LinkError) && !(error instanceof PeerRefusal)) throw error
       if (!force) throw noAnswerToCancel(this.disk.name, error)
       this.services.log('warn', { migration: this.id }, 'cancelled by force, without the source')
     }
@@ -342,7 +342,7 @@ export class DestinationCourse extends Course {
     const ended = new AbortController()
     const reports = this.#report(ended.signal)
     try {
-      await this.#sayTaken()
+      void this.#sayTaken(AbortSignal.any([ended.signal, this.stopping.signal])).catch(() => {}) // Given up when the copy ends.
       const copy = new BackgroundCopy(
         {
           disk: this.disk,
@@ -399,16 +399,16 @@ export class DestinationCourse extends Course {
     }
   }
 
-  /** Until it is heard, the source would answer a repeated acquire: nothing else depends on it, so the copy does not wait long. */
-  async #sayTaken(): Promise<void> {
+  /** Until it is heard, the source would answer a repeated acquire. `complete` says it too. */
+  async #sayTaken(signal: AbortSignal): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.#call('taken', { generation: this.record.generation }, this.stopping.signal)
+        await this.#call('taken', { generation: this.record.generation }, signal)
         return
       } catch (error) {
-        this.stopping.signal.throwIfAborted()
+        signal.throwIfAborted()
         if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return
-        await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
+        await this.services.clock.sleep(retryDelayMs(attempt), signal)
       }
     }
   }
@@ -431,7 +431,8 @@ export class DestinationCourse extends Course {
         break
       } catch (error) {
         this.stopping.signal.throwIfAborted()
-        if (error instanceof PeerRefusal && error.code === 'stale') break // The source has moved on since.
+        // The source has moved on since, or knows nothing of it any more.
+        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) break
         this.setNote(`every block is here; the source is not released yet: ${(error as Error).message}`)
         await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
       }

@@ -26,7 +26,7 @@ import {
 } from './messages.ts'
 import { newRecord } from './new-record.ts'
 import { PastMigrations } from './past.ts'
-import { asRefusal, notKnown, notUndone } from './refusals.ts'
+import { asRefusal, notKnown, notUndone, perhapsBegun } from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SourceCourse } from './source-course.ts'
 
@@ -176,6 +176,7 @@ export class Migrations implements PeerHandlers {
       )
       return this.course(requestAnswer.parse(answer).migration)
     } catch (error) {
+      if (error instanceof LinkError) throw perhapsBegun(diskName, peer.name, error)
       throw asRefusal(error, diskName, peer.name)
     }
   }
@@ -256,6 +257,8 @@ export class Migrations implements PeerHandlers {
     if (this.#services.readOnly)
       throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
     const peer = this.#services.peer(peerId)
+    const gone = disks.get(disk.id)
+    if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
     using _return = this.#checkReturn(message)
     using _name = this.#claimName(disk.name, disk.id)
     await this.#checkSpace(disk.name, disk.allocatedBytes)

@@ -24,6 +24,21 @@ export function asRefusal(error: unknown, disk: string, peerName: string): unkno
   return error
 }
 
+/** `migrate --from`: the source may have begun all the same. */
+export function perhapsBegun(disk: string, peerName: string, error: LinkError): Refusal {
+  return new Refusal(
+    'no-answer',
+    `${peerName} did not answer (${error.message}), and may have begun the migration all the same`,
+    {
+      exit: 6,
+      disk,
+      safe: `${peerName} owns the disk until this site has asked for it.`,
+      next: 'vmstore migration list tells, here or there, whether it began.',
+      cause: error,
+    },
+  )
+}
+
 /** The destination may have heard the command: it will then take the disk when it reaches the source. */
 export function notKnown(course: Course, error: LinkError): Refusal {
   const disk = course.record.diskName
@@ -66,7 +81,7 @@ export function tooLate(disk: Disk, record: MigrationRecord, what: string): Refu
 }
 
 /** Only the source can decide to cancel, and it does not answer. */
-export function noAnswerToCancel(disk: string, error: LinkError): Refusal {
+export function noAnswerToCancel(disk: string, error: Error): Refusal {
   return new Refusal('no-answer', `the source does not answer (${error.message}), and only it can decide to cancel`, {
     disk,
     safe: 'If the source has heard it, the migration is cancelled, and this site follows when it hears so.',

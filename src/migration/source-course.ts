@@ -70,6 +70,7 @@ export class SourceCourse extends Course {
   /** Watches the sessions of the disk for the end of its writers. */
   watch(): void {
     this.disk.onSessions = () => this.#sessionsChanged()
+    this.#sessionsChanged() // They may have said goodbye before.
   }
 
   /** Takes up what a daemon that ended left. Its sessions are forgotten: a guest that runs is given the time to come back. */
@@ -245,7 +246,9 @@ export class SourceCourse extends Course {
         return this.#syncFailed(error)
       }
       // A write that came while it froze is held, and nothing is on record yet: its guest runs, and goes on here.
-      const awoke = mustBeQuiet ? disk.sessions.busyReason() : undefined
+      // So does one that has come and reads only.
+      const came = writersMustBeGone && !disk.sessions.writersAreGone ? 'somebody has come back' : undefined
+      const awoke = mustBeQuiet ? (disk.sessions.busyReason() ?? came) : undefined
       if (awoke) {
         this.#frozen = false
         disk.gate.thaw()

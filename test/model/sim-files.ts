@@ -112,6 +112,7 @@ export class SimFiles implements Files {
 
   async openBlockFile(path: string): Promise<BlockFile> {
     await this.#operation(`open ${path}`, () => {})
+    if (!this.#machine.files.has(path)) throw Object.assign(new Error(`${path} is not there`), { code: 'ENOENT' })
     return this.#blockFile(path)
   }
 
