@@ -19,7 +19,7 @@ const clock = {
 
 export default class Migrate extends BaseCommand {
   static override long = true
-  static override strict = false // Several disks are understood, and refused for now.
+  static override strict = false // Several disks are understood, and refused with a sentence.
   static override summary = 'move the disk of a running machine to another site, or from one'
   static override description =
     `Post-copy: the destination serves the disk at once, fetches what it lacks on demand, and copies the rest.
