@@ -101,9 +101,9 @@ const plants: readonly Plant[] = [
   },
   {
     name: 'a release before everything is there',
-    file: 'src/migration/destination-course.ts',
+    file: 'src/migration/arriving-course.ts',
     was: 'await copy.run()',
-    becomes: "await this.#call('complete', this.#completion, this.stopping.signal).catch(() => {})\nawait copy.run()",
+    becomes: "await this.call('complete', this.#completion, this.stopping.signal).catch(() => {})\nawait copy.run()",
   },
   {
     name: 'a cancel that does not look whether the disk departed',

@@ -1,0 +1,238 @@
+// What the destination does once it owns: says that it took, fetches what is missing, compares it with the source, and has
+// the source released. The part of its course that comes before is in destination-course.ts.
+//
+// What always holds: `owned` is committed, with every byte durable and compared, before the source is told that it may be
+// released (promise 8).
+
+import type { BlockSource } from '../disk/block-source.ts'
+import type { Disk } from '../disk/disk.ts'
+import { type PeerChannel, PeerRefusal, type Piece } from '../link/channel.ts'
+import { blockSizeBytes } from '../store/block-map.ts'
+import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
+import { BackgroundCopy, type Extent } from './background-copy.ts'
+import { Course, type CourseServices } from './course.ts'
+import { digestsAnswer, extentsAnswer } from './messages.ts'
+import { RateLimit } from './rate-limit.ts'
+import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
+import { Verification } from './verification.ts'
+
+const commitRetryMs = 1000
+const troublePauseMs = 1000
+const reportEveryMs = 500
+/** The counters are put on record once in so many reports. */
+const roundsPerRecord = 10
+const informTimeoutMs = 5000
+
+export abstract class ArrivingCourse extends Course {
+  readonly #limit: RateLimit
+  readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
+
+  constructor(services: CourseServices, disk: Disk, record: MigrationRecord, channel: PeerChannel) {
+    super(services, disk, record, channel)
+    this.#counters = { ...record.counters }
+    this.#limit = new RateLimit(services.clock, record.maxRate)
+    if (disk.arrival) this.missingBytes = disk.arrival.missingBlocks * blockSizeBytes
+    if (record.state === 'finishing') this.missingBytes = 0
+  }
+
+  get counters(): MigrationCounters {
+    const { data, sent, skippedZero } = this.#counters
+    return { data, sent, skippedZero, resent: Math.max(sent - data, 0) }
+  }
+
+  /** What has to be on record is tried until it is: the file system may be full for a while. A failed sync is final. */
+  protected async recorded(what: string, work: () => Promise<void>): Promise<void> {
+    for (;;) {
+      try {
+        await work()
+        return
+      } catch (error) {
+        this.stopping.signal.throwIfAborted()
+        if (this.disk.trouble) throw error
+        this.setNote(
+          `${this.disk.name}: it cannot be recorded ${what} (${(error as Error).message}); it is tried again`,
+        )
+        await this.services.clock.sleep(commitRetryMs, this.stopping.signal)
+      }
+    }
+  }
+
+  protected async copy(): Promise<void> {
+    const ended = new AbortController()
+    const reports = this.#report(ended.signal)
+    try {
+      void this.#sayTaken(AbortSignal.any([ended.signal, this.stopping.signal])).catch(() => {}) // Given up when the copy ends.
+      const copy = new BackgroundCopy(
+        {
+          disk: this.disk,
+          clock: this.services.clock,
+          source: this.remote(this.record.generation),
+          extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
+          limit: this.#limit,
+          landed: (bytes, isData) => this.#landed(bytes, isData),
+          trouble: (sentence) => this.setNote(sentence),
+        },
+        this.stopping.signal,
+      )
+      await copy.run()
+      while (!(await this.#isVerified())) await copy.run()
+      await this.#own()
+    } finally {
+      ended.abort()
+      await reports
+    }
+  }
+
+  /** Whether what is here is what the source has. What is not is missing again. */
+  async #isVerified(): Promise<boolean> {
+    const { clock, log } = this.services
+    this.tell({ kind: 'step', message: 'every block is here, and is being compared with the source' })
+    for (;;) {
+      const verification = new Verification(
+        {
+          disk: this.disk,
+          extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
+          digests: async (runs, signal) => {
+            const params = { generation: this.record.generation, runs }
+            return digestsAnswer.parse(await this.call('digests', params, signal)).digests
+          },
+          differs: ({ offset, length }) =>
+            log(
+              'error',
+              { migration: this.id, disk: this.disk.name, offset, length },
+              'a range differs from the source: it is fetched again',
+            ),
+        },
+        this.stopping.signal,
+      )
+      try {
+        const differing = await verification.run()
+        this.setNote(null)
+        return differing === 0
+      } catch (error) {
+        this.stopping.signal.throwIfAborted()
+        if (this.disk.trouble) throw error
+        this.setNote(`every block is here; the comparison with the source waits: ${(error as Error).message}`)
+        await clock.sleep(troublePauseMs, this.stopping.signal)
+      }
+    }
+  }
+
+  /** Until it is heard, the source would answer a repeated acquire. `complete` says it too. */
+  async #sayTaken(signal: AbortSignal): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.call('taken', { generation: this.record.generation }, signal)
+        return
+      } catch (error) {
+        signal.throwIfAborted()
+        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return
+        await this.services.clock.sleep(retryDelayMs(attempt), signal)
+      }
+    }
+  }
+
+  async #own(): Promise<void> {
+    this.missingBytes = 0
+    const verified = this.disk.arrival?.isComparable ?? false
+    await this.recorded('that every block is here', () =>
+      this.update({ state: 'finishing', counters: this.counters, verified }, (change) =>
+        this.disk.finishArriving([change]),
+      ),
+    )
+    this.tell({ kind: 'step', message: 'every block is here; the source is being released' })
+  }
+
+  protected async finish(): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.call('complete', this.#completion, this.stopping.signal)
+        break
+      } catch (error) {
+        this.stopping.signal.throwIfAborted()
+        // The source has moved on since, or knows nothing of it any more.
+        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) break
+        this.setNote(`every block is here; the source is not released yet: ${(error as Error).message}`)
+        await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
+      }
+    }
+    this.setNote(null)
+    await this.recorded('that the migration is over', () =>
+      this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
+        this.disk.note({ migrationId: null }, [change]),
+      ),
+    )
+    this.tell({ kind: 'ended' })
+  }
+
+  get #completion(): object {
+    const { generation, verified } = this.record
+    return { generation, ...this.counters, verified }
+  }
+
+  async #extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]> {
+    const params = { generation: this.record.generation, offset, length: lengthBytes }
+    const { extents } = extentsAnswer.parse(await this.call('extents', params, signal))
+    let at = offset
+    return extents.map(({ length, data }) => {
+      const extent = { offset: at, length, data }
+      at += length
+      return extent
+    })
+  }
+
+  protected remote(generation: number): BlockSource {
+    return new RemoteBlocks({
+      channel: this.channel,
+      clock: this.services.clock,
+      migration: this.id,
+      generation,
+      received: (piece) => this.#received(piece),
+    })
+  }
+
+  /** A guest's demand fetch. What lands of it is counted as it lands. */
+  protected async *fetchFrozen(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncGenerator<Piece> {
+    for await (const piece of this.remote(this.record.generation).fetch(runs, options)) {
+      const before = this.disk.arrival?.missingBlocks ?? 0
+      yield piece // The disk lands it before it asks for the next.
+      const landed = (before - (this.disk.arrival?.missingBlocks ?? 0)) * blockSizeBytes
+      if (landed > 0) this.#landed(Math.min(landed, piece.length), piece.bytes !== undefined)
+    }
+  }
+
+  #received(piece: Piece): void {
+    if (piece.bytes && this.disk.state !== 'incoming') this.#counters.sent += piece.length
+  }
+
+  #landed(bytes: number, isData: boolean): void {
+    if (isData) this.#counters.data += bytes
+    else this.#counters.skippedZero += bytes
+    this.meter.add(bytes)
+    this.missingBytes = (this.disk.arrival?.missingBlocks ?? 0) * blockSizeBytes
+  }
+
+  /** Tells listeners here, and the source, how far it is. */
+  async #report(ended: AbortSignal): Promise<void> {
+    const { clock } = this.services
+    const signal = AbortSignal.any([ended, this.stopping.signal])
+    for (let round = 1; !signal.aborted; round++) {
+      if (round % roundsPerRecord === 0) await this.update({ counters: this.counters }).catch(() => {}) // Figures only.
+      this.tell({ kind: 'progress' })
+      const timeout = new AbortController()
+      const late = clock.sleep(informTimeoutMs, AbortSignal.any([signal, timeout.signal])).then(
+        () => timeout.abort(),
+        () => {},
+      )
+      const facts = { ...this.counters, missing: this.missingBytes, note: this.note }
+      await this.call('progress', facts, AbortSignal.any([signal, timeout.signal])).catch(() => {})
+      timeout.abort()
+      await late
+      await clock.sleep(reportEveryMs, signal).catch(() => {})
+    }
+  }
+
+  protected call(method: string, params: object, signal: AbortSignal): Promise<unknown> {
+    return this.channel.call(method, { migration: this.id, ...params }, { signal })
+  }
+}
