@@ -125,15 +125,15 @@ async function measureOne(
 ): Promise<Omit<Measurement, 'transport' | 'round'>> {
   const { signal, pinClient } = bench
   const [program = '', ...options] = [...pinClient, ...load.command(server.uri, bench.seconds, bench.image)]
-  const stopWatching = watchMemory(server.pid)
   const cpuBefore = costOf(server.pid).cpuSeconds
   const startedMs = performance.now()
   const timeout = bench.seconds * 1000 + loadGraceMs
   const limits = { timeout, signal, killSignal: 'SIGKILL', maxBuffer: 2 ** 24 } as const
+  using watch = watchMemory(server.pid)
   const { stdout } = await promisify(execFile)(program, options, limits)
   const outcome = load.outcome(stdout, (performance.now() - startedMs) / 1000, imageBytes)
   const cpuSeconds = costOf(server.pid).cpuSeconds - cpuBefore
-  const peakBytes = stopWatching()
+  const peakBytes = watch.peakBytes()
   // Nobody's dirty pages are written back while the next one is measured.
   if (load.writes) await settle(server.uri, join(bench.folder, 'small.raw'), limits)
   const cpuPerGib = (cpuSeconds * bytesPerGib) / outcome.bytes

@@ -37,16 +37,13 @@ export function costOf(pid: number): Cost {
   }
 }
 
-/** Looks again and again, for children end with their connection; the result ends it and says the most that was seen. */
-export function watchMemory(pid: number): () => number {
+/** Looks again and again until it is disposed of, for children end with their connection. */
+export function watchMemory(pid: number): Disposable & { peakBytes(): number } {
   let peakBytes = 0
-  const look = (): void => {
+  const look = (): number => {
     peakBytes = Math.max(peakBytes, costOf(pid).peakBytes)
-  }
-  const timer = setInterval(look, watchIntervalMs)
-  return () => {
-    clearInterval(timer)
-    look()
     return peakBytes
   }
+  const timer = setInterval(look, watchIntervalMs)
+  return { peakBytes: look, [Symbol.dispose]: () => clearInterval(timer) }
 }
