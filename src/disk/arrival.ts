@@ -132,7 +132,7 @@ export class Arrival {
     return !this.#maps.lostPower
   }
 
-  /** Runs of present blocks of the span that the guest did not write since switchover. */
+  /** Runs of blocks of the span that the guest did not write since switchover. */
   unwritten(span: Span): Span[] {
     return [...this.#maps.written.runs(span.first, span.end, false)]
   }
