@@ -15,10 +15,13 @@ const packages: Readonly<Record<string, string>> = {
   nbdkit: 'nbdkit',
   nbdsh: 'python3-libnbd',
   openssl: 'openssl',
+  python3: 'python3',
   'qemu-img': 'qemu-utils',
   'qemu-io': 'qemu-utils',
   'qemu-nbd': 'qemu-utils',
   'qemu-system-x86_64': 'qemu-system-x86',
+  'systemd-analyze': 'systemd',
+  'systemd-socket-activate': 'systemd',
 }
 
 /** sbin is where nbd-client lies, and not on everybody's path. */

@@ -2,6 +2,7 @@
 
 import { ControlError, errorViewOf } from '../control/errors.ts'
 import { type ErrorView, ExitCode } from '../control/types.ts'
+import { errorPrefix } from './journal.ts'
 
 /** The operator's words were not understood. oclif rewrites the message of what a flag's parser throws; `view` keeps ours. */
 export class UsageError extends Error {
@@ -62,5 +63,6 @@ export function printForPeople(view: ErrorView, error?: unknown): void {
   if (view.safe !== undefined) lines.push(`  safe: ${view.safe}`)
   if (view.next !== undefined) lines.push(`  next: ${view.next}`)
   if (process.env['DEBUG'] && error instanceof Error) lines.push(error.stack ?? '')
-  process.stderr.write(`${lines.join('\n')}\n`)
+  const prefix = errorPrefix(process.env)
+  process.stderr.write(lines.map((line) => `${prefix}${line}\n`).join(''))
 }

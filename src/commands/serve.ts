@@ -1,9 +1,10 @@
 // vmstore serve: the daemon. Lives until SIGTERM or SIGINT; a second one is immediate.
 
 import { Args, Flags } from '@oclif/core'
-import { pino } from 'pino'
+import { type Logger, pino } from 'pino'
 import { BaseCommand } from '../cli/base-command.ts'
 import { transportSettings } from '../cli/config.ts'
+import { isJournal, journalText } from '../cli/journal.ts'
 
 export default class Serve extends BaseCommand {
   static override summary = 'serve the disks of this site over NBD, to hypervisors and to peers'
@@ -38,11 +39,15 @@ export default class Serve extends BaseCommand {
 
   async run(): Promise<void> {
     const { flags, argv } = await this.parse(Serve)
-    const { Daemon } = await import('../daemon/daemon.ts') // Only this command needs the daemon's code.
+    // Only this command needs the daemon's code.
+    const { Daemon } = await import('../daemon/daemon.ts')
+    const { ServiceManager, takeService } = await import('../daemon/service-manager.ts')
     const files = argv as string[]
     const paths = await this.paths(flags)
     const beside = files[0] !== undefined && !flags.root
-    const log = pino({ level: flags['log-level'], base: null }, pino.destination({ dest: 2, sync: true }))
+    const log = openLog(flags['log-level'])
+    const service = takeService(process.env, process.pid, log)
+    const manager = new ServiceManager(service.words, log)
     const { successes, failures } = await this.config.runHook('vmstore:transports', {})
     for (const { plugin, error } of failures)
       log.error({ plugin: plugin.name, err: error }, 'a transport plugin failed')
@@ -51,6 +56,7 @@ export default class Serve extends BaseCommand {
       root: beside ? Daemon.folderBeside(files[0]!) : paths.root,
       files,
       nbd: flags.nbd ?? [],
+      sockets: service.sockets,
       peer: flags.peer,
       control: flags.control,
       readOnly: flags['read-only'],
@@ -63,12 +69,21 @@ export default class Serve extends BaseCommand {
     const { nbd, peer, control } = daemon.view
     if (this.jsonEnabled()) this.event({ type: 'listening', nbd, peer, control } as { type: string })
     else this.tell(`listening: nbd ${nbd.join(' ')}${peer ? `, peers ${peer}` : ''}, control ${control}`)
+    void manager.ready(`serving NBD on ${nbd.join(' ')}`)
     const signal = await stopped
+    void manager.stopping('finishing the requests in flight')
     log.info({ signal }, 'stopping')
     await daemon.stop()
     // What may still wait (a drained request on a peer that is away) has nobody to answer to.
     process.exit(0)
   }
+}
+
+/** JSON lines on stderr; under journald what people read there. Synchronous: a process that dies has said why. */
+function openLog(level: string): Logger {
+  const lines = pino.destination({ dest: 2, sync: true })
+  const journal = { write: (line: string) => lines.write(journalText(line)) }
+  return pino({ level, base: null }, isJournal(process.env) ? journal : lines)
 }
 
 /** Resolves at the first SIGTERM or SIGINT; the second ends the process at once. */

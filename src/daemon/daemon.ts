@@ -15,7 +15,7 @@ import { Refusal } from '../disk/refusal.ts'
 import type { Course } from '../migration/course.ts'
 import { Migrations } from '../migration/migrations.ts'
 import { NbdServer } from '../nbd/server.ts'
-import { formatNbdUri, parseNbdUri } from '../nbd/uri.ts'
+import { formatNbdUri, type NbdUri, parseNbdUri } from '../nbd/uri.ts'
 import { type Identity, loadIdentity } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import { KernelFiles } from '../store/kernel-files.ts'
@@ -23,6 +23,7 @@ import { SqliteRecords } from '../store/sqlite-records.ts'
 import { systemClock } from './clock.ts'
 import { Drivers } from './drivers.ts'
 import { Links } from './links.ts'
+import type { PassedSocket } from './passed-sockets.ts'
 import { PeerBook } from './peer-book.ts'
 import { serveFile, stateFolderOf } from './served-file.ts'
 import { freeBytes, LocalSite, peerFacts } from './site.ts'
@@ -30,8 +31,10 @@ import { freeBytes, LocalSite, peerFacts } from './site.ts'
 export interface DaemonOptions {
   readonly root: string
   readonly files: readonly string[]
-  /** NBD URIs; none: the Unix socket in the root. */
+  /** NBD URIs; none, and no sockets: the Unix socket in the root. */
   readonly nbd: readonly string[]
+  /** Those that systemd passed, to serve NBD on. */
+  readonly sockets: readonly PassedSocket[]
   readonly peer: string | undefined
   readonly control: string | undefined
   readonly readOnly: boolean
@@ -85,7 +88,11 @@ export class Daemon {
 
   async #start(): Promise<void> {
     const { log } = this.#options
-    for (const uri of this.#options.nbd) this.#checkNbdUri(uri)
+    for (const uri of this.#options.nbd) this.#checkNbdUri(uri, nbdUri(uri))
+    for (const { address } of this.#options.sockets) {
+      const socket = { tls: false, address, exportName: '' }
+      this.#checkNbdUri(formatNbdUri(socket), socket)
+    }
     const folder = await DataFolder.open(this.#options.root)
     this.#stops.push(() => folder.release())
     const identity = await loadIdentity(folder.root)
@@ -171,7 +178,11 @@ export class Daemon {
     const { log, peer, version } = this.#options
     const nbd = new NbdServer({ catalog: disks, log })
     this.#stops.push(() => stopGuests(nbd))
-    const uris = this.#options.nbd.length > 0 ? this.#options.nbd : [formatUnixUri(folder.nbdPath)]
+    const { nbd: wanted, sockets } = this.#options
+    const uris = wanted.length + sockets.length > 0 ? wanted : [formatUnixUri(folder.nbdPath)]
+    for (const { fd, address } of sockets) {
+      this.#nbdUris.push((await listening('the passed socket', () => nbd.adopt(fd, address))).uri)
+    }
     for (const uri of uris) this.#nbdUris.push((await listening(uri, () => nbd.listen(uri))).uri)
     if (peer !== undefined) await listening(peer, () => links.listen(peer))
     const control = resolve(this.#options.control ?? folder.controlPath)
@@ -199,8 +210,7 @@ export class Daemon {
     this.#view = view
   }
 
-  #checkNbdUri(uri: string): void {
-    const { tls, address } = nbdUri(uri)
+  #checkNbdUri(uri: string, { tls, address }: NbdUri): void {
     if (tls)
       throw new Refusal('no-tls', `${uri}: NBD over TLS is not there yet`, {
         exit: 3,

@@ -1,5 +1,6 @@
 // Opens the sockets that a server listens on. A Unix socket is 0600 from its first instant; one that a dead server left
-// behind is replaced, one that a live server answers on is refused, and so is a path that is no socket.
+// behind is replaced, one that a live server answers on is refused, and so is a path that is no socket. A socket that was
+// opened by somebody else is taken as it is: its path is neither made nor removed.
 
 import { lstatSync, unlinkSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
@@ -16,8 +17,7 @@ export interface OpenListener {
 
 /** Throws an Error that says in a sentence why not. */
 export async function openListener(address: NbdAddress, accept: (socket: Socket) => void): Promise<OpenListener> {
-  // Half-open: a client that has said all it wants still gets its answers.
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: false, highWaterMark: 64 * 1024 }, accept)
+  const server = newServer(accept)
   if (address.transport === 'unix') {
     await makeWayFor(address.path)
     await bind(server, () => listenPrivately(server, address.path))
@@ -25,6 +25,22 @@ export async function openListener(address: NbdAddress, accept: (socket: Socket)
   }
   await bind(server, () => server.listen({ host: address.host, port: address.port }))
   return { server, address: { ...address, port: (server.address() as AddressInfo).port } }
+}
+
+/** Serves on a descriptor that listens already, and is the server's from now on. */
+export async function adoptListener(
+  fd: number,
+  address: NbdAddress,
+  accept: (socket: Socket) => void,
+): Promise<OpenListener> {
+  const server = newServer(accept)
+  await bind(server, () => server.listen({ fd }))
+  return { server, address }
+}
+
+function newServer(accept: (socket: Socket) => void): Server {
+  // Half-open: a client that has said all it wants still gets its answers.
+  return createServer({ allowHalfOpen: true, pauseOnConnect: false, highWaterMark: 64 * 1024 }, accept)
 }
 
 function bind(server: Server, listen: () => void): Promise<void> {

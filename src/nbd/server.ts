@@ -5,10 +5,10 @@
 import type { Server, Socket } from 'node:net'
 import type { ExportCatalog } from './export.ts'
 import { defaultLimits, type NbdLimits, type NbdLog } from './limits.ts'
-import { openListener } from './listener.ts'
+import { adoptListener, type OpenListener, openListener } from './listener.ts'
 import { MemoryBudget } from './memory-budget.ts'
 import { Session } from './session.ts'
-import { formatNbdUri, parseNbdUri } from './uri.ts'
+import { formatNbdUri, type NbdAddress, parseNbdUri } from './uri.ts'
 
 export interface NbdServerOptions {
   readonly catalog: ExportCatalog
@@ -54,8 +54,18 @@ export class NbdServer {
   async listen(uri: string): Promise<NbdListener> {
     const { tls, address } = parseNbdUri(uri)
     if (tls) throw new Error(`cannot listen on ${uri}: this server has no TLS yet`)
+    return this.#listen(uri, tls, () => openListener(address, (socket) => this.#accept(socket)))
+  }
+
+  /** Serves on a descriptor that listens already, at `address`, as systemd passes it. Throws an Error with a sentence. */
+  async adopt(fd: number, address: NbdAddress): Promise<NbdListener> {
+    const uri = formatNbdUri({ tls: false, address, exportName: '' })
+    return this.#listen(uri, false, () => adoptListener(fd, address, (socket) => this.#accept(socket)))
+  }
+
+  async #listen(uri: string, tls: boolean, open: () => Promise<OpenListener>): Promise<NbdListener> {
     if (this.#isStopping) throw new Error(`cannot listen on ${uri}: the server is stopping`)
-    const opened = await openListener(address, (socket) => this.#accept(socket))
+    const opened = await open()
     opened.server.on('error', (error) => this.#log.error({ uri, err: error }, `a listener failed: ${error.message}`))
     const listener: NbdListener = {
       uri: formatNbdUri({ tls, address: opened.address, exportName: '' }),

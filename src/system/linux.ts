@@ -31,7 +31,7 @@ const F_RDLCK = 0
 const F_WRLCK = 1
 const F_UNLCK = 2
 
-function errnoError(call: string, errno: number): NodeJS.ErrnoException {
+export function errnoError(call: string, errno: number): NodeJS.ErrnoException {
   const code = getSystemErrorName(-errno)
   return Object.assign(new Error(`${call}: ${code}`), { code, errno: -errno, syscall: call })
 }
