@@ -59,7 +59,7 @@ export function detailsOf(view: MigrationView): string {
     disk: view.disk,
     role: view.role,
     peer: view.peer,
-    state: view.state,
+    state: stateOf(view),
     mode: view.mode,
     switchover: view.switchover,
     transport: view.transport,
@@ -74,12 +74,15 @@ export function detailsOf(view: MigrationView): string {
   })
 }
 
+/** 'copying, paused' */
+export const stateOf = ({ state, paused }: MigrationView): string => (paused ? `${state}, paused` : state)
+
 export const migrationHeader = ['id', 'disk', 'course', 'state', 'copied', 'note'] as const
 
 export function migrationRow(view: MigrationView): readonly string[] {
   const copied = `${percent(view.bytes.disk - view.bytes.missing, view.bytes.disk)}%`
   const arrow = view.role === 'source' ? `to ${view.peer}` : `from ${view.peer}`
-  return [view.id, view.disk, arrow, view.state, copied, view.note ?? '']
+  return [view.id, view.disk, arrow, stateOf(view), copied, view.note ?? '']
 }
 
 /** How to come back to a migration that goes on by itself. */

@@ -63,6 +63,9 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
       description: 'how long a write at the destination waits for a busy source (default 10s)',
     }),
     'max-rate': rateFlag({ description: 'bound of the background copy, bytes a second, such as 50M' }),
+    'stall-timeout': timeFlag({
+      description: "how long a guest's read waits for a source that is away before it fails (default: for ever)",
+    }),
     source: Flags.string({
       description: "the source's bytes afterwards: keep them for the way back, or delete them",
       options: ['keep', 'delete'],
@@ -147,6 +150,7 @@ interface Asked {
   switchover: MigrateRequest['switchover']
   'switchover-wait'?: number
   'max-rate'?: number
+  'stall-timeout'?: number
   source: MigrateRequest['source']
 }
 
@@ -175,6 +179,7 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
     switchover,
     switchoverWaitMs: asked['switchover-wait'] ?? 10_000,
     ...(asked['max-rate'] !== undefined && { maxRate: asked['max-rate'] }),
+    ...(asked['stall-timeout'] !== undefined && { stallTimeoutMs: asked['stall-timeout'] }),
     source,
   }
 }

@@ -88,6 +88,12 @@ export class ControlClient {
   switchover(id: string): Promise<MigrationView> {
     return this.#ask('POST', `/v1/migrations/${encodeURIComponent(id)}/switchover`)
   }
+  pause(id: string): Promise<MigrationView> {
+    return this.#ask('POST', `/v1/migrations/${encodeURIComponent(id)}/pause`)
+  }
+  resume(id: string): Promise<MigrationView> {
+    return this.#ask('POST', `/v1/migrations/${encodeURIComponent(id)}/resume`)
+  }
   cancel(id: string, options: { force: boolean }): Promise<MigrationView> {
     return this.#ask('POST', `/v1/migrations/${encodeURIComponent(id)}/cancel`, options)
   }

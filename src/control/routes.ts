@@ -54,6 +54,8 @@ export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
   })
   app.get('/v1/migrations/:name', async (request) => site.showMigration(named(request)))
   app.post('/v1/migrations/:name/switchover', (request) => site.switchover(named(request)))
+  app.post('/v1/migrations/:name/pause', (request) => site.setPaused(named(request), true))
+  app.post('/v1/migrations/:name/resume', (request) => site.setPaused(named(request), false))
   app.post('/v1/migrations/:name/cancel', (request) => {
     const { force = false } = checked(cancelRequest, request.body)
     return site.cancel(named(request), { force })

@@ -37,6 +37,8 @@ export interface Site {
   /** By id, or an unambiguous beginning of it. */
   showMigration(id: string): MigrationView
   switchover(id: string): Promise<MigrationView>
+  /** Holds the background copy, or lets it go on. */
+  setPaused(id: string, paused: boolean): Promise<MigrationView>
   cancel(id: string, options: { force: boolean }): Promise<MigrationView>
   /** Starts with the present step; ends with `result` or `error`, or when `signal` aborts. */
   migrationEvents(id: string, signal: AbortSignal): AsyncIterable<MigrationEvent>

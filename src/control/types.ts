@@ -71,6 +71,8 @@ const migrateFields = z.strictObject({
   switchoverWaitMs: z.number().int().min(0).max(86_400_000),
   /** Bytes a second of background copy; absent: no bound. */
   maxRate: z.number().int().min(4096).optional(),
+  /** How long a guest's read waits for a source that is away; absent: for ever. */
+  stallTimeoutMs: z.number().int().min(1).optional(),
   source: z.enum(['keep', 'delete']),
 })
 export const migrateRequest = migrateFields.refine(
@@ -181,6 +183,8 @@ export interface MigrationView {
   readonly rate: number
   readonly secondsLeft: number | null
   readonly verified: boolean
+  /** The background copy is held by the operator. */
+  readonly paused: boolean
   /** What it waits for, or what went wrong, in a sentence; or null. */
   readonly note: string | null
   readonly startedAt: string

@@ -194,6 +194,7 @@ export class LocalSite implements Site {
       switchover: request.switchover,
       switchoverWaitMs: request.switchoverWaitMs,
       maxRate: request.maxRate ?? null,
+      stallTimeoutMs: request.stallTimeoutMs ?? null,
       sourcePolicy: request.source,
     }
     const peer = peerFacts(book.named(request.to ?? request.from ?? ''))
@@ -224,6 +225,12 @@ export class LocalSite implements Site {
   async switchover(id: string): Promise<MigrationView> {
     this.#refuseIfOver(id, 'switched over')
     const course = await this.#parts.migrations.switchover(id, AbortSignal.timeout(10_000))
+    return courseView(course, this.#naming)
+  }
+
+  async setPaused(id: string, paused: boolean): Promise<MigrationView> {
+    this.#refuseIfOver(id, paused ? 'paused' : 'resumed')
+    const course = await this.#parts.migrations.setPaused(id, paused, AbortSignal.timeout(15_000))
     return courseView(course, this.#naming)
   }
 

@@ -104,6 +104,7 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     rate: facts.rate,
     secondsLeft: facts.secondsLeft,
     verified: record.verified,
+    paused: record.paused,
     note: facts.note,
     startedAt: record.startedAt,
   }

@@ -12,8 +12,10 @@ import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 import { BackgroundCopy, type Extent } from './background-copy.ts'
 import { Course, type CourseServices } from './course.ts'
 import { digestsAnswer, extentsAnswer } from './messages.ts'
+import { Pause } from './pause.ts'
 import { RateLimit } from './rate-limit.ts'
-import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
+import { nothingToPause, pauseSentence } from './refusals.ts'
+import { RemoteBlocks, retryDelayMs, startingCode } from './remote-blocks.ts'
 import { Verification } from './verification.ts'
 
 const commitRetryMs = 1000
@@ -25,12 +27,15 @@ const informTimeoutMs = 5000
 
 export abstract class ArrivingCourse extends Course {
   readonly #limit: RateLimit
+  readonly #pause: Pause
+  #isTellingPaused = false
   readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
 
   constructor(services: CourseServices, disk: Disk, record: MigrationRecord, channel: PeerChannel) {
     super(services, disk, record, channel)
     this.#counters = { ...record.counters }
     this.#limit = new RateLimit(services.clock, record.maxRate)
+    this.#pause = new Pause(record.paused)
     if (disk.arrival) this.missingBytes = disk.arrival.missingBlocks * blockSizeBytes
     if (record.state === 'finishing') this.missingBytes = 0
   }
@@ -57,6 +62,37 @@ export abstract class ArrivingCourse extends Course {
     }
   }
 
+  /** Holds the background copy, or lets it go on; durable before it is answered. @throws Refusal */
+  async setPaused(paused: boolean): Promise<void> {
+    if (this.ended || this.record.state === 'finishing') throw nothingToPause(this.record, paused)
+    if (paused === this.record.paused) return
+    await this.update({ paused })
+    this.#pause.set(paused)
+    this.tell({ kind: 'step', message: pauseSentence(paused) })
+    if (!this.#isTellingPaused) void this.#sayPaused()
+  }
+
+  /** The operator at the source sees it too, as soon as the source can be reached. */
+  async #sayPaused(): Promise<void> {
+    this.#isTellingPaused = true
+    const { signal } = this.stopping
+    try {
+      for (let attempt = 1, told: boolean | undefined; told !== this.record.paused && !this.ended; attempt++) {
+        const { paused } = this.record
+        const isHeard = await this.call('paused', { paused }, signal).then(
+          () => true,
+          (error: unknown) => error instanceof PeerRefusal && error.code !== startingCode,
+        )
+        if (isHeard) told = paused
+        else await this.services.clock.sleep(retryDelayMs(attempt), signal)
+      }
+    } catch {
+      // This site is stopping.
+    } finally {
+      this.#isTellingPaused = false
+    }
+  }
+
   protected async copy(): Promise<void> {
     const ended = new AbortController()
     const reports = this.#report(ended.signal)
@@ -69,6 +105,7 @@ export abstract class ArrivingCourse extends Course {
           source: this.remote(this.record.generation),
           extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
           limit: this.#limit,
+          pause: this.#pause,
           landed: (bytes, isData) => this.#landed(bytes, isData),
           trouble: (sentence) => this.setNote(sentence),
         },
@@ -91,6 +128,7 @@ export abstract class ArrivingCourse extends Course {
       const verification = new Verification(
         {
           disk: this.disk,
+          pause: this.#pause,
           extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
           digests: async (runs, signal) => {
             const params = { generation: this.record.generation, runs }
@@ -193,6 +231,7 @@ export abstract class ArrivingCourse extends Course {
       clock: this.services.clock,
       migration: this.id,
       generation,
+      stallTimeoutMs: this.record.stallTimeoutMs,
       received: (piece) => this.#received(piece),
     })
   }
@@ -230,7 +269,7 @@ export abstract class ArrivingCourse extends Course {
         () => timeout.abort(),
         () => {},
       )
-      const facts = { ...this.counters, missing: this.missingBytes, note: this.note }
+      const facts = { ...this.counters, missing: this.missingBytes, paused: this.record.paused, note: this.note }
       await this.call('progress', facts, AbortSignal.any([signal, timeout.signal])).catch(() => {})
       timeout.abort()
       await late

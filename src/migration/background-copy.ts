@@ -9,6 +9,7 @@ import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
+import type { Pause } from './pause.ts'
 import type { RateLimit } from './rate-limit.ts'
 import { Window } from './window.ts'
 
@@ -31,6 +32,7 @@ export interface BackgroundCopyParts {
   /** Extents of the frozen disk that cover a beginning of the range. */
   extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
   readonly limit: RateLimit
+  readonly pause: Pause
   /** Bytes that landed. */
   landed(bytes: number, isData: boolean): void
   /** What it waits for, or null when it goes on. */
@@ -73,6 +75,7 @@ export class BackgroundCopy {
     const { arrival } = this.#parts.disk
     try {
       for (let from = 0; ; ) {
+        await this.#parts.pause.passed(this.#signal)
         const next = arrival!.firstMissing(from, 1)
         if (!next) break
         const extent = await this.#extentAt(next.first * blockSizeBytes)
@@ -112,6 +115,7 @@ export class BackgroundCopy {
     while (this.#inFlightBytes > 0 && this.#inFlightBytes + lengthBytes > this.#window.bytes)
       await Promise.race(this.#tasks)
     await this.#parts.limit.pass(lengthBytes, this.#signal)
+    await this.#parts.pause.passed(this.#signal) // It may have begun while this chunk waited for its turn.
     this.#signal.throwIfAborted()
     this.#inFlightBytes += lengthBytes
     const task = this.#fetch(offset, lengthBytes)

@@ -14,7 +14,7 @@ import { NbdError } from '../nbd/export.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import { ArrivingCourse } from './arriving-course.ts'
 import type { CourseServices } from './course.ts'
-import { acquireAnswer, cancelAnswer, type InquireAnswer, inquireAnswer } from './messages.ts'
+import { acquireAnswer, cancelAnswer, type InquireAnswer, inquireAnswer, pauseMessage } from './messages.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { retryDelayMs } from './remote-blocks.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
@@ -126,12 +126,22 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   /** What the source says. */
-  async answer(method: string): Promise<object> {
+  async answer(method: string, params: unknown): Promise<object> {
     if (method === 'cancelled') await this.#becomeGone()
     else if (method === 'switchover') this.#switchoverNow()
     else if (method === 'writers-gone') this.#readersOnly()
+    else if (method === 'pause') await this.#pauseForPeer(pauseMessage.parse(params).paused)
     else throw new PeerRefusal('unknown-method', `a destination does not know ${method}`)
     return {}
+  }
+
+  async #pauseForPeer(paused: boolean): Promise<void> {
+    try {
+      await this.setPaused(paused)
+    } catch (error) {
+      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.message)
+      throw error
+    }
   }
 
   /** The operator here: now. */

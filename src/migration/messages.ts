@@ -8,10 +8,12 @@
 //   extents      destination → source   data and holes of the frozen disk
 //   digests      destination → source   hashes of ranges of the frozen disk, to compare
 //   progress     destination → source   how far I am (for the operator there)
+//   paused       destination → source   the background copy is held, or is not, by the operator here
 //   complete     destination → source   I have every block, durably
 //   cancel       destination → source   the operator here wants it cancelled: decide
 //   cancelled    source → destination   it is cancelled, durably
 //   switchover   source → destination   the operator here says: now
+//   pause        source → destination   the operator here holds the background copy, or lets it go on
 //   writers-gone source → destination   every session that had written here has said DISC
 
 import { z } from 'zod'
@@ -29,6 +31,7 @@ export const terms = z.object({
   switchover: z.enum(['auto', 'now', 'manual']),
   switchoverWaitMs: z.number().int().min(0).max(86_400_000),
   maxRate: z.number().int().min(4096).nullable(),
+  stallTimeoutMs: z.number().int().min(1).nullable(),
   sourcePolicy: z.enum(['keep', 'delete']),
 })
 /** What the operator chose for a migration. */
@@ -74,6 +77,8 @@ export const inquireAnswer = z.object({
 })
 export type InquireAnswer = z.infer<typeof inquireAnswer>
 
+export const pauseMessage = z.object({ migration: id, paused: z.boolean() })
+
 export const generationMessage = z.object({ migration: id, generation })
 
 export const extentsMessage = z.object({ migration: id, generation, offset: bytes, length: bytes.positive() })
@@ -104,6 +109,7 @@ export const progressMessage = z.object({
   migration: id,
   missing: bytes,
   ...counters,
+  paused: z.boolean(),
   note: z.string().max(1000).nullable(),
 })
 

@@ -26,7 +26,7 @@ import {
 } from './messages.ts'
 import { newRecord } from './new-record.ts'
 import { PastMigrations } from './past.ts'
-import { asRefusal, notKnown, notUndone, perhapsBegun } from './refusals.ts'
+import { asRefusal, notKnown, notPaused, notUndone, perhapsBegun } from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SourceCourse } from './source-course.ts'
 
@@ -58,6 +58,8 @@ export interface MigrationsServices extends CourseServices {
 const spareBytes = 64 * 2 ** 20
 const prepareTimeoutMs = 30_000
 const reachTimeoutMs = 10_000
+/** For what the destination is told on behalf of an operator who waits. */
+const answerTimeoutMs = 5_000
 const undoRetryMs = 5000
 
 export class Migrations implements PeerHandlers {
@@ -202,6 +204,20 @@ export class Migrations implements PeerHandlers {
     return course
   }
 
+  /** Holds the background copy, durably, or lets it go on. @throws Refusal */
+  async setPaused(id: string, paused: boolean, signal: AbortSignal): Promise<Course> {
+    const course = this.course(id)
+    try {
+      if (course instanceof SourceCourse) {
+        await this.#withinTime(answerTimeoutMs, signal, (limited) => course.setPaused(paused, limited))
+      } else if (course instanceof DestinationCourse) await course.setPaused(paused)
+    } catch (error) {
+      if (error instanceof LinkError) throw notPaused(course, paused, error)
+      throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)
+    }
+    return course
+  }
+
   async cancel(id: string, force: boolean, signal: AbortSignal): Promise<Course> {
     const course = this.course(id)
     if (course instanceof SourceCourse) await course.cancel()
@@ -230,7 +246,7 @@ export class Migrations implements PeerHandlers {
     const course = this.#courses.get(migration)
     if (course && course.record.peerId === peerId) {
       if (course instanceof SourceCourse) return course.answer(method, params)
-      if (course instanceof DestinationCourse) return course.answer(method)
+      if (course instanceof DestinationCourse) return course.answer(method, params)
     }
     return this.#past.answer(peerId, migration, method)
   }

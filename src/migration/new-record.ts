@@ -29,6 +29,7 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     switchover: terms.switchover,
     switchoverWaitMs: terms.switchoverWaitMs,
     maxRate: terms.maxRate,
+    stallTimeoutMs: terms.stallTimeoutMs,
     sourcePolicy: terms.sourcePolicy,
     generation: disk.generation + 1,
     sizeBytes: disk.sizeBytes,
@@ -39,5 +40,6 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     endedAt: null,
     switchoverMs: 0,
     verified: false,
+    paused: false,
   }
 }

@@ -71,6 +71,40 @@ export function notUndone(course: Course, cause: unknown): Refusal {
   )
 }
 
+/** What watchers are told of a pause, or of its end. */
+export function pauseSentence(paused: boolean): string {
+  return paused
+    ? 'the background copy is paused; what the guest reads is fetched all the same'
+    : 'the background copy goes on'
+}
+
+/** Every block is here, or the migration is over. */
+export function nothingToPause(record: MigrationRecord, paused: boolean): Refusal {
+  const what = paused ? 'paused' : 'resumed'
+  return new Refusal(
+    'nothing-to-pause',
+    `migration ${record.id} of ${record.diskName} cannot be ${what}: it is ${record.state}, and copies nothing`,
+    { disk: record.diskName, safe: 'Nothing was changed.' },
+  )
+}
+
+/** The destination may have heard it, and holds the copy then. */
+export function notPaused(course: Course, paused: boolean, error: LinkError): Refusal {
+  const disk = course.record.diskName
+  const what = paused ? 'pause' : 'resume'
+  return new Refusal(
+    'no-answer',
+    `the destination did not answer (${error.message}), and may have heard it all the same`,
+    {
+      exit: 1,
+      disk,
+      safe: 'Who owns the disk does not change by it.',
+      next: `Try again when it can be reached, or at the destination: vmstore migration ${what} ${course.id}.`,
+      cause: error,
+    },
+  )
+}
+
 /** After switchover there is no way back but a move. */
 export function tooLate(disk: Disk, record: MigrationRecord, what: string): Refusal {
   return new Refusal('too-late', `migration ${record.id} of ${disk.name} cannot be ${what}: it is ${record.state}`, {

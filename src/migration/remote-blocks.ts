@@ -3,6 +3,7 @@
 import type { BlockSource, Piece, Run, Urgency } from '../disk/block-source.ts'
 import type { Clock } from '../disk/clock.ts'
 import { LinkError, type PeerChannel, PeerRefusal } from '../link/channel.ts'
+import { Stall } from './stall.ts'
 
 /** Runs in one request (link/coverage.ts takes no more). */
 const maximumRuns = 1024
@@ -19,6 +20,8 @@ export interface RemoteBlocksOptions {
   readonly clock: Clock
   readonly migration: string
   readonly generation: number
+  /** How long a demand fetch waits for the next piece; null: for ever. */
+  readonly stallTimeoutMs: number | null
   /** Each piece as it comes. */
   readonly received?: (piece: Piece, urgency: Urgency) => void
 }
@@ -31,8 +34,16 @@ export class RemoteBlocks implements BlockSource {
   }
 
   async *fetch(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncGenerator<Piece> {
-    for (let at = 0; at < runs.length; at += maximumRuns)
-      yield* this.#fetchSome(runs.slice(at, at + maximumRuns), options)
+    const { clock, stallTimeoutMs } = this.#options
+    const isTimed = options.urgency === 'demand' && stallTimeoutMs !== null
+    using stall = isTimed ? new Stall(clock, stallTimeoutMs) : undefined
+    const signal = stall ? AbortSignal.any([options.signal, stall.signal]) : options.signal
+    for (let at = 0; at < runs.length; at += maximumRuns) {
+      for await (const piece of this.#fetchSome(runs.slice(at, at + maximumRuns), { ...options, signal })) {
+        yield piece
+        stall?.heard() // After what was done with it: a slow landing is no silence of the source.
+      }
+    }
   }
 
   async *#fetchSome(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncGenerator<Piece> {

@@ -24,9 +24,10 @@ import {
   type InquireAnswer,
   migrationMessage,
   type PrepareMessage,
+  pauseMessage,
   progressMessage,
 } from './messages.ts'
-
+import { pauseSentence } from './refusals.ts'
 import { digestOf } from './verification.ts'
 
 const commitRetryMs = 1000
@@ -94,6 +95,8 @@ export class SourceCourse extends Course {
         return this.#digests(digestsMessage.parse(params))
       case 'progress':
         return this.#progress(progressMessage.parse(params))
+      case 'paused':
+        return this.#pausedThere(pauseMessage.parse(params).paused)
       case 'complete':
         return this.#alone(() => this.#complete(completeMessage.parse(params)))
       case 'cancel':
@@ -118,6 +121,20 @@ export class SourceCourse extends Course {
   async switchover(signal: AbortSignal): Promise<void> {
     if (this.record.state !== 'ready') throw this.#tooLate('switched over')
     await this.channel.call('switchover', { migration: this.id }, { signal })
+  }
+
+  /** Has the destination hold the background copy, or let it go on. @throws Refusal, LinkError, PeerRefusal */
+  async setPaused(paused: boolean, signal: AbortSignal): Promise<void> {
+    if (this.record.state === 'preparing') throw this.#tooLate(paused ? 'paused' : 'resumed')
+    await this.channel.call('pause', { migration: this.id, paused }, { signal })
+    await this.#pausedThere(paused)
+  }
+
+  async #pausedThere(paused: boolean): Promise<object> {
+    if (this.ended || paused === this.record.paused) return {}
+    await this.update({ paused })
+    this.tell({ kind: 'step', message: pauseSentence(paused) })
+    return {}
   }
 
   /** Decides, durably, that this migration will not be. @throws Refusal once a grant was made */
@@ -150,6 +167,7 @@ export class SourceCourse extends Course {
         switchover: record.switchover as PrepareMessage['terms']['switchover'],
         switchoverWaitMs: record.switchoverWaitMs,
         maxRate: record.maxRate,
+        stallTimeoutMs: record.stallTimeoutMs,
         sourcePolicy: record.sourcePolicy,
       },
     }
@@ -340,8 +358,9 @@ export class SourceCourse extends Course {
   }
 
   #progress(message: ReturnType<typeof progressMessage.parse>): object {
-    const { missing, data, sent, skippedZero, resent, note } = message
+    const { missing, data, sent, skippedZero, resent, paused, note } = message
     if (this.record.state !== 'copying') return {}
+    void this.#pausedThere(paused).catch(() => {}) // The next report says it again.
     this.meter.add(Math.max(this.missingBytes - missing, 0))
     this.missingBytes = missing
     this.#reported = { data, sent, skippedZero, resent }

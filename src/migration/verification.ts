@@ -10,6 +10,7 @@ import type { Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { Extent } from './background-copy.ts'
+import type { Pause } from './pause.ts'
 
 /** The longest range that one digest speaks of. */
 export const digestedBytes = 256 * 1024
@@ -26,6 +27,7 @@ export function digestOf(bytes: Uint8Array): string {
 
 export interface VerificationParts {
   readonly disk: Disk
+  readonly pause: Pause
   /** Extents of the frozen disk that cover a beginning of the range. */
   extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
   /** The source's digests of runs, in order. */
@@ -46,10 +48,11 @@ export class Verification {
 
   /** Resolves to the number of ranges that differed, and are missing now. */
   async run(): Promise<number> {
-    const { disk, extents } = this.#parts
+    const { disk, extents, pause } = this.#parts
     const questions = new Set<Promise<void>>()
     let batch: Run[] = []
     const ask = async () => {
+      await pause.passed(this.#signal)
       const runs = batch
       batch = []
       while (questions.size >= questionsAtOnce) await Promise.race(questions)

@@ -3,7 +3,14 @@
 
 import { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import type { Change, DiskRecord, MigrationRecord, PeerRecord, SiteRecords } from './records.ts'
+import {
+  type Change,
+  type DiskRecord,
+  type MigrationRecord,
+  migrationFieldsAddedLater,
+  type PeerRecord,
+  type SiteRecords,
+} from './records.ts'
 import type { RecordsReply, RecordsRequest } from './sqlite-records.ts'
 
 /** Raised with every change of the schema; a database with a higher one is refused. */
@@ -27,7 +34,10 @@ class RecordsDatabase {
         .map((row) => JSON.parse(String(row['body'])) as unknown)
     return {
       disks: all(tables.disk) as DiskRecord[],
-      migrations: all(tables.migration) as MigrationRecord[],
+      migrations: (all(tables.migration) as MigrationRecord[]).map((record) => ({
+        ...migrationFieldsAddedLater,
+        ...record,
+      })),
       peers: all(tables.peer) as PeerRecord[],
     }
   }

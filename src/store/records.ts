@@ -41,6 +41,8 @@ export interface MigrationRecord {
   readonly switchover: string
   readonly switchoverWaitMs: number
   readonly maxRate: number | null
+  /** How long a guest's read waits for a source that is away before it fails; null: for ever. */
+  readonly stallTimeoutMs: number | null
   readonly sourcePolicy: 'keep' | 'delete'
   /** The generation before and after: the fencing token that the grant names is `generation`. */
   readonly generation: number
@@ -53,6 +55,14 @@ export interface MigrationRecord {
   readonly switchoverMs: number
   /** Every block that the guest did not write at the destination was compared with the source. */
   readonly verified: boolean
+  /** The operator holds the background copy. */
+  readonly paused: boolean
+}
+
+/** Records written before these fields were there mean this. */
+export const migrationFieldsAddedLater: Pick<MigrationRecord, 'stallTimeoutMs' | 'paused'> = {
+  stallTimeoutMs: null,
+  paused: false,
 }
 
 /** Bytes, as of the last time they were recorded. */

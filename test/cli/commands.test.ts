@@ -85,6 +85,8 @@ describe('commands', () => {
       ['migration list', (view: unknown[]) => view.length, 1],
       ['migration show m-7', (view: { id: string }) => view.id, 'm-7'],
       ['migration switchover m-7', (view: { state: string }) => view.state, 'switching'],
+      ['migration pause m-7', (view: { paused: boolean }) => view.paused, true],
+      ['migration resume m-7', (view: { paused: boolean }) => view.paused, false],
       ['migration cancel m-7 --force', (view: { state: string }) => view.state, 'cancelled'],
       ['config list', (view: object) => Object.keys(view).length, 0],
     ]

@@ -54,6 +54,7 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   rate: 40 * MiB,
   secondsLeft: 5,
   verified: true,
+  paused: false,
   note: null,
   startedAt: '2024-05-01T10:00:00.000Z',
   ...more,
@@ -154,6 +155,9 @@ export class FakeSite implements Site {
   }
   async switchover(id: string) {
     return migrationView('switching', { id })
+  }
+  async setPaused(id: string, paused: boolean) {
+    return migrationView('copying', { id, paused })
   }
   async cancel(id: string, options: { force: boolean }) {
     this.asked.push(options)

@@ -293,7 +293,7 @@ export async function begin(
   b: Site,
   disk: string,
   switchover: MigrateRequest['switchover'],
-  terms: Partial<Pick<MigrateRequest, 'switchoverWaitMs' | 'maxRate' | 'source'>> = {},
+  terms: Partial<Pick<MigrateRequest, 'switchoverWaitMs' | 'maxRate' | 'stallTimeoutMs' | 'source'>> = {},
 ): Promise<MigrationView> {
   const usual = { mode: 'post-copy', switchoverWaitMs: 10_000, source: 'keep' } as const
   return a.control.migrate({ ...usual, disk, to: b.name, switchover, ...terms })

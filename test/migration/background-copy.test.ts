@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import type { BlockSource, Piece, Run } from '../../src/disk/block-source.ts'
 import type { Disk } from '../../src/disk/disk.ts'
 import { BackgroundCopy, type BackgroundCopyParts, type Extent } from '../../src/migration/background-copy.ts'
+import { Pause } from '../../src/migration/pause.ts'
 import { RateLimit } from '../../src/migration/rate-limit.ts'
 import { block, closeDisksAfterEach, isSettled, openDisk, ReadySource, settled } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
@@ -75,6 +76,7 @@ function partsOf(disk: Disk, source: BlockSource, facts: Partial<BackgroundCopyP
     source,
     extents: async (offset, length) => [{ offset, length, data: true }],
     limit: new RateLimit(clock, null),
+    pause: new Pause(false),
     landed: () => {},
     trouble: () => {},
     ...facts,
@@ -239,6 +241,24 @@ describe('background copy', () => {
     await settled()
     stop.abort(new Error('stopped'))
     await assert.rejects(run, /stopped/)
+  })
+
+  it('starts nothing while it is paused, also when a chunk waits for the rate, and goes on where it was', async () => {
+    const clock = new FakeClock()
+    const disk = new CountingDisk(mebibyte)
+    const pause = new Pause(false)
+    const limit = new RateLimit(clock, chunk)
+    const run = new BackgroundCopy(partsOf(disk as unknown as Disk, instant, { clock, limit, pause }), never).run()
+    await clock.advance(1500)
+    const before = disk.landedBytes
+    assert(before > 0 && before < mebibyte)
+    pause.set(true)
+    await clock.advance(60_000)
+    assert.equal(disk.landedBytes, before)
+    pause.set(false)
+    await clock.advance(60_000)
+    await run
+    assert.equal(disk.landedBytes, mebibyte)
   })
 
   it('keeps to the rate', async () => {

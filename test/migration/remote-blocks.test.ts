@@ -33,7 +33,7 @@ function* whole(runs: readonly Run[]): Generator<Piece> {
 describe('remote blocks', () => {
   async function fetched(channel: PeerChannel, runs: readonly Run[], clock = new FakeClock()): Promise<Piece[]> {
     const pieces: Piece[] = []
-    const blocks = new RemoteBlocks({ channel, clock, migration, generation: 2 })
+    const blocks = new RemoteBlocks({ channel, clock, migration, generation: 2, stallTimeoutMs: null })
     const work = (async () => {
       const signal = new AbortController().signal
       for await (const each of blocks.fetch(runs, { urgency: 'demand', signal })) pieces.push(each)
@@ -129,11 +129,56 @@ describe('remote blocks', () => {
       throw new LinkError('unreachable', 'nobody there')
     })
     const stop = new AbortController()
-    const blocks = new RemoteBlocks({ channel, clock: new FakeClock(), migration, generation: 2 })
+    const blocks = new RemoteBlocks({ channel, clock: new FakeClock(), migration, generation: 2, stallTimeoutMs: null })
     const next = blocks.fetch([{ offset: 0, length: block }], { urgency: 'demand', signal: stop.signal }).next()
     assert.equal(await isSettled(next), false)
     stop.abort(new Error('stopped'))
     await assert.rejects(next, /stopped/)
+  })
+
+  describe('with a stall timeout', () => {
+    const never = new AbortController().signal
+
+    it('fail a demand fetch once nothing has come for so long, counted from the last piece', async () => {
+      const clock = new FakeClock()
+      const { channel } = scripted(
+        function* () {
+          yield piece(0, block)
+          throw new LinkError('lost', 'the lane broke')
+        },
+        ...new Array(9).fill(() => {
+          throw new LinkError('unreachable', 'nobody there')
+        }),
+      )
+      const blocks = new RemoteBlocks({ channel, clock, migration, generation: 2, stallTimeoutMs: 1000 })
+      const pieces = blocks.fetch([{ offset: 0, length: 2 * block }], { urgency: 'demand', signal: never })
+      await clock.advance(900) // Nobody asks yet: a generator that has not begun counts nothing.
+      assert.equal((await pieces.next()).value?.offset, 0)
+      const next = pieces.next()
+      next.catch(() => {})
+      await clock.advance(999)
+      assert.equal(await isSettled(next), false)
+      await clock.advance(1)
+      await assert.rejects(
+        next,
+        (error: Error & { code?: string }) => error.code === 'EIO' && /1 s/.test(error.message),
+      )
+      assert.equal(clock.sleeping, 0, 'no timer is left')
+    })
+
+    it('let the background wait for ever', async () => {
+      const clock = new FakeClock()
+      const { channel } = scripted(
+        ...new Array(99).fill(() => {
+          throw new LinkError('unreachable', 'nobody there')
+        }),
+      )
+      const blocks = new RemoteBlocks({ channel, clock, migration, generation: 2, stallTimeoutMs: 1000 })
+      const next = blocks.fetch([{ offset: 0, length: block }], { urgency: 'background', signal: never }).next()
+      next.catch(() => {})
+      await clock.advance(60_000)
+      assert.equal(await isSettled(next), false)
+    })
   })
 
   it('ask for at most 1024 runs in one request', async () => {

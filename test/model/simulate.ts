@@ -289,6 +289,7 @@ class Run {
       switchover,
       switchoverWaitMs: 10_000,
       maxRate: null,
+      stallTimeoutMs: null,
       sourcePolicy: 'keep',
     } as const
     await this.startMigration(terms)

@@ -46,6 +46,7 @@ export function migrationRecord(facts: Partial<MigrationRecord> = {}): Migration
     switchover: 'auto',
     switchoverWaitMs: 10_000,
     maxRate: null,
+    stallTimeoutMs: null,
     sourcePolicy: 'keep',
     generation: 2,
     sizeBytes: 2 ** 20,
@@ -56,6 +57,7 @@ export function migrationRecord(facts: Partial<MigrationRecord> = {}): Migration
     endedAt: null,
     switchoverMs: 0,
     verified: false,
+    paused: false,
     ...facts,
   }
 }
