@@ -1,4 +1,4 @@
-// The client's side of fixed newstyle negotiation. Always: nothing that a server sends is stored beyond a named bound, a
+// The client's side of newstyle negotiation. Always: nothing that a server sends is stored beyond a named bound, a
 // reply to another option than the one that was sent ends the connection, and every wait ends with the socket's close.
 
 import type { Socket } from 'node:net'
@@ -32,6 +32,11 @@ import {
 /** One option reply, and how many of them an option may bring. */
 const replyMaxBytes = 64 * 1024
 const repliesMax = 16_384
+/** A size and flags; then zeroes, unless both sides have agreed to do without. */
+const exportNameAnswerBytes = 8 + 2
+const exportNameZeroesBytes = 124
+/** Of a server that says nothing of block sizes. */
+const usualBlockSize = { minimum: 1, preferred: 4096, maximum: payloadAdvertisedBytes }
 
 export interface NbdExportInfo {
   /** As the server calls it; '' if it did not say. */
@@ -66,7 +71,10 @@ export class ClientNegotiation {
     this.#arrived.push(chunk)
     this.#serve()
   }
-  readonly #onClose = (): void => this.fail(new NbdConnectionError('the server hung up during negotiation'))
+  readonly #onClose = (): void => this.fail(new NbdConnectionError(this.#hungUp))
+  #hungUp = 'the server hung up during negotiation'
+  /** A newstyle server that is not a fixed one knows EXPORT_NAME and nothing else. */
+  #isFixed = false
   #withZeroes = true
 
   constructor(socket: Socket) {
@@ -83,9 +91,10 @@ export class ClientNegotiation {
 
   async greet(): Promise<void> {
     const { flags } = decodeGreeting(await this.#read(greetingBytes))!
-    if ((flags & HandshakeFlag.fixedNewstyle) === 0) throw new NbdConnectionError('the server is no fixed newstyle one')
+    this.#isFixed = (flags & HandshakeFlag.fixedNewstyle) !== 0
     this.#withZeroes = (flags & HandshakeFlag.noZeroes) === 0
-    this.#socket.write(encodeClientFlags(ClientFlag.fixedNewstyle | (this.#withZeroes ? 0 : ClientFlag.noZeroes)))
+    const fixed = this.#isFixed ? ClientFlag.fixedNewstyle : 0
+    this.#socket.write(encodeClientFlags(fixed | (this.#withZeroes ? 0 : ClientFlag.noZeroes)))
   }
 
   async list(): Promise<string[]> {
@@ -95,6 +104,7 @@ export class ClientNegotiation {
 
   /** False if the server does not know them. */
   async structuredReplies(): Promise<boolean> {
+    if (!this.#isFixed) return false
     try {
       await this.#option(OptionType.structuredReply)
       return true
@@ -114,6 +124,17 @@ export class ClientNegotiation {
     const replies = await this.#option(type, encodeMetaContextRequest({ exportName, queries }))
     const contexts = replies.filter((reply) => reply.type === ReplyType.metaContext)
     return new Map(contexts.map(({ payload }) => decodeMetaContext(payload)).map(({ id, name }) => [id, name]))
+  }
+
+  /** Ends the negotiation with GO, or, if the server has no GO, with EXPORT_NAME. Throws NbdRefusedError. */
+  async open(exportName: string): Promise<NbdExportInfo> {
+    if (!this.#isFixed) return this.#exportName(exportName)
+    try {
+      return await this.infoOrGo('go', exportName)
+    } catch (error) {
+      if (error instanceof NbdRefusedError && error.reply === 'ERR_UNSUP') return this.#exportName(exportName)
+      throw error
+    }
   }
 
   /** INFO leaves the negotiation where it is; GO ends it. Throws NbdRefusedError. */
@@ -138,7 +159,17 @@ export class ClientNegotiation {
     return Buffer.concat(this.#arrived.splice(0))
   }
 
+  /** proto.md, "Newstyle negotiation": the answer has no header, and a refusal is a hang-up. */
+  async #exportName(exportName: string): Promise<NbdExportInfo> {
+    this.#hungUp = 'the server hung up, which is how one without NBD_OPT_GO refuses an export'
+    this.#socket.write(encodeOption(OptionType.exportName, Buffer.from(exportName)))
+    const answer = await this.#read(exportNameAnswerBytes + (this.#withZeroes ? exportNameZeroesBytes : 0))
+    const size = { sizeBytes: safeSize(answer.readBigUInt64BE(0)), flags: answer.readUInt16BE(8) }
+    return { name: '', description: '', ...size, ...abilities(size.flags), blockSize: usualBlockSize }
+  }
+
   async #option(option: number, payload?: Uint8Array): Promise<OptionReply[]> {
+    if (!this.#isFixed) throw new NbdConnectionError('the server is no fixed newstyle one')
     this.#socket.write(encodeOption(option, payload))
     const replies: OptionReply[] = []
     while (replies.length < repliesMax) {
@@ -192,7 +223,7 @@ function exportInfo(infos: readonly Buffer[]): NbdExportInfo {
   let size: { readonly sizeBytes: number; readonly flags: number } | undefined
   let name = ''
   let description = ''
-  let blockSize = { minimum: 1, preferred: 4096, maximum: payloadAdvertisedBytes }
+  let blockSize = usualBlockSize
   for (const info of infos) {
     if (info.length < 2) throw new ProtocolError('an information reply is too short')
     const type = info.readUInt16BE(0)

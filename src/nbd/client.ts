@@ -70,7 +70,7 @@ export class NbdClient {
         structured && wanted.length > 0
           ? await metaContextsIfKnown(negotiation, parsed.exportName, wanted)
           : new Map<number, string>()
-      const info = await negotiation.infoOrGo('go', parsed.exportName)
+      const info = await negotiation.open(parsed.exportName)
       const rest = negotiation.release()
       const client = new NbdClient({ socket, structured, contexts }, info, options.requestTimeoutMs ?? 60_000)
       if (rest.length > 0) client.#received(rest)

@@ -11,7 +11,7 @@ import {
   NbdRefusedError,
   NbdRequestError,
 } from '../../src/nbd/client.ts'
-import { ChunkFlag, ChunkType, OptionType, ReplyType } from '../../src/nbd/constants.ts'
+import { ChunkFlag, ChunkType, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/constants.ts'
 import { NbdError } from '../../src/nbd/export.ts'
 import {
   encodeGreeting,
@@ -178,6 +178,73 @@ describe('nbd client', () => {
     await flush
     await leaving
     await assert.rejects(client.flush(), NbdConnectionError)
+  })
+
+  describe('against an old server', () => {
+    const sizeAndFlags = encodeInfoExport(1 << 20, TransmissionFlag.hasFlags | TransmissionFlag.sendFlush).subarray(2)
+    const unsupported = (option: number) => encodeOptionReply(option, ReplyType.errUnsup)
+    const greetingWith = (flags: number) =>
+      bytesOf(18, (bytes) => encodeGreeting().copy(bytes) && bytes.writeUInt16BE(flags, 16))
+
+    /** Answers options one by one, each with what `answers` has for it, and a flush. */
+    const oldServer = (flags: number, answers: ReadonlyMap<number, Buffer>) => (socket: Socket) => {
+      socket.write(greetingWith(flags))
+      let arrived = Buffer.alloc(0)
+      let isNegotiating = true
+      socket.on('data', (chunk) => {
+        arrived = Buffer.concat([arrived, chunk])
+        for (let at = 4; isNegotiating && arrived.length >= at + 16; at += 16 + arrived.readUInt32BE(at + 12)) {
+          const option = arrived.readUInt32BE(at + 8)
+          socket.write(answers.get(option) ?? Buffer.alloc(0))
+          arrived.writeUInt32BE(0, at + 8) // It has been answered.
+          isNegotiating = option !== OptionType.exportName
+        }
+        if (chunk.includes(Buffer.from([0x25, 0x60, 0x95, 0x13])))
+          socket.write(bytesOf(16, (bytes) => writeSimpleReply(bytes, 0, cookie, 0)))
+      })
+    }
+    const withoutGo = new Map([
+      [OptionType.structuredReply, unsupported(OptionType.structuredReply)],
+      [OptionType.go, unsupported(OptionType.go)],
+    ])
+    const servers: [string, number, Map<number, Buffer>][] = [
+      ['without GO', 3, new Map([...withoutGo, [OptionType.exportName, sizeAndFlags]])],
+      [
+        'without GO and with zeroes',
+        1,
+        new Map([...withoutGo, [OptionType.exportName, Buffer.concat([sizeAndFlags, Buffer.alloc(124)])]]),
+      ],
+      [
+        'that is newstyle and not fixed',
+        0,
+        new Map([[OptionType.exportName, Buffer.concat([sizeAndFlags, Buffer.alloc(124)])]]),
+      ],
+    ]
+    for (const [what, flags, answers] of servers) {
+      it(`opens an export of one ${what}`, async () => {
+        await using server = await badServer(oldServer(flags, answers))
+        const client = await NbdClient.connect(server.uri, { metaContexts: ['base:allocation'] })
+        assert.equal(client.info().sizeBytes, 1 << 20)
+        assert.equal(client.info().canFlush, true)
+        assert.equal(client.info().canMultiConn, false)
+        assert.deepEqual(client.contexts, [])
+        await client.flush()
+      })
+    }
+
+    it('says that a hang-up is how it refuses an export', async () => {
+      const script = oldServer(3, withoutGo)
+      await using server = await badServer((socket) => {
+        script(socket)
+        socket.on('data', (chunk) => chunk.readUInt32BE(8) === OptionType.exportName && socket.destroy())
+      })
+      await assert.rejects(NbdClient.connect(server.uri), /hung up, which is how one without NBD_OPT_GO refuses/)
+    })
+
+    it('cannot ask one that is not fixed for its list', async () => {
+      await using server = await badServer(oldServer(0, new Map()))
+      await assert.rejects(NbdClient.list(server.uri), /no fixed newstyle/)
+    })
   })
 
   describe('against a server that lies', () => {
