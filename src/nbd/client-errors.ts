@@ -11,6 +11,14 @@ export class NbdConnectionError extends Error {
   }
 }
 
+/** The server is back, and what it serves is not what it was. */
+export class NbdChangedError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'NbdChangedError'
+  }
+}
+
 /** The server refused an option. `reply` is its name: ERR_UNKNOWN, ERR_POLICY … */
 export class NbdRefusedError extends Error {
   readonly reply: string
