@@ -391,7 +391,8 @@ export async function openInQemu(image: string): Promise<ChildProcess> {
   return child
 }
 
-async function freePort(): Promise<number> {
+/** Where nobody listens, and nobody will by chance. */
+export async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt++) {
     const port = portRange.first + Math.floor(Math.random() * portRange.count)
     const server = createServer()

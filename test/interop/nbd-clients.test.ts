@@ -2,48 +2,13 @@
 // sends. Each test runs a real program against a server in this process.
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { NbdError } from '../../src/nbd/export.ts'
-import { serve, type TestServer, uriOf } from '../nbd/harness.ts'
+import { serve, uriOf } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
-import { findTool, needTool } from '../tools.ts'
-
-const mebibyte = 1024 * 1024
-const execute = promisify(execFile)
-
-/** Standard output of a program that succeeds; a failure carries its standard error. */
-async function run(program: string, ...words: string[]): Promise<string> {
-  const { stdout } = await execute(findTool(program)!, words, {
-    timeout: 15_000,
-    maxBuffer: 16 * mebibyte,
-    // nbdsh runs `python3`: the system's, which has its module, not whichever a developer put before it.
-    env: { ...process.env, PATH: `/usr/bin:/bin:${process.env['PATH']}` },
-  })
-  return stdout
-}
-
-/** Bytes that differ everywhere. */
-function patterned(lengthBytes: number): Buffer {
-  const bytes = Buffer.alloc(lengthBytes)
-  for (let at = 0; at + 4 <= lengthBytes; at += 4) bytes.writeUInt32LE(Math.imul(at + 1, 0x9e3779b1) >>> 0, at)
-  return bytes
-}
-
-/** A disk with `bytes` in it, all of them written. */
-function filled(bytes: Buffer, options: { name?: string; readOnly?: boolean } = {}): MemoryExport {
-  const disk = new MemoryExport({ ...options, sizeBytes: bytes.length })
-  bytes.copy(disk.bytes)
-  disk.written.fill(1)
-  return disk
-}
-
-function assertNoFailure(site: TestServer): void {
-  const failures = site.log.filter(({ level }) => level === 'error' || level === 'warn')
-  assert.deepEqual(failures, [])
-}
+import { needTool } from '../tools.ts'
+import { assertNoFailure, filled, mebibyte, patterned, run, shell } from './clients.ts'
 
 describe('nbd clients', () => {
   describe('nbdinfo', () => {
@@ -265,10 +230,6 @@ describe('nbd clients', () => {
     before(function () {
       needTool(this, 'nbdsh')
     })
-
-    /** Python lines in nbdsh, with the handle `h` connected and its own checks off. */
-    const shell = (uri: string, script: string, before = '') =>
-      run('nbdsh', '-c', before, '-c', 'h.set_strict_mode(0)', '-u', uri, '-c', script)
 
     it('gets the error that the protocol asks for, request by request', async () => {
       const disk = filled(patterned(mebibyte))

@@ -15,9 +15,9 @@ import {
   twoSites,
   untilDisk,
 } from '../e2e/sites.ts'
+import { Program } from '../program.ts'
 import { buildGuest, needGuestTools } from './guest-image.ts'
 import { type ConsoleLine, GuestConsole, Machine } from './machine.ts'
-import { Program } from './program.ts'
 
 const runFile = join(import.meta.dirname, '../../bin/run.js')
 const disk = 'web01'

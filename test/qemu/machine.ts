@@ -2,9 +2,9 @@
 
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
+import { Program, Sightings } from '../program.ts'
 import { findTool } from '../tools.ts'
 import type { GuestImage } from './guest-image.ts'
-import { Program, Sightings } from './program.ts'
 import { listenOnce, Qmp } from './qmp.ts'
 
 const startDeadlineSeconds = 30
@@ -87,16 +87,13 @@ export class Machine {
       sockets.console = socket
       guestConsole.take(name, socket)
     })
-    const program = new Program(
-      `QEMU (${name})`,
-      findTool('qemu-system-x86_64')!,
-      commandLine(options, paths),
-      (reason) => {
+    const program = new Program(`QEMU (${name})`, findTool('qemu-system-x86_64')!, commandLine(options, paths), {
+      ended: (reason) => {
         // Not before what it still said was read.
         whenClosed(sockets.qmp, () => qmp.end(reason))
         whenClosed(sockets.console, () => guestConsole.endOf(name, reason))
       },
-    )
+    })
     started(program)
     await qmp.begin(startDeadlineSeconds)
     return new Machine(qmp, program, sockets.console!) // QEMU opens it before it greets.

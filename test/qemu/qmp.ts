@@ -3,7 +3,7 @@
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
-import { Sightings } from './program.ts'
+import { Sightings } from '../program.ts'
 
 const answerDeadlineSeconds = 30
 

@@ -58,31 +58,56 @@ export class Sightings<T> {
   }
 }
 
+export interface ProgramOptions {
+  readonly env?: NodeJS.ProcessEnv
+  /** A descriptor that gets its standard error, which is then not seen here. */
+  readonly stderr?: number
+  /** Told of its end. */
+  readonly ended?: (reason: Error) => void
+}
+
+type Child = ChildProcessByStdio<null, Readable, Readable | null>
+
 /** A child process. */
 export class Program {
   readonly stdout = new Sightings<string>()
+  readonly stderr = new Sightings<string>()
   readonly #name: string
-  readonly #child: ChildProcessByStdio<null, Readable, Readable>
+  readonly #child: Child
   readonly #ends = new Sightings<{ readonly code: number | null }>()
-  readonly #stderr: string[] = []
 
-  constructor(name: string, path: string, args: readonly string[], ended: (reason: Error) => void = () => {}) {
+  constructor(name: string, path: string, args: readonly string[], options: ProgramOptions = {}) {
     this.#name = name
-    this.#child = spawn(path, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const { env, stderr = 'pipe', ended } = options
+    this.#child = spawn(path, args, { stdio: ['ignore', 'pipe', stderr], ...(env && { env }) }) as Child
     createInterface(this.#child.stdout).on('line', (line) => this.stdout.add(line))
-    createInterface(this.#child.stderr).on('line', (line) => this.#stderr.push(line))
-    this.#child.on('error', (error) => this.stdout.end(error))
+    if (this.#child.stderr) createInterface(this.#child.stderr).on('line', (line) => this.stderr.add(line))
+    this.#child.on('error', (error) => this.#end(error))
     this.#child.on('close', (code, signal) => {
       this.#ends.add({ code })
       const reason = new Error(`${name} ended with ${code ?? signal}${this.#errors()}`)
-      this.stdout.end(reason)
-      ended(reason)
+      this.#end(reason)
+      ended?.(reason)
     })
+  }
+
+  get pid(): number {
+    return this.#child.pid!
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal)
+  }
+
+  /** Waits for its end. Resolves to the exit code. */
+  async ended(deadlineSeconds: number): Promise<number | null> {
+    const { code } = await this.#ends.find(`end of ${this.#name}`, deadlineSeconds, (end) => end)
+    return code
   }
 
   /** Waits for its end, and throws unless that was the exit code 0. */
   async succeed(deadlineSeconds: number): Promise<void> {
-    const { code } = await this.#ends.find(`end of ${this.#name}`, deadlineSeconds, (end) => end)
+    const code = await this.ended(deadlineSeconds)
     if (code !== 0) throw new Error(`${this.#name} ended with ${code}${this.#errors()}`)
   }
 
@@ -92,7 +117,13 @@ export class Program {
     await this.#ends.find(`end of ${this.#name}, which was killed`, killDeadlineSeconds, (end) => end)
   }
 
+  #end(reason: Error): void {
+    this.stdout.end(reason)
+    this.stderr.end(reason)
+  }
+
   #errors(): string {
-    return this.#stderr.length > 0 ? `:\n${this.#stderr.slice(-stderrLinesShown).join('\n')}` : ''
+    const lines = this.stderr.seen.slice(-stderrLinesShown)
+    return lines.length > 0 ? `:\n${lines.join('\n')}` : ''
   }
 }
