@@ -8,6 +8,7 @@ import { delimiter, join } from 'node:path'
 const packages: Readonly<Record<string, string>> = {
   fio: 'fio',
   'nbd-client': 'nbd-client',
+  'nbd-server': 'nbd-server',
   nbdcopy: 'libnbd-bin',
   nbddump: 'libnbd-bin',
   nbdfuse: 'nbdfuse',

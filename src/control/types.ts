@@ -28,6 +28,9 @@ export interface ErrorView {
   readonly next?: string
 }
 
+/** An export's name has up to 4096 bytes, each of which may be escaped. */
+const imageFromMaxLength = 16_384
+
 export const switchoverModes = ['auto', 'now', 'manual'] as const
 export const migrationModes = ['post-copy', 'hybrid', 'pre-copy'] as const
 
@@ -42,12 +45,18 @@ const diskSize = z
   .multipleOf(512, 'a disk has a whole number of sectors of 512 bytes')
   .max(largestDiskBytes)
 
+/** What a URI says is checked by whoever connects to it. */
+const imageFrom = z
+  .string()
+  .max(imageFromMaxLength)
+  .regex(/^(\/|nbds?(\+unix)?:\/\/)/i, 'an image is an absolute path, or a URI that begins with nbd')
+
 export const createDiskRequest = z.strictObject({
   name: diskName,
   /** Optional with `from`: then the image's size. */
   sizeBytes: diskSize.optional(),
-  /** Absolute path of a raw image at the daemon's host. */
-  from: z.string().startsWith('/').max(4096).optional(),
+  /** Absolute path of an image at the daemon's host, or the URI of an export that the daemon can reach. */
+  from: imageFrom.optional(),
 })
 export type CreateDiskRequest = z.infer<typeof createDiskRequest>
 

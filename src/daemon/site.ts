@@ -29,9 +29,9 @@ import type { Files } from '../store/files.ts'
 import type { PeerRecord } from '../store/records.ts'
 import { TransportError } from '../transport/index.ts'
 import { EventQueue } from './event-queue.ts'
+import { type ImageSource, openImageSource } from './image-source.ts'
 import type { Links } from './links.ts'
 import type { PeerBook } from './peer-book.ts'
-import { copyImage, inspectRawImage } from './raw-image.ts'
 import { leaveFile } from './served-file.ts'
 import { courseView, diskView, type Naming, recordView } from './views.ts'
 
@@ -71,27 +71,14 @@ export class LocalSite implements Site {
   // ---- disks
 
   async *createDisk(request: CreateDiskRequest, signal: AbortSignal): AsyncGenerator<CreateEvent> {
-    const { disks, files } = this.#parts
-    const image = request.from === undefined ? undefined : await inspectRawImage(request.from)
-    const sizeBytes = request.sizeBytes ?? image?.sizeBytes
-    if (sizeBytes === undefined) throw new Refusal('size-missing', 'a new disk needs a size, or an image to start from')
-    if (image && sizeBytes < image.sizeBytes) {
-      const message = `${request.from} has ${image.sizeBytes} bytes, more than the size of ${sizeBytes}`
-      throw new Refusal('wrong-size', message, {
-        disk: request.name,
-        safe: 'Nothing was changed.',
-        next: 'Give a size that holds it, or none.',
-      })
-    }
-    if (image) await this.#checkSpace(request.name, image.allocatedBytes)
+    const { disks, files, disksFolder } = this.#parts
+    await using image = request.from === undefined ? undefined : await openImageSource(request.from, signal)
+    const sizeBytes = sizeOfNew(request, image)
+    if (image) await this.#checkSpace(request.name, image.dataBytes)
     const queue = new EventQueue<CreateEvent>((event) => event.type === 'progress')
-    const total = image?.sizeBytes ?? sizeBytes
-    const fill = async (path: string) => {
-      const { from } = request
-      if (from !== undefined) {
-        await copyImage(files, from, path, (done) => queue.push({ type: 'progress', bytes: { done, total } }), signal)
-      }
-    }
+    const progress = (done: number) => queue.push({ type: 'progress', bytes: { done, total: image!.sizeBytes } })
+    const roomBytes = async () => (await freeBytes(disksFolder)) - spareBytes
+    const fill = async (path: string) => image?.copyTo({ files, path, spareBytes: roomBytes, progress, signal })
     const made = disks.create({ id: randomUUID(), name: request.name, sizeBytes }, new Date().toISOString(), fill)
     made.then(
       () => queue.end(),
@@ -327,6 +314,18 @@ const stepMessages: Readonly<Record<string, string>> = {
   switching: 'the destination asks for the disk',
   copying: 'the destination owns the disk and fetches it',
   finishing: 'every block is here; the source is being released',
+}
+
+/** Of a disk that is to be made. @throws Refusal `size-missing`, `wrong-size` */
+function sizeOfNew({ name, sizeBytes, from }: CreateDiskRequest, image: ImageSource | undefined): number {
+  const size = sizeBytes ?? image?.sizeBytes
+  if (size === undefined) throw new Refusal('size-missing', 'a new disk needs a size, or an image to start from')
+  if (image === undefined || size >= image.sizeBytes) return size
+  throw new Refusal('wrong-size', `${from} has ${image.sizeBytes} bytes, more than the size of ${size}`, {
+    disk: name,
+    safe: 'Nothing was changed.',
+    next: 'Give a size that holds it, or none.',
+  })
 }
 
 export function peerFacts(peer: PeerRecord): PeerFacts {

@@ -1,6 +1,6 @@
 // A client of one export that uses several connections and mends those that break.
 //
-// What is repeated after a break: READ, BLOCK_STATUS and CACHE, at most `repeatsMax` times each. Nothing else. A WRITE, TRIM
+// What is repeated after a break: READ, BLOCK_STATUS and CACHE, and a FLUSH that has nothing to cover. Nothing else. A WRITE, TRIM
 // or WRITE_ZEROES whose connection broke may still be on its way inside the server, and would land over a later one; and
 // what was answered and not flushed is lost if the server crashed, which a new connection cannot tell. So a connection that
 // breaks while anything written over it is not known to be durable ends the client, with an error that says so; whoever
@@ -22,7 +22,10 @@ import type { SteadyConnection } from './steady-connection.ts'
 
 export type { SteadyOptions } from './connection-pool.ts'
 
-/** Breaks that one request outlives: more, and it is the request that breaks the server. */
+/**
+ * Breaks that one request outlives over connections that answered nothing while it was under way: after more it may be
+ * the request that breaks the server. A connection that breaks often and answers in between brings the work on.
+ */
 export const repeatsMax = 5
 
 type Request<T> = (client: NbdClient, connection: SteadyConnection) => Promise<T>
@@ -132,13 +135,15 @@ export class SteadyNbdClient {
 
   /** For what may be asked again: over any connection, again after a break. */
   async #repeat<T>(signal: AbortSignal | undefined, request: Request<T>): Promise<T> {
-    for (let breaks = 0; ; breaks++) {
+    for (let breaks = 0; ; ) {
       const claim = await this.#pool.claim(signal)
+      const { answers } = claim.connection
       try {
         return await this.#onceOver(claim, request)
       } catch (error) {
         this.#pool.over.throwIfAborted()
-        if (!(error instanceof NbdConnectionError) || breaks === repeatsMax) throw error
+        if (!(error instanceof NbdConnectionError)) throw error
+        if (claim.connection.answers === answers && breaks++ === repeatsMax) throw error
       }
     }
   }

@@ -22,6 +22,7 @@ export class SteadyConnection {
   #client: NbdClient | undefined
   #dialling: Promise<NbdClient> | undefined
   #failures = 0
+  #answers = 0
   #restsUntilMs = 0
   #writesInFlight = 0
   /** Of writes that were answered: how many, and how many of them a flush has covered. */
@@ -57,8 +58,14 @@ export class SteadyConnection {
     return this.#dialling
   }
 
+  /** Requests that the server has answered over it. */
+  get answers(): number {
+    return this.#answers
+  }
+
   /** The server has answered: breaks from now on are new ones. */
   answered(): void {
+    this.#answers++
     this.#failures = 0
   }
 

@@ -1,30 +1,40 @@
-// vmstore disk create: a new disk, empty or with the bytes of a raw image.
+// vmstore disk create: a new disk, empty, or with the bytes of an image or of an NBD server's export.
 
 import { resolve } from 'node:path'
 import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../../cli/base-command.ts'
 import { CopyProgress } from '../../cli/copy-progress.ts'
-import { refused, UsageError } from '../../cli/errors.ts'
+import { UsageError } from '../../cli/errors.ts'
+import { onInterrupt } from '../../cli/interrupt.ts'
 import { formatSize, sizeFlag } from '../../cli/sizes.ts'
-import type { CreateDiskRequest } from '../../control/types.ts'
+import { ControlError } from '../../control/errors.ts'
+import { type CreateDiskRequest, ExitCode } from '../../control/types.ts'
 
 export default class DiskCreate extends BaseCommand {
   static override long = true
   static override summary = 'make a disk'
-  static override description = `The disk is empty, or has the bytes of a raw image; what is sparse stays sparse.
-Other formats become raw with \`qemu-img convert -O raw\`.`
+  static override description =
+    `The disk is empty, or has the bytes of a raw image, or those that an NBD server exports; what is sparse stays sparse.
+The daemon reads the file or connects to the server, with its own rights. The export must be at rest: what is written
+to it meanwhile may or may not be in the disk. A server that goes away is waited for, for a minute.
+The disk is there when all of it is, durably; Ctrl-C, and whatever else ends the command before, leaves nothing of it.
+Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 1 the copy failed and nothing was left.`
   static override examples = [
     { description: 'An empty disk', command: '<%= config.bin %> disk create web01 --size 10G' },
     {
       description: 'A disk from a raw image, as large as the image',
       command: '<%= config.bin %> disk create web01 --from web01.raw',
     },
+    {
+      description: 'A copy of what an NBD server exports, with room to grow',
+      command: '<%= config.bin %> disk create web01 --from nbd://10.0.0.5/web01 --size 20G',
+    },
   ]
 
   static override args = { name: Args.string({ description: 'name of the disk', required: true }) }
   static override flags = {
     size: sizeFlag({ description: "size in bytes, with K, M, G or T; with --from: at least the image's" }),
-    from: Flags.string({ description: "raw image at the daemon's host", helpValue: 'FILE' }),
+    from: Flags.string({ description: "raw image at the daemon's host, or NBD URI", helpValue: 'FILE|URI' }),
   }
 
   async run(): Promise<unknown> {
@@ -32,8 +42,9 @@ Other formats become raw with \`qemu-img convert -O raw\`.`
     const request = requestOf(args.name, flags)
     const client = await this.connect(flags)
     const progress = CopyProgress.on(process.stderr, `Copy ${flags.from} to ${args.name}`)
+    using interrupt = onInterrupt(interrupted(args.name))
     try {
-      for await (const event of client.createDisk(request)) {
+      for await (const event of client.createDisk(request, interrupt.signal)) {
         this.event(event)
         if (event.type === 'progress') {
           if (!this.jsonEnabled()) progress.show(event.bytes)
@@ -53,14 +64,29 @@ Other formats become raw with \`qemu-img convert -O raw\`.`
   }
 }
 
+const interrupted = (disk: string): ControlError =>
+  new ControlError({
+    code: 'interrupted',
+    exit: ExitCode.other,
+    disk,
+    message: `Making ${disk} was interrupted.`,
+    safe: 'no disk was made, and nothing of it is left',
+  })
+
 function requestOf(name: string, flags: { size?: number | undefined; from?: string | undefined }): CreateDiskRequest {
   const { size, from } = flags
   if (size === undefined && from === undefined) {
     throw new UsageError(`Say how large ${name} is to be with --size, or name an image with --from.`)
   }
-  if (from !== undefined && /^[a-z][a-z0-9+.-]*:\/\//i.test(from)) {
-    const next = 'copy it to a raw file first, such as with `nbdcopy` or `qemu-img convert -O raw`'
-    throw refused('not-yet', 'Making a disk from a URI comes in a later version.', { disk: name, next })
-  }
-  return { name, ...(size !== undefined && { sizeBytes: size }), ...(from !== undefined && { from: resolve(from) }) }
+  return { name, ...(size !== undefined && { sizeBytes: size }), ...(from !== undefined && { from: whole(from) }) }
 }
+
+/** The daemon has a folder of its own, so that a path must be whole. */
+function whole(from: string): string {
+  if (/^nbds?(\+unix)?:\/\//i.test(from)) return from
+  const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(from) ?? []
+  if (scheme === undefined) return resolve(from)
+  throw new UsageError(`A disk is made from a file or from an NBD server, not from ${scheme}://.`, otherSchemes)
+}
+
+const otherSchemes = 'serve it by NBD, such as with `nbdkit curl`, and name that server with nbd:// or nbd+unix://'
