@@ -11,7 +11,7 @@ import { type PendingRequest, ReplyParser } from './client-replies.ts'
 import { Command, CommandFlag, payloadMaxBytes } from './constants.ts'
 import type { StatusExtent } from './export.ts'
 import { describe } from './request-rules.ts'
-import { encodeRequest, type Request } from './transmission-codecs.ts'
+import { encodeRequest, type Request, requestOf } from './transmission-codecs.ts'
 import { parseNbdUri } from './uri.ts'
 
 export type { NbdConnectOptions } from './client-connection.ts'
@@ -155,7 +155,7 @@ export class NbdClient {
   async disconnect(): Promise<void> {
     if (this.#failure === undefined && !this.#isLeaving) {
       this.#isLeaving = true
-      this.#socket.end(encodeRequest(requestOf(Command.disc, 0, 0, 0, 0)))
+      this.#socket.end(encodeRequest(checkedRequest(Command.disc, 0, 0, 0, 0)))
       this.#watch()
     }
     await this.#closed.promise
@@ -183,7 +183,7 @@ export class NbdClient {
     if (signal?.aborted) return Promise.reject(signal.reason)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const key = this.#takeKey()
-    const request = requestOf(type, flags, key, offset, lengthBytes)
+    const request = checkedRequest(type, flags, key, offset, lengthBytes)
     const aborted = (): void => reject(signal?.reason)
     const settle = (act: () => void): void => {
       signal?.removeEventListener('abort', aborted)
@@ -268,12 +268,12 @@ function fuaFlag(options: NbdWriteOptions): number {
 }
 
 /** Throws RangeError for what does not fit on the wire. */
-function requestOf(type: number, flags: number, key: number, offset: number, lengthBytes: number): Request {
+function checkedRequest(type: number, flags: number, key: number, offset: number, lengthBytes: number): Request {
   if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`${offset} is no offset`)
   if (!Number.isInteger(lengthBytes) || lengthBytes < 0 || lengthBytes >= 2 ** 32) {
     throw new RangeError(`${lengthBytes} is no length of a request`)
   }
-  return { flags, type, cookieHigh: 0, cookieLow: key, offset: BigInt(offset), lengthBytes }
+  return requestOf(type, flags, key, offset, lengthBytes)
 }
 
 /** A server without metadata contexts is served without. */

@@ -7,8 +7,10 @@ export const Magic = {
   iHaveOpt: 0x49484156454f5054n, // "IHAVEOPT"
   optionReply: 0x0003e889045565a9n,
   request: 0x25609513,
+  extendedRequest: 0x21e41c71,
   simpleReply: 0x67446698,
   structuredReply: 0x668e33ef,
+  extendedReply: 0x6e8a278c,
 } as const
 
 /** proto.md, "Handshake flags". */
@@ -136,10 +138,10 @@ export const payloadAdvertisedBytes = 32 * 1024 * 1024
 export const payloadMaxBytes = 64 * 1024 * 1024
 
 export const requestBytes = 28
+export const extendedRequestBytes = 32
 export const simpleReplyBytes = 16
 export const chunkHeaderBytes = 20
-/** A chunk header and the offset that precedes the bytes of an OFFSET_DATA chunk. */
-export const offsetDataHeaderBytes = 28
+export const extendedChunkHeaderBytes = 32
 
 /** The name that `value` has in one of the lists above, for messages: `option GO`, `command 77`. */
 export function nameOf(list: Readonly<Record<string, number>>, value: number): string {

@@ -37,13 +37,13 @@ import {
   optionHeaderBytes,
   ProtocolError,
 } from './negotiation-codecs.ts'
-import { truncateText } from './transmission-codecs.ts'
+import { type ReplyStyle, replyStyles, truncateText } from './reply-writers.ts'
 
 /** What negotiation settled for the transmission phase. */
 export interface Agreement {
   readonly export: Export
   readonly handle: ExportHandle
-  readonly structuredReplies: boolean
+  readonly style: ReplyStyle
   readonly contexts: readonly MetaContext[]
 }
 
@@ -63,13 +63,13 @@ export interface NegotiationTerms {
   open(wanted: Export): ExportHandle
 }
 
-export function transmissionFlags(wanted: Export, structuredReplies: boolean): number {
+export function transmissionFlags(wanted: Export, style: ReplyStyle): number {
   const flags = TransmissionFlag.hasFlags | TransmissionFlag.sendFlush | TransmissionFlag.sendFua
   const writing = wanted.readOnly
     ? TransmissionFlag.readOnly
     : TransmissionFlag.sendTrim | TransmissionFlag.sendWriteZeroes | TransmissionFlag.sendFastZero
-  // "NBD_FLAG_SEND_DF … MUST NOT be set if structured replies have not been negotiated."
-  const fragments = structuredReplies ? TransmissionFlag.sendDf : 0
+  // "MUST leave this flag clear if neither structured replies nor extended headers have been negotiated."
+  const fragments = style.hasChunks ? TransmissionFlag.sendDf : 0
   return flags | writing | fragments | TransmissionFlag.canMultiConn | TransmissionFlag.sendCache
 }
 
@@ -83,7 +83,7 @@ export class Negotiation {
   #chunk: Buffer = Buffer.alloc(0)
   #at = 0
   #withZeroes = true
-  #structuredReplies = false
+  #style: ReplyStyle = replyStyles.simple
   /** Tied to one export name (proto.md, NBD_OPT_SET_META_CONTEXT). */
   #selected: { readonly exportName: string; readonly contexts: readonly MetaContext[] } | undefined
 
@@ -176,22 +176,33 @@ export class Negotiation {
         return this.#infoOrGo(payload)
       case OptionType.structuredReply:
         mustBeEmpty(payload)
-        this.#structuredReplies = true
-        return { kind: 'reply', bytes: this.#reply(ReplyType.ack) }
+        if (this.#style.isExtended) {
+          return this.#refuse(ReplyType.errExtHeaderReqd, 'extended headers were agreed on, and take precedence')
+        }
+        return this.#agreeOn(replyStyles.structured)
+      case OptionType.extendedHeaders:
+        mustBeEmpty(payload)
+        return this.#agreeOn(replyStyles.extended)
       case OptionType.listMetaContext:
       case OptionType.setMetaContext:
         return this.#metaContexts(payload)
       default:
-        // STARTTLS and EXTENDED_HEADERS too, until they are served: a disabled option is an unknown one.
+        // STARTTLS too, until it is served: a disabled option is an unknown one.
         return this.#refuse(ReplyType.errUnsup, 'this server does not know that option')
     }
   }
 
+  #agreeOn(style: ReplyStyle): NegotiationStep {
+    this.#style = style
+    return { kind: 'reply', bytes: this.#reply(ReplyType.ack) }
+  }
+
   #exportName(name: string): NegotiationStep {
+    if (this.#style.isExtended) throw new ProtocolError('EXPORT_NAME does not go with extended headers')
     const wanted = this.#terms.catalog.find(name)
     if (wanted === undefined) throw new ProtocolError(`there is no export ${JSON.stringify(name)}`)
     const handle = this.#terms.open(wanted)
-    const flags = transmissionFlags(wanted, this.#structuredReplies)
+    const flags = transmissionFlags(wanted, this.#style)
     return this.#transmit(name, wanted, handle, encodeExportNameReply(wanted.sizeBytes, flags, this.#withZeroes))
   }
 
@@ -199,7 +210,7 @@ export class Negotiation {
     const { exportName, infos } = decodeInfoRequest(payload)
     const wanted = this.#terms.catalog.find(exportName)
     if (wanted === undefined) return this.#refuse(ReplyType.errUnknown, 'there is no such export')
-    const flags = transmissionFlags(wanted, this.#structuredReplies)
+    const flags = transmissionFlags(wanted, this.#style)
     const replies = [
       encodeInfoExport(wanted.sizeBytes, flags),
       encodeInfoBlockSize(blockSizeMinimumBytes, blockSizePreferredBytes, payloadAdvertisedBytes),
@@ -228,14 +239,14 @@ export class Negotiation {
     const rest = this.#chunk.subarray(this.#at)
     this.#at = this.#chunk.length
     const contexts = this.#selected?.exportName === name ? this.#selected.contexts : []
-    const agreement = { export: wanted, handle, structuredReplies: this.#structuredReplies, contexts }
+    const agreement = { export: wanted, handle, style: this.#style, contexts }
     return { kind: 'transmit', bytes, rest, agreement }
   }
 
   #metaContexts(payload: Buffer): NegotiationStep {
     const setting = this.#option.type === OptionType.setMetaContext
     if (setting) this.#selected = undefined
-    if (!this.#structuredReplies) throw new OptionError('metadata contexts need structured replies')
+    if (!this.#style.hasChunks) throw new OptionError('metadata contexts need structured replies or extended headers')
     const { exportName, queries } = decodeMetaContextRequest(payload)
     const wanted = this.#terms.catalog.find(exportName)
     if (wanted === undefined) return this.#refuse(ReplyType.errUnknown, 'there is no such export')

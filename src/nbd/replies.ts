@@ -1,34 +1,35 @@
-// Turns the outcome of one request into reply bytes, simple or structured, in the connection's output (proto.md,
-// "Transmission phase"). Always: exactly one reply for a request, and in structured mode an error travels as a chunk with
+// Turns the outcome of one request into reply bytes in the connection's output, in the style that was negotiated (proto.md,
+// "Transmission phase"). Always: exactly one reply for a request, and where there are chunks an error travels as one, with
 // its sentence. An error that is not an NbdError reaches the client as EIO, without what it says, and the log in full.
 
-import { ChunkFlag, ChunkType, chunkHeaderBytes, ErrorNumber, simpleReplyBytes } from './constants.ts'
+import { ChunkFlag, ErrorNumber } from './constants.ts'
 import { NbdError, type StatusExtent } from './export.ts'
 import type { NbdLog } from './limits.ts'
 import type { MetaContext } from './meta-contexts.ts'
 import type { Output } from './output.ts'
-import { describe } from './request-rules.ts'
 import {
+  doneBytes,
   encodeBlockStatusChunk,
   encodeErrorChunk,
-  type Request,
-  writeChunkHeader,
+  type ReplyStyle,
+  writeDone,
   writeSimpleReply,
-} from './transmission-codecs.ts'
+} from './reply-writers.ts'
+import { describe } from './request-rules.ts'
+import type { Request } from './transmission-codecs.ts'
 
 export interface ReplyContext {
-  readonly structured: boolean
+  readonly style: ReplyStyle
   readonly exportName: string
   readonly client: string
   readonly log: NbdLog
 }
 
-/** Success without bytes. A structured READ of nothing is answered here too: a lone DONE chunk. */
-export function replyDone(output: Output, structured: boolean, request: Request): void {
-  const lengthBytes = structured ? chunkHeaderBytes : simpleReplyBytes
+/** Success without bytes. A READ of nothing is answered here too. */
+export function replyDone(output: Output, style: ReplyStyle, request: Request): void {
+  const lengthBytes = doneBytes(style, request)
   const { bytes } = output.reserve(lengthBytes)
-  if (structured) writeChunkHeader(bytes, output.at, request, ChunkFlag.done, ChunkType.none, 0)
-  else writeSimpleReply(bytes, output.at, request, 0)
+  writeDone(bytes, output.at, style, request)
   output.commit(lengthBytes)
 }
 
@@ -41,26 +42,28 @@ export function replyError(output: Output, context: ReplyContext, request: Reque
     context.log.error({ ...facts, err: error }, `${describe(request)} failed: ${sentence}`)
   }
   const code = error instanceof NbdError ? error.code : 'EIO'
-  if (context.structured) {
+  const { style } = context
+  if (style.hasChunks) {
     const told = error instanceof NbdError ? sentence : 'the export failed; its log says why'
-    output.append(encodeErrorChunk(request, code, told))
+    output.append(encodeErrorChunk(style, request, code, told))
     return
   }
-  const { bytes } = output.reserve(simpleReplyBytes)
+  const { bytes } = output.reserve(style.headBytes)
   writeSimpleReply(bytes, output.at, request, ErrorNumber[code])
-  output.commit(simpleReplyBytes)
+  output.commit(style.headBytes)
 }
 
 /** One chunk for each context, in the order of the negotiation. */
 export function replyBlockStatus(
   output: Output,
+  style: ReplyStyle,
   request: Request,
   contexts: readonly MetaContext[],
   statuses: readonly (readonly StatusExtent[])[],
 ): void {
   contexts.forEach(({ id }, index) => {
     const flags = index === contexts.length - 1 ? ChunkFlag.done : 0
-    output.append(encodeBlockStatusChunk(request, flags, id, statuses[index]!))
+    output.append(encodeBlockStatusChunk(style, request, flags, id, statuses[index]!))
   })
 }
 

@@ -2,13 +2,14 @@
 // Always: a read's bytes are there before its header is; exactly one answer and one `onAnswered` for each request, in
 // whatever order the handle finishes; a handle is not called with a length of 0.
 
-import { ChunkFlag, Command, CommandFlag, offsetDataHeaderBytes, simpleReplyBytes } from './constants.ts'
+import { Command, CommandFlag } from './constants.ts'
 import type { MaybePromise, StatusExtent } from './export.ts'
 import type { Agreement } from './negotiation.ts'
 import { type Output, packedReplyMaxBytes } from './output.ts'
 import { checkedExtents, type ReplyContext, replyBlockStatus, replyDone, replyError } from './replies.ts'
+import { writeReadHead } from './reply-writers.ts'
 import { holeProbeExtents, holeProbeMinBytes, readSegments, type Segment, segmentsOf } from './structured-read.ts'
-import { type Request, writeOffsetDataHeader, writeSimpleReply } from './transmission-codecs.ts'
+import type { Request } from './transmission-codecs.ts'
 
 export interface RequestRunnerOptions {
   readonly agreement: Agreement
@@ -69,17 +70,16 @@ export class RequestRunner {
   /** Everything that is answered without bytes. */
   #plain(request: Request, payload: Buffer | undefined): MaybePromise<void> {
     const pending = this.#call(request, payload)
-    const structured = request.type === Command.read && this.#options.context.structured
-    if (pending === undefined) replyDone(this.#output, structured, request)
-    else return pending.then(() => replyDone(this.#output, structured, request))
+    const { style } = this.#options.context
+    if (pending === undefined) replyDone(this.#output, style, request)
+    else return pending.then(() => replyDone(this.#output, style, request))
   }
 
   #call(request: Request, payload: Buffer | undefined): MaybePromise<void> {
     const { handle } = this.#options.agreement
     if (request.type === Command.flush) return handle.flush()
     if (request.lengthBytes === 0) return undefined
-    const { flags, lengthBytes } = request
-    const offset = Number(request.offset)
+    const { flags, offset, lengthBytes } = request
     const fua = (flags & CommandFlag.fua) !== 0
     switch (request.type) {
       case Command.write:
@@ -100,7 +100,7 @@ export class RequestRunner {
   #read(request: Request): MaybePromise<void> {
     const { agreement, context } = this.#options
     const mayHaveHoles =
-      context.structured &&
+      context.style.hasChunks &&
       request.lengthBytes >= holeProbeMinBytes &&
       (request.flags & CommandFlag.df) === 0 &&
       agreement.export.contexts.includes('base:allocation')
@@ -108,17 +108,17 @@ export class RequestRunner {
   }
 
   #readWhole(request: Request): MaybePromise<void> {
-    const { structured } = this.#options.context
-    const headBytes = structured ? offsetDataHeaderBytes : simpleReplyBytes
+    const { style } = this.#options.context
+    const headBytes = style.readHeadBytes
     const replyBytes = headBytes + request.lengthBytes
     const { handle } = this.#options.agreement
-    const offset = Number(request.offset)
+    const { offset } = request
     if (replyBytes > packedReplyMaxBytes) {
       // Zeroed by the system at no cost: whatever a handle forgets to fill is not somebody's memory.
       const reply = Buffer.alloc(replyBytes)
       const pending = handle.read(offset, reply.subarray(headBytes))
       const send = (): void => {
-        writeReadHead(reply, 0, request, structured)
+        writeReadHead(reply, 0, style, request)
         this.#output.append(reply)
       }
       return pending === undefined ? send() : pending.then(send)
@@ -127,14 +127,14 @@ export class RequestRunner {
     const at = this.#output.at
     const pending = handle.read(offset, block.bytes.subarray(at + headBytes, at + replyBytes))
     if (pending === undefined) {
-      writeReadHead(block.bytes, at, request, structured)
+      writeReadHead(block.bytes, at, style, request)
       this.#output.commit(replyBytes)
       return
     }
     this.#output.detach(replyBytes)
     return pending.then(
       () => {
-        writeReadHead(block.bytes, at, request, structured)
+        writeReadHead(block.bytes, at, style, request)
         this.#output.sendDetached(block, block.bytes.subarray(at, at + replyBytes))
       },
       (error: unknown) => {
@@ -146,11 +146,10 @@ export class RequestRunner {
 
   #readAroundHoles(request: Request): MaybePromise<void> {
     const { handle } = this.#options.agreement
-    const offset = Number(request.offset)
-    const { lengthBytes } = request
+    const { offset, lengthBytes } = request
     const read = (segments: readonly Segment[]): MaybePromise<void> => {
       if (!segments.some((segment) => segment.isHole)) return this.#readWhole(request)
-      const reply = readSegments(handle, request, segments)
+      const reply = readSegments(handle, this.#options.context.style, request, segments)
       if (Buffer.isBuffer(reply)) return this.#output.append(reply)
       return reply.then((bytes) => this.#output.append(bytes))
     }
@@ -167,19 +166,10 @@ export class RequestRunner {
       const checked = contexts.map(({ name }, index) =>
         checkedExtents(name, statuses[index]!, request.lengthBytes, limit),
       )
-      replyBlockStatus(this.#output, request, contexts, checked)
+      replyBlockStatus(this.#output, this.#options.context.style, request, contexts, checked)
     }
-    const offset = Number(request.offset)
-    const asked = contexts.map(({ name }) => handle.blockStatus(name, offset, request.lengthBytes, limit))
+    const asked = contexts.map(({ name }) => handle.blockStatus(name, request.offset, request.lengthBytes, limit))
     if (asked.every((status) => !(status instanceof Promise))) return check(asked as (readonly StatusExtent[])[])
     return Promise.all(asked).then(check)
-  }
-}
-
-function writeReadHead(target: Buffer, at: number, request: Request, structured: boolean): void {
-  if (structured) {
-    writeOffsetDataHeader(target, at, request, ChunkFlag.done, Number(request.offset), request.lengthBytes)
-  } else {
-    writeSimpleReply(target, at, request, 0)
   }
 }

@@ -144,7 +144,7 @@ export class Session {
     this.#move('transmitting')
     this.#agreement = agreement
     const { socket, limits, budget, log, client } = this.#options
-    log.info({ client, export: agreement.export.name, structured: agreement.structuredReplies }, 'session open')
+    log.info({ client, export: agreement.export.name, replies: agreement.style.name }, 'session open')
     this.#transmission = new Transmission({
       socket,
       agreement,

@@ -1,18 +1,17 @@
-// A structured READ of a range that has holes: OFFSET_HOLE chunks for what reads as zeros, OFFSET_DATA for the rest
+// A READ, in chunks, of a range that has holes: OFFSET_HOLE chunks for what reads as zeros, OFFSET_DATA for the rest
 // (proto.md, "Structured reply types"). Always: the whole reply is made before any of it is sent, and a range counts as a
 // hole only if the export says that it reads as zeros now; what it says nothing of is read.
 
-import { ChunkFlag, offsetDataHeaderBytes } from './constants.ts'
+import { ChunkFlag } from './constants.ts'
 import { AllocationFlag, type ExportHandle, type MaybePromise, type StatusExtent } from './export.ts'
-import { type Cookie, writeOffsetDataHeader, writeOffsetHole } from './transmission-codecs.ts'
+import { holeChunkBytes, type ReplyStyle, writeOffsetDataHeader, writeOffsetHole } from './reply-writers.ts'
+import type { ReplyTo } from './transmission-codecs.ts'
 
 /** Below this a hole costs more to ask for than its zeros cost to send. */
 export const holeProbeMinBytes = 64 * 1024
 
 /** Extents asked for; what lies behind the last one is read as data. */
 export const holeProbeExtents = 64
-
-const holeChunkBytes = 32
 
 export interface Segment {
   readonly offset: number
@@ -40,10 +39,16 @@ export function segmentsOf(offset: number, lengthBytes: number, extents: readonl
 }
 
 /** The complete reply, all chunks in one piece. Rejects, or throws, what a read of the handle does. */
-export function readSegments(handle: ExportHandle, cookie: Cookie, segments: readonly Segment[]): MaybePromise<Buffer> {
+export function readSegments(
+  handle: ExportHandle,
+  style: ReplyStyle,
+  to: ReplyTo,
+  segments: readonly Segment[],
+): MaybePromise<Buffer> {
+  const holeBytes = holeChunkBytes(style)
   let totalBytes = 0
   for (const segment of segments) {
-    totalBytes += segment.isHole ? holeChunkBytes : offsetDataHeaderBytes + segment.lengthBytes
+    totalBytes += segment.isHole ? holeBytes : style.readHeadBytes + segment.lengthBytes
   }
   const reply = Buffer.alloc(totalBytes)
   const waiting: Promise<void>[] = []
@@ -52,12 +57,12 @@ export function readSegments(handle: ExportHandle, cookie: Cookie, segments: rea
   for (const [index, { offset, lengthBytes, isHole }] of segments.entries()) {
     const flags = index === segments.length - 1 ? ChunkFlag.done : 0
     if (isHole) {
-      writeOffsetHole(reply, at, cookie, flags, offset, lengthBytes)
-      at += holeChunkBytes
+      writeOffsetHole(reply, at, style, to, flags, offset, lengthBytes)
+      at += holeBytes
       continue
     }
-    writeOffsetDataHeader(reply, at, cookie, flags, offset, lengthBytes)
-    const bytesAt = at + offsetDataHeaderBytes
+    writeOffsetDataHeader(reply, at, style, to, flags, offset, lengthBytes)
+    const bytesAt = at + style.readHeadBytes
     at = bytesAt + lengthBytes
     try {
       const pending = handle.read(offset, reply.subarray(bytesAt, at))

@@ -1,17 +1,23 @@
-// Transmission on the wire: requests, simple replies and structured reply chunks. Pure functions over a buffer and a
-// position; the caller has checked that the fixed-size head is there. A cookie is opaque: it is two words here and is only copied.
+// Transmission on the wire: what a client sends (requests, compact and extended) and what it makes of a server's replies.
+// Pure functions over a buffer and a position; a decoder returns undefined while bytes are missing and throws
+// ProtocolError for bytes that cannot be right. A cookie is opaque: it is two words here and is only copied.
+//
+// Offsets and lengths of 64 bits are words on the wire and numbers here, without a bigint on the way. A number below 2^53
+// is exact. Above, it is rounded but stays at or above 2^53, and so past the end of any export: a comparison with a size
+// comes out right. The words are kept: an extended reply repeats the offset, and a message tells the true number.
 
 import {
-  ChunkFlag,
-  ChunkType,
+  Command,
+  CommandFlag,
   chunkHeaderBytes,
-  ErrorNumber,
+  extendedChunkHeaderBytes,
+  extendedRequestBytes,
   Magic,
+  payloadMaxBytes,
   requestBytes,
   simpleReplyBytes,
-  stringMaxBytes,
 } from './constants.ts'
-import type { NbdErrorCode, StatusExtent } from './export.ts'
+import type { StatusExtent } from './export.ts'
 import { ProtocolError } from './negotiation-codecs.ts'
 
 export interface Cookie {
@@ -19,11 +25,23 @@ export interface Cookie {
   readonly cookieLow: number
 }
 
-export interface Request extends Cookie {
+/** What a reply repeats of its request: simple and structured ones the cookie, extended ones the offset too. */
+export interface ReplyTo extends Cookie {
+  readonly offsetHigh: number
+  readonly offsetLow: number
+}
+
+export interface Request extends ReplyTo {
   readonly flags: number
   readonly type: number
-  readonly offset: bigint
+  /** Exact below 2^53; at or above it, a number past the end of any export. */
+  readonly offset: number
+  /** Of the range in the export, or of a payload, as the command has it. Exact as `offset` is. */
   readonly lengthBytes: number
+  readonly lengthHigh: number
+  readonly lengthLow: number
+  /** What follows the head, and has to be consumed whatever the answer is. */
+  readonly payloadBytes: number
 }
 
 export interface SimpleReply extends Cookie {
@@ -38,120 +56,141 @@ export interface ChunkHeader extends Cookie {
   readonly lengthBytes: number
 }
 
-/** The request at `at`, or undefined while bytes are missing. Throws ProtocolError on a wrong magic. */
-export function decodeRequest(bytes: Buffer, at: number): Request | undefined {
-  if (bytes.length - at >= 4 && bytes.readUInt32BE(at) !== Magic.request) {
-    throw new ProtocolError('a request does not begin with its magic')
-  }
-  if (bytes.length - at < requestBytes) return undefined
+/** A chunk header that repeats its request's offset. */
+export interface ExtendedChunkHeader extends ChunkHeader, ReplyTo {}
+
+export function wordsToNumber(high: number, low: number): number {
+  return high * 2 ** 32 + low
+}
+
+/** The number that two words stand for, however large. For messages. */
+export function wordsToText(high: number, low: number): string {
+  const value = wordsToNumber(high, low)
+  return String(Number.isSafeInteger(value) ? value : (BigInt(high) << 32n) | BigInt(low))
+}
+
+export function highWord(value: number): number {
+  return Math.floor(value / 2 ** 32)
+}
+
+export function lowWord(value: number): number {
+  return value >>> 0
+}
+
+/** A request as a client makes it: offset and length are safe integers, the cookie's upper half is 0. */
+export function requestOf(
+  type: number,
+  flags: number,
+  cookieLow: number,
+  offset: number,
+  lengthBytes: number,
+): Request {
+  const hasPayload = type === Command.write || (flags & CommandFlag.payloadLen) !== 0
   return {
-    flags: bytes.readUInt16BE(at + 4),
-    type: bytes.readUInt16BE(at + 6),
-    cookieHigh: bytes.readUInt32BE(at + 8),
-    cookieLow: bytes.readUInt32BE(at + 12),
-    offset: bytes.readBigUInt64BE(at + 16),
-    lengthBytes: bytes.readUInt32BE(at + 24),
+    flags,
+    type,
+    cookieHigh: 0,
+    cookieLow,
+    offset,
+    offsetHigh: highWord(offset),
+    offsetLow: lowWord(offset),
+    lengthBytes,
+    lengthHigh: highWord(lengthBytes),
+    lengthLow: lowWord(lengthBytes),
+    payloadBytes: hasPayload ? lengthBytes : 0,
   }
 }
 
+/** The compact request at `at` (proto.md, "Request message"). Only WRITE has a payload there. */
+export function decodeRequest(bytes: Buffer, at: number): Request | undefined {
+  if (!startsWith(bytes, at, Magic.request)) return undefined
+  if (bytes.length - at < requestBytes) return undefined
+  const type = bytes.readUInt16BE(at + 6)
+  const offsetHigh = bytes.readUInt32BE(at + 16)
+  const offsetLow = bytes.readUInt32BE(at + 20)
+  const lengthBytes = bytes.readUInt32BE(at + 24)
+  return {
+    flags: bytes.readUInt16BE(at + 4),
+    type,
+    cookieHigh: bytes.readUInt32BE(at + 8),
+    cookieLow: bytes.readUInt32BE(at + 12),
+    offset: wordsToNumber(offsetHigh, offsetLow),
+    offsetHigh,
+    offsetLow,
+    lengthBytes,
+    lengthHigh: 0,
+    lengthLow: lengthBytes,
+    payloadBytes: type === Command.write ? lengthBytes : 0,
+  }
+}
+
+/**
+ * The extended request at `at`. Any command may announce a payload there, by a flag; one above the maximum is a
+ * ProtocolError, as the document wants. DISC is spared that: its fields may be garbage.
+ */
+export function decodeExtendedRequest(bytes: Buffer, at: number): Request | undefined {
+  if (!startsWith(bytes, at, Magic.extendedRequest)) return undefined
+  if (bytes.length - at < extendedRequestBytes) return undefined
+  const flags = bytes.readUInt16BE(at + 4)
+  const type = bytes.readUInt16BE(at + 6)
+  const offsetHigh = bytes.readUInt32BE(at + 16)
+  const offsetLow = bytes.readUInt32BE(at + 20)
+  const lengthHigh = bytes.readUInt32BE(at + 24)
+  const lengthLow = bytes.readUInt32BE(at + 28)
+  const lengthBytes = wordsToNumber(lengthHigh, lengthLow)
+  const payloadBytes = (flags & CommandFlag.payloadLen) === 0 || type === Command.disc ? 0 : lengthBytes
+  if (payloadBytes > payloadMaxBytes) {
+    throw new ProtocolError(`a request announces a payload of ${wordsToText(lengthHigh, lengthLow)} bytes`)
+  }
+  return {
+    flags,
+    type,
+    cookieHigh: bytes.readUInt32BE(at + 8),
+    cookieLow: bytes.readUInt32BE(at + 12),
+    offset: wordsToNumber(offsetHigh, offsetLow),
+    offsetHigh,
+    offsetLow,
+    lengthBytes,
+    lengthHigh,
+    lengthLow,
+    payloadBytes,
+  }
+}
+
+function startsWith(bytes: Buffer, at: number, magic: number): boolean {
+  if (bytes.length - at < 4) return false
+  if (bytes.readUInt32BE(at) !== magic) throw new ProtocolError('a request does not begin with its magic')
+  return true
+}
+
+/** The compact form: a length of 32 bits. */
 export function encodeRequest(request: Request): Buffer {
   const bytes = Buffer.alloc(requestBytes)
-  bytes.writeUInt32BE(Magic.request, 0)
+  writeRequestHead(bytes, Magic.request, request)
+  bytes.writeUInt32BE(request.lengthLow, 24)
+  return bytes
+}
+
+export function encodeExtendedRequest(request: Request): Buffer {
+  const bytes = Buffer.alloc(extendedRequestBytes)
+  writeRequestHead(bytes, Magic.extendedRequest, request)
+  bytes.writeUInt32BE(request.lengthHigh, 24)
+  bytes.writeUInt32BE(request.lengthLow, 28)
+  return bytes
+}
+
+/** All but the length, which is where the two forms differ. */
+function writeRequestHead(bytes: Buffer, magic: number, request: Request): void {
+  bytes.writeUInt32BE(magic, 0)
   bytes.writeUInt16BE(request.flags, 4)
   bytes.writeUInt16BE(request.type, 6)
   bytes.writeUInt32BE(request.cookieHigh, 8)
   bytes.writeUInt32BE(request.cookieLow, 12)
-  bytes.writeBigUInt64BE(request.offset, 16)
-  bytes.writeUInt32BE(request.lengthBytes, 24)
-  return bytes
+  bytes.writeUInt32BE(request.offsetHigh, 16)
+  bytes.writeUInt32BE(request.offsetLow, 20)
 }
 
-export function writeSimpleReply(target: Buffer, at: number, cookie: Cookie, errorNumber: number): void {
-  target.writeUInt32BE(Magic.simpleReply, at)
-  target.writeUInt32BE(errorNumber, at + 4)
-  target.writeUInt32BE(cookie.cookieHigh, at + 8)
-  target.writeUInt32BE(cookie.cookieLow, at + 12)
-}
-
-/** The head of a structured reply chunk whose payload has `lengthBytes`. */
-export function writeChunkHeader(
-  target: Buffer,
-  at: number,
-  cookie: Cookie,
-  flags: number,
-  type: number,
-  lengthBytes: number,
-): void {
-  target.writeUInt32BE(Magic.structuredReply, at)
-  target.writeUInt16BE(flags, at + 4)
-  target.writeUInt16BE(type, at + 6)
-  target.writeUInt32BE(cookie.cookieHigh, at + 8)
-  target.writeUInt32BE(cookie.cookieLow, at + 12)
-  target.writeUInt32BE(lengthBytes, at + 16)
-}
-
-/** The head of an OFFSET_DATA chunk, up to where its bytes begin. */
-export function writeOffsetDataHeader(
-  target: Buffer,
-  at: number,
-  cookie: Cookie,
-  flags: number,
-  offset: number,
-  lengthBytes: number,
-): void {
-  writeChunkHeader(target, at, cookie, flags, ChunkType.offsetData, lengthBytes + 8)
-  writeOffset(target, at + chunkHeaderBytes, offset)
-}
-
-export function writeOffsetHole(
-  target: Buffer,
-  at: number,
-  cookie: Cookie,
-  flags: number,
-  offset: number,
-  lengthBytes: number,
-): void {
-  writeChunkHeader(target, at, cookie, flags, ChunkType.offsetHole, 12)
-  writeOffset(target, at + chunkHeaderBytes, offset)
-  target.writeUInt32BE(lengthBytes, at + chunkHeaderBytes + 8)
-}
-
-/** A safe integer as 64 bits, without a bigint on the way. */
-function writeOffset(target: Buffer, at: number, offset: number): void {
-  target.writeUInt32BE(Math.floor(offset / 2 ** 32), at)
-  target.writeUInt32BE(offset >>> 0, at + 4)
-}
-
-/** An error chunk with its sentence, the last of its reply. */
-export function encodeErrorChunk(cookie: Cookie, code: NbdErrorCode, sentence: string): Buffer {
-  const text = truncateText(sentence, stringMaxBytes)
-  const bytes = Buffer.alloc(chunkHeaderBytes + 6 + text.length)
-  writeChunkHeader(bytes, 0, cookie, ChunkFlag.done, ChunkType.error, 6 + text.length)
-  bytes.writeUInt32BE(ErrorNumber[code], chunkHeaderBytes)
-  bytes.writeUInt16BE(text.length, chunkHeaderBytes + 4)
-  text.copy(bytes, chunkHeaderBytes + 6)
-  return bytes
-}
-
-export function encodeBlockStatusChunk(
-  cookie: Cookie,
-  flags: number,
-  contextId: number,
-  extents: readonly StatusExtent[],
-): Buffer {
-  const bytes = Buffer.alloc(chunkHeaderBytes + 4 + extents.length * 8)
-  writeChunkHeader(bytes, 0, cookie, flags, ChunkType.blockStatus, 4 + extents.length * 8)
-  bytes.writeUInt32BE(contextId, chunkHeaderBytes)
-  let at = chunkHeaderBytes + 4
-  for (const extent of extents) {
-    bytes.writeUInt32BE(extent.lengthBytes, at)
-    bytes.writeUInt32BE(extent.flags, at + 4)
-    at += 8
-  }
-  return bytes
-}
-
-/** The head of what a server sends next, or undefined while bytes are missing. Throws ProtocolError. */
+/** The head of what a server sends next, unless extended headers were agreed on. */
 export function decodeReplyHeader(bytes: Buffer, at: number): SimpleReply | ChunkHeader | undefined {
   const leftBytes = bytes.length - at
   if (leftBytes < 4) return undefined
@@ -168,6 +207,23 @@ export function decodeReplyHeader(bytes: Buffer, at: number): SimpleReply | Chun
     type: bytes.readUInt16BE(at + 6),
     lengthBytes: bytes.readUInt32BE(at + 16),
     ...cookieAt(bytes, at + 8),
+  }
+}
+
+/** The head of what a server sends next under extended headers: always a chunk's. */
+export function decodeExtendedReplyHeader(bytes: Buffer, at: number): ExtendedChunkHeader | undefined {
+  const leftBytes = bytes.length - at
+  if (leftBytes < 4) return undefined
+  if (bytes.readUInt32BE(at) !== Magic.extendedReply) throw new ProtocolError('a reply does not begin with its magic')
+  if (leftBytes < extendedChunkHeaderBytes) return undefined
+  return {
+    kind: 'chunk',
+    flags: bytes.readUInt16BE(at + 4),
+    type: bytes.readUInt16BE(at + 6),
+    ...cookieAt(bytes, at + 8),
+    offsetHigh: bytes.readUInt32BE(at + 16),
+    offsetLow: bytes.readUInt32BE(at + 20),
+    lengthBytes: wordsToNumber(bytes.readUInt32BE(at + 24), bytes.readUInt32BE(at + 28)),
   }
 }
 
@@ -193,15 +249,27 @@ export function decodeBlockStatusPayload(payload: Buffer): {
   return { contextId: payload.readUInt32BE(0), extents }
 }
 
-function cookieAt(bytes: Buffer, at: number): Cookie {
-  return { cookieHigh: bytes.readUInt32BE(at), cookieLow: bytes.readUInt32BE(at + 4) }
+/** The payload of a BLOCK_STATUS_EXT chunk. Lengths and flags above 2^53 are beyond this client. Throws ProtocolError. */
+export function decodeBlockStatusExtPayload(payload: Buffer): {
+  readonly contextId: number
+  readonly extents: readonly StatusExtent[]
+} {
+  const broken = payload.length < 24 || payload.length % 16 !== 8
+  if (broken || payload.readUInt32BE(4) !== (payload.length - 8) / 16) {
+    throw new ProtocolError('a block status chunk has a broken length')
+  }
+  const extents: StatusExtent[] = []
+  for (let at = 8; at < payload.length; at += 16) {
+    const lengthBytes = wordsToNumber(payload.readUInt32BE(at), payload.readUInt32BE(at + 4))
+    const flags = wordsToNumber(payload.readUInt32BE(at + 8), payload.readUInt32BE(at + 12))
+    if (!Number.isSafeInteger(lengthBytes) || !Number.isSafeInteger(flags)) {
+      throw new ProtocolError('an extent has a length or flags beyond 2^53')
+    }
+    extents.push({ lengthBytes, flags })
+  }
+  return { contextId: payload.readUInt32BE(0), extents }
 }
 
-/** UTF-8 of at most `maxBytes`, never cut within a character. */
-export function truncateText(text: string, maxBytes: number): Buffer {
-  const bytes = Buffer.from(text)
-  if (bytes.length <= maxBytes) return bytes
-  let end = maxBytes
-  while (end > 0 && (bytes[end]! & 0xc0) === 0x80) end--
-  return bytes.subarray(0, end)
+function cookieAt(bytes: Buffer, at: number): Cookie {
+  return { cookieHigh: bytes.readUInt32BE(at), cookieLow: bytes.readUInt32BE(at + 4) }
 }

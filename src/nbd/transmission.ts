@@ -6,7 +6,7 @@
 
 import assert from 'node:assert/strict'
 import type { Socket } from 'node:net'
-import { Command, requestBytes } from './constants.ts'
+import { Command, extendedRequestBytes, requestBytes } from './constants.ts'
 import type { NbdError } from './export.ts'
 import { Gather } from './gather.ts'
 import type { NbdLimits, NbdLog } from './limits.ts'
@@ -16,7 +16,7 @@ import { Output } from './output.ts'
 import { type ReplyContext, replyError } from './replies.ts'
 import { refusalOf } from './request-rules.ts'
 import { RequestRunner } from './request-runner.ts'
-import { decodeRequest, type Request } from './transmission-codecs.ts'
+import { decodeExtendedRequest, decodeRequest, type Request } from './transmission-codecs.ts'
 
 export interface TransmissionOptions {
   readonly socket: Socket
@@ -40,6 +40,8 @@ export class Transmission implements BudgetMember {
   readonly #output: Output
   readonly #runner: RequestRunner
   readonly #context: ReplyContext
+  readonly #headBytes: number
+  readonly #decode: typeof decodeRequest
   #chunk: Buffer = Buffer.alloc(0)
   #at = 0
   /** A request's head that came in pieces. */
@@ -49,7 +51,7 @@ export class Transmission implements BudgetMember {
   /** Its payload, if that came in pieces. */
   #payload: Gather | undefined
   #payloadTakenBytes = 0
-  /** A refused write, whose payload goes by before the answer. */
+  /** A refused request, whose payload goes by before the answer. */
   #skip: RefusedRequest | undefined
   #queuedTakenBytes = 0
   #isHeld = false
@@ -62,7 +64,10 @@ export class Transmission implements BudgetMember {
     this.#options = options
     this.#output = new Output(options.socket)
     const { agreement, client, log } = options
-    this.#context = { structured: agreement.structuredReplies, exportName: agreement.export.name, client, log }
+    const { style } = agreement
+    this.#context = { style, exportName: agreement.export.name, client, log }
+    this.#headBytes = style.isExtended ? extendedRequestBytes : requestBytes
+    this.#decode = style.isExtended ? decodeExtendedRequest : decodeRequest
     this.#runner = new RequestRunner({
       agreement,
       output: this.#output,
@@ -164,9 +169,9 @@ export class Transmission implements BudgetMember {
         return false
       }
       const { agreement } = this.#options
-      const refusal = refusalOf(request, agreement.export, agreement.contexts.length)
+      const refusal = refusalOf(request, agreement.export, agreement.contexts.length, agreement.style.isExtended)
       if (refusal !== undefined) {
-        this.#skip = { request, refusal, leftBytes: request.type === Command.write ? request.lengthBytes : 0 }
+        this.#skip = { request, refusal, leftBytes: request.payloadBytes }
         return this.#skipPayload(this.#skip)
       }
       this.#request = request
@@ -181,16 +186,16 @@ export class Transmission implements BudgetMember {
   }
 
   #readHead(): Request | undefined {
-    if (this.#head === undefined && this.#chunk.length - this.#at >= requestBytes) {
-      const request = decodeRequest(this.#chunk, this.#at)
-      this.#at += requestBytes
+    if (this.#head === undefined && this.#chunk.length - this.#at >= this.#headBytes) {
+      const request = this.#decode(this.#chunk, this.#at)
+      this.#at += this.#headBytes
       return request
     }
     if (this.#at === this.#chunk.length) return undefined
-    this.#head ??= new Gather(requestBytes)
+    this.#head ??= new Gather(this.#headBytes)
     this.#at += this.#head.push(this.#chunk, this.#at)
     if (!this.#head.isComplete) return undefined
-    const request = decodeRequest(this.#head.bytes, 0)
+    const request = this.#decode(this.#head.bytes, 0)
     this.#head = undefined
     return request
   }

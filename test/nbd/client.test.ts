@@ -21,15 +21,17 @@ import {
 } from '../../src/nbd/negotiation-codecs.ts'
 import {
   encodeBlockStatusChunk,
+  replyStyles,
   writeChunkHeader,
   writeOffsetDataHeader,
   writeOffsetHole,
   writeSimpleReply,
-} from '../../src/nbd/transmission-codecs.ts'
+} from '../../src/nbd/reply-writers.ts'
 import { Gate, serve, temporaryFolder, uriOf } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
 
-const cookie = { cookieHigh: 0, cookieLow: 1 }
+const { structured } = replyStyles
+const cookie = { cookieHigh: 0, cookieLow: 1, offsetHigh: 0, offsetLow: 0 }
 
 /** A server that sends what the test says: `script` gets the socket once the client has connected. */
 async function badServer(script: (socket: Socket) => void): Promise<{ uri: string } & AsyncDisposable> {
@@ -292,7 +294,9 @@ describe('nbd client', () => {
     })
 
     const chunk = (flags: number, type: number, lengthBytes: number) =>
-      bytesOf(20 + Math.min(lengthBytes, 64), (bytes) => writeChunkHeader(bytes, 0, cookie, flags, type, lengthBytes))
+      bytesOf(20 + Math.min(lengthBytes, 64), (bytes) =>
+        writeChunkHeader(bytes, 0, structured, cookie, flags, type, lengthBytes),
+      )
     const replies: [string, Buffer, RegExp][] = [
       ['garbage', Buffer.alloc(32, 0x77), /magic/],
       [
@@ -305,23 +309,35 @@ describe('nbd client', () => {
         bytesOf(16, (bytes) => writeSimpleReply(bytes, 0, cookie, 0)),
         /simple reply/,
       ],
-      ['too much data', bytesOf(28, (bytes) => writeOffsetDataHeader(bytes, 0, cookie, 1, 0, 5000)), /outside/],
-      ['data before the range', bytesOf(28, (bytes) => writeOffsetDataHeader(bytes, 0, cookie, 1, 0, 512)), /outside/],
+      [
+        'too much data',
+        bytesOf(28, (bytes) => writeOffsetDataHeader(bytes, 0, structured, cookie, 1, 0, 5000)),
+        /outside/,
+      ],
+      [
+        'data before the range',
+        bytesOf(28, (bytes) => writeOffsetDataHeader(bytes, 0, structured, cookie, 1, 0, 512)),
+        /outside/,
+      ],
       [
         'overlapping chunks',
         Buffer.concat([
-          bytesOf(32, (bytes) => writeOffsetHole(bytes, 0, cookie, 0, 4096, 4096)),
-          bytesOf(32, (bytes) => writeOffsetHole(bytes, 0, cookie, 0, 4096, 1)),
+          bytesOf(32, (bytes) => writeOffsetHole(bytes, 0, structured, cookie, 0, 4096, 4096)),
+          bytesOf(32, (bytes) => writeOffsetHole(bytes, 0, structured, cookie, 0, 4096, 1)),
         ]),
         /overlap/,
       ],
-      ['too little', bytesOf(32, (bytes) => writeOffsetHole(bytes, 0, cookie, 1, 4096, 100)), /only 100 bytes/],
+      [
+        'too little',
+        bytesOf(32, (bytes) => writeOffsetHole(bytes, 0, structured, cookie, 1, 4096, 100)),
+        /only 100 bytes/,
+      ],
       ['a lone DONE', chunk(ChunkFlag.done, ChunkType.none, 0), /only 0 bytes/],
       ['an empty chunk that is not the last', chunk(0, ChunkType.none, 0), /must be the last/],
       ['a huge error', chunk(ChunkFlag.done, ChunkType.error, 0xffffffff), /of type 32769/],
       [
         'a status that nobody asked for',
-        encodeBlockStatusChunk(cookie, 1, 1, [{ lengthBytes: 1, flags: 0 }]),
+        encodeBlockStatusChunk(structured, cookie, 1, 1, [{ lengthBytes: 1, flags: 0 }]),
         /of type 5/,
       ],
       ['an unknown chunk', chunk(ChunkFlag.done, 77, 4), /of type 77/],

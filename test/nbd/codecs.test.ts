@@ -18,20 +18,25 @@ import {
   ProtocolError,
 } from '../../src/nbd/negotiation-codecs.ts'
 import {
-  decodeBlockStatusPayload,
-  decodeErrorPayload,
-  decodeReplyHeader,
-  decodeRequest,
   encodeBlockStatusChunk,
   encodeErrorChunk,
-  encodeRequest,
+  replyStyles,
   writeChunkHeader,
   writeOffsetDataHeader,
   writeOffsetHole,
   writeSimpleReply,
+} from '../../src/nbd/reply-writers.ts'
+import {
+  decodeBlockStatusPayload,
+  decodeErrorPayload,
+  decodeReplyHeader,
+  decodeRequest,
+  encodeRequest,
 } from '../../src/nbd/transmission-codecs.ts'
 
+const { structured } = replyStyles
 const cookie = { cookieHigh: 0xfedcba98, cookieLow: 0x87654321 }
+const to = { ...cookie, offsetHigh: 0, offsetLow: 0 }
 
 /** Each proper beginning of `bytes`. */
 function cuts(bytes: Buffer): Buffer[] {
@@ -39,11 +44,22 @@ function cuts(bytes: Buffer): Buffer[] {
 }
 
 describe('nbd codecs', () => {
-  const request = { ...cookie, flags: 1, type: 6, offset: 0xfedcba9876543210n, lengthBytes: 0xffffffff }
+  const request = {
+    ...cookie,
+    flags: 1,
+    type: 6,
+    offset: 0xfedcba98 * 2 ** 32 + 0x76543210,
+    offsetHigh: 0xfedcba98,
+    offsetLow: 0x76543210,
+    lengthBytes: 0xffffffff,
+    lengthHigh: 0,
+    lengthLow: 0xffffffff,
+    payloadBytes: 0,
+  }
   const simple = Buffer.alloc(16)
   writeSimpleReply(simple, 0, cookie, 28)
   const chunk = Buffer.alloc(20)
-  writeChunkHeader(chunk, 0, cookie, ChunkFlag.done, ChunkType.none, 0)
+  writeChunkHeader(chunk, 0, structured, to, ChunkFlag.done, ChunkType.none, 0)
 
   const heads: [string, Buffer, (bytes: Buffer) => unknown, unknown][] = [
     ['a greeting', encodeGreeting(), decodeGreeting, { flags: 3 }],
@@ -121,17 +137,17 @@ describe('nbd codecs', () => {
   it('writes offsets above 4 GiB in 64 bits', () => {
     const bytes = Buffer.alloc(40)
     for (const offset of [0, 0xffffffff, 0x100000000, 0x123456789a, Number.MAX_SAFE_INTEGER]) {
-      writeOffsetDataHeader(bytes, 0, cookie, 1, offset, 4096)
+      writeOffsetDataHeader(bytes, 0, structured, to, 1, offset, 4096)
       assert.equal(bytes.readBigUInt64BE(20), BigInt(offset))
       assert.equal(bytes.readUInt32BE(16), 4104)
-      writeOffsetHole(bytes, 0, cookie, 0, offset, 65536)
+      writeOffsetHole(bytes, 0, structured, to, 0, offset, 65536)
       assert.equal(bytes.readBigUInt64BE(20), BigInt(offset))
       assert.equal(bytes.readUInt32BE(28), 65536)
     }
   })
 
   it('carries the sentence of an error chunk, cut to 4096 bytes between characters', () => {
-    const bytes = encodeErrorChunk(cookie, 'ENOSPC', `x${'é'.repeat(3000)}`)
+    const bytes = encodeErrorChunk(structured, to, 'ENOSPC', `x${'é'.repeat(3000)}`)
     const { errorNumber, sentence } = decodeErrorPayload(bytes.subarray(20))
     assert.equal(errorNumber, 28)
     assert.equal(sentence, `x${'é'.repeat(2047)}`)
@@ -143,7 +159,7 @@ describe('nbd codecs', () => {
       { lengthBytes: 4096, flags: 0 },
       { lengthBytes: 0xfffff000, flags: 3 },
     ]
-    const payload = encodeBlockStatusChunk(cookie, 1, 7, extents).subarray(20)
+    const payload = encodeBlockStatusChunk(structured, to, 1, 7, extents).subarray(20)
     assert.deepEqual(decodeBlockStatusPayload(payload), { contextId: 7, extents })
     for (const cut of cuts(payload)) {
       if (cut.length !== 12) assert.throws(() => decodeBlockStatusPayload(cut), ProtocolError)

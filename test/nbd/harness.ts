@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ClientFlag, Command, InfoType, OptionType, ReplyType } from '../../src/nbd/constants.ts'
+import { ClientFlag, Command, CommandFlag, InfoType, OptionType, ReplyType } from '../../src/nbd/constants.ts'
 import type { Export } from '../../src/nbd/export.ts'
 import type { NbdLimits, NbdLog } from '../../src/nbd/limits.ts'
 import {
@@ -20,7 +20,10 @@ import {
 import { NbdServer } from '../../src/nbd/server.ts'
 import {
   type ChunkHeader,
+  decodeExtendedReplyHeader,
   decodeReplyHeader,
+  type ExtendedChunkHeader,
+  encodeExtendedRequest,
   encodeRequest,
   type SimpleReply,
 } from '../../src/nbd/transmission-codecs.ts'
@@ -81,20 +84,36 @@ export interface RawRequest {
   readonly flags?: number
   readonly cookie?: number
   readonly offset?: number | bigint
-  readonly lengthBytes?: number
+  readonly lengthBytes?: number | bigint
   readonly payload?: Uint8Array
 }
 
 export function requestBytesOf(request: RawRequest): Buffer {
-  const head = encodeRequest({
+  return Buffer.concat([encodeRequest(asRequest(request)), request.payload ?? Buffer.alloc(0)])
+}
+
+/** With PAYLOAD_LEN if there is a payload, unless the request's own flags say something else. */
+export function extendedRequestBytesOf(request: RawRequest): Buffer {
+  const flags = request.flags ?? (request.payload === undefined ? 0 : CommandFlag.payloadLen)
+  return Buffer.concat([encodeExtendedRequest(asRequest({ ...request, flags })), request.payload ?? Buffer.alloc(0)])
+}
+
+function asRequest(request: RawRequest): Parameters<typeof encodeRequest>[0] {
+  const offset = BigInt(request.offset ?? 0)
+  const length = BigInt(request.lengthBytes ?? request.payload?.length ?? 0)
+  return {
     type: request.type,
     flags: request.flags ?? 0,
     cookieHigh: 0,
     cookieLow: request.cookie ?? 1,
-    offset: BigInt(request.offset ?? 0),
-    lengthBytes: request.lengthBytes ?? request.payload?.length ?? 0,
-  })
-  return request.payload === undefined ? head : Buffer.concat([head, request.payload])
+    offset: Number(offset),
+    offsetHigh: Number(offset >> 32n),
+    offsetLow: Number(offset & 0xffffffffn),
+    lengthBytes: Number(length),
+    lengthHigh: Number(length >> 32n),
+    lengthLow: Number(length & 0xffffffffn),
+    payloadBytes: request.payload?.length ?? 0,
+  }
 }
 
 export class RawClient {
@@ -105,6 +124,7 @@ export class RawClient {
   readonly chunks: Buffer[] = []
   #arrived = Buffer.alloc(0)
   #isClosed = false
+  #isExtended = false
   #wake: () => void = () => {}
 
   private constructor(socket: Socket) {
@@ -134,11 +154,12 @@ export class RawClient {
   /** Connected, and through GO. */
   static async open(
     path: string,
-    options: { exportName?: string; structured?: boolean; contexts?: string[] } = {},
+    options: { exportName?: string; structured?: boolean; extended?: boolean; contexts?: string[] } = {},
   ): Promise<RawClient> {
     const client = await RawClient.connect(path)
     await client.greet()
     if (options.structured) await client.option(OptionType.structuredReply)
+    if (options.extended) await client.extendHeaders()
     const exportName = options.exportName ?? ''
     if (options.contexts) {
       const queries = encodeMetaContextRequest({ exportName, queries: options.contexts })
@@ -154,7 +175,14 @@ export class RawClient {
   }
 
   request(request: RawRequest): void {
-    this.send(requestBytesOf(request))
+    this.send(this.#isExtended ? extendedRequestBytesOf(request) : requestBytesOf(request))
+  }
+
+  /** Agrees on extended headers: request() uses them from here on. */
+  async extendHeaders(): Promise<void> {
+    const [reply] = await this.option(OptionType.extendedHeaders)
+    if (reply!.type !== ReplyType.ack) throw new Error(`EXTENDED_HEADERS was answered with ${reply!.type}`)
+    this.#isExtended = true
   }
 
   disconnect(): void {
@@ -207,6 +235,11 @@ export class RawClient {
   async chunk(): Promise<ChunkHeader & { payload: Buffer }> {
     const header = decodeReplyHeader(await this.take(20), 0)
     if (header?.kind !== 'chunk') throw new Error('no chunk')
+    return { ...header, payload: await this.take(header.lengthBytes) }
+  }
+
+  async extendedChunk(): Promise<ExtendedChunkHeader & { payload: Buffer }> {
+    const header = decodeExtendedReplyHeader(await this.take(32), 0)!
     return { ...header, payload: await this.take(header.lengthBytes) }
   }
 

@@ -11,7 +11,8 @@ import {
   encodeInfoExport,
   encodeOptionReply,
 } from '../../src/nbd/negotiation-codecs.ts'
-import { decodeRequest, type Request, writeSimpleReply } from '../../src/nbd/transmission-codecs.ts'
+import { writeSimpleReply } from '../../src/nbd/reply-writers.ts'
+import { decodeRequest, type Request } from '../../src/nbd/transmission-codecs.ts'
 import { temporaryFolder } from './harness.ts'
 
 export const manyFlags =
@@ -84,7 +85,7 @@ export async function scriptedServer(script: Partial<Script> = {}): Promise<Scri
 export function goodAnswer(request: Request): Buffer {
   const head = simpleReply(request, 0)
   if (request.type !== Command.read) return head
-  return Buffer.concat([head, bytesAt(Number(request.offset), request.lengthBytes)])
+  return Buffer.concat([head, bytesAt(request.offset, request.lengthBytes)])
 }
 
 export function simpleReply(request: Request, errorNumber: number): Buffer {
