@@ -8,9 +8,11 @@
 // - A bit is set after its bytes are with the kernel, and is itself with the kernel (appended) before memory knows it.
 
 import assert from 'node:assert/strict'
+import type { StatusExtent } from '../nbd/export.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import { type ArrivalMaps, type MapLog, sectorBytes } from '../store/map-log.ts'
 import type { Run } from './block-source.ts'
+import { answerableBytes, dirtyExtents, partialBlocks, presentExtents } from './contexts.ts'
 
 /** Blocks [first, end). */
 export interface Span {
@@ -104,12 +106,31 @@ export class Arrival {
 
   /** Block-aligned runs that must be fetched before [offset, offset + lengthBytes) can be read. */
   lacking(offset: number, lengthBytes: number): Run[] {
+    return [...this.#lacking(offset, lengthBytes)]
+  }
+
+  /** The first of them within what can be looked at in one step, and how many bytes that is. For ranges of any length. */
+  firstLacking(offset: number, lengthBytes: number): { readonly run: Run | undefined; readonly knownBytes: number } {
+    const knownBytes = answerableBytes(this.#maps, lengthBytes)
+    for (const run of this.#lacking(offset, knownBytes)) return { run, knownBytes }
+    return { run: undefined, knownBytes }
+  }
+
+  *#lacking(offset: number, lengthBytes: number): Generator<Run> {
     const span = spanOf(offset, lengthBytes)
-    const runs: Run[] = []
     for (const missing of this.#maps.present.runs(span.first, span.end, false)) {
-      for (const part of this.#withoutReadable(missing, offset, offset + lengthBytes)) runs.push(this.#bytesOf(part))
+      for (const part of this.#withoutReadable(missing, offset, offset + lengthBytes)) yield this.#bytesOf(part)
     }
-    return runs
+  }
+
+  /** `vmstore:present` of a range, from its start on. */
+  presentExtents(offset: number, lengthBytes: number, limit: number): StatusExtent[] {
+    return presentExtents(this.#maps, offset, lengthBytes, limit)
+  }
+
+  /** `vmstore:dirty` of a range, from its start on. */
+  dirtyExtents(offset: number, lengthBytes: number, limit: number): StatusExtent[] {
+    return dirtyExtents(this.#maps, offset, lengthBytes, limit)
   }
 
   /** The bytes of [offset, offset + lengthBytes) that are neither here nor written by the guest, as of now. */
@@ -241,15 +262,7 @@ export class Arrival {
   }
 
   #partialBlocks(run: Span): number[] {
-    const { partial } = this.#maps
-    if (partial.size === 0) return []
-    const blocks: number[] = []
-    if (partial.size < run.end - run.first) {
-      for (const block of partial.keys()) if (block >= run.first && block < run.end) blocks.push(block)
-      return blocks.sort((a, b) => a - b)
-    }
-    for (let block = run.first; block < run.end; block++) if (partial.has(block)) blocks.push(block)
-    return blocks
+    return partialBlocks(this.#maps.partial, run)
   }
 
   /** The missing run without its partial blocks whose part of [from, to) the guest wrote wholly. */

@@ -15,6 +15,7 @@ import type { Change, DiskRecord, Records } from '../store/records.ts'
 import { StoreError } from '../store/store-error.ts'
 import { Arrival, type Span, spanOf } from './arrival.ts'
 import type { BlockSource, Piece } from './block-source.ts'
+import { contextsOf } from './contexts.ts'
 import { DemandFetch } from './demand.ts'
 import { Gate } from './gate.ts'
 import { type GuestIo, zeroFile } from './guest-io.ts'
@@ -51,7 +52,6 @@ export const deletion = 'it is being deleted'
 export class Disk implements Export {
   readonly sizeBytes: number
   readonly readOnly: boolean
-  readonly contexts = ['base:allocation'] as const
   readonly gate = new Gate()
   readonly sessions = new Sessions()
   /** Called after each session's end, and when a session opens. */
@@ -127,6 +127,11 @@ export class Disk implements Export {
 
   get description(): string {
     return `vmstore disk ${this.#record.id}, generation ${this.#record.generation}`
+  }
+
+  /** A context has the same place, and so the same id, whenever it is offered. */
+  get contexts(): readonly string[] {
+    return contextsOf(this.#record)
   }
 
   get io(): GuestIo {

@@ -3,6 +3,7 @@
 
 import { AllocationFlag, type MaybePromise, NbdError, type StatusExtent, type ZeroOptions } from '../nbd/export.ts'
 import type { BlockFile } from '../store/files.ts'
+import type { DiskContext } from './contexts.ts'
 
 export interface GuestIo {
   read(offset: number, target: Uint8Array, signal: AbortSignal): MaybePromise<void>
@@ -11,7 +12,13 @@ export interface GuestIo {
   writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions, signal: AbortSignal): MaybePromise<void>
   flush(): MaybePromise<void>
   cache(offset: number, lengthBytes: number, signal: AbortSignal): MaybePromise<void>
-  allocation(offset: number, lengthBytes: number, limit: number): MaybePromise<readonly StatusExtent[]>
+  /** Extents of `context` from `offset` on: one at least, at most `limit`, of the whole range or less. */
+  status(
+    context: DiskContext,
+    offset: number,
+    lengthBytes: number,
+    limit: number,
+  ): MaybePromise<readonly StatusExtent[]>
 }
 
 /** Longest single zeroing call: it is answered before the next begins, so that others come in between. */

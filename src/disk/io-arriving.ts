@@ -6,9 +6,14 @@ import { blockSizeBytes } from '../store/block-map.ts'
 import type { BlockFile } from '../store/files.ts'
 import { sectorBytes } from '../store/map-log.ts'
 import { type Arrival, type Span, spanOf } from './arrival.ts'
+import type { Run } from './block-source.ts'
+import type { DiskContext } from './contexts.ts'
 import type { DemandFetch } from './demand.ts'
 import { fileAllocation, type GuestIo, guestError, isNoSpace, zeroFile } from './guest-io.ts'
 import type { SyncGroup } from './sync-group.ts'
+
+/** What a request without payload, which may be of any length, does in one step. */
+const stepBytes = 16 * 2 ** 20
 
 export class ArrivingIo implements GuestIo {
   readonly #file: BlockFile
@@ -56,30 +61,49 @@ export class ArrivingIo implements GuestIo {
     const isLast = offset + lengthBytes === this.#file.sizeBytes
     const from = Math.ceil(offset / blockSizeBytes) * blockSizeBytes
     const to = isLast ? this.#file.sizeBytes : Math.floor((offset + lengthBytes) / blockSizeBytes) * blockSizeBytes
-    if (from < to) await this.#change(from, to - from, fua, () => zeroFile(this.#file, from, to - from, false))
-    else if (fua) await this.flush()
+    if (from < to) await this.#zero(from, to - from, false)
+    if (fua) await this.flush()
   }
 
   async writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions): Promise<void> {
     this.#refuseAfterFailedSync()
-    const zero = () => zeroFile(this.#file, offset, lengthBytes, !options.mayPunch)
-    await this.#change(offset, lengthBytes, options.fua, zero)
+    await this.#zero(offset, lengthBytes, !options.mayPunch)
+    if (options.fua) await this.flush()
+  }
+
+  /** In steps, each a change of its own: what the maps have to note of terabytes is noted with turns of others between. */
+  async #zero(offset: number, lengthBytes: number, allocated: boolean): Promise<void> {
+    for (const step of stepsOf(offset, lengthBytes)) {
+      await this.#change(step.offset, step.length, false, () =>
+        zeroFile(this.#file, step.offset, step.length, allocated),
+      )
+    }
   }
 
   flush(): Promise<void> {
     return this.#syncs.flush()
   }
 
-  cache(offset: number, lengthBytes: number): Promise<void> {
-    return this.#demand.ensure(offset, lengthBytes)
+  /** In steps: a prefetch of terabytes asks for no more at once than one of its steps, and ends with its client. */
+  async cache(offset: number, lengthBytes: number, signal: AbortSignal): Promise<void> {
+    for (const step of stepsOf(offset, lengthBytes)) {
+      signal.throwIfAborted()
+      await this.#demand.ensure(step.offset, step.length)
+    }
+  }
+
+  status(context: DiskContext, offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
+    if (context === 'vmstore:present') return this.#arrival.presentExtents(offset, lengthBytes, limit)
+    if (context === 'vmstore:dirty') return this.#arrival.dirtyExtents(offset, lengthBytes, limit)
+    return this.#allocation(offset, lengthBytes, limit)
   }
 
   /** What is missing counts as data: it is never called a hole before it has come. */
-  allocation(offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
-    const lacking = this.#arrival.lacking(offset, lengthBytes)[0]
-    if (!lacking) return fileAllocation(this.#file, offset, lengthBytes, limit)
-    if (lacking.offset > offset) return fileAllocation(this.#file, offset, lacking.offset - offset, limit)
-    return [{ lengthBytes: Math.min(lacking.offset + lacking.length - offset, lengthBytes), flags: 0 }]
+  #allocation(offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
+    const { run, knownBytes } = this.#arrival.firstLacking(offset, lengthBytes)
+    if (!run) return fileAllocation(this.#file, offset, knownBytes, limit)
+    if (run.offset > offset) return fileAllocation(this.#file, offset, run.offset - offset, limit)
+    return [{ lengthBytes: Math.min(run.offset + run.length - offset, lengthBytes), flags: 0 }]
   }
 
   /** A guest write that may have to wait: for the sectors at its edges that it changes in part, and for landings. */
@@ -133,6 +157,16 @@ export class ArrivingIo implements GuestIo {
   #refuseAfterFailedSync(): void {
     if (this.#syncs.failure)
       throw guestError(this.#syncs.failure, 'an earlier sync failed, the disk takes no more writes')
+  }
+}
+
+/** A range cut at multiples of the step, so that a step's edges within the range are edges of blocks. */
+function* stepsOf(offset: number, lengthBytes: number): Generator<Run> {
+  const end = offset + lengthBytes
+  for (let at = offset; at < end; ) {
+    const next = Math.min(end, (Math.floor(at / stepBytes) + 1) * stepBytes)
+    yield { offset: at, length: next - at }
+    at = next
   }
 }
 

@@ -5,6 +5,7 @@ import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import { spanOf } from './arrival.ts'
 import { type BlockSource, copyPiece } from './block-source.ts'
+import type { DiskContext } from './contexts.ts'
 import type { GuestIo } from './guest-io.ts'
 
 /** What an incoming disk needs of its migration. */
@@ -62,8 +63,8 @@ export class IncomingIo implements GuestIo {
 
   cache(): MaybePromise<void> {}
 
-  /** All data: a range that has not come yet is never called a hole. */
-  allocation(_offset: number, lengthBytes: number): readonly StatusExtent[] {
+  /** All data, for a range that has not come yet is never called a hole; nothing present, and nothing changed here. */
+  status(_context: DiskContext, _offset: number, lengthBytes: number): readonly StatusExtent[] {
     return [{ lengthBytes, flags: 0 }]
   }
 

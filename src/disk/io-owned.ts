@@ -2,6 +2,7 @@
 
 import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import type { BlockFile } from '../store/files.ts'
+import { DirtyFlag, type DiskContext, PresentFlag } from './contexts.ts'
 import { fileAllocation, type GuestIo, guestError, zeroFile } from './guest-io.ts'
 import type { SyncGroup } from './sync-group.ts'
 
@@ -43,7 +44,9 @@ export class OwnedIo implements GuestIo {
 
   cache(): void {}
 
-  allocation(offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
-    return fileAllocation(this.#file, offset, lengthBytes, limit)
+  /** All is here, and no map tells any more what the guest changed: so every block counts as changed. */
+  status(context: DiskContext, offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
+    if (context === 'base:allocation') return fileAllocation(this.#file, offset, lengthBytes, limit)
+    return [{ lengthBytes, flags: context === 'vmstore:present' ? PresentFlag.present : DirtyFlag.dirty }]
   }
 }

@@ -33,7 +33,7 @@ export class RefusedIo implements GuestIo {
     throw this.#refusal()
   }
 
-  allocation(): readonly StatusExtent[] {
+  status(): readonly StatusExtent[] {
     throw this.#refusal()
   }
 

@@ -2,6 +2,7 @@
 // state that the disk has at that moment. What is held while the disk freezes goes on in the state that follows.
 
 import type { ExportHandle, MaybePromise, SessionEnd, StatusExtent, ZeroOptions } from '../nbd/export.ts'
+import type { DiskContext } from './contexts.ts'
 import type { Gate } from './gate.ts'
 import { type GuestIo, guestError } from './guest-io.ts'
 import type { RequestKind, SessionActivity, Sessions } from './quiet.ts'
@@ -52,12 +53,12 @@ export class DiskSession implements ExportHandle {
   }
 
   blockStatus(
-    _context: string,
+    context: string,
     offset: number,
     lengthBytes: number,
     limit: number,
   ): MaybePromise<readonly StatusExtent[]> {
-    return this.#run('read', (io) => io.allocation(offset, lengthBytes, limit))
+    return this.#run('read', (io) => io.status(context as DiskContext, offset, lengthBytes, limit))
   }
 
   /** The client is known to be gone: a write that it left waiting for switchover must not bring one about. */
