@@ -9,6 +9,8 @@ import type { NbdUri } from './uri.ts'
 export interface NbdConnectOptions {
   /** Default true: asked for, and done without if the server has none. */
   readonly structuredReplies?: boolean
+  /** Default false. Asked for first, for requests above 4 GiB; without it, or where the server has none, as above. */
+  readonly extendedHeaders?: boolean
   /** Metadata contexts for blockStatus(); those that the server lacks are missing from `contexts`. */
   readonly metaContexts?: readonly string[]
   readonly signal?: AbortSignal

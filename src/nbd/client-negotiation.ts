@@ -28,6 +28,7 @@ import {
   optionReplyHeaderBytes,
   ProtocolError,
 } from './negotiation-codecs.ts'
+import { type ReplyStyle, replyStyles } from './reply-writers.ts'
 
 /** One option reply, and how many of them an option may bring. */
 const replyMaxBytes = 64 * 1024
@@ -75,6 +76,7 @@ export class ClientNegotiation {
   #hungUp = 'the server hung up during negotiation'
   /** A newstyle server that is not a fixed one knows EXPORT_NAME and nothing else. */
   #isFixed = false
+  #isExtended = false
   #withZeroes = true
 
   constructor(socket: Socket) {
@@ -102,11 +104,26 @@ export class ClientNegotiation {
     return replies.filter(({ type }) => type === ReplyType.server).map(({ payload }) => decodeServerName(payload))
   }
 
-  /** False if the server does not know them. */
-  async structuredReplies(): Promise<boolean> {
+  /** The best of the styles that are wanted and that the server knows. */
+  async replyStyle(wanted: {
+    readonly extendedHeaders?: boolean
+    readonly structuredReplies?: boolean
+  }): Promise<ReplyStyle> {
+    if (wanted.extendedHeaders === true && (await this.#agreeOn(OptionType.extendedHeaders))) {
+      this.#isExtended = true
+      return replyStyles.extended
+    }
+    if (wanted.structuredReplies !== false && (await this.#agreeOn(OptionType.structuredReply))) {
+      return replyStyles.structured
+    }
+    return replyStyles.simple
+  }
+
+  /** False if the server refuses, or knows no such options. */
+  async #agreeOn(option: number): Promise<boolean> {
     if (!this.#isFixed) return false
     try {
-      await this.#option(OptionType.structuredReply)
+      await this.#option(option)
       return true
     } catch (error) {
       if (error instanceof NbdRefusedError) return false
@@ -132,7 +149,9 @@ export class ClientNegotiation {
     try {
       return await this.infoOrGo('go', exportName)
     } catch (error) {
-      if (error instanceof NbdRefusedError && error.reply === 'ERR_UNSUP') return this.#exportName(exportName)
+      const hasNoGo = error instanceof NbdRefusedError && error.reply === 'ERR_UNSUP'
+      // After extended headers a client must not send EXPORT_NAME.
+      if (hasNoGo && !this.#isExtended) return this.#exportName(exportName)
       throw error
     }
   }

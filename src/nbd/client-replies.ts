@@ -7,16 +7,21 @@ import { ChunkFlag, ChunkType, chunkHeaderBytes, ErrorNumber, nameOf, simpleRepl
 import type { StatusExtent } from './export.ts'
 import { Gather } from './gather.ts'
 import { ProtocolError } from './negotiation-codecs.ts'
+import type { ReplyStyle } from './reply-writers.ts'
 import {
   type ChunkHeader,
+  decodeBlockStatusExtPayload,
   decodeBlockStatusPayload,
   decodeErrorPayload,
+  decodeExtendedReplyHeader,
   decodeReplyHeader,
+  type ExtendedChunkHeader,
   type SimpleReply,
+  wordsToNumber,
 } from './transmission-codecs.ts'
 
 const errorPayloadMaxBytes = 6 + 65_535 + 8
-const blockStatusMaxBytes = 4 + 8 * 131_072
+const extentsMax = 131_072
 const errorsMax = 16
 
 export interface PendingRequest {
@@ -49,15 +54,16 @@ interface Payload {
 
 export class ReplyParser {
   readonly pending = new Map<number, PendingRequest>()
-  readonly #structured: boolean
+  readonly #style: ReplyStyle
   readonly #contexts: ReadonlyMap<number, string>
-  readonly #head = Buffer.alloc(chunkHeaderBytes)
+  readonly #head: Buffer
   #headFilled = 0
   #fill: Fill | undefined
   #payload: Payload | undefined
 
-  constructor(structured: boolean, contexts: ReadonlyMap<number, string>) {
-    this.#structured = structured
+  constructor(style: ReplyStyle, contexts: ReadonlyMap<number, string>) {
+    this.#style = style
+    this.#head = Buffer.alloc(Math.max(style.headBytes, chunkHeaderBytes))
     this.#contexts = contexts
   }
 
@@ -90,19 +96,26 @@ export class ReplyParser {
     return at + takenBytes
   }
 
-  /** A simple reply's head is shorter than a chunk's: no byte is taken that may belong to what follows. */
+  /**
+   * A simple reply's head is shorter than a structured chunk's: no byte is taken that may belong to what follows. Extended
+   * heads are all of one length.
+   */
   #headFrom(chunk: Buffer, at: number): number {
-    const wantedBytes = this.#headFilled < simpleReplyBytes ? simpleReplyBytes : chunkHeaderBytes
+    const { isExtended, headBytes } = this.#style
+    const compactBytes = this.#headFilled < simpleReplyBytes ? simpleReplyBytes : chunkHeaderBytes
+    const wantedBytes = isExtended ? headBytes : compactBytes
     const takenBytes = chunk.copy(this.#head, this.#headFilled, at, at + wantedBytes - this.#headFilled)
     this.#headFilled += takenBytes
-    const header = decodeReplyHeader(this.#head.subarray(0, this.#headFilled), 0)
+    const arrived = this.#head.subarray(0, this.#headFilled)
+    const header = isExtended ? decodeExtendedReplyHeader(arrived, 0) : decodeReplyHeader(arrived, 0)
     if (header !== undefined) {
       this.#headFilled = 0
       this.#received(header)
     }
     return at + takenBytes
   }
-  #received(header: SimpleReply | ChunkHeader): void {
+
+  #received(header: SimpleReply | ChunkHeader | ExtendedChunkHeader): void {
     const key = header.cookieLow
     const request = header.cookieHigh === 0 ? this.pending.get(key) : undefined
     if (request === undefined) throw new ProtocolError('a reply belongs to no request')
@@ -110,7 +123,10 @@ export class ReplyParser {
       this.#simple(key, request, header.errorNumber)
       return
     }
-    if (!this.#structured) throw new ProtocolError('a structured reply was not agreed on')
+    if (!this.#style.hasChunks) throw new ProtocolError('a structured reply was not agreed on')
+    if ('offsetLow' in header && wordsToNumber(header.offsetHigh, header.offsetLow) !== request.offset) {
+      throw new ProtocolError(`a reply names another offset than ${request.text}`)
+    }
     const isLast = (header.flags & ChunkFlag.done) !== 0
     const done = (): void => {
       if (isLast) this.#finish(key, request)
@@ -130,8 +146,8 @@ export class ReplyParser {
         request.target!.fill(0, at, at + holeBytes)
         done()
       })
-    } else if (type === ChunkType.blockStatus && request.statuses !== undefined) {
-      if (lengthBytes > blockStatusMaxBytes) throw new ProtocolError('a block status chunk is too long')
+    } else if (type === this.#statusType && request.statuses !== undefined) {
+      if (lengthBytes > this.#statusMaxBytes) throw new ProtocolError('a block status chunk is too long')
       this.#expect(lengthBytes, (bytes) => {
         this.#blockStatus(request, bytes)
         done()
@@ -146,8 +162,16 @@ export class ReplyParser {
     }
   }
 
+  get #statusType(): number {
+    return this.#style.isExtended ? ChunkType.blockStatusExt : ChunkType.blockStatus
+  }
+
+  get #statusMaxBytes(): number {
+    return this.#style.isExtended ? 8 + 16 * extentsMax : 4 + 8 * extentsMax
+  }
+
   #simple(key: number, request: PendingRequest, errorNumber: number): void {
-    if (request.statuses !== undefined || (this.#structured && request.target !== undefined)) {
+    if (request.statuses !== undefined || (this.#style.hasChunks && request.target !== undefined)) {
       throw new ProtocolError(`a simple reply answers ${request.text}`)
     }
     if (errorNumber !== 0) request.error = requestError(request, errorNumber, '')
@@ -176,7 +200,8 @@ export class ReplyParser {
   }
 
   #blockStatus(request: PendingRequest, bytes: Buffer): void {
-    const { contextId, extents } = decodeBlockStatusPayload(bytes)
+    const decode = this.#style.isExtended ? decodeBlockStatusExtPayload : decodeBlockStatusPayload
+    const { contextId, extents } = decode(bytes)
     const name = this.#contexts.get(contextId)
     if (name === undefined || request.statuses!.has(name)) {
       throw new ProtocolError(`a status of context ${contextId}, which was not asked for`)

@@ -10,8 +10,9 @@ import { asConnectionError, type ClientNegotiation, type NbdExportInfo } from '.
 import { type PendingRequest, ReplyParser } from './client-replies.ts'
 import { Command, CommandFlag, payloadMaxBytes } from './constants.ts'
 import type { StatusExtent } from './export.ts'
+import type { ReplyStyle } from './reply-writers.ts'
 import { describe } from './request-rules.ts'
-import { encodeRequest, type Request, requestOf } from './transmission-codecs.ts'
+import { encodeExtendedRequest, encodeRequest, type Request, requestOf } from './transmission-codecs.ts'
 import { parseNbdUri } from './uri.ts'
 
 export type { NbdConnectOptions } from './client-connection.ts'
@@ -37,6 +38,7 @@ export class NbdClient {
   readonly #replies: ReplyParser
   readonly #requestTimeoutMs: number
   readonly #info: NbdExportInfo
+  readonly #style: ReplyStyle
   readonly #closed = Promise.withResolvers<void>()
   /** Names of the metadata contexts that blockStatus() answers. */
   readonly contexts: readonly string[]
@@ -46,11 +48,12 @@ export class NbdClient {
   #failure: Error | undefined
 
   private constructor(connection: Connection, info: NbdExportInfo, requestTimeoutMs: number) {
-    const { socket, structured, contexts } = connection
+    const { socket, style, contexts } = connection
+    this.#style = style
     this.#socket = socket
     this.#info = info
     this.#requestTimeoutMs = requestTimeoutMs
-    this.#replies = new ReplyParser(structured, contexts)
+    this.#replies = new ReplyParser(style, contexts)
     this.contexts = [...contexts.values()]
     socket.on('error', (error) => this.#fail(new NbdConnectionError(error.message, { cause: error })))
     socket.on('close', () => {
@@ -64,15 +67,15 @@ export class NbdClient {
   static async connect(uri: string, options: NbdConnectOptions = {}): Promise<NbdClient> {
     const parsed = parseNbdUri(uri)
     return withNegotiation(parsed, options, async (socket, negotiation) => {
-      const structured = options.structuredReplies !== false && (await negotiation.structuredReplies())
+      const style = await negotiation.replyStyle(options)
       const wanted = options.metaContexts ?? []
       const contexts =
-        structured && wanted.length > 0
+        style.hasChunks && wanted.length > 0
           ? await metaContextsIfKnown(negotiation, parsed.exportName, wanted)
           : new Map<number, string>()
       const info = await negotiation.open(parsed.exportName)
       const rest = negotiation.release()
-      const client = new NbdClient({ socket, structured, contexts }, info, options.requestTimeoutMs ?? 60_000)
+      const client = new NbdClient({ socket, style, contexts }, info, options.requestTimeoutMs ?? 60_000)
       if (rest.length > 0) client.#received(rest)
       socket.resume()
       return client
@@ -83,9 +86,9 @@ export class NbdClient {
   static info(uri: string, options: NbdConnectOptions = {}): Promise<NbdExportInfo & { readonly contexts: string[] }> {
     const parsed = parseNbdUri(uri)
     return withNegotiation(parsed, options, async (_socket, negotiation) => {
-      const structured = options.structuredReplies !== false && (await negotiation.structuredReplies())
+      const style = await negotiation.replyStyle(options)
       const info = await negotiation.infoOrGo('info', parsed.exportName)
-      const contexts = structured ? await negotiation.metaContexts('list', parsed.exportName, []) : new Map()
+      const contexts = style.hasChunks ? await negotiation.metaContexts('list', parsed.exportName, []) : new Map()
       negotiation.abort()
       return { ...info, contexts: [...contexts.values()] }
     })
@@ -155,7 +158,7 @@ export class NbdClient {
   async disconnect(): Promise<void> {
     if (this.#failure === undefined && !this.#isLeaving) {
       this.#isLeaving = true
-      this.#socket.end(encodeRequest(checkedRequest(Command.disc, 0, 0, 0, 0)))
+      this.#socket.end(this.#encode(checkedRequest(this.#style, Command.disc, 0, 0, 0, 0)))
       this.#watch()
     }
     await this.#closed.promise
@@ -183,7 +186,7 @@ export class NbdClient {
     if (signal?.aborted) return Promise.reject(signal.reason)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const key = this.#takeKey()
-    const request = checkedRequest(type, flags, key, offset, lengthBytes)
+    const request = checkedRequest(this.#style, type, flags, key, offset, lengthBytes)
     const aborted = (): void => reject(signal?.reason)
     const settle = (act: () => void): void => {
       signal?.removeEventListener('abort', aborted)
@@ -204,15 +207,19 @@ export class NbdClient {
     }
     this.#replies.pending.set(key, pending)
     if (more.payload === undefined) {
-      this.#socket.write(encodeRequest(request))
+      this.#socket.write(this.#encode(request))
     } else {
       this.#socket.cork()
-      this.#socket.write(encodeRequest(request))
+      this.#socket.write(this.#encode(request))
       this.#socket.write(more.payload)
       this.#socket.uncork()
     }
     if (this.#timer === undefined) this.#watch()
     return promise
+  }
+
+  #encode(request: Request): Buffer {
+    return this.#style.isExtended ? encodeExtendedRequest(request) : encodeRequest(request)
   }
 
   /** A cookie's lower half, free among the requests under way. */
@@ -259,7 +266,7 @@ export class NbdClient {
 
 interface Connection {
   readonly socket: Socket
-  readonly structured: boolean
+  readonly style: ReplyStyle
   readonly contexts: ReadonlyMap<number, string>
 }
 
@@ -268,12 +275,21 @@ function fuaFlag(options: NbdWriteOptions): number {
 }
 
 /** Throws RangeError for what does not fit on the wire. */
-function checkedRequest(type: number, flags: number, key: number, offset: number, lengthBytes: number): Request {
+function checkedRequest(
+  style: ReplyStyle,
+  type: number,
+  flags: number,
+  key: number,
+  offset: number,
+  lengthBytes: number,
+): Request {
   if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`${offset} is no offset`)
-  if (!Number.isInteger(lengthBytes) || lengthBytes < 0 || lengthBytes >= 2 ** 32) {
+  const limit = style.isExtended ? Number.MAX_SAFE_INTEGER : 2 ** 32 - 1
+  if (!Number.isInteger(lengthBytes) || lengthBytes < 0 || lengthBytes > limit) {
     throw new RangeError(`${lengthBytes} is no length of a request`)
   }
-  return requestOf(type, flags, key, offset, lengthBytes)
+  const payloadLen = style.isExtended && type === Command.write ? CommandFlag.payloadLen : 0
+  return requestOf(type, flags | payloadLen, key, offset, lengthBytes)
 }
 
 /** A server without metadata contexts is served without. */
