@@ -6,7 +6,11 @@ import { delimiter, join } from 'node:path'
 
 /** Programs, and the Debian packages that bring them. */
 const packages: Readonly<Record<string, string>> = {
+  debugfs: 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
   fio: 'fio',
+  ldd: 'libc-bin',
+  mke2fs: 'e2fsprogs',
   'nbd-client': 'nbd-client',
   'nbd-server': 'nbd-server',
   nbdcopy: 'libnbd-bin',

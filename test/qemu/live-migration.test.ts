@@ -39,7 +39,7 @@ describe('a virtual machine under QEMU', function () {
   it('promises 1, 3 and 5: moves live, with its disk, and sees no I/O error and no wrong byte', async function () {
     needGuestTools(this)
     const path = folder()
-    const guest = buildGuest(path)
+    const guest = buildGuest(path, { init: 'guest.c', modules: ['virtio_pci', 'virtio_blk'] })
     const { a, b } = await twoSites()
     const { present: whole } = await createDisk(a, disk, sizeBytes)
     const guestConsole = new GuestConsole()
