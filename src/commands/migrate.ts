@@ -206,6 +206,11 @@ function unfinished(view: MigrationView): ControlError {
     const safe = `the source owns ${disk} and serves it as before`
     return new ControlError({ code: 'migration-cancelled', exit: ExitCode.failedSourceOwns, disk, message, safe })
   }
+  if (view.state === 'failed') {
+    const message = `The migration of ${course(view)} failed: ${view.note ?? 'no reason was given'}.`
+    const safe = `the source owns ${disk}`
+    return new ControlError({ code: 'migration-failed', exit: ExitCode.failedSourceOwns, disk, message, safe })
+  }
   return ownerUnknown(
     disk,
     `The migration of ${course(view)} ended as "${view.state}": ${view.note ?? 'no reason was given'}.`,

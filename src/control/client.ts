@@ -15,6 +15,7 @@ import type {
   MigrationEvent,
   MigrationView,
   PeerView,
+  ReclaimRequest,
   SiteView,
   StatusView,
 } from './types.ts'
@@ -61,6 +62,10 @@ export class ControlClient {
   }
   deleteDisk(name: string): Promise<DiskView> {
     return this.#ask('DELETE', `/v1/disks/${encodeURIComponent(name)}`)
+  }
+
+  reclaimDisk(name: string, request: ReclaimRequest): Promise<DiskView> {
+    return this.#ask('POST', `/v1/disks/${encodeURIComponent(name)}/reclaim`, request)
   }
 
   invite(request: InviteRequest): Promise<InviteView> {

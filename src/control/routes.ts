@@ -14,6 +14,7 @@ import {
   inviteRequest,
   joinRequest,
   migrateRequest,
+  reclaimRequest,
 } from './types.ts'
 
 export interface RouteOptions {
@@ -38,6 +39,10 @@ export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
   })
   app.get('/v1/disks/:name', (request) => site.showDisk(named(request)))
   app.delete('/v1/disks/:name', (request) => site.deleteDisk(named(request)))
+
+  app.post('/v1/disks/:name/reclaim', (request) =>
+    site.reclaimDisk(named(request), checked(reclaimRequest, request.body)),
+  )
 
   app.get('/v1/peers', async () => site.listPeers())
   app.post('/v1/peers/invite', (request) => site.invite(checked(inviteRequest, request.body)))

@@ -11,6 +11,7 @@ import type {
   MigrationEvent,
   MigrationView,
   PeerView,
+  ReclaimRequest,
   SiteView,
   StatusView,
 } from './types.ts'
@@ -25,6 +26,8 @@ export interface Site {
   /** By name or id. */
   showDisk(name: string): Promise<DiskView>
   deleteDisk(name: string): Promise<DiskView>
+  /** Takes a departed disk back; not confirmed, it is refused with what would be lost (`not-confirmed`). */
+  reclaimDisk(name: string, request: ReclaimRequest): Promise<DiskView>
 
   invite(request: InviteRequest): Promise<InviteView>
   join(request: JoinRequest, signal: AbortSignal): Promise<PeerView>

@@ -92,6 +92,10 @@ export type MigrateRequest = z.infer<typeof migrateRequest>
 
 export const cancelRequest = z.strictObject({ force: z.boolean().optional() })
 
+/** `confirmed`: the operator knows what is lost, and that the guest at the destination is off. */
+export const reclaimRequest = z.strictObject({ confirmed: z.boolean() })
+export type ReclaimRequest = z.infer<typeof reclaimRequest>
+
 export interface DiskView {
   readonly name: string
   readonly id: string

@@ -14,6 +14,7 @@ import type {
   MigrationEvent,
   MigrationView,
   PeerView,
+  ReclaimRequest,
   SiteView,
   StatusView,
 } from '../control/types.ts'
@@ -125,6 +126,10 @@ export class LocalSite implements Site {
     await leaveFile(this.#parts.files, disk.record, this.describe().id)
     await disks.remove(disk)
     return view
+  }
+
+  async reclaimDisk(name: string, { confirmed }: ReclaimRequest): Promise<DiskView> {
+    return this.#view(await this.#parts.migrations.reclaim(name, confirmed, AbortSignal.timeout(30_000)))
   }
 
   // ---- peers

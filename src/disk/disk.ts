@@ -59,6 +59,7 @@ export class Disk implements Export {
   readonly #services: DiskServices
   #record: DiskRecord
   #file: BlockFile | undefined
+  #isFileReadOnly = false
   #mapLog: MapLog | undefined
   #arrival: Arrival | undefined
   #remote: RemotePart | undefined
@@ -89,6 +90,7 @@ export class Disk implements Export {
     if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
       const readOnly = state === 'departed' || (state === 'owned' && services.readOnly)
       disk.#file = await disk.#openFile(readOnly)
+      disk.#isFileReadOnly = readOnly
     }
     try {
       const sizeBytes = disk.#file?.sizeBytes ?? record.sizeBytes
@@ -226,10 +228,26 @@ export class Disk implements Export {
   async move(state: DiskState, facts: Partial<DiskRecord>, others: readonly Change[] = []): Promise<void> {
     await this.#commit((record) => moved(record, state, facts), others)
     if (state === 'released' || state === 'gone' || state === 'superseded') {
-      const file = this.#file
+      const [file, log] = [this.#file, this.#mapLog]
       this.#file = undefined
+      this.#mapLog = undefined
+      await log?.close()
       await file?.close()
     }
+  }
+
+  /** departed → owned, under a generation of its own: the site that had the disk is lost for good. */
+  async reclaim(generation: number, others: readonly Change[]): Promise<void> {
+    assert(this.state === 'departed')
+    if (this.#isFileReadOnly && !this.#services.readOnly) {
+      // Its locks would keep the second descriptor out.
+      await this.#file?.close()
+      this.#file = undefined
+      this.#file = await this.#openFile(false)
+      this.#isFileReadOnly = false
+    }
+    const facts = { generation, owner: this.#services.siteId, migrationId: null, taken: false }
+    await this.move('owned', facts, others)
   }
 
   /** Commits facts that are no move. */

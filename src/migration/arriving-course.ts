@@ -16,6 +16,7 @@ import { Pause } from './pause.ts'
 import { RateLimit } from './rate-limit.ts'
 import { nothingToPause, pauseSentence } from './refusals.ts'
 import { RemoteBlocks, retryDelayMs, startingCode } from './remote-blocks.ts'
+import { type Supersession, supersessionIn } from './superseded.ts'
 import { Verification } from './verification.ts'
 
 const commitRetryMs = 1000
@@ -31,8 +32,15 @@ export abstract class ArrivingCourse extends Course {
   #isTellingPaused = false
   readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
 
+  /** The source's word that a later generation exists. */
+  protected supersededBy: Supersession | undefined
+  readonly #leaving = new AbortController()
+  /** Ends when this site stops, and when the disk is superseded. */
+  protected readonly working: AbortSignal
+
   constructor(services: CourseServices, disk: Disk, record: MigrationRecord, channel: PeerChannel) {
     super(services, disk, record, channel)
+    this.working = AbortSignal.any([this.stopping.signal, this.#leaving.signal])
     this.#counters = { ...record.counters }
     this.#limit = new RateLimit(services.clock, record.maxRate)
     this.#pause = new Pause(record.paused)
@@ -97,7 +105,7 @@ export abstract class ArrivingCourse extends Course {
     const ended = new AbortController()
     const reports = this.#report(ended.signal)
     try {
-      void this.#sayTaken(AbortSignal.any([ended.signal, this.stopping.signal])).catch(() => {}) // Given up when the copy ends.
+      void this.#sayTaken(AbortSignal.any([ended.signal, this.working])).catch(() => {}) // Given up when the copy ends.
       const copy = new BackgroundCopy(
         {
           disk: this.disk,
@@ -109,7 +117,7 @@ export abstract class ArrivingCourse extends Course {
           landed: (bytes, isData) => this.#landed(bytes, isData),
           trouble: (sentence) => this.setNote(sentence),
         },
-        this.stopping.signal,
+        this.working,
       )
       await copy.run()
       while (!(await this.#isVerified())) await copy.run()
@@ -141,7 +149,7 @@ export abstract class ArrivingCourse extends Course {
               'a range differs from the source: it is fetched again',
             ),
         },
-        this.stopping.signal,
+        this.working,
       )
       try {
         const differing = await verification.run()
@@ -151,13 +159,13 @@ export abstract class ArrivingCourse extends Course {
           return true
         }
         this.setNote(`${differing} range(s) differed from the source and are fetched again; the log names them`)
-        await clock.sleep(troublePauseMs, this.stopping.signal) // Storage that goes on lying must not make a busy loop.
+        await clock.sleep(troublePauseMs, this.working) // Storage that goes on lying must not make a busy loop.
         return false
       } catch (error) {
-        this.stopping.signal.throwIfAborted()
+        this.working.throwIfAborted()
         if (this.disk.trouble) throw error
         this.setNote(`every block is here; the comparison with the source waits: ${(error as Error).message}`)
-        await clock.sleep(troublePauseMs, this.stopping.signal)
+        await clock.sleep(troublePauseMs, this.working)
       }
     }
   }
@@ -190,14 +198,14 @@ export abstract class ArrivingCourse extends Course {
   protected async finish(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.call('complete', this.#completion, this.stopping.signal)
+        await this.call('complete', this.#completion, this.working)
         break
       } catch (error) {
-        this.stopping.signal.throwIfAborted()
+        this.working.throwIfAborted()
         // The source has moved on since, or knows nothing of it any more.
         if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) break
         this.setNote(`every block is here; the source is not released yet: ${(error as Error).message}`)
-        await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
+        await this.services.clock.sleep(retryDelayMs(attempt), this.working)
       }
     }
     this.setNote(null)
@@ -228,6 +236,7 @@ export abstract class ArrivingCourse extends Course {
   protected remote(generation: number): BlockSource {
     return new RemoteBlocks({
       channel: this.channel,
+      refused: (error) => this.#heed(error),
       clock: this.services.clock,
       migration: this.id,
       generation,
@@ -238,7 +247,8 @@ export abstract class ArrivingCourse extends Course {
 
   /** A guest's demand fetch. What lands of it is counted as it lands. */
   protected async *fetchFrozen(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncGenerator<Piece> {
-    for await (const piece of this.remote(this.record.generation).fetch(runs, options)) {
+    const signal = AbortSignal.any([options.signal, this.#leaving.signal])
+    for await (const piece of this.remote(this.record.generation).fetch(runs, { ...options, signal })) {
       const before = this.disk.arrival?.missingBlocks ?? 0
       yield piece // The disk lands it before it asks for the next.
       const landed = (before - (this.disk.arrival?.missingBlocks ?? 0)) * blockSizeBytes
@@ -260,7 +270,7 @@ export abstract class ArrivingCourse extends Course {
   /** Tells listeners here, and the source, how far it is. */
   async #report(ended: AbortSignal): Promise<void> {
     const { clock } = this.services
-    const signal = AbortSignal.any([ended, this.stopping.signal])
+    const signal = AbortSignal.any([ended, this.working])
     for (let round = 1; !signal.aborted; round++) {
       if (round % roundsPerRecord === 0) await this.update({ counters: this.counters }).catch(() => {}) // Figures only.
       this.tell({ kind: 'progress' })
@@ -277,7 +287,18 @@ export abstract class ArrivingCourse extends Course {
     }
   }
 
-  protected call(method: string, params: object, signal: AbortSignal): Promise<unknown> {
-    return this.channel.call(method, { migration: this.id, ...params }, { signal })
+  protected async call(method: string, params: object, signal: AbortSignal): Promise<unknown> {
+    try {
+      return await this.channel.call(method, { migration: this.id, ...params }, { signal })
+    } catch (error) {
+      this.#heed(error)
+      throw error
+    }
+  }
+
+  /** Everything that works here ends when the source says that the disk is superseded. */
+  #heed(error: unknown): void {
+    this.supersededBy ??= supersessionIn(error, this.disk.record.generation)
+    if (this.supersededBy) this.#leaving.abort(error)
   }
 }

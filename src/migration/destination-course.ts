@@ -17,6 +17,7 @@ import type { CourseServices } from './course.ts'
 import { acquireAnswer, cancelAnswer, type InquireAnswer, inquireAnswer, pauseMessage } from './messages.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { retryDelayMs } from './remote-blocks.ts'
+import type { Supersession } from './superseded.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
 
 /** While the source's right is passing on, a forwarded read looks again after this. */
@@ -169,12 +170,37 @@ export class DestinationCourse extends ArrivingCourse {
 
   async #run(): Promise<void> {
     while (!this.stopping.signal.aborted && !this.ended) {
-      const { state } = this.disk
-      if (state === 'incoming') await this.#awaitSwitchover()
-      else if (state === 'arriving') await this.copy()
-      else if (this.record.state === 'finishing') await this.finish()
-      else return
+      if (this.supersededBy) return this.#becomeSuperseded(this.supersededBy)
+      try {
+        if (!(await this.#step())) return
+      } catch (error) {
+        if (!this.supersededBy) throw error
+      }
     }
+  }
+
+  /** False: there is nothing left to do. */
+  async #step(): Promise<boolean> {
+    const { state } = this.disk
+    if (state === 'incoming') await this.#awaitSwitchover()
+    else if (state === 'arriving') await this.copy()
+    else if (this.record.state === 'finishing') await this.finish()
+    else return false
+    return true
+  }
+
+  /** The source took the disk back while this site was away: nobody is served here any more, and the bytes stay. */
+  async #becomeSuperseded({ generation, owner }: Supersession): Promise<void> {
+    const note = `superseded: the source took the disk back as generation ${generation} while this site was away`
+    this.services.log('error', { migration: this.id, disk: this.disk.name, generation }, note)
+    await this.disk.gate.freeze() // Requests in flight end first, against the file that they began with.
+    await this.recorded('that the disk is superseded', () =>
+      this.update({ state: 'failed', endedAt: this.now(), note }, (change) =>
+        this.disk.move('superseded', { generation, owner, migrationId: null }, [change]),
+      ),
+    )
+    this.disk.gate.thaw()
+    this.tell({ kind: 'ended' })
   }
 
   // ---- incoming

@@ -14,6 +14,7 @@
 //   cancelled    source → destination   it is cancelled, durably
 //   switchover   source → destination   the operator here says: now
 //   pause        source → destination   the operator here holds the background copy, or lets it go on
+//   standing     source → destination   what is the disk there? (before it is taken back, and after a start)
 //   writers-gone source → destination   every session that had written here has said DISC
 
 import { z } from 'zod'
@@ -78,6 +79,10 @@ export const inquireAnswer = z.object({
 export type InquireAnswer = z.infer<typeof inquireAnswer>
 
 export const pauseMessage = z.object({ migration: id, paused: z.boolean() })
+
+/** `unknown`: that site knows nothing of the migration. */
+export const standingAnswer = z.object({ state: z.string().max(100), generation: z.number().int().nonnegative() })
+export type StandingAnswer = z.infer<typeof standingAnswer>
 
 export const generationMessage = z.object({ migration: id, generation })
 

@@ -22,11 +22,22 @@ import {
   prepareMessage,
   requestAnswer,
   requestMessage,
+  type StandingAnswer,
+  standingAnswer,
   type Terms,
 } from './messages.ts'
 import { newRecord } from './new-record.ts'
 import { PastMigrations } from './past.ts'
-import { asRefusal, notKnown, notPaused, notUndone, perhapsBegun } from './refusals.ts'
+import {
+  asRefusal,
+  destinationAnswers,
+  notConfirmed,
+  notKnown,
+  notPaused,
+  notReclaimable,
+  notUndone,
+  perhapsBegun,
+} from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SourceCourse } from './source-course.ts'
 
@@ -65,7 +76,7 @@ const undoRetryMs = 5000
 export class Migrations implements PeerHandlers {
   readonly #services: MigrationsServices
   readonly #courses = new Map<string, Course>()
-  readonly #past = new PastMigrations()
+  readonly #past: PastMigrations
   readonly #kept = new Map<string, Disposable>()
   /** Every migration of before is known. */
   #started = false
@@ -75,6 +86,7 @@ export class Migrations implements PeerHandlers {
 
   constructor(services: MigrationsServices) {
     this.#services = services
+    this.#past = new PastMigrations(services.siteId)
   }
 
   courses(): readonly Course[] {
@@ -218,6 +230,53 @@ export class Migrations implements PeerHandlers {
     return course
   }
 
+  /**
+   * Takes a departed disk back because its destination is lost for good. Refused while that site answers in any way.
+   * `isConfirmed`: the operator was told what is lost, and has said that the guest is off. @throws Refusal
+   */
+  async reclaim(diskName: string, isConfirmed: boolean, signal: AbortSignal): Promise<Disk> {
+    const disk = this.#services.disks.named(diskName)
+    const course = this.courses().find((each) => each instanceof SourceCourse && each.disk === disk)
+    if (!(course instanceof SourceCourse) || disk.state !== 'departed') throw notReclaimable(disk)
+    const count = disk.sessions.count
+    if (count > 0) {
+      throw new Refusal('disk-in-use', `${disk.name} has ${count} client(s) attached, of the time before it departed`, {
+        disk: disk.name,
+        safe: 'Nothing was changed.',
+        next: 'Detach them first: once the disk is taken back they would go on with it.',
+      })
+    }
+    const peer = this.#services.peer(course.record.peerId)
+    const says = await this.#whatPeerSays(course, signal)
+    if (says !== undefined) throw destinationAnswers(disk, peer.name, says)
+    if (!isConfirmed) throw notConfirmed(course.record, peer.name)
+    await course.reclaim()
+    this.#services.log('warn', { disk: disk.name, generation: disk.record.generation }, 'the disk was taken back')
+    return disk
+  }
+
+  /** undefined: it does not answer. That it cannot be understood is an answer too. */
+  async #whatPeerSays(course: Course, signal: AbortSignal): Promise<string | undefined> {
+    const { channel, probe } = this.#services
+    const { id } = course
+    try {
+      const answer = await this.#withinTime(answerTimeoutMs, signal, (limited) =>
+        channel(course.record.peerId).call('standing', { migration: id }, { signal: limited }),
+      )
+      const { state, generation } = standingAnswer.parse(answer)
+      return state === 'unknown' ? `it knows nothing of migration ${id}` : `it has generation ${generation}, ${state}`
+    } catch (error) {
+      if (!(error instanceof LinkError)) return (error as Error).message
+    }
+    try {
+      await this.#withinTime(answerTimeoutMs, signal, (limited) => probe(course.record.peerId, limited))
+      return 'it can be reached'
+    } catch (error) {
+      if (error instanceof LinkError && !['protocol', 'incompatible'].includes(error.code)) return undefined
+      return (error as Error).message
+    }
+  }
+
   async cancel(id: string, force: boolean, signal: AbortSignal): Promise<Course> {
     const course = this.course(id)
     if (course instanceof SourceCourse) await course.cancel()
@@ -243,6 +302,7 @@ export class Migrations implements PeerHandlers {
     if (method === 'prepare') return this.#prepare(peerId, prepareMessage.parse(params))
     if (method === 'request') return this.#requested(peerId, params, signal)
     const { migration } = migrationMessage.parse(params)
+    if (method === 'standing') return this.#standing(peerId, migration)
     const course = this.#courses.get(migration)
     if (course && course.record.peerId === peerId) {
       if (course instanceof SourceCourse) return course.answer(method, params)
@@ -255,12 +315,20 @@ export class Migrations implements PeerHandlers {
     this.#refuseUntilStarted()
     const course = this.#courses.get(request.migration)
     if (!(course instanceof SourceCourse) || course.record.peerId !== peerId) {
+      this.#past.refuseSuperseded(peerId, request.migration, request.generation)
       throw new PeerRefusal('no-right', `there is no migration ${request.migration} to fetch for`)
     }
     yield* course.fetch(request, signal)
   }
 
   // ----
+
+  /** What this site has of a disk that a peer gave away to it. */
+  #standing(peerId: string, migration: string): StandingAnswer {
+    const record = this.#courses.get(migration)?.record ?? this.#past.all().find(({ id }) => id === migration)
+    if (record?.peerId !== peerId || record.role !== 'destination') return { state: 'unknown', generation: 0 }
+    return { state: record.state, generation: record.generation }
+  }
 
   #refuseUntilStarted(): void {
     if (!this.#started) throw new PeerRefusal(startingCode, 'this site is starting: ask again')

@@ -41,5 +41,6 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     switchoverMs: 0,
     verified: false,
     paused: false,
+    reclaimedAs: null,
   }
 }

@@ -4,9 +4,15 @@ import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import { endedStates } from './course.ts'
 import { startingCode } from './remote-blocks.ts'
+import { supersededRefusal } from './superseded.ts'
 
 export class PastMigrations {
   readonly #records = new Map<string, MigrationRecord>()
+  readonly #siteId: string
+
+  constructor(siteId: string) {
+    this.#siteId = siteId
+  }
 
   add(record: MigrationRecord): void {
     this.#records.set(record.id, record)
@@ -18,6 +24,13 @@ export class PastMigrations {
 
   all(): readonly MigrationRecord[] {
     return [...this.#records.values()]
+  }
+
+  /** A fetch under the generation that was given away, and taken back. @throws PeerRefusal */
+  refuseSuperseded(peerId: string, migration: string, generation: number): void {
+    const past = this.#records.get(migration)
+    if (past?.peerId !== peerId || past.role !== 'source' || past.reclaimedAs === null) return
+    if (generation === past.generation) throw supersededRefusal(past, past.reclaimedAs, this.#siteId)
   }
 
   /** @throws PeerRefusal */
@@ -35,6 +48,9 @@ export class PastMigrations {
       return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }
     }
     if (method === 'complete' && isDone) return {}
+    // Whoever took what was given away has to hear that it is void.
+    if (known?.reclaimedAs != null && method !== 'cancel')
+      throw supersededRefusal(known, known.reclaimedAs, this.#siteId)
     if (method === 'cancel') return { cancelled: !isDone, message: isDone ? 'it is complete' : '' }
     throw new PeerRefusal('migration-unknown', `there is no migration ${migration} here`)
   }

@@ -105,6 +105,65 @@ export function notPaused(course: Course, paused: boolean, error: LinkError): Re
   )
 }
 
+/** Only what was given away, and not given back, can be taken back. */
+export function notReclaimable(disk: Disk): Refusal {
+  const { state, generation, owner } = disk.record
+  const next: Readonly<Record<string, string>> = {
+    owned: 'This site owns it: there is nothing to take back.',
+    released: `Its bytes here are old: ${owner} had every block. Bring that site back, or restore a copy as a new disk.`,
+    incoming: 'It was never here. Cancel the migration, with --force if the source is gone.',
+    arriving: 'This site owns it: there is nothing to take back.',
+  }
+  return new Refusal(
+    'not-departed',
+    `${disk.name} is ${state} here in generation ${generation}: only a departed disk is taken back`,
+    {
+      disk: disk.name,
+      safe: 'Nothing was changed.',
+      next: next[state] ?? `Look at the site that owns generation ${generation}: ${owner}.`,
+    },
+  )
+}
+
+/** The record may be durable or not; until it is known, nobody is served. */
+export function notReclaimed(disk: Disk, cause: unknown): Refusal {
+  if (cause instanceof Refusal) return cause
+  return new Refusal(
+    'not-recorded',
+    `it could not be recorded that ${disk.name} is taken back (${(cause as Error).message})`,
+    {
+      exit: 6,
+      disk: disk.name,
+      safe: 'This site serves the disk to nobody until it is recorded, or vmstore is started again.',
+      next: 'Make room, or mend the storage, and say it again.',
+      cause,
+    },
+  )
+}
+
+/** The destination lives: there it is to be decided what becomes of the disk. */
+export function destinationAnswers(disk: Disk, peerName: string, says: string): Refusal {
+  return new Refusal('destination-answers', `${peerName} answers: ${says}`, {
+    disk: disk.name,
+    safe: 'Nothing was changed.',
+    next: `Move the disk back from ${peerName} with vmstore migrate. Only when that site is lost for good, and is off, take the disk back here.`,
+  })
+}
+
+/** What an operator has to know, and to say, before a disk is taken back. */
+export function notConfirmed(record: MigrationRecord, peerName: string): Refusal {
+  const since = record.switchedAt === null ? '' : ` since ${record.switchedAt}`
+  return new Refusal(
+    'not-confirmed',
+    `Taking ${record.diskName} back loses all that its guest wrote at ${peerName}${since}, in generation ${record.generation}.`,
+    {
+      disk: record.diskName,
+      safe: 'Nothing was changed.',
+      next: `Be sure that the guest at ${peerName} is off and stays off: two guests on one disk destroy each other's data. Then say so with --yes.`,
+    },
+  )
+}
+
 /** After switchover there is no way back but a move. */
 export function tooLate(disk: Disk, record: MigrationRecord, what: string): Refusal {
   return new Refusal('too-late', `migration ${record.id} of ${disk.name} cannot be ${what}: it is ${record.state}`, {

@@ -22,6 +22,8 @@ export interface RemoteBlocksOptions {
   readonly generation: number
   /** How long a demand fetch waits for the next piece; null: for ever. */
   readonly stallTimeoutMs: number | null
+  /** The peer said no, for good. */
+  readonly refused?: (error: unknown) => void
   /** Each piece as it comes. */
   readonly received?: (piece: Piece, urgency: Urgency) => void
 }
@@ -47,7 +49,7 @@ export class RemoteBlocks implements BlockSource {
   }
 
   async *#fetchSome(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncGenerator<Piece> {
-    const { channel, clock, migration, generation, received } = this.#options
+    const { channel, clock, migration, generation, received, refused } = this.#options
     let left = runs
     for (let attempt = 1; left.length > 0; attempt++) {
       try {
@@ -60,7 +62,10 @@ export class RemoteBlocks implements BlockSource {
         return
       } catch (error) {
         options.signal.throwIfAborted()
-        if (!mayAskAgain(error)) throw error
+        if (!mayAskAgain(error)) {
+          refused?.(error)
+          throw error
+        }
         await clock.sleep(retryDelayMs(Math.max(attempt, 1)), options.signal)
       }
     }

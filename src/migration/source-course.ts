@@ -27,7 +27,8 @@ import {
   pauseMessage,
   progressMessage,
 } from './messages.ts'
-import { pauseSentence } from './refusals.ts'
+import { notReclaimable, notReclaimed, pauseSentence } from './refusals.ts'
+import { startingCode } from './remote-blocks.ts'
 import { digestOf } from './verification.ts'
 
 const commitRetryMs = 1000
@@ -43,6 +44,8 @@ export class SourceCourse extends Course {
   #frozen = false
   #tellingWritersGone = false
   #returnsUntilMs = 0
+  /** A commit that takes the disk back was tried: nothing is granted, served or released under the generation given away. */
+  #reclaiming = false
   /** What the destination last told. */
   #reported: MigrationCounters | undefined
 
@@ -151,6 +154,28 @@ export class SourceCourse extends Course {
     void this.#inform('cancelled') // The destination asks too, when it comes back.
   }
 
+  /**
+   * Takes the disk back, above the generation that was given away. Whoever calls has seen that the destination does not
+   * answer, and the operator that its guest is off. @throws Refusal
+   */
+  async reclaim(): Promise<void> {
+    await this.#alone(async () => {
+      if (this.disk.state !== 'departed' || !this.#isCurrent) throw notReclaimable(this.disk)
+      const generation = this.record.generation + 1
+      const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.record.generation} is void`
+      this.#reclaiming = true
+      try {
+        await this.update({ state: 'failed', endedAt: this.now(), reclaimedAs: generation, note }, (change) =>
+          this.disk.reclaim(generation, [change]),
+        )
+      } catch (error) {
+        throw notReclaimed(this.disk, error)
+      }
+      this.disk.onSessions = () => {}
+      this.tell({ kind: 'ended' })
+    })
+  }
+
   #prepareMessage(): PrepareMessage {
     const { record, disk } = this
     return {
@@ -222,6 +247,7 @@ export class SourceCourse extends Course {
         message: `migration ${this.id} leads to generation ${record.generation}`,
       }
     }
+    if (this.#reclaiming) return { answer: 'busy', why: 'the disk is being taken back there' }
     if (disk.state !== 'owned') return this.#grantAgain()
     if (record.state === 'preparing')
       return { answer: 'busy', why: 'the source has not recorded yet that all is prepared' }
@@ -391,7 +417,8 @@ export class SourceCourse extends Course {
     const { disk, record } = this
     const before =
       generation === record.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)
-    const after = generation === record.generation && disk.state === 'departed' && record.state === 'copying'
+    const after =
+      generation === record.generation && disk.state === 'departed' && record.state === 'copying' && !this.#reclaiming
     if (before || after) return
     throw new PeerRefusal(
       'no-right',
@@ -407,6 +434,7 @@ export class SourceCourse extends Course {
   }
 
   #checkGeneration(generation: number): void {
+    if (this.#reclaiming) throw new PeerRefusal(startingCode, `${this.disk.name} is being taken back`)
     if (this.#isCurrent && generation === this.record.generation && this.disk.state !== 'owned') return
     throw new PeerRefusal(
       'stale',

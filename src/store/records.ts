@@ -57,12 +57,15 @@ export interface MigrationRecord {
   readonly verified: boolean
   /** The operator holds the background copy. */
   readonly paused: boolean
+  /** The generation under which the source took the disk back, because the destination was lost; or null. */
+  readonly reclaimedAs: number | null
 }
 
 /** Records written before these fields were there mean this. */
-export const migrationFieldsAddedLater: Pick<MigrationRecord, 'stallTimeoutMs' | 'paused'> = {
+export const migrationFieldsAddedLater: Pick<MigrationRecord, 'stallTimeoutMs' | 'paused' | 'reclaimedAs'> = {
   stallTimeoutMs: null,
   paused: false,
+  reclaimedAs: null,
 }
 
 /** Bytes, as of the last time they were recorded. */

@@ -77,6 +77,7 @@ describe('commands', () => {
       ['disk list', (view: unknown[]) => view.length, 2],
       ['disk show web01', (view: { name: string }) => view.name, 'web01'],
       ['disk delete web01', (view: { name: string }) => view.name, 'web01'],
+      ['disk reclaim web01 --yes', (view: { generation: number }) => view.generation, 3],
       ['peer show', (view: { fingerprint: string }) => view.fingerprint, 'SHA256:a'],
       ['peer invite', (view: { token: string }) => view.token, 'vms1.abc'],
       ['peer join TOKEN', (view: { name: string }) => view.name, 'tokyo'],
@@ -128,6 +129,12 @@ describe('commands', () => {
           source: 'keep',
         },
       ])
+    })
+
+    it('disk reclaim without --yes is refused where nobody can be asked, with what would be lost', async () => {
+      const { exit, document } = await json('disk', 'reclaim', 'web01')
+      assert.deepEqual([exit, document.error.code], [3, 'not-confirmed'])
+      assert.deepEqual(served.site.asked, [{ confirmed: false }])
     })
 
     it('a refusal is one document with the whole error, exit 3', async () => {

@@ -81,6 +81,15 @@ export const refusal = new ControlError({
   next: 'detach them',
 })
 
+export const unconfirmed = new ControlError({
+  code: 'not-confirmed',
+  exit: ExitCode.refused,
+  message: 'Taking web01 back loses all that its guest wrote at tokyo.',
+  disk: 'web01',
+  safe: 'nothing was changed',
+  next: 'say so with --yes',
+})
+
 export class FakeSite implements Site {
   asked: unknown[] = []
   /** What each watch of a migration tells. A function: it may wait for the test, and heeds the signal or not. */
@@ -125,6 +134,11 @@ export class FakeSite implements Site {
   async deleteDisk(name: string) {
     if (this.deleteError !== undefined) throw this.deleteError
     return diskView(name)
+  }
+  async reclaimDisk(name: string, request: { confirmed: boolean }) {
+    this.asked.push(request)
+    if (!request.confirmed) throw unconfirmed
+    return diskView(name, { generation: 3 })
   }
   async invite(request: { address?: string | undefined }) {
     this.asked.push(request)

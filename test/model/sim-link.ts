@@ -125,6 +125,6 @@ export class SimLink {
 }
 
 function travelled(error: unknown): Error {
-  if (error instanceof PeerRefusal) return new PeerRefusal(error.code, error.message)
+  if (error instanceof PeerRefusal) return new PeerRefusal(error.code, error.message, error.facts)
   return new PeerRefusal('internal', String(error))
 }

@@ -58,6 +58,7 @@ export function migrationRecord(facts: Partial<MigrationRecord> = {}): Migration
     switchoverMs: 0,
     verified: false,
     paused: false,
+    reclaimedAs: null,
     ...facts,
   }
 }

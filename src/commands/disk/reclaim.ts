@@ -1,0 +1,42 @@
+// vmstore disk reclaim
+
+import { Args, Flags } from '@oclif/core'
+import { BaseCommand } from '../../cli/base-command.ts'
+import { confirmed } from '../../cli/confirm.ts'
+import type { ControlClient } from '../../control/client.ts'
+import { ControlError } from '../../control/errors.ts'
+import type { DiskView } from '../../control/types.ts'
+
+export default class DiskReclaim extends BaseCommand {
+  static override summary = 'take back a disk that has departed, because the destination is lost for good'
+  static override description =
+    `Refused while the destination answers. All that was written there since switchover is lost. Should that site come back,
+it learns that its generation is void, serves the disk to nobody, and keeps its bytes.
+Two guests on one disk destroy each other's data: be sure that the guest there is off. Asks, or wants --yes.`
+  static override examples = ['<%= config.bin %> disk reclaim web01']
+  static override args = { name: Args.string({ description: 'name or id of the disk', required: true }) }
+  static override flags = {
+    yes: Flags.boolean({ description: 'the guest at the destination is off, and what it wrote there may be lost' }),
+  }
+
+  async run(): Promise<unknown> {
+    const { args, flags } = await this.parse(DiskReclaim)
+    const client = await this.connect(flags)
+    const disk = flags.yes
+      ? await client.reclaimDisk(args.name, { confirmed: true })
+      : await this.#asked(client, args.name)
+    return this.show(disk, `${disk.name} is ${disk.state} here again, as generation ${disk.generation}.`)
+  }
+
+  /** The daemon checks everything first: nobody confirms what is refused then. */
+  async #asked(client: ControlClient, name: string): Promise<DiskView> {
+    try {
+      return await client.reclaimDisk(name, { confirmed: false })
+    } catch (error) {
+      const isQuestion = error instanceof ControlError && error.code === 'not-confirmed'
+      if (!isQuestion || this.jsonEnabled() || !process.stdin.isTTY) throw error
+      if (!(await confirmed(error.view, error.disk ?? name, process.stdin, process.stderr))) throw error
+      return client.reclaimDisk(name, { confirmed: true })
+    }
+  }
+}
