@@ -25,6 +25,7 @@ import { OwnedIo } from './io-owned.ts'
 import { RefusedIo } from './io-refused.ts'
 import { Sessions } from './quiet.ts'
 import { Refusal } from './refusal.ts'
+import { rewrite } from './rewrite.ts'
 import { DiskSession } from './session.ts'
 import { type DiskState, moved } from './states.ts'
 import { SyncGroup } from './sync-group.ts'
@@ -275,7 +276,9 @@ export class Disk implements Export {
 
   /** Writes bytes that came where they are still missing. Resolves to how many bytes landed. */
   async land(piece: Piece): Promise<number> {
-    assert(this.#file && this.#arrival)
+    const file = this.#file
+    if (!file) throw new StoreError('closed', `disk ${this.name} is closed: nothing lands on it`)
+    assert(this.#arrival)
     const claim = this.#arrival.claimMissing(this.#wholeBlocks(piece))
     if (!claim) return 0
     const dataBytes = piece.bytes ? claim.bytes : 0 // Zeros cost nothing to have sent again.
@@ -283,8 +286,8 @@ export class Disk implements Export {
     try {
       for (const part of claim.parts) {
         const from = part.offset - piece.offset
-        if (piece.bytes) await this.#file.write(part.offset, piece.bytes.subarray(from, from + part.length))
-        else await zeroFile(this.#file, part.offset, part.length, false)
+        if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length))
+        else await zeroFile(file, part.offset, part.length, false)
       }
       claim.done()
     } finally {
@@ -412,14 +415,20 @@ export class Disk implements Export {
     const file = this.#file
     assert(file)
     const identity = { ...this.#mapIdentity, generation: this.#record.generation }
-    const { log, maps } = await MapLog.open(this.#services.files, this.#mapLogPath, identity, () => file.sync())
+    const { log, maps } = await MapLog.open(this.#services.files, this.#mapLogPath, identity, async (uncommitted) => {
+      for (const run of uncommitted) {
+        const offset = run.first * blockSizeBytes
+        await rewrite(file, offset, Math.min(run.end * blockSizeBytes, this.sizeBytes) - offset)
+      }
+      await file.sync()
+    })
     this.#mapLog = log
     this.#arrival = new Arrival(maps, log, this.sizeBytes)
   }
 
   /** Bytes, then the bits that speak of them: the position is taken before the sync begins (promises 4 and 6). */
   async #syncAll(): Promise<void> {
-    assert(this.#file)
+    if (!this.#file) throw new StoreError('closed', `disk ${this.name} is closed: nothing of it can be synced`)
     const log = this.#mapLog
     const position = log?.position ?? 0
     const saved = this.#unsavedBytes

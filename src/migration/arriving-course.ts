@@ -45,7 +45,7 @@ export abstract class ArrivingCourse extends Course {
     this.#limit = new RateLimit(services.clock, record.maxRate)
     this.#pause = new Pause(record.paused)
     if (disk.arrival) this.missingBytes = disk.arrival.missingBlocks * blockSizeBytes
-    if (record.state === 'finishing') this.missingBytes = 0
+    if (disk.state === 'owned') this.missingBytes = 0
   }
 
   get counters(): MigrationCounters {

@@ -11,7 +11,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
-import { BlockMap, blockSizeBytes } from './block-map.ts'
+import { BlockMap, type BlockRun, blockSizeBytes } from './block-map.ts'
 import type { Files, LogFile } from './files.ts'
 import { StoreError } from './store-error.ts'
 
@@ -77,7 +77,8 @@ export class MapLog {
 
   /**
    * The maps as they may be believed, and a fresh log that starts with them.
-   * `sync` makes the bytes of believed blocks durable: a snapshot commits what it holds.
+   * `settle` makes the bytes of believed blocks durable: a snapshot commits what it holds. It is given the blocks that no
+   * commit covers: should a sync of them have failed, the kernel has dropped them, and the next would say nothing of it.
    * The log was durable before the disk was `arriving`: that it is missing, or of another disk, is damage.
    * @throws StoreError `newer-format`, `damaged`
    */
@@ -85,13 +86,13 @@ export class MapLog {
     files: Files,
     path: string,
     identity: MapIdentity,
-    sync: () => Promise<void>,
+    settle: (uncommitted: Iterable<BlockRun>) => Promise<void>,
   ): Promise<{ log: MapLog; maps: ArrivalMaps }> {
     const maps = new ArrivalMaps(identity.sizeBytes)
     const bytes = await files.readFile(path)
     if (!bytes) throw damaged(path, 'it is missing')
-    replay(bytes, identity, files.bootId, path, maps)
-    await sync() // Bytes before bit: the snapshot below says that these blocks are durable.
+    const uncommitted = replay(bytes, identity, files.bootId, path, maps)
+    await settle(uncommitted.runs(0, uncommitted.blocks, true)) // Bytes before bit: the snapshot below says that these blocks are durable.
     return { log: await MapLog.#snapshot(files, path, identity, maps), maps }
   }
 
@@ -246,9 +247,10 @@ function damaged(path: string, why: string): StoreError {
 
 /**
  * Applies what may be believed. Under the same boot id nothing of the log can be lost, so that a record that does not
- * fit is damage; under another, reading ends at the first that was not written whole.
+ * fit is damage; under another, reading ends at the first that was not written whole. Returns the blocks that believed
+ * records speak of and no commit covers.
  */
-function replay(content: Uint8Array, identity: MapIdentity, bootId: string, path: string, maps: ArrivalMaps): void {
+function replay(content: Uint8Array, identity: MapIdentity, bootId: string, path: string, maps: ArrivalMaps): BlockMap {
   const bytes = Buffer.from(content.buffer, content.byteOffset, content.byteLength)
   const header = decodeHeader(bytes, identity, path)
   const sameBoot = header.bootId === bootId
@@ -262,10 +264,22 @@ function replay(content: Uint8Array, identity: MapIdentity, bootId: string, path
   }
   if (sameBoot && intact < whole) throw damaged(path, `its record ${intact} is not intact`)
   const believed = sameBoot ? intact : committed
-  for (let index = 0; index < believed; index++) applyRecord(recordAt(bytes, header.key, index)!, maps)
+  const uncommitted = new BlockMap(maps.present.blocks)
+  for (let index = 0; index < believed; index++) {
+    const record = recordAt(bytes, header.key, index)!
+    applyRecord(record, maps)
+    if (index >= committed) addBlocks(uncommitted, record)
+  }
   maps.lostPower = header.lostPower || !sameBoot
-  if (sameBoot) return
+  if (sameBoot) return uncommitted
   for (const run of maps.present.runs(0, maps.present.blocks, true)) maps.written.add(run.first, run.end)
+  return uncommitted
+}
+
+/** The blocks whose bytes a record says to be here. */
+function addBlocks(blocks: BlockMap, { type, first, count }: MapRecord): void {
+  if (type === RecordType.commit || type === RecordType.forgotten || first + count > blocks.blocks) return
+  blocks.add(first, first + count)
 }
 
 function recordAt(bytes: Buffer, key: number, index: number): MapRecord | undefined {

@@ -154,6 +154,36 @@ describe('map log', () => {
     assert.deepEqual(order, ['sync', 'replaceLog'])
   })
 
+  it('promise 4: names the blocks that no commit covers, whose bytes a failed sync may have dropped', async () => {
+    const log = await create()
+    log.landed(7, 1)
+    await log.commit(log.position)
+    log.landed(9, 2)
+    log.written(20, 1)
+    log.partial(30, 1)
+    log.forgotten(7, 1)
+    await log.close()
+    const named = async (bootId: string) => {
+      const runs: [number, number][] = []
+      const copy = join(temporaryFolder(), 'maps.log')
+      copyFileSync(path, copy)
+      const opened = await MapLog.open(new KernelFiles(bootId), copy, identity, async (uncommitted) => {
+        for (const { first, end } of uncommitted) runs.push([first, end])
+      })
+      await opened.log.close()
+      return runs
+    }
+    const under = { same: await named(firstBoot), another: await named(secondBoot) }
+    assert.deepEqual(under, {
+      same: [
+        [9, 11],
+        [20, 21],
+        [30, 31],
+      ],
+      another: [],
+    })
+  })
+
   it('leaves the old log as it was when the bytes cannot be synced', async () => {
     const log = await create()
     log.landed(7, 1)
