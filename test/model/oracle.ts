@@ -1,91 +1,167 @@
 // What a guest may read: for each sector the values that are possible. Knows every acknowledged and every flushed write.
-// One write at a time is under way on a sector; that is the guest's doing.
+// One write at a time is under way on a sector; that is the guests' doing.
 
 import assert from 'node:assert/strict'
+import { sectorBytes } from './sim-file.ts'
 
-export const sectorBytes = 512
+export { sectorBytes }
+
+/** What a sector may hold. Two writes of the same value are two writes: one may survive what the other does not. */
+interface Write {
+  readonly value: number
+  /** How many syncs had failed when it began: what was written before a failure may be lost for good. */
+  readonly failures: number
+}
 
 interface Sector {
-  /** Values that a read may return now. More than one only while a write is under way, or after a crash. */
-  possible: number[]
-  /** The last value that must survive a power loss, and all that came after it. */
-  sinceFlush: number[]
+  /** What a read may return now. More than one only while a write is under way, or after a crash. */
+  possible: Write[]
+  /** The last write that must survive a power loss, and all that came after it. */
+  sinceFlush: Write[]
+  /** What a failed sync dropped, once power was lost too: it may come and go until somebody writes again. */
+  dropped: Write[]
+  /** Writes under way; how many there have been. */
+  underWay: number
+  writes: number
+}
+
+/** A write that has begun, for each sector of its range. */
+export interface OpenWrite {
+  readonly first: number
+  readonly writes: readonly Write[]
+}
+
+/** A read of whole sectors that has begun. */
+export interface OpenRead {
+  readonly first: number
+  readonly possible: readonly Set<number>[]
+  /** Of each sector, how many writes there had been; -1: one was under way. */
+  readonly writes: readonly number[]
 }
 
 export class Oracle {
   readonly #sectors: Sector[]
+  #failures = 0
 
   constructor(initial: readonly number[]) {
-    this.#sectors = initial.map((value) => ({ possible: [value], sinceFlush: [value] }))
+    this.#sectors = initial.map((value) => {
+      const write = { value, failures: 0 }
+      return { possible: [write], sinceFlush: [write], dropped: [], underWay: 0, writes: 0 }
+    })
   }
 
-  writeBegins(first: number, count: number, value: number): void {
-    for (const sector of this.#range(first, count)) {
-      sector.possible.push(value)
-      sector.sinceFlush.push(value)
+  writeBegins(first: number, count: number, value: number): OpenWrite {
+    const writes = this.#range(first, count).map((sector) => {
+      const write = { value, failures: this.#failures }
+      sector.possible.push(write)
+      sector.sinceFlush.push(write)
+      sector.underWay++
+      sector.writes++
+      return write
+    })
+    return { first, writes }
+  }
+
+  /** Nothing of the write happens any more. What it left is open, unless it was acknowledged. */
+  writeEnds({ first, writes }: OpenWrite): void {
+    for (const sector of this.#range(first, writes.length)) sector.underWay--
+  }
+
+  writeAcknowledged({ first, writes }: OpenWrite): void {
+    for (const [index, write] of writes.entries()) {
+      const sector = this.#sectors[first + index]!
+      sector.possible = [write]
+      sector.dropped = []
     }
   }
 
-  writeAcknowledged(first: number, count: number, value: number): void {
-    for (const sector of this.#range(first, count)) sector.possible = [value]
+  /** The write was refused, so that nobody may ever read it. */
+  writeRefused({ first, writes }: OpenWrite): void {
+    for (const [index, write] of writes.entries()) {
+      const sector = this.#sectors[first + index]!
+      sector.possible = sector.possible.filter((each) => each !== write)
+      sector.sinceFlush = sector.sinceFlush.filter((each) => each !== write)
+    }
   }
 
   /** Takes note of what a flush that begins now must make durable; call the result when it is acknowledged. */
   flushBegins(): () => void {
-    const covered = this.#sectors.map((sector) => (sector.possible.length === 1 ? sector.possible[0]! : undefined))
+    const covered = this.#sectors.map(onlyPossible)
     return () => {
-      this.#sectors.forEach((sector, index) => {
-        const value = covered[index]
-        const at = value === undefined ? -1 : sector.sinceFlush.lastIndexOf(value)
-        if (at > 0) sector.sinceFlush = sector.sinceFlush.slice(at)
-      })
+      for (const [index, sector] of this.#sectors.entries()) this.#isDurable(sector, covered[index])
     }
-  }
-
-  /** Of what was not flushed, anything may be lost. */
-  powerLost(): void {
-    for (const sector of this.#sectors) sector.possible = [...new Set([...sector.possible, ...sector.sinceFlush])]
-  }
-
-  /** The values that a read which begins now may return, together with those that become possible until it is answered. */
-  readBegins(first: number, count: number): Set<number>[] {
-    return this.#range(first, count).map((sector) => new Set(sector.possible))
-  }
-
-  readAnswered(first: number, before: readonly Set<number>[], values: readonly number[], facts: string): void {
-    values.forEach((value, index) => {
-      const sector = this.#sectors[first + index]!
-      const fits = before[index]!.has(value) || sector.possible.includes(value)
-      assert(
-        fits,
-        `${facts}: sector ${first + index} reads ${value}, possible are ${[...before[index]!, ...sector.possible].join(', ')}`,
-      )
-    })
   }
 
   /** A write with FUA was acknowledged. */
-  madeDurable(first: number, count: number, value: number): void {
-    for (const sector of this.#range(first, count)) {
-      const at = sector.sinceFlush.lastIndexOf(value)
-      if (at > 0) sector.sinceFlush = sector.sinceFlush.slice(at)
-    }
+  madeDurable({ first, writes }: OpenWrite): void {
+    for (const [index, write] of writes.entries()) this.#isDurable(this.#sectors[first + index]!, write)
   }
 
   /** The source has given the disk up: it synced everything before. */
   allDurable(): void {
-    for (const sector of this.#sectors) sector.sinceFlush = sector.possible.slice()
+    for (const sector of this.#sectors) this.#isDurable(sector, onlyPossible(sector))
   }
 
-  /** A read with nothing under way settles what a crash left open: from now on the sector has this value. */
-  settle(first: number, values: readonly number[]): void {
-    values.forEach((value, index) => {
-      this.#sectors[first + index]!.possible = [value]
-    })
+  /** A sync failed, and its guest was told so or will be: of what was written before, nothing is sure to survive. */
+  syncFailed(): void {
+    this.#failures++
+  }
+
+  /** Of what was not flushed, anything may be lost. `owner`: where the newest writes are; elsewhere only what a failed sync dropped. */
+  powerLost(owner: boolean): void {
+    for (const sector of this.#sectors) {
+      if (sector.sinceFlush.length === 1) continue
+      const dropped = sector.sinceFlush.filter((write) => write.failures < this.#failures)
+      sector.dropped = [...new Set([...sector.dropped, ...dropped])]
+      if (owner) sector.possible = [...new Set([...sector.possible, ...sector.sinceFlush])]
+    }
+  }
+
+  /** The values that a read which begins now may return, together with those that become possible until it is answered. */
+  readBegins(first: number, count: number): OpenRead {
+    const sectors = this.#range(first, count)
+    return {
+      first,
+      possible: sectors.map((sector) => new Set(readable(sector))),
+      writes: sectors.map((sector) => (sector.underWay > 0 ? -1 : sector.writes)),
+    }
+  }
+
+  readAnswered({ first, possible }: OpenRead, values: readonly number[], facts: string): void {
+    for (const [index, value] of values.entries()) {
+      const now = readable(this.#sectors[first + index]!)
+      const before = possible[index]!
+      const fits = before.has(value) || now.includes(value)
+      assert(fits, `${facts}: sector ${first + index} reads ${value}, possible are ${[...before, ...now].join(', ')}`)
+    }
+  }
+
+  /** A read with no write under way settles what a crash left open: from now on the sector has this value. */
+  settle({ first, writes }: OpenRead, values: readonly number[]): void {
+    for (const [index, value] of values.entries()) {
+      const sector = this.#sectors[first + index]!
+      // Of writes of one value the oldest: the others may never have happened.
+      const write = [...sector.possible, ...sector.dropped].find((each) => each.value === value)
+      if (write && sector.writes === writes[index]) sector.possible = [write]
+    }
+  }
+
+  #isDurable(sector: Sector, write: Write | undefined): void {
+    const at = write && write.failures === this.#failures ? sector.sinceFlush.indexOf(write) : -1
+    if (at > 0) sector.sinceFlush = sector.sinceFlush.slice(at)
   }
 
   #range(first: number, count: number): Sector[] {
     return this.#sectors.slice(first, first + count)
   }
+}
+
+function readable(sector: Sector): number[] {
+  return [...sector.possible, ...sector.dropped].map((write) => write.value)
+}
+
+function onlyPossible(sector: Sector): Write | undefined {
+  return sector.possible.length + sector.dropped.length === 1 ? sector.possible[0] : undefined
 }
 
 /** A sector's content for a value: its number in every word. */

@@ -96,8 +96,26 @@ const plants: readonly Plant[] = [
   {
     name: 'a snapshot of the maps without a sync',
     file: 'src/store/map-log.ts',
-    was: 'await sync()',
-    becomes: 'void sync',
+    was: 'await settle(uncommitted.runs(0, uncommitted.blocks, true))',
+    becomes: 'void settle',
+  },
+  {
+    name: 'bytes that a failed sync dropped taken for durable after a restart',
+    file: 'src/disk/disk.ts',
+    was: 'await rewrite(',
+    becomes: 'void (',
+  },
+  {
+    name: 'a failed sync that is tried again',
+    file: 'src/disk/sync-group.ts',
+    was: 'if (error instanceof FailedSync) this.#failure = error',
+    becomes: '',
+  },
+  {
+    name: 'a move that is not finished when its record lags behind its disk',
+    file: 'src/migration/destination-course.ts',
+    was: "else if (state === 'owned') await this.finish()",
+    becomes: "else if (this.record.state === 'finishing') await this.finish()",
   },
   {
     name: 'a release before everything is there',

@@ -1,81 +1,30 @@
-// Files of one simulated machine. What was written is seen at once by every reader and survives the death of the process;
-// what was not synced may be lost with the power, sector by sector, in any combination.
+// Files of one simulated machine, as Files. What was written survives the death of the process; what was not synced may be
+// lost with the power. The machine's faults: the disk is full for a while, and syncs fail.
 
 import assert from 'node:assert/strict'
-import type { BlockFile, FileExtent, Files, LogFile, MaybePromise } from '../../src/store/files.ts'
+import {
+  type BlockFile,
+  FailedSync,
+  type FileExtent,
+  type Files,
+  type LogFile,
+  type MaybePromise,
+} from '../../src/store/files.ts'
+import { StoreError } from '../../src/store/store-error.ts'
+import { SimFile, sectorBytes } from './sim-file.ts'
 import type { SimProcess, World } from './world.ts'
-
-const sector = 512
-
-class SimFile {
-  bytes: Uint8Array
-  durable: Uint8Array
-  /** Sectors with versions that may or may not be on the platter, oldest first. */
-  readonly unsynced = new Map<number, Uint8Array[]>()
-
-  constructor(bytes: Uint8Array) {
-    this.bytes = bytes.slice()
-    this.durable = bytes.slice()
-  }
-
-  write(offset: number, source: Uint8Array): void {
-    const end = offset + source.length
-    if (end > this.bytes.length) {
-      const grown = new Uint8Array(end)
-      grown.set(this.bytes)
-      this.bytes = grown
-    }
-    this.bytes.set(source, offset)
-    for (let at = offset - (offset % sector); at < end; at += sector) {
-      const versions = this.unsynced.get(at) ?? []
-      versions.push(this.bytes.slice(at, at + sector))
-      this.unsynced.set(at, versions)
-    }
-  }
-
-  /** What a sync that begins now will make durable. */
-  snapshot(): { bytes: Uint8Array; counts: Map<number, number> } {
-    const counts = new Map([...this.unsynced].map(([at, versions]) => [at, versions.length]))
-    return { bytes: this.bytes.slice(), counts }
-  }
-
-  synced({ bytes, counts }: { bytes: Uint8Array; counts: Map<number, number> }): void {
-    if (bytes.length > this.durable.length) {
-      const grown = new Uint8Array(bytes.length)
-      grown.set(this.durable)
-      this.durable = grown
-    }
-    for (const [at, count] of counts) {
-      this.durable.set(bytes.subarray(at, at + sector), at)
-      const versions = this.unsynced.get(at)
-      versions?.splice(0, count)
-      if (versions?.length === 0) this.unsynced.delete(at)
-    }
-  }
-
-  losePower(world: World): void {
-    const { random } = world
-    let length = this.durable.length
-    if (this.bytes.length > length) length += random.integer(this.bytes.length - length + 1)
-    const left = new Uint8Array(length)
-    left.set(this.durable.subarray(0, length))
-    for (const [at, versions] of this.unsynced) {
-      const choice = random.integer(versions.length + 1)
-      if (choice === 0 || at >= length) continue
-      left.set(versions[choice - 1]!.subarray(0, Math.max(0, length - at)), at)
-    }
-    this.bytes = left
-    this.durable = left.slice()
-    this.unsynced.clear()
-  }
-}
 
 /** The platter and page cache of one machine; outlives its processes. */
 export class SimMachine {
   readonly name: string
   readonly world: World
-  readonly files = new Map<string, SimFile>()
+  files = new Map<string, SimFile>()
   boots = 1
+  /** No room: what needs some fails, every other time. */
+  isFull = false
+  /** Of a hundred syncs so many fail, as a fraction. */
+  syncFaultRate = 0
+  onSyncFailed: () => void = () => {}
 
   constructor(world: World, name: string) {
     this.world = world
@@ -84,12 +33,20 @@ export class SimMachine {
 
   losePower(): void {
     this.boots++
-    for (const file of this.files.values()) file.losePower(this.world)
+    for (const [path, file] of this.files) file.losePower(this.world.random, path.endsWith('.log'))
   }
 
   putFile(path: string, bytes: Uint8Array): void {
     this.files.set(path, new SimFile(bytes))
   }
+
+  lacksRoom(): boolean {
+    return this.isFull && this.world.random.chance(0.5)
+  }
+}
+
+function noSpace(path: string): Error {
+  return Object.assign(new Error(`no space left for ${path}`), { code: 'ENOSPC' })
 }
 
 /** The files as one process uses them. */
@@ -106,6 +63,7 @@ export class SimFiles implements Files {
 
   async createBlockFile(path: string, sizeBytes: number): Promise<BlockFile> {
     assert(!this.#machine.files.has(path), `${path} exists`)
+    if (this.#machine.lacksRoom()) throw noSpace(path)
     await this.#operation(`create ${path}`, () => this.#machine.putFile(path, new Uint8Array(sizeBytes)))
     return this.#blockFile(path)
   }
@@ -122,10 +80,15 @@ export class SimFiles implements Files {
   }
 
   async replaceLog(path: string, bytes: Uint8Array): Promise<LogFile> {
+    if (this.#machine.lacksRoom()) throw noSpace(path)
     await this.#operation(`replace ${path}`, () => this.#machine.putFile(path, bytes))
     const file = this.#machine.files.get(path)!
     return {
-      append: (more) => file.write(file.bytes.length, more),
+      append: (more) => {
+        // Half a record never stays: the real file mends it.
+        if (this.#machine.lacksRoom()) throw new StoreError('no-space', `no room for a record of ${path}`)
+        file.write(file.bytes.length, more)
+      },
       sync: () => this.#sync(file, path),
       close: async () => {},
     }
@@ -157,64 +120,67 @@ export class SimFiles implements Files {
   }
 
   async #sync(file: SimFile, path: string): Promise<void> {
+    const machine = this.#machine
     const snapshot = file.snapshot()
-    await this.#machine.world.event(this.#process, `sync ${path}`)
-    file.synced(snapshot)
+    await machine.world.event(this.#process, `sync ${path}`)
+    if (!machine.world.random.chance(machine.syncFaultRate)) {
+      file.synced(snapshot)
+      return
+    }
+    machine.world.log(`${machine.name}: a sync of ${path} FAILS`)
+    file.syncFailed(snapshot, machine.world.random)
+    machine.onSyncFailed()
+    throw new FailedSync(path, new Error('input/output error'))
   }
 
   #blockFile(path: string): BlockFile {
     const file = this.#machine.files.get(path)
     assert(file, `${path} is not there`)
-    const { world } = this.#machine
-    const late = async (label: string, happen: () => void, abandoned: () => void) => {
-      await world.event(this.#process, label, { abandon: abandoned })
-      happen()
-    }
-    const write = (offset: number, source: Uint8Array): MaybePromise<void> => {
-      if (world.random.chance(0.4)) {
-        file.write(offset, source)
-        return
-      }
-      // The kernel takes the bytes at the end of the call; if the process dies, it may have taken some of them.
-      return late(
-        `write ${path} ${offset}+${source.length}`,
-        () => file.write(offset, source),
-        () => {
-          const sectors = Math.floor((source.length / sector) * world.random.next())
-          if (sectors > 0) file.write(offset, source.subarray(0, sectors * sector))
-        },
-      )
-    }
     return {
       path,
       sizeBytes: file.bytes.length,
-      read: (offset, target) => {
-        if (world.random.chance(0.4)) {
-          target.set(file.bytes.subarray(offset, offset + target.length))
-          return
-        }
-        return late(
-          `read ${path} ${offset}`,
-          () => target.set(file.bytes.subarray(offset, offset + target.length)),
-          () => {},
-        )
-      },
-      write,
-      zero: async (offset, lengthBytes) => {
-        const zeros = new Uint8Array(lengthBytes)
-        await late(
-          `zero ${path} ${offset}+${lengthBytes}`,
-          () => file.write(offset, zeros),
-          () => {
-            if (world.random.chance(0.5)) file.write(offset, zeros)
-          },
-        )
-      },
+      read: (offset, target) => this.#read(file, path, offset, target),
+      write: (offset, source) => this.#write(file, path, offset, source),
+      zero: (offset, lengthBytes) => this.#zero(file, path, offset, lengthBytes),
       sync: () => this.#sync(file, path),
       extents: (offset, lengthBytes, limit) => extentsOf(file.bytes, offset, lengthBytes, limit),
       allocatedBytes: () => file.bytes.length,
       close: async () => {},
     }
+  }
+
+  #read(file: SimFile, path: string, offset: number, target: Uint8Array): MaybePromise<void> {
+    const { world } = this.#machine
+    const happen = () => target.set(file.bytes.subarray(offset, offset + target.length))
+    if (world.random.chance(0.4)) return happen()
+    return world.event(this.#process, `read ${path} ${offset}`).then(happen)
+  }
+
+  /** The kernel takes the bytes at the end of the call; if the process dies or there is no room, it may have taken some. */
+  #write(file: SimFile, path: string, offset: number, source: Uint8Array): MaybePromise<void> {
+    const { world } = this.#machine
+    const inPart = () => {
+      const sectors = Math.floor((source.length / sectorBytes) * world.random.next())
+      if (sectors > 0) file.write(offset, source.subarray(0, sectors * sectorBytes))
+    }
+    const happen = () => {
+      if (!this.#machine.lacksRoom()) return file.write(offset, source)
+      inPart()
+      throw noSpace(path)
+    }
+    if (world.random.chance(0.4)) return happen()
+    return world.event(this.#process, `write ${path} ${offset}+${source.length}`, { abandon: inPart }).then(happen)
+  }
+
+  async #zero(file: SimFile, path: string, offset: number, lengthBytes: number): Promise<void> {
+    const { world } = this.#machine
+    const zeros = new Uint8Array(lengthBytes)
+    const happen = () => file.write(offset, zeros)
+    await world.event(this.#process, `zero ${path} ${offset}+${lengthBytes}`, {
+      abandon: () => world.random.chance(0.5) && happen(),
+    })
+    if (this.#machine.lacksRoom()) throw noSpace(path)
+    happen()
   }
 }
 

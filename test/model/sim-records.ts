@@ -1,14 +1,17 @@
 // Records of one simulated machine: transactions that happen as a whole, in order, and now and then fail, with or without
-// having happened. Committed is durable.
+// having happened. Committed is durable. Without room a transaction fails and did not happen.
 
 import type { Change, DiskRecord, MigrationRecord, PeerRecord, Records, SiteRecords } from '../../src/store/records.ts'
-import type { SimProcess, World } from './world.ts'
+import type { SimMachine } from './sim-files.ts'
+import type { SimProcess } from './world.ts'
 
 /** The database; outlives processes and power. */
 export class SimDatabase {
   readonly disk = new Map<string, DiskRecord>()
   readonly migration = new Map<string, MigrationRecord>()
   readonly peer = new Map<string, PeerRecord>()
+  /** Of a hundred commits so many fail, as a fraction. */
+  faultRate = 0
 
   apply(changes: readonly Change[]): void {
     for (const change of changes) {
@@ -21,17 +24,15 @@ export class SimDatabase {
 }
 
 export class SimRecords implements Records {
-  readonly #world: World
+  readonly #machine: SimMachine
   readonly #process: SimProcess
   readonly #database: SimDatabase
-  readonly #mayFail: (what: string) => boolean
   #last: Promise<void> = Promise.resolve()
 
-  constructor(world: World, process: SimProcess, database: SimDatabase, mayFail: (what: string) => boolean) {
-    this.#world = world
+  constructor(machine: SimMachine, process: SimProcess, database: SimDatabase) {
+    this.#machine = machine
     this.#process = process
     this.#database = database
-    this.#mayFail = mayFail
   }
 
   async load(): Promise<SiteRecords> {
@@ -42,21 +43,24 @@ export class SimRecords implements Records {
   commit(changes: readonly Change[]): Promise<void> {
     const copy = structuredClone(changes) as Change[]
     const work = this.#last.then(async () => {
-      const { random } = this.#world
-      const what = copy.map((change) =>
-        'remove' in change
-          ? `-${change.remove}`
-          : `${change.put}=${'state' in change.record ? change.record.state : ''}`,
-      )
-      const abandon = () => random.chance(0.5) && this.#database.apply(copy)
-      await this.#world.event(this.#process, `commit ${what.join(' ')}`, { abandon })
-      const fails = this.#mayFail(what.join(' '))
-      if (!fails || random.chance(0.5)) this.#database.apply(copy)
-      if (fails) throw new Error('the database is full')
+      const database = this.#database
+      const { world } = this.#machine
+      const { random } = world
+      const abandon = () => random.chance(0.5) && database.apply(copy)
+      await world.event(this.#process, `commit ${copy.map(wordsOf).join(' ')}`, { abandon })
+      if (this.#machine.lacksRoom()) throw new Error('the database is full')
+      const fails = random.chance(database.faultRate)
+      if (!fails || random.chance(0.5)) database.apply(copy)
+      if (fails) throw new Error('the database failed')
     })
     this.#last = work.catch(() => {})
     return work
   }
 
   async close(): Promise<void> {}
+}
+
+function wordsOf(change: Change): string {
+  if ('remove' in change) return `-${change.remove}`
+  return `${change.put}=${'state' in change.record ? change.record.state : ''}`
 }

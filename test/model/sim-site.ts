@@ -1,14 +1,25 @@
 // One simulated site: a machine and a database that survive, and the daemon's disks and migrations, made anew at each start
-// exactly as the daemon makes them.
+// exactly as the daemon makes them, and stopped in the daemon's order.
 
-import assert from 'node:assert/strict'
 import type { Disk } from '../../src/disk/disk.ts'
 import { Disks } from '../../src/disk/disks.ts'
 import { Migrations } from '../../src/migration/migrations.ts'
+import type { ExportHandle } from '../../src/nbd/export.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
 import type { SimEnd, SimLink } from './sim-link.ts'
 import { SimDatabase, SimRecords } from './sim-records.ts'
 import { SimProcess, type World } from './world.ts'
+
+/** Guests' requests in flight may take so long when a daemon stops. */
+const drainLimitMs = 5000
+
+/** A guest's connection, for as long as its process lives. */
+export interface OpenSession {
+  readonly site: SimSite
+  readonly process: SimProcess
+  readonly session: ExportHandle
+  inFlight: number
+}
 
 export class SimSite {
   readonly name: string
@@ -22,8 +33,9 @@ export class SimSite {
   disks: Disks | undefined
   migrations: Migrations | undefined
   started = false
-  /** Commits of these changes fail now and then. */
-  commitFaultRate = 0
+  /** Clients find nobody while it stops. */
+  #stopping = false
+  readonly #sessions = new Set<OpenSession>()
 
   constructor(world: World, name: string, link: SimLink) {
     this.#world = world
@@ -35,7 +47,7 @@ export class SimSite {
   }
 
   get up(): boolean {
-    return this.process.alive && this.started
+    return this.process.alive && this.started && !this.#stopping
   }
 
   /** What peers reach. */
@@ -45,8 +57,29 @@ export class SimSite {
       : undefined
   }
 
+  /** As a client finds it by name. */
   disk(name: string): Disk | undefined {
     return this.up ? this.disks!.find(name) : undefined
+  }
+
+  /** A disk that waits for its operator: what is wrong with it ends with a start of the daemon. */
+  get isTroubled(): boolean {
+    return this.up && this.disks!.all().some((disk) => disk.trouble !== undefined)
+  }
+
+  open(name: string, client: string): OpenSession | undefined {
+    const disk = this.disk(name)
+    if (!disk) return undefined
+    const open = { site: this, process: this.process, session: disk.open(client), inFlight: 0 }
+    this.#sessions.add(open)
+    return open
+  }
+
+  /** The client says DISC, or its connection breaks. */
+  close(open: OpenSession, end: 'disconnected' | 'broken'): void {
+    if (!this.#sessions.delete(open) || !open.process.alive) return
+    open.session.hangUp?.()
+    open.session.close(end)
   }
 
   async start(): Promise<void> {
@@ -54,9 +87,9 @@ export class SimSite {
     this.process = process
     this.migrations = undefined
     this.started = false
-    const { random } = this.#world
-    const mayFail = (what: string) => /disk=(departed|arriving)/.test(what) && random.chance(this.commitFaultRate)
-    const records = new SimRecords(this.#world, process, this.database, mayFail)
+    this.#stopping = false
+    this.#sessions.clear()
+    const records = new SimRecords(this.machine, process, this.database)
     const files = new SimFiles(this.machine, process)
     const disks = new Disks(
       { files, records, siteId: this.name, readOnly: false },
@@ -64,7 +97,11 @@ export class SimSite {
     )
     this.disks = disks
     const loaded = await records.load()
-    await disks.takeUp(loaded.disks, (record, error) => assert.fail(`${record.name} cannot be opened: ${error}`))
+    const log = (level: string, facts: object, message: string) =>
+      this.#world.log(`${process.name} ${level}: ${message} ${JSON.stringify(facts)}`)
+    await disks.takeUp(loaded.disks, (record, error) =>
+      log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened'),
+    )
     let ids = this.#starts * 100
     const migrations = new Migrations({
       records,
@@ -72,7 +109,7 @@ export class SimSite {
       clock: this.#world.clock(process),
       siteId: this.name,
       readOnly: false,
-      log: (level, facts, message) => this.#world.log(`${process.name} ${level}: ${message} ${JSON.stringify(facts)}`),
+      log,
       newId: () => `00000000-0000-4000-8000-${String(++ids).padStart(12, '0')}`,
       channel: (peerId) => this.#link.channel(process, this.name, peerId, () => this.other.end),
       peer: (id) => ({ id, site: id, name: id }),
@@ -84,6 +121,24 @@ export class SimSite {
     this.migrations = migrations // Peers may ask while it takes up what it left.
     await migrations.takeUp(loaded.migrations, loaded.disks)
     this.started = true
+  }
+
+  /** SIGTERM: requests in flight finish, or are dropped; then migrations and disks stop. The process may die meanwhile. */
+  async stop(): Promise<void> {
+    this.#world.log(`${this.name}: STOPS`)
+    const { process } = this
+    this.#stopping = true
+    const isIdle = () => [...this.#sessions].every((open) => open.inFlight === 0)
+    await Promise.race([
+      this.#world.event(process, 'guests are done', { ready: isIdle }),
+      this.#world.event(process, 'guests are dropped', { atMs: this.#world.nowMs + drainLimitMs }),
+    ])
+    for (const open of [...this.#sessions]) this.close(open, 'broken')
+    await this.migrations!.stop()
+    await this.disks!.close()
+    await this.#world.event(process, 'is stopped')
+    this.#world.kill(process)
+    this.#link.cut()
   }
 
   kill(): void {

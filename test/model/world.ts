@@ -5,6 +5,9 @@
 import type { Clock } from '../../src/disk/clock.ts'
 import { type Random, seededRandom } from '../random.ts'
 
+/** Lines that a failure shows. */
+export const traceLines = Number(process.env['TRACE'] ?? 60)
+
 interface PendingEvent {
   readonly label: string
   /** The process that waits; its death drops the event. undefined: the world's own. */
@@ -43,7 +46,7 @@ export class World {
 
   log(line: string): void {
     this.trace.push(`${Math.round(this.nowMs)} ${line}`)
-    if (this.trace.length > 400) this.trace.shift()
+    if (this.trace.length > traceLines) this.trace.shift()
   }
 
   /** Resolves when the seed says so, if `process` lives then. */

@@ -1,0 +1,147 @@
+// A client of the simulated sites: asks, is answered, refused, or left without an answer by the death of the site; and
+// checks what it hears against the oracle.
+
+import assert from 'node:assert/strict'
+import type { ExportHandle } from '../../src/nbd/export.ts'
+import { fill, sectorBytes, valuesOf } from './oracle.ts'
+import type { OpenSession, SimSite } from './sim-site.ts'
+import { type Answer, diskId, diskName, type Stage } from './stage.ts'
+import { SimProcess } from './world.ts'
+
+/** Errors that say that nothing was written, and nothing will be. */
+const refusals = ['EPERM', 'ESHUTDOWN']
+
+export class Client {
+  readonly stage: Stage
+  readonly name: string
+  readonly process: SimProcess
+
+  constructor(stage: Stage, name: string) {
+    this.stage = stage
+    this.name = name
+    this.process = new SimProcess(name)
+  }
+
+  /** A connection to the disk at `site`, once the site is up; undefined: no such export there. */
+  async connect(site: SimSite): Promise<OpenSession | undefined> {
+    const { world } = this.stage
+    if (!site.up) await world.event(this.process, `${this.name} finds ${site.name}`, { ready: () => site.up })
+    return site.open(diskName, this.name)
+  }
+
+  /** One request; `over` is called when nothing of it happens any more, heard or not. */
+  async ask(
+    open: OpenSession | undefined,
+    request: (session: ExportHandle) => unknown,
+    over: () => void = () => {},
+  ): Promise<Answer> {
+    if (!open) {
+      over()
+      return { kind: 'error', error: new Error('no such export') }
+    }
+    if (!open.process.alive) {
+      over()
+      return { kind: 'unknown' }
+    }
+    let answer: Answer | undefined
+    let isOver = false
+    const ends = () => {
+      if (isOver) return
+      isOver = true
+      open.inFlight--
+      over()
+    }
+    open.inFlight++
+    void (async () => request(open.session))().then(
+      () => {
+        answer = { kind: 'good' }
+        ends()
+      },
+      (error: unknown) => {
+        const cause = error instanceof Error ? (error.cause ?? error) : error
+        if (cause instanceof assert.AssertionError) this.stage.fail(cause) // A bug of ours, not a refusal.
+        answer = { kind: 'error', error }
+        ends()
+      },
+    )
+    await this.stage.world.event(this.process, `${this.name} hears of ${open.site.name}`, {
+      ready: () => answer !== undefined || !open.process.alive,
+    })
+    if (!open.process.alive) ends()
+    return open.process.alive && answer ? answer : { kind: 'unknown' }
+  }
+
+  async read(open: OpenSession | undefined, first: number, count: number): Promise<Answer> {
+    const { stage } = this
+    const target = new Uint8Array(count * sectorBytes)
+    const before = stage.oracle.readBegins(first, count)
+    const answer = await this.ask(open, (session) => session.read(first * sectorBytes, target))
+    if (answer.kind === 'good') {
+      stage.counts.reads++
+      const facts = `${stage.facts}: promise 3: a read of ${this.name} at ${open!.site.name}`
+      stage.oracle.readAnswered(before, valuesOf(target, facts), facts)
+    }
+    return answer
+  }
+
+  async write(open: OpenSession | undefined, first: number, count: number, fua: boolean): Promise<Answer> {
+    const value = this.stage.nextValue()
+    const source = new Uint8Array(count * sectorBytes)
+    fill(source, value)
+    return this.#change(open, { first, count, value, fua }, (session) =>
+      session.write(first * sectorBytes, source, fua),
+    )
+  }
+
+  async zero(open: OpenSession | undefined, first: number, count: number): Promise<Answer> {
+    const options = { mayPunch: this.stage.world.random.chance(0.5), fast: false, fua: false }
+    return this.#change(open, { first, count, value: 0, fua: false }, (session) =>
+      session.writeZeroes(first * sectorBytes, count * sectorBytes, options),
+    )
+  }
+
+  async flush(open: OpenSession | undefined): Promise<Answer> {
+    const flushed = this.stage.oracle.flushBegins()
+    const state = open?.site.disk(diskName)?.state
+    const answer = await this.ask(open, (session) => session.flush())
+    // A flush at a site that does not own answers for nothing.
+    if (answer.kind === 'good' && (state === 'owned' || state === 'arriving')) flushed()
+    return answer
+  }
+
+  async #change(
+    open: OpenSession | undefined,
+    write: { first: number; count: number; value: number; fua: boolean },
+    request: (session: ExportHandle) => unknown,
+  ): Promise<Answer> {
+    const { oracle, world } = this.stage
+    const { first, count, value, fua } = write
+    const site = open?.site
+    const label = `${value} to ${first}+${count}${fua ? ' fua' : ''}`
+    world.log(`${this.name}: writes ${label} at ${site?.name}`)
+    const begun = oracle.writeBegins(first, count, value)
+    let generation = 0
+    const answer = await this.ask(
+      open,
+      async (session) => {
+        await request(session)
+        generation = site!.disks!.get(diskId)!.record.generation
+      },
+      () => oracle.writeEnds(begun),
+    )
+    world.log(`${this.name}: ${label}: ${answer.kind}`)
+    if (answer.kind === 'good') {
+      oracle.writeAcknowledged(begun)
+      if (fua) oracle.madeDurable(begun)
+      this.stage.acknowledged(site!, generation)
+    } else if (isRefused(answer)) {
+      oracle.writeRefused(begun)
+    }
+    return answer
+  }
+}
+
+/** Nothing of the write happened. */
+export function isRefused(answer: Answer): boolean {
+  return answer.kind === 'error' && refusals.includes((answer.error as { code?: string }).code ?? '')
+}

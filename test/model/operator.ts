@@ -1,0 +1,128 @@
+// The operator: starts a migration, now and then the same one twice, switches over by hand, and cancels at either side.
+// In the end sees to it that a guest which waits for the operator's word gets it.
+
+import assert from 'node:assert/strict'
+import type { Migrations } from '../../src/migration/migrations.ts'
+import type { SimSite } from './sim-site.ts'
+import { diskId, diskName, type Stage } from './stage.ts'
+import { SimProcess } from './world.ts'
+
+type Terms = Parameters<Migrations['start']>[2]
+
+const never = () => new AbortController().signal
+
+export class Operator {
+  readonly #stage: Stage
+  readonly #process = new SimProcess('operator')
+  cancelled = false
+
+  constructor(stage: Stage) {
+    this.#stage = stage
+  }
+
+  async work(): Promise<void> {
+    const { random } = this.#stage.world
+    const switchover = random.pick(['auto', 'auto', 'now', 'manual'] as const)
+    const terms: Terms = {
+      mode: 'post-copy',
+      switchover,
+      switchoverWaitMs: 10_000,
+      maxRate: null,
+      stallTimeoutMs: random.chance(0.2) ? 3000 : null,
+      sourcePolicy: random.pick(['keep', 'keep', 'delete']),
+    }
+    if (!(await this.#startMigration(terms))) return
+    if (random.chance(0.15)) {
+      for (let wait = random.integer(60); wait > 0; wait--)
+        await this.#stage.world.event(this.#process, 'operator waits')
+      await this.#cancel(random.chance(0.3) ? this.#stage.b : this.#stage.a)
+    } else if (switchover === 'manual' || random.chance(0.2)) {
+      await this.#switchOver()
+    }
+    if (random.chance(0.2)) await this.#pauseForAWhile()
+  }
+
+  /** Pauses at one side and resumes at one; either may fail, and the pause then lasts until the operator helps out. */
+  async #pauseForAWhile(): Promise<void> {
+    const { world, a, b } = this.#stage
+    for (const paused of [true, false]) {
+      for (let wait = world.random.integer(100); wait > 0; wait--) await world.event(this.#process, 'operator waits')
+      const site = world.random.pick([a, b])
+      const course = site.up ? site.migrations!.courses()[0] : undefined
+      if (!course) continue
+      const outcome = await this.#told(site, () => site.migrations!.setPaused(course.id, paused, never()))
+      world.log(`operator: ${paused ? 'pause' : 'resume'} at ${site.name} ${outcome ?? 'not answered'}`)
+      if (paused && outcome === 'done') this.#stage.counts.pauses++
+    }
+  }
+
+  /** What waits for the operator's word gets it: a guest for a switchover (manual, or a session that broke), a paused copy. */
+  nudge(): void {
+    const { b } = this.#stage
+    const course = b.up ? b.migrations!.courses()[0] : undefined
+    if (!course) return
+    if (b.disk(diskName)?.state === 'incoming') void b.migrations!.switchover(course.id, never()).catch(() => {})
+    else void b.migrations!.setPaused(course.id, false, never()).catch(() => {})
+  }
+
+  /** Asks and waits for the answer, which may never come. undefined: none came. */
+  async #told(site: SimSite, command: () => Promise<unknown>): Promise<string | undefined> {
+    const { process } = site
+    let outcome: string | undefined
+    command().then(
+      () => (outcome = 'done'),
+      (error: unknown) => {
+        if (error instanceof assert.AssertionError) this.#stage.fail(error)
+        outcome = `refused: ${(error as Error).message}`
+      },
+    )
+    await this.#stage.world.event(this.#process, 'operator hears', {
+      ready: () => outcome !== undefined || !process.alive,
+    })
+    return outcome
+  }
+
+  async #cancel(site: SimSite): Promise<void> {
+    const course = site.up ? site.migrations!.courses()[0] : undefined
+    if (!course) return
+    const outcome = await this.#told(site, () => site.migrations!.cancel(course.id, false, never()))
+    this.cancelled = outcome === 'done'
+    this.#stage.world.log(`operator: cancel at ${site.name} ${outcome ?? 'not answered'}`)
+  }
+
+  /** Whether one began. */
+  async #startMigration(terms: Terms): Promise<boolean> {
+    const { world, a, b } = this.#stage
+    for (;;) {
+      await world.event(this.#process, 'operator starts', { ready: () => a.up && b.up })
+      if (a.database.disk.get(diskId)?.state !== 'owned') return false
+      const begin = () => a.migrations!.start(diskName, { id: b.name, site: b.name, name: b.name }, terms, never())
+      let begun = 0
+      const command = async () => {
+        await begin()
+        if (++begun > 1) throw new Error(`${this.#stage.facts}: two migrations of one disk began`)
+      }
+      const first = this.#told(a, command)
+      if (world.random.chance(0.2)) {
+        // The same command twice at once: one of them at most begins.
+        command().catch((error: unknown) => begun > 1 && this.#stage.fail(error))
+      }
+      const outcome = await first
+      world.log(`operator: migrate ${outcome ?? 'not answered'}`)
+      if (outcome === 'done') return true
+    }
+  }
+
+  async #switchOver(): Promise<void> {
+    const { world, b } = this.#stage
+    for (let tries = 0; tries < 200; tries++) {
+      await world.event(this.#process, 'operator switches', { ready: () => b.up })
+      if (b.disk(diskName)?.state !== 'incoming') {
+        if (b.database.disk.get(diskId)?.state !== 'incoming') return
+        continue
+      }
+      this.nudge()
+      return
+    }
+  }
+}

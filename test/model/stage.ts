@@ -1,0 +1,49 @@
+// What the actors of one run share: the world, the two sites, the oracle, and what was counted.
+
+import type { Oracle } from './oracle.ts'
+import { sectorBytes } from './sim-file.ts'
+import type { SimLink } from './sim-link.ts'
+import type { SimSite } from './sim-site.ts'
+import type { World } from './world.ts'
+
+export const diskName = 'web01'
+export const diskId = '00000000-0000-4000-8000-000000000001'
+/** Not a whole number of blocks: the last one is short. */
+export const sizeBytes = 11 * 4096 + 3 * sectorBytes
+export const sectors = sizeBytes / sectorBytes
+/** Sectors that strays write, and the guest then does not: the second half of a block, and the next one. */
+export const strayRange = { first: 76, count: 12 }
+
+export interface Counts {
+  reads: number
+  writes: number
+  crashes: number
+  stops: number
+  pauses: number
+  failedSyncs: number
+  strayWrites: number
+  /** Writes of strays that were refused, so that nobody may ever read them. */
+  strayRefusals: number
+}
+
+export interface Stage {
+  readonly world: World
+  readonly link: SimLink
+  /** Source and destination; they change roles when the disk goes back. */
+  readonly a: SimSite
+  readonly b: SimSite
+  readonly oracle: Oracle
+  readonly counts: Counts
+  /** For messages: the seed and the time. */
+  readonly facts: string
+  /** How often a machine lost its power so far. */
+  readonly powerLosses: number
+  readonly hasStrays: boolean
+  nextValue(): number
+  /** A promise does not hold, or a bug of ours showed: the run ends with it. */
+  fail(error: unknown): void
+  /** A write was acknowledged at a site, in a generation. */
+  acknowledged(site: SimSite, generation: number): void
+}
+
+export type Answer = { kind: 'good' } | { kind: 'error'; error: unknown } | { kind: 'unknown' }

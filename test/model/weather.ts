@@ -1,0 +1,114 @@
+// What befalls the sites and their link: the link goes and comes, daemons are killed and stopped, power is lost, disks are
+// full for a while, syncs and commits fail. In the end it clears up, and everything must come to a good end.
+
+import assert from 'node:assert/strict'
+import type { SimSite } from './sim-site.ts'
+import { diskId, type Stage } from './stage.ts'
+
+export interface Climate {
+  /** Nothing happens at all. */
+  readonly calm: boolean
+  readonly messageFaultRate: number
+  readonly commitFaultRate: number
+  readonly syncFaultRate: number
+  readonly disksFillUp: boolean
+}
+
+export class Weather {
+  readonly #stage: Stage
+  readonly #climate: Climate
+  powerLosses = 0
+  #cleared = false
+
+  constructor(stage: Stage) {
+    const { random } = stage.world
+    this.#stage = stage
+    this.#climate = {
+      calm: random.chance(0.2),
+      messageFaultRate: random.pick([0, 0.02, 0.1]),
+      commitFaultRate: random.pick([0, 0, 0.05, 0.2]),
+      syncFaultRate: random.pick([0, 0, 0, 0, 0.05]),
+      disksFillUp: random.chance(0.25),
+    }
+    for (const site of this.#sites) {
+      site.machine.onSyncFailed = () => {
+        this.#stage.counts.failedSyncs++
+        this.#stage.oracle.syncFailed()
+      }
+    }
+  }
+
+  get #sites(): readonly SimSite[] {
+    return [this.#stage.a, this.#stage.b]
+  }
+
+  /** Before each step of the world. `may`: it may still be bad. */
+  pass(may: boolean): void {
+    const { random } = this.#stage.world
+    if (!may || this.#climate.calm) {
+      this.#clear()
+      return
+    }
+    this.#cleared = false
+    const { link } = this.#stage
+    link.faultRate = this.#climate.messageFaultRate
+    if (random.chance(0.006)) link.up = !link.up
+    if (random.chance(0.004)) link.cut()
+    for (const site of this.#sites) {
+      site.database.faultRate = this.#climate.commitFaultRate
+      site.machine.syncFaultRate = this.#climate.syncFaultRate
+      if (this.#climate.disksFillUp && random.chance(0.01)) site.machine.isFull = !site.machine.isFull
+      if (site.process.alive && random.chance(0.005)) this.#crash(site)
+      else if (site.up && random.chance(0.002)) void this.stop(site)
+    }
+  }
+
+  /** Stops a daemon as its operator does, and starts it again. */
+  async stop(site: SimSite): Promise<void> {
+    const { process } = site
+    this.#stage.counts.stops++
+    void site.stop()
+    await this.#stage.world.event(undefined, `${site.name} is down`, { ready: () => !process.alive })
+    if (site.process === process) await this.#restart(site)
+  }
+
+  #clear(): void {
+    const { link, world } = this.#stage
+    link.up = true
+    link.faultRate = 0
+    for (const site of this.#sites) {
+      site.database.faultRate = 0
+      site.machine.syncFaultRate = 0
+      site.machine.isFull = false
+      // A disk that has failed is mended by its operator: the storage is replaced, the daemon started again.
+      if (site.isTroubled && (!this.#cleared || world.random.chance(0.05))) void this.stop(site)
+    }
+    this.#cleared = true
+  }
+
+  #crash(site: SimSite): void {
+    this.#stage.counts.crashes++
+    if (this.#stage.world.random.chance(0.5)) {
+      this.powerLosses++
+      site.losePower()
+      const state = site.database.disk.get(diskId)?.state
+      this.#stage.oracle.powerLost(state === 'owned' || state === 'arriving')
+    } else {
+      site.kill()
+    }
+    void this.#restart(site)
+  }
+
+  /** A machine that is up again. A daemon that dies while it starts, or stops, is started again by whoever saw it die. */
+  async #restart(site: SimSite): Promise<void> {
+    const { process } = site
+    await this.#stage.world.event(undefined, `${site.name} starts again`)
+    if (site.process !== process) return
+    await site.start().catch((error: unknown) => {
+      if (error instanceof assert.AssertionError) this.#stage.fail(error)
+      this.#stage.world.log(`${site.name}: does not start: ${error}`)
+      site.kill()
+      void this.#restart(site)
+    })
+  }
+}
