@@ -1,53 +1,49 @@
 // Raw images that come from outside: whether a file is one, and how it is copied, sparse as it is.
 
-import { open, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { Refusal } from '../disk/refusal.ts'
 import type { BlockFile, Files } from '../store/files.ts'
-
-/** First bytes of image formats that are not raw, and what is said of them. */
-const otherFormats: readonly (readonly [string, number, Buffer])[] = [
-  ['qcow2', 0, Buffer.from('QFI\xfb', 'latin1')],
-  ['VMDK', 0, Buffer.from('KDMV')],
-  ['VMDK', 0, Buffer.from('# Disk DescriptorFile')],
-  ['VHDX', 0, Buffer.from('vhdxfile')],
-  ['VHD', 0, Buffer.from('conectix')],
-  ['QED', 0, Buffer.from('QED\0', 'latin1')],
-  ['VDI', 0x40, Buffer.from([0x7f, 0x10, 0xda, 0xbe])],
-  ['LUKS encrypted qcow', 0, Buffer.from('LUKS-qcow')],
-]
+import { type ForeignFormat, foreignFormatOf } from './image-format.ts'
 
 const copyBytes = 2 ** 20
 
-/** Its size in bytes. @throws Refusal `not-raw`, `image-unknown` */
-export async function inspectRawImage(path: string): Promise<{ sizeBytes: number; allocatedBytes: number }> {
-  const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    throw new Refusal('image-unknown', `${path} cannot be read: ${error.code}`, {
+export interface InspectedImage {
+  readonly sizeBytes: number
+  readonly allocatedBytes: number
+  /** undefined: it is raw, and `sizeBytes` is the disk's. */
+  readonly foreign: ForeignFormat | undefined
+}
+
+/** @throws Refusal `not-raw`, `image-unknown` */
+export async function inspectImage(path: string): Promise<InspectedImage> {
+  try {
+    const info = await stat(path)
+    if (!info.isFile()) throw notRaw(path, 'it is no regular file')
+    if (info.size === 0) throw notRaw(path, 'it is empty')
+    const foreign = await foreignFormatOf(path)
+    if (foreign === undefined && info.size % 512 !== 0)
+      throw notRaw(path, `its size, ${info.size} bytes, is not a whole number of sectors of 512 bytes`)
+    return { sizeBytes: info.size, allocatedBytes: info.blocks * 512, foreign }
+  } catch (error) {
+    if (error instanceof Refusal) throw error
+    throw new Refusal('image-unknown', `${path} cannot be read: ${(error as NodeJS.ErrnoException).code}`, {
       safe: 'Nothing was changed.',
       cause: error,
     })
-  })
-  if (!info.isFile()) throw notRaw(path, 'it is no regular file')
-  if (info.size === 0) throw notRaw(path, 'it is empty')
-  if (info.size % 512 !== 0)
-    throw notRaw(path, `its size, ${info.size} bytes, is not a whole number of sectors of 512 bytes`)
-  const format = await otherFormat(path)
-  if (format)
-    throw notRaw(path, `it is a ${format} image`, `Convert it first: qemu-img convert -O raw ${path} disk.raw`)
-  return { sizeBytes: info.size, allocatedBytes: info.blocks * 512 }
-}
-
-async function otherFormat(path: string): Promise<string | undefined> {
-  const file = await open(path, 'r')
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(512), 0, 512, 0)
-    const head = buffer.subarray(0, bytesRead)
-    return otherFormats.find(([, at, bytes]) => head.subarray(at, at + bytes.length).equals(bytes))?.[0]
-  } finally {
-    await file.close()
   }
 }
 
-function notRaw(
+/** Of an image that must be raw. @throws Refusal `not-raw`, `image-unknown` */
+export async function inspectRawImage(path: string): Promise<InspectedImage> {
+  const inspected = await inspectImage(path)
+  if (inspected.foreign) {
+    const next = `Convert it first: qemu-img convert -O raw ${path} disk.raw`
+    throw notRaw(path, `it is a ${inspected.foreign.name} image`, next)
+  }
+  return inspected
+}
+
+export function notRaw(
   path: string,
   why: string,
   next = 'vmstore takes raw images: bytes of the disk and nothing else.',

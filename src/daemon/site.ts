@@ -26,6 +26,7 @@ import type { Course, CourseEvent } from '../migration/course.ts'
 import type { Terms } from '../migration/messages.ts'
 import type { Migrations, PeerFacts } from '../migration/migrations.ts'
 import { PeerError } from '../peer/identity.ts'
+import { passingPrefix } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
 import type { PeerRecord } from '../store/records.ts'
 import { TransportError } from '../transport/index.ts'
@@ -73,7 +74,8 @@ export class LocalSite implements Site {
 
   async *createDisk(request: CreateDiskRequest, signal: AbortSignal): AsyncGenerator<CreateEvent> {
     const { disks, files, disksFolder } = this.#parts
-    await using image = request.from === undefined ? undefined : await openImageSource(request.from, signal)
+    const place = { folder: disksFolder, passingPrefix: `${passingPrefix}qemu-` }
+    await using image = request.from === undefined ? undefined : await openImageSource(request.from, place, signal)
     const sizeBytes = sizeOfNew(request, image)
     if (image) await this.#checkSpace(request.name, image.dataBytes)
     const queue = new EventQueue<CreateEvent>((event) => event.type === 'progress')

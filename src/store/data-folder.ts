@@ -13,7 +13,8 @@ import { lockRange } from '../system/linux.ts'
 import { syncFolder } from './kernel-files.ts'
 import { StoreError } from './store-error.ts'
 
-const passingPrefix = '.passing-'
+/** What has such a name among the disks belongs to nobody when a daemon starts. */
+export const passingPrefix = '.passing-'
 
 /** Removes what a daemon that ended was making or removing. */
 async function removePassing(disks: string): Promise<void> {

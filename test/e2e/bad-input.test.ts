@@ -72,7 +72,7 @@ describe('bad input to commands', () => {
 
     it('what is no raw image is refused: another format, an odd size, a folder, nothing at all', async function () {
       needTool(this, 'qemu-img')
-      const qcow2 = join(files, 'web01.qcow2')
+      const qcow2 = join(files, 'web01.raw')
       await tool('qemu-img', 'create', '-q', '-f', 'qcow2', qcow2, '1M')
       assert.match((await refusedToCreate(3, 'not-raw', '--from', qcow2)).message, /qcow2/)
       const odd = join(files, 'odd.raw')

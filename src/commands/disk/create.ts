@@ -14,7 +14,10 @@ export default class DiskCreate extends BaseCommand {
   static override long = true
   static override summary = 'make a disk'
   static override description =
-    `The disk is empty, or has the bytes of a raw image, or those that an NBD server exports; what is sparse stays sparse.
+    `The disk is empty, or has the bytes of an image, or those that an NBD server exports; what is sparse stays sparse.
+An image is raw, or of a format that QEMU reads (qcow2, VMDK, VHD, VHDX, VDI …): then qemu-img and qemu-nbd are used, and
+must be installed. An image that names another file (a backing file, extents) is refused, and so is one called .raw that
+begins like another format.
 The daemon reads the file or connects to the server, with its own rights. The export must be at rest: what is written
 to it meanwhile may or may not be in the disk. A server that goes away is waited for, for a minute.
 The disk is there when all of it is, durably; Ctrl-C, and whatever else ends the command before, leaves nothing of it.
@@ -22,8 +25,8 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 1 the copy failed an
   static override examples = [
     { description: 'An empty disk', command: '<%= config.bin %> disk create web01 --size 10G' },
     {
-      description: 'A disk from a raw image, as large as the image',
-      command: '<%= config.bin %> disk create web01 --from web01.raw',
+      description: 'A disk from an image, as large as what is in it',
+      command: '<%= config.bin %> disk create web01 --from web01.qcow2',
     },
     {
       description: 'A copy of what an NBD server exports, with room to grow',
@@ -34,7 +37,7 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 1 the copy failed an
   static override args = { name: Args.string({ description: 'name of the disk', required: true }) }
   static override flags = {
     size: sizeFlag({ description: "size in bytes, with K, M, G or T; with --from: at least the image's" }),
-    from: Flags.string({ description: "raw image at the daemon's host, or NBD URI", helpValue: 'FILE|URI' }),
+    from: Flags.string({ description: "image at the daemon's host, or NBD URI", helpValue: 'FILE|URI' }),
   }
 
   async run(): Promise<unknown> {
