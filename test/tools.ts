@@ -32,6 +32,7 @@ const packages: Readonly<Record<string, string>> = {
 /** sbin is where nbd-client lies, and not on everybody's path. */
 const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
 
+const lacking: { readonly test: string; readonly reason: string }[] = []
 const skipped: { readonly test: string; readonly missing: readonly string[] }[] = []
 
 /** Where `program` lies, or undefined. */
@@ -50,6 +51,12 @@ export function needTool(context: Mocha.Context, ...programs: string[]): void {
   if (process.env['CI']) throw new Error(`${tests[0]} needs ${missing.join(', ')}: ${advice(missing)}`)
   for (const test of tests) skipped.push({ test, missing })
   context.skip()
+}
+
+/** As needTool, for what no package brings: also under CI. */
+export function skipHere(context: Mocha.Context, reason: string): never {
+  for (const test of testsOf(context)) lacking.push({ test, reason })
+  return context.skip()
 }
 
 /** The running test, or every test of the suite whose `before` is running. */
@@ -76,6 +83,7 @@ function advice(programs: readonly string[]): string {
 }
 
 after(() => {
+  for (const { test, reason } of lacking) console.error(`\n  Skipped, because ${reason}: ${test}`)
   if (skipped.length === 0) return
   console.error(`\n  Skipped, because programs are missing:`)
   for (const { test, missing } of skipped) console.error(`    ${test} (${missing.join(', ')})`)
