@@ -38,6 +38,7 @@ import {
   ProtocolError,
 } from './negotiation-codecs.ts'
 import { type ReplyStyle, replyStyles, truncateText } from './reply-writers.ts'
+import type { TlsMode } from './tls-mode.ts'
 
 /** What negotiation settled for the transmission phase. */
 export interface Agreement {
@@ -49,6 +50,8 @@ export interface Agreement {
 
 export type NegotiationStep =
   | { readonly kind: 'reply'; readonly bytes: Buffer }
+  /** Send the bytes, do the TLS handshake, then call secured(). `discardedBytes` came behind the option, in the clear. */
+  | { readonly kind: 'startTls'; readonly bytes: Buffer; readonly discardedBytes: number }
   /** Send the bytes, then hang up. */
   | { readonly kind: 'hangUp'; readonly bytes?: Buffer; readonly reason: string }
   /** Send the bytes; `rest` already belongs to the transmission phase. */
@@ -56,6 +59,7 @@ export type NegotiationStep =
 
 export interface NegotiationTerms {
   readonly catalog: ExportCatalog
+  readonly tls: TlsMode
   /** Options, on top of one for each export. */
   readonly optionLimit: number
   readonly optionLimitBytes: number
@@ -75,7 +79,7 @@ export function transmissionFlags(wanted: Export, style: ReplyStyle): number {
 
 export class Negotiation {
   readonly #terms: NegotiationTerms
-  #state: 'clientFlags' | 'optionHeader' | 'optionPayload' | 'skip' | 'over' = 'clientFlags'
+  #state: 'clientFlags' | 'optionHeader' | 'optionPayload' | 'skip' | 'tlsHandshake' | 'over' = 'clientFlags'
   #gather = new Gather(clientFlagsBytes)
   #option: OptionHeader = { type: 0, lengthBytes: 0 }
   #skipBytes = 0
@@ -84,11 +88,24 @@ export class Negotiation {
   #at = 0
   #withZeroes = true
   #style: ReplyStyle = replyStyles.simple
+  #isSecured = false
   /** Tied to one export name (proto.md, NBD_OPT_SET_META_CONTEXT). */
   #selected: { readonly exportName: string; readonly contexts: readonly MetaContext[] } | undefined
 
   constructor(terms: NegotiationTerms) {
     this.#terms = terms
+  }
+
+  /**
+   * The TLS handshake is done: what comes from here on came through it. Nothing that was asked for in the clear holds any
+   * more (proto.md, NBD_OPT_STARTTLS): somebody between might have asked for it.
+   */
+  secured(): void {
+    assert(this.#state === 'tlsHandshake')
+    this.#isSecured = true
+    this.#style = replyStyles.simple
+    this.#selected = undefined
+    this.#expect('optionHeader', optionHeaderBytes)
   }
 
   /** Hands over what arrived; next() must have returned undefined since the last push. */
@@ -100,13 +117,14 @@ export class Negotiation {
 
   /** The next thing to do, or undefined until more arrives. Throws ProtocolError: hang up. */
   next(): NegotiationStep | undefined {
-    while (this.#state !== 'over') {
+    while (this.#state !== 'over' && this.#state !== 'tlsHandshake') {
       if (this.#state === 'skip') {
         const skipped = Math.min(this.#skipBytes, this.#chunk.length - this.#at)
         this.#skipBytes -= skipped
         this.#at += skipped
         if (this.#skipBytes > 0) return undefined
         this.#expect('optionHeader', optionHeaderBytes)
+        if (this.#isLocked) return this.#demandTls()
         return this.#refuse(ReplyType.errTooBig, `an option has at most ${this.#terms.optionLimitBytes} bytes`)
       }
       this.#at += this.#gather.push(this.#chunk, this.#at)
@@ -135,7 +153,9 @@ export class Negotiation {
     if (this.#state === 'optionHeader') {
       this.#option = decodeOptionHeader(bytes)!
       this.#optionCount++
-      if (this.#optionCount > this.#terms.optionLimit + this.#terms.catalog.list().length) {
+      // Clients ask about each export. In the clear, how many there are is nobody's business.
+      const exportCount = this.#isLocked ? 0 : this.#terms.catalog.list().length
+      if (this.#optionCount > this.#terms.optionLimit + exportCount) {
         throw new ProtocolError(`the client sent ${this.#optionCount} options and chose no export`)
       }
       if (this.#option.lengthBytes <= this.#terms.optionLimitBytes) {
@@ -160,7 +180,9 @@ export class Negotiation {
 
   #answer(payload: Buffer): NegotiationStep {
     const { catalog } = this.#terms
-    switch (this.#option.type) {
+    const { type } = this.#option
+    if (this.#isLocked && type !== OptionType.startTls && type !== OptionType.abort) return this.#demandTls()
+    switch (type) {
       case OptionType.exportName:
         return this.#exportName(decodeName(payload))
       case OptionType.abort:
@@ -186,10 +208,36 @@ export class Negotiation {
       case OptionType.listMetaContext:
       case OptionType.setMetaContext:
         return this.#metaContexts(payload)
+      case OptionType.startTls:
+        return this.#terms.tls === 'off' ? this.#unknownOption() : this.#startTls(payload)
       default:
-        // STARTTLS too, until it is served: a disabled option is an unknown one.
-        return this.#refuse(ReplyType.errUnsup, 'this server does not know that option')
+        return this.#unknownOption()
     }
+  }
+
+  /** A disabled option too is an unknown one. */
+  #unknownOption(): NegotiationStep {
+    return this.#refuse(ReplyType.errUnsup, 'this server does not know that option')
+  }
+
+  /** Only TLS, or leave, may be asked for now. */
+  get #isLocked(): boolean {
+    return this.#terms.tls === 'require' && !this.#isSecured
+  }
+
+  #demandTls(): NegotiationStep {
+    if (this.#option.type === OptionType.exportName) throw new ProtocolError('the client chose an export without TLS')
+    return this.#refuse(ReplyType.errTlsReqd, 'this server demands TLS')
+  }
+
+  #startTls(payload: Buffer): NegotiationStep {
+    mustBeEmpty(payload)
+    if (this.#isSecured) throw new OptionError('TLS is in use already')
+    this.#state = 'tlsHandshake'
+    // Whoever sits between could have put it there, for us to believe that it came through TLS (CVE-2021-3716).
+    const discardedBytes = this.#chunk.length - this.#at
+    this.#at = this.#chunk.length
+    return { kind: 'startTls', bytes: this.#reply(ReplyType.ack), discardedBytes }
   }
 
   #agreeOn(style: ReplyStyle): NegotiationStep {

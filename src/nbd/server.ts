@@ -8,12 +8,18 @@ import { defaultLimits, type NbdLimits, type NbdLog } from './limits.ts'
 import { adoptListener, type OpenListener, openListener } from './listener.ts'
 import { MemoryBudget } from './memory-budget.ts'
 import { Session } from './session.ts'
-import { formatNbdUri, type NbdAddress, parseNbdUri } from './uri.ts'
+import { type TlsMode, tlsModeOf } from './tls-mode.ts'
+import type { TlsServer } from './tls-server.ts'
+import { formatNbdUri, type NbdAddress, type NbdUri, parseNbdUri } from './uri.ts'
 
 export interface NbdServerOptions {
   readonly catalog: ExportCatalog
   readonly log: NbdLog
   readonly limits?: Partial<NbdLimits>
+  /** Given, TCP demands it and plain Unix sockets offer it. */
+  readonly tls?: TlsServer | undefined
+  /** `nbd://` with `tls` offers it only. */
+  readonly plainIsAllowed?: boolean
 }
 
 export interface NbdListener {
@@ -28,6 +34,8 @@ export class NbdServer {
   readonly #log: NbdLog
   readonly #limits: NbdLimits
   readonly #budget: MemoryBudget
+  readonly #tls: TlsServer | undefined
+  readonly #plainIsAllowed: boolean
   readonly #listeners = new Set<NbdListener>()
   readonly #sessions = new Set<Session>()
   readonly #whenEmpty: (() => void)[] = []
@@ -36,6 +44,8 @@ export class NbdServer {
   constructor(options: NbdServerOptions) {
     this.#catalog = options.catalog
     this.#log = options.log
+    this.#tls = options.tls
+    this.#plainIsAllowed = options.plainIsAllowed ?? false
     this.#limits = { ...defaultLimits, ...options.limits }
     this.#budget = new MemoryBudget(this.#limits.serverBytes, this.#limits.memoryWaitMs)
   }
@@ -52,23 +62,29 @@ export class NbdServer {
 
   /** Listens on an NBD URI, whose export name is left aside. Throws NbdUriError, or an Error with a sentence. */
   async listen(uri: string): Promise<NbdListener> {
-    const { tls, address } = parseNbdUri(uri)
-    if (tls) throw new Error(`cannot listen on ${uri}: this server has no TLS yet`)
-    return this.#listen(uri, tls, () => openListener(address, (socket) => this.#accept(socket)))
+    const wanted = parseNbdUri(uri)
+    return this.#listen(uri, wanted, (accept) => openListener(wanted.address, accept))
   }
 
   /** Serves on a descriptor that listens already, at `address`, as systemd passes it. Throws an Error with a sentence. */
   async adopt(fd: number, address: NbdAddress): Promise<NbdListener> {
-    const uri = formatNbdUri({ tls: false, address, exportName: '' })
-    return this.#listen(uri, false, () => adoptListener(fd, address, (socket) => this.#accept(socket)))
+    const wanted = { tls: false, address, exportName: '' }
+    return this.#listen(formatNbdUri(wanted), wanted, (accept) => adoptListener(fd, address, accept))
   }
 
-  async #listen(uri: string, tls: boolean, open: () => Promise<OpenListener>): Promise<NbdListener> {
+  async #listen(
+    uri: string,
+    wanted: NbdUri,
+    open: (accept: (socket: Socket) => void) => Promise<OpenListener>,
+  ): Promise<NbdListener> {
+    if (wanted.tls && this.#tls === undefined) throw new Error(`cannot listen on ${uri}: there are no TLS credentials`)
     if (this.#isStopping) throw new Error(`cannot listen on ${uri}: the server is stopping`)
-    const opened = await open()
+    const mode = tlsModeOf(wanted, this.#tls !== undefined, this.#plainIsAllowed)
+    const opened = await open((socket) => this.#accept(socket, mode))
     opened.server.on('error', (error) => this.#log.error({ uri, err: error }, `a listener failed: ${error.message}`))
     const listener: NbdListener = {
-      uri: formatNbdUri({ tls, address: opened.address, exportName: '' }),
+      // What demands TLS is an nbds:// to clients, however it was written.
+      uri: formatNbdUri({ tls: mode === 'require', address: opened.address, exportName: '' }),
       close: () => {
         this.#listeners.delete(listener)
         return closeServer(opened.server)
@@ -97,7 +113,7 @@ export class NbdServer {
     await Promise.all(closing)
   }
 
-  #accept(socket: Socket): void {
+  #accept(socket: Socket, tlsMode: TlsMode): void {
     const client = socket.remoteAddress === undefined ? 'unix' : `${socket.remoteAddress}:${socket.remotePort}`
     if (this.#isStopping || this.#sessions.size >= this.#limits.connections) {
       this.#log.warn({ client, sessions: this.#sessions.size }, 'connection refused: there are too many')
@@ -114,6 +130,7 @@ export class NbdServer {
       limits: this.#limits,
       budget: this.#budget,
       log: this.#log,
+      tls: this.#tls && { mode: tlsMode, server: this.#tls },
       onOver: () => {
         this.#sessions.delete(session)
         if (this.#sessions.size === 0) for (const resolve of this.#whenEmpty.splice(0)) resolve()

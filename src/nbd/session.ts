@@ -8,6 +8,8 @@ import type { NbdLimits, NbdLog } from './limits.ts'
 import type { MemoryBudget } from './memory-budget.ts'
 import { type Agreement, Negotiation, type NegotiationStep } from './negotiation.ts'
 import { encodeGreeting, ProtocolError } from './negotiation-codecs.ts'
+import type { TlsMode } from './tls-mode.ts'
+import type { TlsServer } from './tls-server.ts'
 import { Transmission } from './transmission.ts'
 
 type SessionState = 'negotiating' | 'transmitting' | 'finishing' | 'hangingUp' | 'over'
@@ -28,12 +30,16 @@ export interface SessionOptions {
   readonly limits: NbdLimits
   readonly budget: MemoryBudget
   readonly log: NbdLog
+  /** Without it, or with mode 'off', all is in the clear. */
+  readonly tls?: { readonly mode: TlsMode; readonly server: TlsServer } | undefined
   onOver(): void
 }
 
 export class Session {
   readonly #options: SessionOptions
   readonly #negotiation: Negotiation
+  /** The client's; from STARTTLS on the one that TLS made of it. */
+  #socket: Socket
   #state: SessionState = 'negotiating'
   #timer: NodeJS.Timeout | undefined
   #transmission: Transmission | undefined
@@ -41,12 +47,18 @@ export class Session {
   #end: SessionEnd = 'broken'
   #socketIsClosed = false
   #negotiationIsHeld = false
+  /** By us, and it has been said why. */
+  #isDropped = false
+  readonly #onData = (chunk: Buffer): void => this.#received(chunk)
+  readonly #onClose = (): void => this.#closed()
 
   constructor(options: SessionOptions) {
     this.#options = options
     const { catalog, limits, socket, client } = options
+    this.#socket = socket
     this.#negotiation = new Negotiation({
       catalog,
+      tls: options.tls?.mode ?? 'off',
       optionLimit: limits.options,
       optionLimitBytes: limits.optionBytes,
       open: (wanted) => {
@@ -60,13 +72,17 @@ export class Session {
         }
       },
     })
-    socket.on('error', (error) => this.#logBreak(error))
-    socket.on('close', () => this.#closed())
-    socket.on('data', (chunk: Buffer) => this.#received(chunk))
-    socket.on('end', () => this.#ended())
-    socket.on('drain', () => this.#negotiateOn())
+    this.#listen()
     this.#timer = setTimeout(() => this.#breakOff('negotiation took too long'), limits.negotiationTimeoutMs)
     socket.write(encodeGreeting())
+  }
+
+  #listen(): void {
+    this.#socket.on('error', (error) => this.#logBreak(error))
+    this.#socket.on('close', this.#onClose)
+    this.#socket.on('data', this.#onData)
+    this.#socket.on('end', () => this.#ended())
+    this.#socket.on('drain', () => this.#negotiateOn())
   }
 
   get isOver(): boolean {
@@ -80,7 +96,8 @@ export class Session {
   }
 
   destroy(): void {
-    this.#options.socket.destroy()
+    this.#isDropped = true
+    this.#socket.destroy()
   }
 
   #move(next: SessionState): void {
@@ -103,7 +120,7 @@ export class Session {
 
   /** Answers the options that have arrived, as long as the client reads the answers. */
   #negotiate(): void {
-    const { socket } = this.#options
+    const socket = this.#socket
     while (this.#state === 'negotiating' && !socket.destroyed) {
       if (socket.writableNeedDrain) {
         this.#negotiationIsHeld = true
@@ -119,17 +136,22 @@ export class Session {
   #negotiateOn(): void {
     if (!this.#negotiationIsHeld) return
     this.#negotiationIsHeld = false
+    // First this: what is negotiated may hold the client back again.
+    this.#socket.resume()
     try {
       this.#negotiate()
     } catch (error) {
       this.#failed(error)
     }
-    if (!this.#negotiationIsHeld && this.#state === 'negotiating') this.#options.socket.resume()
   }
 
   #take(step: NegotiationStep): void {
-    const { socket, log, client } = this.#options
-    if (step.bytes !== undefined) socket.write(step.bytes)
+    const { log, client } = this.#options
+    if (step.kind === 'startTls') {
+      this.#startTls(step)
+      return
+    }
+    if (step.bytes !== undefined) this.#socket.write(step.bytes)
     if (step.kind === 'hangUp') {
       log.debug({ client }, `session over: ${step.reason}`)
       clearTimeout(this.#timer)
@@ -140,10 +162,36 @@ export class Session {
     }
   }
 
+  /** The answer is the last that leaves in the clear; from then on not a byte is taken that TLS has not brought. */
+  #startTls({ bytes, discardedBytes }: Extract<NegotiationStep, { kind: 'startTls' }>): void {
+    const { log, client, tls } = this.#options
+    const plain = this.#socket
+    if (discardedBytes > 0) log.warn({ client, bytes: discardedBytes }, 'bytes behind STARTTLS in the clear: discarded')
+    plain.off('data', this.#onData)
+    plain.pause()
+    // TLS writes past the socket's own queue: the answer must have left it.
+    plain.write(bytes, () => {
+      if (plain.destroyed) return
+      tls!.server.accept(
+        plain,
+        (secured) => {
+          plain.off('close', this.#onClose)
+          this.#socket = secured
+          this.#listen()
+          this.#negotiation.secured()
+        },
+        (reason) => {
+          if (!this.#isDropped) this.#breakOff(`the TLS handshake failed: ${reason}`)
+        },
+      )
+    })
+  }
+
   #transmit(agreement: Agreement, rest: Buffer): void {
     this.#move('transmitting')
     this.#agreement = agreement
-    const { socket, limits, budget, log, client } = this.#options
+    const { limits, budget, log, client } = this.#options
+    const socket = this.#socket
     log.info({ client, export: agreement.export.name, replies: agreement.style.name }, 'session open')
     this.#transmission = new Transmission({
       socket,
@@ -187,7 +235,8 @@ export class Session {
 
   #hangUp(): void {
     this.#move('hangingUp')
-    const { socket, limits } = this.#options
+    const { limits } = this.#options
+    const socket = this.#socket
     this.#timer = setTimeout(() => this.#breakOff('the client did not read its last replies'), limits.lingerMs)
     socket.resume()
     socket.destroySoon()

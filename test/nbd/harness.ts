@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
 import { ClientFlag, Command, CommandFlag, InfoType, OptionType, ReplyType } from '../../src/nbd/constants.ts'
 import type { Export } from '../../src/nbd/export.ts'
 import type { NbdLimits, NbdLog } from '../../src/nbd/limits.ts'
@@ -17,7 +18,7 @@ import {
   encodeOption,
   optionReplyHeaderBytes,
 } from '../../src/nbd/negotiation-codecs.ts'
-import { NbdServer } from '../../src/nbd/server.ts'
+import { NbdServer, type NbdServerOptions } from '../../src/nbd/server.ts'
 import {
   type ChunkHeader,
   decodeExtendedReplyHeader,
@@ -55,12 +56,16 @@ export function temporaryFolder(): { readonly path: string } & Disposable {
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) }
 }
 
-export async function serve(exports: readonly Export[], limits: Partial<NbdLimits> = {}): Promise<TestServer> {
+export async function serve(
+  exports: readonly Export[],
+  limits: Partial<NbdLimits> = {},
+  { scheme = 'nbd+unix', ...more }: Pick<NbdServerOptions, 'tls'> & { scheme?: 'nbd+unix' | 'nbds+unix' } = {},
+): Promise<TestServer> {
   const folder = temporaryFolder()
   const log: LogLine[] = []
-  const server = new NbdServer({ catalog: catalogOf(...exports), log: recordingLog(log), limits })
+  const server = new NbdServer({ catalog: catalogOf(...exports), log: recordingLog(log), limits, ...more })
   const path = join(folder.path, 'nbd.sock')
-  const { uri } = await server.listen(`nbd+unix:///?socket=${path}`)
+  const { uri } = await server.listen(`${scheme}:///?socket=${path}`)
   return {
     server,
     folder: folder.path,
@@ -144,11 +149,23 @@ export class RawClient {
     })
   }
 
+  static of(socket: Socket): RawClient {
+    return new RawClient(socket)
+  }
+
   static async connect(path: string): Promise<RawClient> {
     const socket = connect({ path })
     const client = new RawClient(socket)
     await once(socket, 'connect')
     return client
+  }
+
+  /** The TLS handshake, after STARTTLS was answered; the client that comes out speaks through it. */
+  async secure(options: ConnectionOptions): Promise<RawClient & { readonly socket: TLSSocket }> {
+    this.socket.removeAllListeners('data')
+    const socket = connectTls({ socket: this.socket, ...options })
+    await once(socket, 'secureConnect')
+    return new RawClient(socket) as RawClient & { readonly socket: TLSSocket }
   }
 
   /** Connected, and through GO. */

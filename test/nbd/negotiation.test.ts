@@ -25,6 +25,7 @@ const structured = encodeOption(OptionType.structuredReply)
 function start(...exports: MemoryExport[]): Negotiation {
   return new Negotiation({
     catalog: catalogOf(...exports),
+    tls: 'off',
     optionLimit: 32,
     optionLimitBytes: 65536,
     open: (wanted) => wanted.open('test'),

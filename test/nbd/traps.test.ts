@@ -1,11 +1,14 @@
-// The traps of the protocol, by the numbers of the design's list; trap 4 (STARTTLS) waits for TLS.
+// The traps of the protocol, by the numbers of the design's list.
 
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { Command, CommandFlag, ErrorNumber, OptionType, ReplyType } from '../../src/nbd/constants.ts'
 import { NbdError } from '../../src/nbd/export.ts'
 import { encodeInfoRequest, encodeMetaContextRequest, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
+import { TlsServer } from '../../src/nbd/tls-server.ts'
 import { decodeBlockStatusPayload, decodeErrorPayload } from '../../src/nbd/transmission-codecs.ts'
-import { Gate, RawClient, requestBytesOf, serve } from './harness.ts'
+import { Authority, layOut } from './certificates.ts'
+import { Gate, RawClient, requestBytesOf, serve, temporaryFolder } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
 
 const mebibyte = 1024 * 1024
@@ -86,6 +89,55 @@ describe('nbd traps', () => {
     client.request({ type: Command.flush, cookie: 9 })
     assert.equal((await client.reply()).cookieLow, 9)
     client.destroy()
+  })
+
+  describe('trap 4: STARTTLS', () => {
+    async function serveSecurely() {
+      using place = temporaryFolder()
+      const authority = await Authority.make()
+      const server = await authority.issue('server', { hosts: ['localhost'] })
+      const tls = await TlsServer.open({ folder: layOut(join(place.path, 'pki'), { server }), verifyPeer: false })
+      const site = await serve([new MemoryExport()], {}, { tls })
+      const trust = { ca: authority.certificate, servername: 'localhost' }
+      return { site, trust, [Symbol.asyncDispose]: () => site[Symbol.asyncDispose]() }
+    }
+    const queries = encodeMetaContextRequest({ exportName: 'disk', queries: ['base:allocation'] })
+
+    it('trap 4: what was agreed on before it holds no more', async () => {
+      await using secure = await serveSecurely()
+      const plain = await RawClient.connect(secure.site.path)
+      await plain.greet()
+      await plain.option(OptionType.structuredReply)
+      assert.equal((await plain.option(OptionType.setMetaContext, queries)).at(-1)!.type, ReplyType.ack)
+      await plain.option(OptionType.startTls)
+      const client = await plain.secure(secure.trust)
+      assert.equal((await client.option(OptionType.setMetaContext, queries)).at(-1)!.type, ReplyType.errInvalid)
+      await client.go('disk')
+      client.request({ type: Command.read, cookie: 1, lengthBytes: 512 })
+      assert.equal((await client.reply()).errorNumber, 0)
+      await client.take(512)
+      client.request({ type: Command.blockStatus, cookie: 2, lengthBytes: 512 })
+      assert.equal((await client.reply()).errorNumber, ErrorNumber.EINVAL)
+      client.destroy()
+    })
+
+    it('trap 4: what came behind it in the clear is discarded, not taken as if it had come through TLS', async () => {
+      await using secure = await serveSecurely()
+      const go = encodeOption(OptionType.go, encodeInfoRequest({ exportName: 'disk', infos: [] }))
+      const injected = [go, encodeOption(OptionType.abort), go.subarray(0, 7), Buffer.alloc(1)]
+      for (const behind of injected) {
+        const plain = await RawClient.connect(secure.site.path)
+        await plain.greet()
+        plain.send(Buffer.concat([encodeOption(OptionType.startTls), behind]))
+        assert.equal((await plain.optionReplies()).at(-1)!.type, ReplyType.ack)
+        const client = await plain.secure(secure.trust)
+        const [reply] = await client.option(OptionType.list)
+        assert.equal(reply!.type, ReplyType.server)
+        assert.equal(plain.leftBytes, 0)
+        client.destroy()
+      }
+      assert.equal(secure.site.log.filter(({ message }) => /STARTTLS in the clear: discarded/.test(message)).length, 4)
+    })
   })
 
   it('trap 5: what is not served is ERR_UNSUP, and the negotiation goes on', async () => {

@@ -1,0 +1,164 @@
+// What one side shows and believes in TLS, read from a folder that is laid out as QEMU and libvirt lay it out: ca-cert.pem,
+// ca-crl.pem, server-cert.pem and server-key.pem (or client-…), and keys.psk with a `user:hex` on each line.
+// Always: what is returned has been tried, so that a file that TLS cannot use is found here, with a sentence that names it,
+// and not at somebody's handshake. No message has a key in it.
+
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createSecureContext, DEFAULT_CIPHERS } from 'node:tls'
+
+/** Far above any real file; a wrong path must not fill the memory. */
+const fileMaxBytes = 1024 * 1024
+/** OpenSSL's bounds (PSK_MAX_IDENTITY_LEN, PSK_MAX_PSK_LEN). */
+const identityMaxBytes = 256
+const presharedKeyMaxBytes = 512
+
+/**
+ * What Node allows, and preshared keys with forward secrecy, which Node leaves out. These come first, and in TLS 1.3 the
+ * suites with SHA-256: a preshared key goes with no other hash, and a certificate would be taken in its place.
+ */
+export const presharedKeyCiphers = [
+  'TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384',
+  'ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES256-GCM-SHA384:DHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES128-GCM-SHA256',
+  ...DEFAULT_CIPHERS.split(':').filter((cipher) => cipher !== '!PSK' && !cipher.startsWith('TLS_')),
+  '!kPSK',
+  '!kRSAPSK',
+].join(':')
+
+export class NbdTlsError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'NbdTlsError'
+  }
+}
+
+export interface TlsCredentials {
+  /** The chain and its key, as PEM. */
+  readonly own: { readonly cert: Buffer; readonly key: Buffer } | undefined
+  /** Certificates of the authorities that are believed, as PEM. */
+  readonly authorities: Buffer | undefined
+  readonly revocations: Buffer | undefined
+  /** Preshared keys by user. */
+  readonly keys: ReadonlyMap<string, Buffer>
+  /** What works but will disappoint, in sentences. */
+  readonly warnings: readonly string[]
+}
+
+interface File {
+  readonly path: string
+  readonly bytes: Buffer
+  readonly isPublic: boolean
+}
+
+/** The files of `side` in `folder`; those that are not there are left out. Throws NbdTlsError. */
+export async function readCredentials(
+  folder: string,
+  side: 'server' | 'client',
+  now: Date = new Date(),
+): Promise<TlsCredentials> {
+  const read = (name: string): Promise<File | undefined> => readFile(join(folder, name))
+  const cert = await read(`${side}-cert.pem`)
+  const key = await read(`${side}-key.pem`)
+  if (cert !== undefined && key === undefined) throw missing(folder, `${side}-key.pem`, `${side}-cert.pem`)
+  if (key !== undefined && cert === undefined) throw missing(folder, `${side}-cert.pem`, `${side}-key.pem`)
+  const authorities = await read('ca-cert.pem')
+  const revocations = await read('ca-crl.pem')
+  const keys = await read('keys.psk')
+  const warnings = [key, keys].filter((file) => file?.isPublic).map((file) => readableByAll(file!))
+  if (cert !== undefined) warnings.push(...checkPair(cert, key!, now))
+  if (authorities !== undefined) parseCertificate(authorities)
+  if (revocations !== undefined) tryRevocations(revocations)
+  return {
+    own: cert && { cert: cert.bytes, key: key!.bytes },
+    authorities: authorities?.bytes,
+    revocations: revocations?.bytes,
+    keys: keys === undefined ? new Map() : parsePresharedKeys(keys),
+    warnings,
+  }
+}
+
+/** The keys of one file, for a client that was given it by name. Throws NbdTlsError. */
+export async function readPresharedKeys(path: string): Promise<ReadonlyMap<string, Buffer>> {
+  const file = await readFile(path)
+  if (file === undefined) throw new NbdTlsError(`cannot read ${path}: there is no such file`)
+  return parsePresharedKeys(file)
+}
+
+async function readFile(path: string): Promise<File | undefined> {
+  try {
+    await using file = await open(path)
+    const status = await file.stat()
+    if (!status.isFile()) throw new Error('it is no file')
+    if (status.size > fileMaxBytes) throw new Error(`it has over ${fileMaxBytes} bytes`)
+    return { path, bytes: await file.readFile(), isPublic: (status.mode & 0o004) !== 0 }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw new NbdTlsError(`cannot read ${path}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+function missing(folder: string, name: string, partner: string): NbdTlsError {
+  return new NbdTlsError(`${folder} has ${partner}, but not ${name}`)
+}
+
+function readableByAll({ path }: File): string {
+  return `${path} can be read by every user of this host: whoever has it can pass for its owner (chmod o-r)`
+}
+
+/** Throws unless the key is the certificate's. Returns warnings. */
+function checkPair(cert: File, key: File, now: Date): string[] {
+  const certificate = parseCertificate(cert)
+  let privateKey: KeyObject
+  try {
+    privateKey = createPrivateKey(key.bytes)
+  } catch (error) {
+    throw new NbdTlsError(`${key.path} has no private key in PEM that opens without a passphrase`, { cause: error })
+  }
+  if (!certificate.checkPrivateKey(privateKey)) {
+    throw new NbdTlsError(`the key in ${key.path} is not the key of the certificate in ${cert.path}`)
+  }
+  try {
+    createSecureContext({ cert: cert.bytes, key: key.bytes })
+  } catch (error) {
+    throw new NbdTlsError(`TLS cannot use ${cert.path}: ${(error as Error).message}`, { cause: error })
+  }
+  const { validFromDate, validToDate } = certificate
+  if (now < validFromDate) return [`the certificate in ${cert.path} is not valid before ${validFromDate.toISOString()}`]
+  if (now > validToDate) return [`the certificate in ${cert.path} has expired on ${validToDate.toISOString()}`]
+  return []
+}
+
+function parseCertificate({ path, bytes }: File): X509Certificate {
+  try {
+    return new X509Certificate(bytes)
+  } catch (error) {
+    throw new NbdTlsError(`${path} has no certificate in PEM`, { cause: error })
+  }
+}
+
+function tryRevocations({ path, bytes }: File): void {
+  try {
+    createSecureContext({ crl: bytes })
+  } catch (error) {
+    throw new NbdTlsError(`${path} has no certificate revocation list in PEM`, { cause: error })
+  }
+}
+
+function parsePresharedKeys({ path, bytes }: File): ReadonlyMap<string, Buffer> {
+  const keys = new Map<string, Buffer>()
+  for (const [index, line] of bytes.toString('utf8').split(/\r?\n/).entries()) {
+    if (line.trim() === '') continue
+    const colon = line.lastIndexOf(':')
+    const user = line.slice(0, Math.max(colon, 0))
+    const hex = line.slice(colon + 1)
+    const isKey = /^(?:[0-9a-f]{2})+$/i.test(hex) && hex.length <= 2 * presharedKeyMaxBytes
+    if (user === '' || Buffer.byteLength(user) > identityMaxBytes || !isKey) {
+      throw new NbdTlsError(`line ${index + 1} of ${path} is not user:hex, as psktool writes it`)
+    }
+    if (keys.has(user)) throw new NbdTlsError(`line ${index + 1} of ${path} names the user ${user} again`)
+    keys.set(user, Buffer.from(hex, 'hex'))
+  }
+  if (keys.size === 0) throw new NbdTlsError(`${path} has no key: it wants a user:hex on each line`)
+  return keys
+}
