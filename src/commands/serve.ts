@@ -20,7 +20,8 @@ export default class Serve extends BaseCommand {
   static override args = { file: Args.string({ description: 'a raw image to serve where it lies', name: 'FILE...' }) }
   static override flags = {
     nbd: Flags.string({
-      description: 'an NBD URI to listen on; may be given again (default: nbd.sock in the root)',
+      description:
+        'an NBD URI to listen on; may be given again (default: the sockets that systemd passes, or nbd.sock in the root)',
       helpValue: 'URI',
       multiple: true,
     }),

@@ -3,7 +3,16 @@
 // systemd never would, and hears the messages, as Node has no datagrams over Unix sockets.
 
 import assert from 'node:assert/strict'
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { NbdClient } from '../../src/nbd/client.ts'
 import { run } from '../interop/clients.ts'
@@ -11,7 +20,9 @@ import { Program } from '../program.ts'
 import { findTool, needTool } from '../tools.ts'
 import { afterwards, endSitesAfterEach, folder, freePort, program, refusalOf, Site } from './sites.ts'
 
-const runFile = join(import.meta.dirname, '../../bin/run.js')
+const projectFolder = join(import.meta.dirname, '../..')
+const runFile = join(projectFolder, 'bin/run.js')
+const unitsFolder = join(projectFolder, 'docs/systemd')
 const deadlineSeconds = 20
 const mebibyte = 2 ** 20
 /** systemd-socket-activate, like systemd, passes on only what it is told to. */
@@ -221,6 +232,24 @@ h.shutdown()
       child.signal('SIGTERM')
       await child.succeed(deadlineSeconds)
     })
+  })
+
+  it('systemd understands the units of docs/systemd, and the program that they start is there', async function () {
+    needTool(this, 'systemd-analyze')
+    const place = folder()
+    const units = readdirSync(unitsFolder).map((name) => {
+      const text = readFileSync(join(unitsFolder, name), 'utf8')
+      const instance = join(place, name.replace('@.', '@osaka.'))
+      writeFileSync(instance, text.replaceAll('/opt/vmstore', projectFolder))
+      return instance
+    })
+    assert.equal(units.length, 2)
+    const { code, stderr } = await program(findTool('systemd-analyze')!, ['verify', '--man=no', ...units])
+    // What systemd does not know it leaves aside, with a line about it.
+    assert.deepEqual(
+      { code, ofUnits: stderr.split('\n').filter((line) => line.includes('vmstore@')) },
+      { code: 0, ofUnits: [] },
+    )
   })
 
   describe('under journald', () => {
