@@ -113,6 +113,8 @@ export interface DiskView {
   readonly allocated: number
   readonly path: string
   readonly sessions: number
+  /** Guest writes since the daemon opened the disk. */
+  readonly writes: number
   /** The id of the migration under way, or null. */
   readonly migration: string | null
   /** A sentence when the disk is not well (a failed sync), or null. */

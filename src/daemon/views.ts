@@ -30,6 +30,7 @@ export function diskView(disk: Disk, course: Course | undefined, naming: Naming)
     allocated: disk.allocatedBytes(),
     path: record.path,
     sessions: disk.sessions.count,
+    writes: disk.sessions.writes,
     migration: record.migrationId,
     trouble: disk.trouble ?? null,
   }

@@ -38,6 +38,12 @@ export class Sessions {
   #flushedAt = 0
   #writersSaidGoodbye = false
   #tick = 0
+  #writes = 0
+
+  /** Guest writes that have begun since the disk was opened: whoever copies it sees by them whether it changed. */
+  get writes(): number {
+    return this.#writes
+  }
 
   get count(): number {
     return this.#open.size
@@ -52,7 +58,10 @@ export class Sessions {
   /** A request begins. The result is given to `end`. */
   begin(activity: SessionActivity, kind: RequestKind): number {
     activity.inFlight++
-    if (kind === 'write') activity.writesInFlight++
+    if (kind === 'write') {
+      activity.writesInFlight++
+      this.#writes++
+    }
     return ++this.#tick
   }
 

@@ -33,6 +33,11 @@ const allowances: readonly Allowance[] = [
   },
   { from: /^cli\/demo\//, to: /^nbd\/client\.ts$/, why: 'the client of the demo is a client of NBD' },
   {
+    from: /^cli\/disk-export\.ts$/,
+    to: /^nbd\/(client|copy-out|uri)\.ts$/,
+    why: 'an export is read as any client of the daemon reads it, and written with the rights of whoever asks',
+  },
+  {
     from: /^daemon\//,
     to: /^(control|disk|link|migration|nbd|peer|store|transport|system)\//,
     why: 'the composition root puts everything together, but what operators type',

@@ -33,6 +33,7 @@ export const diskView = (name: string, more: Partial<DiskView> = {}): DiskView =
   allocated: 3 * MiB,
   path: '/srv/disks/web01.raw',
   sessions: 0,
+  writes: 0,
   migration: null,
   trouble: null,
   ...more,

@@ -1,0 +1,222 @@
+// Copies a disk into a new file: read from the daemon by NBD, as any client reads it, and written with the rights of
+// whoever runs the command.
+//
+// What always holds:
+// - FILE is there when all of it is, durably, or it is not there at all. A file that exists is never touched.
+// - A copy that is not said to be consistent may be of no single instant: a client was attached, or wrote, meanwhile.
+// - Only the owner's bytes are copied: those of a disk that was given away, or is not here yet, are refused.
+
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
+import { type FileHandle, link, lstat, open, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import type { ControlClient } from '../control/client.ts'
+import { ControlError } from '../control/errors.ts'
+import { type DiskView, ExitCode } from '../control/types.ts'
+import { NbdClient, NbdConnectionError, NbdRefusedError, NbdRequestError } from '../nbd/client.ts'
+import { allocationContext, copyOut } from '../nbd/copy-out.ts'
+import { formatNbdUri, parseNbdUri } from '../nbd/uri.ts'
+import { refused } from './errors.ts'
+
+export interface ExportRequest {
+  readonly client: Pick<ControlClient, 'showDisk' | 'describe'>
+  readonly disk: string
+  /** Absolute. */
+  readonly file: string
+  /** Copy although clients are attached, or write meanwhile. */
+  readonly force: boolean
+  readonly signal: AbortSignal
+  progress(bytes: { readonly done: number; readonly total: number }): void
+}
+
+export interface ExportResult {
+  readonly disk: string
+  readonly id: string
+  readonly generation: number
+  readonly file: string
+  /** `data`: what was written, the rest being holes. */
+  readonly bytes: { readonly disk: number; readonly data: number }
+  /** No client was attached when it began, and nothing was written until its end. */
+  readonly consistent: boolean
+}
+
+/** @throws ControlError */
+export async function exportDisk(request: ExportRequest): Promise<ExportResult> {
+  const { client, file, force, signal } = request
+  const before = await client.showDisk(request.disk)
+  checkState(before)
+  if (before.sessions > 0 && !force) throw inUse(before)
+  if (await exists(file)) throw fileExists(before.name, file)
+  const uri = await uriOf(client, before.name)
+  const passing = await PassingFile.create(file, before.name)
+  try {
+    const data = await copy(request, before, uri, passing)
+    const after = await client.showDisk(before.id)
+    const isSame = after.writes === before.writes && after.generation === before.generation
+    if (!isSame && !force) throw changed(before.name)
+    signal.throwIfAborted()
+    await passing.finish()
+    const { name: disk, id, generation, size } = before
+    return { disk, id, generation, file, bytes: { disk: size, data }, consistent: isSame && before.sessions === 0 }
+  } finally {
+    await passing.remove()
+  }
+}
+
+async function copy(request: ExportRequest, disk: DiskView, uri: string, passing: PassingFile): Promise<number> {
+  const { signal } = request
+  try {
+    // One connection, which is not mended: a daemon that was away has forgotten what was written meanwhile.
+    const nbd = await NbdClient.connect(uri, { metaContexts: [allocationContext], signal })
+    try {
+      const total = nbd.info().sizeBytes
+      await passing.resize(total)
+      const data = await copyOut(nbd, {
+        signal,
+        give: (offset, bytes) => passing.write(offset, bytes),
+        progress: (done) => request.progress({ done, total }),
+      })
+      await nbd.disconnect()
+      return data
+    } finally {
+      nbd.destroy()
+    }
+  } catch (error) {
+    if (signal.aborted) throw signal.reason
+    throw explained(error, disk.name)
+  }
+}
+
+/** The disk's export at one of the daemon's listeners: a Unix socket if there is one. */
+async function uriOf(client: ExportRequest['client'], disk: string): Promise<string> {
+  const uris = (await client.describe()).nbd.map(parseNbdUri)
+  const listener = uris.find(({ address }) => address.transport === 'unix') ?? uris.find(({ tls }) => !tls) ?? uris[0]
+  if (listener === undefined) throw failed('no-listener', `The daemon has no NBD listener to read ${disk} from.`, disk)
+  return formatNbdUri({ ...listener, exportName: disk })
+}
+
+/** What is written beside FILE until it is whole. */
+class PassingFile {
+  readonly #path: string
+  readonly #file: string
+  readonly #disk: string
+  #handle: FileHandle | undefined
+
+  private constructor(path: string, file: string, disk: string, handle: FileHandle) {
+    this.#path = path
+    this.#file = file
+    this.#disk = disk
+    this.#handle = handle
+  }
+
+  static async create(file: string, disk: string): Promise<PassingFile> {
+    const path = join(dirname(file), `.${basename(file)}.${randomBytes(4).toString('hex')}.part`)
+    try {
+      return new PassingFile(path, file, disk, await open(path, 'wx', 0o600)) // Its bytes are a machine's: nobody else's.
+    } catch (error) {
+      throw fileFailed(disk, file, error)
+    }
+  }
+
+  /** Holes only. */
+  resize(sizeBytes: number): Promise<void> {
+    return this.#act((handle) => handle.truncate(sizeBytes))
+  }
+
+  write(offset: number, bytes: Uint8Array): Promise<void> {
+    return this.#act(async (handle) => {
+      for (let done = 0; done < bytes.length; ) {
+        done += (await handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten
+      }
+    })
+  }
+
+  /** Durable, then under its name, then the name durable. */
+  finish(): Promise<void> {
+    return this.#act(async (handle) => {
+      await handle.sync()
+      await this.#takeName()
+      const folder = await open(dirname(this.#file), constants.O_RDONLY | constants.O_DIRECTORY)
+      await folder.sync().finally(() => folder.close())
+    })
+  }
+
+  /** Whatever is left under the passing name. */
+  async remove(): Promise<void> {
+    const handle = this.#handle
+    this.#handle = undefined
+    await handle?.close()
+    await rm(this.#path, { force: true })
+  }
+
+  /** A link fails where a rename would replace what came to be there meanwhile; not every file system has links. */
+  async #takeName(): Promise<void> {
+    try {
+      await link(this.#path, this.#file)
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'EEXIST' || (await exists(this.#file))) throw fileExists(this.#disk, this.#file)
+      if (code !== 'EPERM' && code !== 'ENOTSUP') throw error
+      await rename(this.#path, this.#file)
+    }
+  }
+
+  async #act(act: (handle: FileHandle) => Promise<void>): Promise<void> {
+    try {
+      await act(this.#handle!)
+    } catch (error) {
+      throw error instanceof ControlError ? error : fileFailed(this.#disk, this.#file, error)
+    }
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT'
+  }
+}
+
+function checkState({ name, state, ownerName }: DiskView): void {
+  if (state === 'owned' || state === 'arriving' || state === 'freezing') return
+  const message = `${name} is ${state} here: the bytes that this site has of it are not, or not surely, the newest.`
+  const where = ownerName === 'unknown' ? 'its owner' : ownerName
+  throw refused('not-owned', message, { disk: name, next: `export it at ${where}` })
+}
+
+function inUse({ name, sessions }: DiskView): ControlError {
+  const message = `${name} has ${sessions} client(s) attached: what they write while it is copied makes a copy of no single instant.`
+  const next = 'stop the machine, or take such a copy with --force'
+  return refused('disk-in-use', message, { disk: name, next })
+}
+
+function fileExists(disk: string, file: string): ControlError {
+  return refused('file-exists', `${file} exists, and is not replaced.`, {
+    disk,
+    next: 'remove it, or name another file',
+  })
+}
+
+function changed(disk: string): ControlError {
+  const message = `${disk} was written to while it was copied, so the copy would be of no single instant.`
+  return failed('disk-changed', message, disk, 'stop the machine and try again, or take such a copy with --force')
+}
+
+function fileFailed(disk: string, file: string, cause: unknown): ControlError {
+  return failed('file-failed', `${file} cannot be written: ${(cause as Error).message}.`, disk, undefined, cause)
+}
+
+function explained(error: unknown, disk: string): unknown {
+  const isOfNbd = [NbdConnectionError, NbdRefusedError, NbdRequestError].some((type) => error instanceof type)
+  if (!isOfNbd) return error
+  const next = `see what vmstore disk show ${disk} says of it`
+  return failed('export-failed', `${disk} cannot be read: ${(error as Error).message}.`, disk, next, error)
+}
+
+function failed(code: string, message: string, disk: string, next?: string, cause?: unknown): ControlError {
+  const safe = 'the disk was not changed, and no file was made'
+  const view = { code, message, exit: ExitCode.other, disk, safe, ...(next !== undefined && { next }) }
+  return new ControlError(view, { cause })
+}

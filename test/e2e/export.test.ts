@@ -1,0 +1,197 @@
+// `disk export`: a raw file of the owner's bytes, whole or not there at all, and honest about what it is.
+
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type ExportRequest, exportDisk } from '../../src/cli/disk-export.ts'
+import type { ControlError } from '../../src/control/errors.ts'
+import { needTool } from '../tools.ts'
+import {
+  attach,
+  begin,
+  createDisk,
+  endSitesAfterEach,
+  folder,
+  must,
+  refusalOf,
+  Site,
+  tool,
+  twoSites,
+  untilDisk,
+  untilMigration,
+  vmstore,
+} from './sites.ts'
+
+const mebibyte = 2 ** 20
+const sizeBytes = 64 * mebibyte
+
+describe('disk export', () => {
+  endSitesAfterEach()
+  let site: Site
+  let place: string
+  let file: string
+  beforeEach(() => {
+    place = folder()
+    file = join(place, 'web01.raw')
+  })
+
+  /** A disk with some data, and what it has. */
+  async function withDisk(at: Site): Promise<Buffer> {
+    const bytes = Buffer.alloc(sizeBytes)
+    for (const offset of [0, 33 * mebibyte + 512, sizeBytes - 8192])
+      bytes.fill(`from ${offset} `, offset, offset + 8192)
+    await createDisk(at, 'web01', sizeBytes)
+    const client = await attach(at, 'web01')
+    for (const offset of [0, 33 * mebibyte + 512, sizeBytes - 8192]) {
+      await client.write(offset, bytes.subarray(offset, offset + 8192))
+    }
+    await client.write(mebibyte, Buffer.alloc(65_536)) // Written, and zero.
+    await client.flush()
+    await client.disconnect()
+    await untilDisk(at, 'web01', ({ sessions }) => sessions === 0)
+    return bytes
+  }
+
+  /** As the command does, in this process, so that a test can act while it copies. */
+  function exporting(more: Partial<ExportRequest> = {}): ReturnType<typeof exportDisk> {
+    const { signal } = new AbortController()
+    return exportDisk({ client: site.control, disk: 'web01', file, force: false, signal, progress: () => {}, ...more })
+  }
+
+  const failsWith = (code: string, promise: Promise<unknown>) =>
+    assert.rejects(promise, (error: ControlError) => {
+      assert.equal(error.code, code, error.message)
+      assert.match(error.safe!, /the disk was not changed, and no file was made/)
+      return true
+    })
+
+  it('writes every byte, and what is zero takes no room', async function () {
+    needTool(this, 'qemu-img')
+    site = await Site.start('osaka')
+    const bytes = await withDisk(site)
+    const { exit, events } = await vmstore(site, 'disk', 'export', 'web01', file)
+    const result = events.at(-1)
+    assert.equal(exit, 0, JSON.stringify(result))
+    assert(readFileSync(file).equals(bytes))
+    assert(statSync(file).blocks * 512 < mebibyte)
+    assert.equal(statSync(file).mode & 0o777, 0o600, "a machine's bytes are nobody else's")
+    assert.deepEqual(events.at(-2), { type: 'progress', bytes: { done: sizeBytes, total: sizeBytes } })
+    const { disk, generation, consistent, file: named, bytes: counts } = result
+    assert.deepEqual([result.type, disk, generation, consistent, named], ['result', 'web01', 1, true, file])
+    assert.deepEqual(counts, { disk: sizeBytes, data: 8192 + 12_288 + 8192 })
+    assert.deepEqual(readdirSync(place), ['web01.raw'])
+    await untilDisk(site, 'web01', ({ sessions }) => sessions === 0)
+    await tool('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', file, site.uri('web01'))
+    await must(site, 'disk', 'create', 'web02', '--from', file)
+  })
+
+  it('1 TiB of holes takes seconds', async () => {
+    const large = join(place, 'large.raw')
+    await writeFile(large, '')
+    await truncate(large, 2 ** 40)
+    site = await Site.start('osaka', { files: [large] })
+    const startedMs = performance.now()
+    const { bytes } = await exporting({ disk: 'large' })
+    assert(performance.now() - startedMs < 15_000)
+    assert.deepEqual(bytes, { disk: 2 ** 40, data: 0 })
+    assert.equal(statSync(file).size, 2 ** 40)
+  })
+
+  it('replaces nothing', async () => {
+    site = await Site.start('osaka')
+    await withDisk(site)
+    await writeFile(file, 'precious')
+    refusalOf(await vmstore(site, 'disk', 'export', 'web01', file, '--force'), 3, 'file-exists')
+    assert.equal(readFileSync(file, 'utf8'), 'precious')
+    assert.deepEqual(readdirSync(place), ['web01.raw'])
+  })
+
+  it('does not replace a file that came to be there meanwhile', async () => {
+    site = await Site.start('osaka')
+    await withDisk(site)
+    const late = exporting({ progress: () => writeFileSync(file, 'precious') })
+    await assert.rejects(late, (error: ControlError) => error.code === 'file-exists')
+    assert.equal(readFileSync(file, 'utf8'), 'precious')
+    assert.deepEqual(readdirSync(place), ['web01.raw'])
+  })
+
+  it('a disk in use is refused, and copied with --force as what it is', async () => {
+    site = await Site.start('osaka')
+    const bytes = await withDisk(site)
+    const guest = await attach(site, 'web01')
+    const view = refusalOf(await vmstore(site, 'disk', 'export', 'web01', file), 3, 'disk-in-use')
+    assert.match(view.next!, /--force/)
+    assert(!existsSync(file))
+    const result = await must(site, 'disk', 'export', 'web01', file, '--force')
+    assert.equal(result.consistent, false)
+    assert(readFileSync(file).equals(bytes))
+    await guest.disconnect()
+  })
+
+  it('a copy during which the disk was written to fails, and leaves no file', async () => {
+    site = await Site.start('osaka')
+    await withDisk(site)
+    const write = async () => {
+      const guest = await attach(site, 'web01')
+      await guest.write(0, Buffer.alloc(512))
+      await guest.disconnect()
+    }
+    const client = (atEnd: () => Promise<void>): ExportRequest['client'] => {
+      let looks = 0
+      return {
+        describe: () => site.control.describe(),
+        showDisk: async (name) => {
+          if (++looks === 2) await atEnd()
+          return site.control.showDisk(name)
+        },
+      }
+    }
+    await failsWith('disk-changed', exporting({ client: client(write) }))
+    assert.deepEqual(readdirSync(place), [])
+    assert.equal((await exporting({ client: client(write), force: true })).consistent, false)
+  })
+
+  it('an end before its time leaves no file: an abort, the death of the daemon, a folder that is not there', async () => {
+    site = await Site.start('osaka')
+    await withDisk(site)
+    const controller = new AbortController()
+    const aborting = exporting({ signal: controller.signal, progress: () => controller.abort(new Error('enough')) })
+    await assert.rejects(aborting, /enough/)
+    await failsWith('file-failed', exporting({ file: join(place, 'missing', 'web01.raw') }))
+    let killing: Promise<void> | undefined
+    const killed = {
+      describe: () => site.control.describe(),
+      showDisk: async (name: string) => {
+        await killing
+        return site.control.showDisk(name)
+      },
+    }
+    await assert.rejects(exporting({ client: killed, progress: () => (killing ??= site.kill()) }))
+    assert.deepEqual(readdirSync(place), [])
+  })
+
+  it("only the owner's bytes are exported, and those of an arriving disk are fetched", async () => {
+    const { a, b } = await twoSites()
+    site = a
+    const bytes = await withDisk(a)
+    const incoming = await begin(a, b, 'web01', 'manual', { maxRate: 4096 })
+    await untilMigration(a, incoming.id, ({ state }) => state === 'ready')
+    refusalOf(await vmstore(b, 'disk', 'export', 'web01', file), 3, 'not-owned')
+    await must(b, 'migration', 'switchover', incoming.id)
+    await untilDisk(b, 'web01', ({ state }) => state === 'arriving')
+    const result = await must(b, 'disk', 'export', 'web01', file)
+    assert.deepEqual([result.generation, result.consistent], [2, true])
+    assert(readFileSync(file).equals(bytes))
+    const view = refusalOf(await vmstore(a, 'disk', 'export', 'web01', `${file}.old`), 3, 'not-owned')
+    assert.match(view.message, /departed|released/)
+    assert.match(view.next!, /tokyo/)
+    assert(!existsSync(`${file}.old`))
+  })
+
+  it('stdout is no file', async () => {
+    site = await Site.start('osaka')
+    await withDisk(site)
+    assert.match(refusalOf(await vmstore(site, 'disk', 'export', 'web01', '-'), 2, 'usage').next!, /nbdcopy/)
+  })
+})
