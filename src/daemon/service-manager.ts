@@ -10,6 +10,8 @@ import { isOpenToAll, isPassedToOther, type PassedSocket, takePassedSockets } fr
 /** A manager whose queue is full is tried again, this often, this many times. */
 const retryMs = 50
 const maxAttempts = 100
+/** A watchdog with more patience gets its signs of life as often as one with this: no timer reaches 25 days. */
+const maxWatchdogMs = 120_000
 
 /** What whoever started this process, such as systemd, left for it. */
 export interface Service {
@@ -48,7 +50,7 @@ export function takeManagerWords(environment: NodeJS.ProcessEnv, pid: number): M
   const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: microseconds, WATCHDOG_PID: forPid } = environment
   for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete environment[name]
   const isForUs = forPid === undefined || forPid === String(pid)
-  const watchdogMs = Number(microseconds) / 1000
+  const watchdogMs = Math.min(Number(microseconds) / 1000, maxWatchdogMs)
   return { socket: socket || undefined, watchdogMs: isForUs && watchdogMs >= 1 ? watchdogMs : undefined }
 }
 

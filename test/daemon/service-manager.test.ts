@@ -96,6 +96,10 @@ describe('the service manager', () => {
     assert.deepEqual(takeManagerWords(environment, 77), { socket: undefined, watchdogMs: undefined })
   })
 
+  it('whose watchdog has months of patience gets its signs of life all the same', () => {
+    assert.equal(takeManagerWords({ WATCHDOG_USEC: String(90 * 86_400 * 1e6) }, 77).watchdogMs, 120_000)
+  })
+
   it('whose watchdog is for another process, or no time, gets no signs of life', () => {
     for (const watchdog of [
       { WATCHDOG_USEC: '1000', WATCHDOG_PID: '78' },
