@@ -74,12 +74,11 @@ export function partialBlocks(partial: ReadonlyMap<number, unknown>, span: Block
   return blocks
 }
 
-/** Runs and single blocks, both in order, as one sequence of runs in order. */
+/** Runs and single blocks, both in order, as one sequence; a block within a run may come after it. */
 function* withBlocks(runs: Iterable<BlockRun>, blocks: readonly number[]): Generator<BlockRun> {
   let index = 0
   for (const run of runs) {
     for (; index < blocks.length && blocks[index]! < run.first; index++) yield runOf(blocks[index]!)
-    while (index < blocks.length && blocks[index]! < run.end) index++
     yield run
   }
   for (; index < blocks.length; index++) yield runOf(blocks[index]!)
@@ -89,7 +88,7 @@ function runOf(block: number): BlockRun {
   return { first: block, end: block + 1 }
 }
 
-/** A byte range as extents: `flag` within the runs, 0 outside them. Runs are in order and may touch. */
+/** A byte range as extents: `flag` within the runs, 0 outside them. Runs come in order, may touch, and may repeat what has been. */
 export function runExtents(
   runs: Iterable<BlockRun>,
   offset: number,

@@ -119,6 +119,13 @@ describe('nbd client, extended headers', () => {
       client.destroy()
     })
 
+    it('has them but no GO, is not asked by EXPORT_NAME', async () => {
+      const ack = encodeOptionReply(OptionType.extendedHeaders, ReplyType.ack)
+      const refusal = encodeOptionReply(OptionType.go, ReplyType.errUnsup)
+      await using server = await scripted([encodeGreeting(), ack, refusal], Buffer.alloc(0))
+      await assert.rejects(NbdClient.connect(server.uri, { extendedHeaders: true }), { reply: 'ERR_UNSUP' })
+    })
+
     const dataOf = (replyTo: typeof to) =>
       bytesOf(44, (bytes) => writeOffsetDataHeader(bytes, 0, extended, replyTo, ChunkFlag.done, 0, 4))
     const headOf = (type: number, lengthBytes: number) =>
