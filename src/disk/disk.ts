@@ -287,7 +287,7 @@ export class Disk implements Export {
       for (const part of claim.parts) {
         const from = part.offset - piece.offset
         if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length))
-        else await zeroFile(file, part.offset, part.length, false)
+        else await zeroFile(file, part.offset, part.length, { allocated: false })
       }
       claim.done()
     } finally {

@@ -1,7 +1,14 @@
 // What a guest's request does in one state of a disk: a class a state, swapped whole when the disk moves on. The caller has
 // validated the range (nbd/export.ts) and counted the request at the gate.
 
-import { AllocationFlag, type MaybePromise, NbdError, type StatusExtent, type ZeroOptions } from '../nbd/export.ts'
+import {
+  AllocationFlag,
+  type MaybePromise,
+  NbdError,
+  type NbdErrorCode,
+  type StatusExtent,
+  type ZeroOptions,
+} from '../nbd/export.ts'
 import type { BlockFile } from '../store/files.ts'
 import type { DiskContext } from './contexts.ts'
 
@@ -29,10 +36,10 @@ export async function zeroFile(
   file: BlockFile,
   offset: number,
   lengthBytes: number,
-  allocated: boolean,
+  how: { readonly allocated: boolean; readonly fast?: boolean },
 ): Promise<void> {
   for (let at = 0; at < lengthBytes; at += zeroStepBytes) {
-    await file.zero(offset + at, Math.min(zeroStepBytes, lengthBytes - at), allocated)
+    await file.zero(offset + at, Math.min(zeroStepBytes, lengthBytes - at), how.allocated, how.fast)
   }
 }
 
@@ -47,9 +54,13 @@ export function fileAllocation(file: BlockFile, offset: number, lengthBytes: num
 /** The error that a guest is told for what the file system threw. */
 export function guestError(error: unknown, what: string): NbdError {
   if (error instanceof NbdError) return error
-  return new NbdError(isNoSpace(error) ? 'ENOSPC' : 'EIO', `${what}: ${(error as Error)?.message ?? String(error)}`, {
-    cause: error,
-  })
+  return new NbdError(codeOf(error), `${what}: ${(error as Error)?.message ?? String(error)}`, { cause: error })
+}
+
+function codeOf(error: unknown): NbdErrorCode {
+  if (isNoSpace(error)) return 'ENOSPC'
+  // A zeroing that had to be fast, on a file system that cannot.
+  return (error as NodeJS.ErrnoException | undefined)?.code === 'ENOTSUP' ? 'ENOTSUP' : 'EIO'
 }
 
 export function isNoSpace(error: unknown): boolean {

@@ -61,22 +61,20 @@ export class ArrivingIo implements GuestIo {
     const isLast = offset + lengthBytes === this.#file.sizeBytes
     const from = Math.ceil(offset / blockSizeBytes) * blockSizeBytes
     const to = isLast ? this.#file.sizeBytes : Math.floor((offset + lengthBytes) / blockSizeBytes) * blockSizeBytes
-    if (from < to) await this.#zero(from, to - from, false)
+    if (from < to) await this.#zero(from, to - from, { allocated: false })
     if (fua) await this.flush()
   }
 
   async writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions): Promise<void> {
     this.#refuseAfterFailedSync()
-    await this.#zero(offset, lengthBytes, !options.mayPunch)
+    await this.#zero(offset, lengthBytes, { allocated: !options.mayPunch, fast: options.fast })
     if (options.fua) await this.flush()
   }
 
   /** In steps, each a change of its own: what the maps have to note of terabytes is noted with turns of others between. */
-  async #zero(offset: number, lengthBytes: number, allocated: boolean): Promise<void> {
+  async #zero(offset: number, lengthBytes: number, how: { allocated: boolean; fast?: boolean }): Promise<void> {
     for (const step of stepsOf(offset, lengthBytes)) {
-      await this.#change(step.offset, step.length, false, () =>
-        zeroFile(this.#file, step.offset, step.length, allocated),
-      )
+      await this.#change(step.offset, step.length, false, () => zeroFile(this.#file, step.offset, step.length, how))
     }
   }
 

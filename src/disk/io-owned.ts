@@ -34,7 +34,7 @@ export class OwnedIo implements GuestIo {
   async writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions): Promise<void> {
     if (this.#syncs.failure)
       throw guestError(this.#syncs.failure, 'an earlier sync failed, the disk takes no more writes')
-    await zeroFile(this.#file, offset, lengthBytes, !options.mayPunch)
+    await zeroFile(this.#file, offset, lengthBytes, { allocated: !options.mayPunch, fast: options.fast })
     if (options.fua) await this.flush()
   }
 

@@ -26,8 +26,11 @@ export interface BlockFile {
   read(offset: number, target: Uint8Array): MaybePromise<void>
   /** Writes all of `source`. Answered: the bytes are with the kernel, and survive this process. */
   write(offset: number, source: Uint8Array): MaybePromise<void>
-  /** Makes the range read as zeros; `allocated`: keeps it allocated, else punches a hole. */
-  zero(offset: number, lengthBytes: number, allocated: boolean): Promise<void>
+  /**
+   * Makes the range read as zeros; `allocated`: keeps it allocated, else punches a hole. `fast`: where the file system
+   * would have zeros written out, it throws ENOTSUP instead, and nothing was changed.
+   */
+  zero(offset: number, lengthBytes: number, allocated: boolean, fast?: boolean): Promise<void>
   /** Everything that was written before the call is durable (fdatasync). Rejects with FailedSync. */
   sync(): Promise<void>
   /** At least one extent from `offset` on, in order, at most `limit`, within `lengthBytes`. */

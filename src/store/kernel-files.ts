@@ -211,12 +211,12 @@ class KernelBlockFile implements BlockFile {
     }
   }
 
-  async zero(offset: number, lengthBytes: number, allocated: boolean): Promise<void> {
+  async zero(offset: number, lengthBytes: number, allocated: boolean, fast = false): Promise<void> {
     try {
       if (allocated) await zeroRange(this.#fd, offset, lengthBytes)
       else await punchHole(this.#fd, offset, lengthBytes)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOTSUP') throw error
+      if (fast || (error as NodeJS.ErrnoException).code !== 'ENOTSUP') throw error
       await this.#writeZeros(offset, lengthBytes) // A file system without these calls.
     }
   }

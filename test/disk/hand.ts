@@ -183,8 +183,8 @@ export class WatchedFiles implements Files {
       sizeBytes: file.sizeBytes,
       read: (offset, target) => file.read(offset, target),
       write: (offset, source) => this.#enter('write', () => file.write(offset, source)),
-      zero: async (offset, lengthBytes, allocated) =>
-        this.#enter('zero', () => file.zero(offset, lengthBytes, allocated)),
+      zero: async (offset, lengthBytes, allocated, fast) =>
+        this.#enter('zero', () => file.zero(offset, lengthBytes, allocated, fast)),
       sync: async () => this.#enter('sync', () => file.sync()),
       extents: (offset, lengthBytes, limit) => file.extents(offset, lengthBytes, limit),
       allocatedBytes: () => file.allocatedBytes(),
@@ -261,7 +261,7 @@ export async function openDisk<Source extends BlockSource>(
   await file.close()
   if (record.state === 'arriving') {
     const { id: diskId, generation, sizeBytes } = record
-    const { log } = await MapLog.create(files, join(folder, mapLogName), { diskId, generation, sizeBytes })
+    const { log } = await MapLog.create(files, join(record.folder, mapLogName), { diskId, generation, sizeBytes })
     await log.close()
   }
   const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover })

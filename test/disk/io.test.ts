@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statfsSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Disk } from '../../src/disk/disk.ts'
 import { AllocationFlag, type ExportHandle, type MaybePromise } from '../../src/nbd/export.ts'
 import { seededRandom } from '../random.ts'
-import { removeFoldersAfterEach } from '../store/folder.ts'
+import { removeFoldersAfterEach, temporaryFolder, tmpfsFolder } from '../store/folder.ts'
 import {
   block,
   closeDisksAfterEach,
@@ -17,6 +18,7 @@ import {
 } from './hand.ts'
 
 const sector = 512
+const tmpfsMagic = 0x01021994
 const secondBoot = '22222222-2222-4222-8222-222222222222'
 
 describe('guest I/O on an arriving disk', () => {
@@ -101,6 +103,20 @@ describe('guest I/O on an arriving disk', () => {
       ])
       const expected = Buffer.alloc(4 * block, 5).fill(9, 100, 100 + 3 * block)
       assert((await read(session, block, 4 * block)).equals(expected))
+    })
+
+    it('trap 14: keeps what others write to the same block meanwhile, byte by byte', async () => {
+      const { disk, source } = await openDisk(new HandSource())
+      const sessions = [disk.open('guest'), disk.open('other')]
+      const writes = [100, 101, 700, 511].map((at, index) => write(sessions[index % 2]!, block + at, 1, 9))
+      const fetch = await source.asked(0)
+      await fetch.yield({ offset: block, length: block, bytes: Buffer.alloc(block, 5) })
+      void fetch.finish()
+      await Promise.all(writes)
+      const expected = Buffer.alloc(block, 5)
+      for (const at of [100, 101, 511, 700]) expected[at] = 9
+      assert((await read(sessions[0]!, block, block)).equals(expected))
+      assert.equal(source.fetches.length, 1)
     })
 
     it('fetches only the edge that is not aligned', async () => {
@@ -287,13 +303,13 @@ describe('guest I/O on an arriving disk', () => {
       return session.blockStatus('base:allocation', offset, lengthBytes, 100)
     }
 
-    it('never calls a missing range a hole', async () => {
+    it('trap 13: never calls a missing range a hole', async () => {
       const { disk } = await openDisk(new HandSource())
       const session = disk.open('guest')
       assert.deepEqual(await status(session, 0, 64 * block), [{ lengthBytes: 64 * block, flags: 0 }])
     })
 
-    it('never calls the missing sectors of a partial block a hole', async () => {
+    it('trap 13: never calls the missing sectors of a partial block a hole', async () => {
       const { disk } = await openDisk(new HandSource())
       const session = disk.open('guest')
       await session.writeZeroes(block + sector, sector, { mayPunch: true, fast: false, fua: false })
@@ -301,7 +317,7 @@ describe('guest I/O on an arriving disk', () => {
       assert(extents.every(({ flags }) => flags === 0))
     })
 
-    it('calls a hole that landed a hole, up to where something is missing', async () => {
+    it('trap 13: calls a hole that landed a hole, up to where something is missing', async () => {
       const { disk } = await openDisk(new HandSource())
       await disk.land({ offset: 0, length: 4 * block, bytes: undefined })
       const extents = await status(disk.open('guest'), 0, 64 * block)
@@ -352,6 +368,18 @@ describe('guest I/O on an arriving disk', () => {
       await write(session, 0, block, 2)
       await session.flush()
       assert.deepEqual(files.done, ['write', 'sync'])
+    })
+
+    it('a flush covers what every session had answered, so that CAN_MULTI_CONN is true', async () => {
+      const hand = await openDisk(new HandSource())
+      await write(hand.disk.open('one'), 0, block, 9)
+      await write(hand.disk.open('other'), 2 * block, block, 9)
+      await hand.disk.open('third').flush()
+      const { disk } = await reopenDisk(hand, secondBoot)
+      assert.deepEqual(
+        [...Array(4).keys()].map((at) => disk.arrival!.isPresent({ first: at, end: at + 1 })),
+        [true, false, true, false],
+      )
     })
 
     it('a write with FUA is answered after its bytes and its bit are durable', async () => {
@@ -464,6 +492,21 @@ describe('guest I/O on an arriving disk', () => {
       files.fail('write', Object.assign(new Error('EROFS'), { code: 'EROFS' }))
       await assert.rejects(async () => write(disk.open('guest'), 0, block, 1), { name: 'NbdError', code: 'EIO' })
     })
+
+    for (const state of ['arriving', 'owned']) {
+      it(`zeroes that must be fast, and cannot be, are NBD_ENOTSUP: ${state}`, async function () {
+        if (!existsSync(tmpfsFolder) || statfsSync(tmpfsFolder).type !== tmpfsMagic) this.skip()
+        const folder = temporaryFolder(tmpfsFolder)
+        const { disk } = await openDisk(new HandSource(), { state, folder, path: join(folder, 'web01.raw') })
+        const session = disk.open('guest')
+        await write(session, 0, block, 9)
+        const options = { mayPunch: false, fast: true, fua: false }
+        await assert.rejects(async () => session.writeZeroes(0, block, options), { code: 'ENOTSUP' })
+        assert((await read(session, 0, block)).equals(Buffer.alloc(block, 9)))
+        await session.writeZeroes(0, block, { ...options, fast: false })
+        assert((await read(session, 0, block)).equals(Buffer.alloc(block)))
+      })
+    }
 
     it('a write whose bit finds no room is refused, and is not here', async () => {
       const { disk, files } = await openDisk(new HandSource())

@@ -1,8 +1,17 @@
-// The traps of the protocol, by the numbers of the design's list.
+// The traps of the protocol, by the numbers of the design's list. Trap 12 goes on in negotiation.test.ts, traps 2, 7, 8 and 10 with extended headers in extended-headers.test.ts, traps 13 and 14 for disks that
+// arrive in test/disk/io.test.ts.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { Command, CommandFlag, ErrorNumber, OptionType, ReplyType } from '../../src/nbd/constants.ts'
+import {
+  Command,
+  CommandFlag,
+  ErrorNumber,
+  InfoType,
+  OptionType,
+  ReplyType,
+  TransmissionFlag,
+} from '../../src/nbd/constants.ts'
 import { NbdError } from '../../src/nbd/export.ts'
 import { encodeInfoRequest, encodeMetaContextRequest, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
 import { TlsServer } from '../../src/nbd/tls-server.ts'
@@ -14,14 +23,22 @@ import { MemoryExport } from './memory-export.ts'
 const mebibyte = 1024 * 1024
 
 describe('nbd traps', () => {
-  it('trap 1: each option reply arrives in one piece', async () => {
+  it('trap 1: all replies to an option arrive in one piece', async () => {
     await using site = await serve(Array.from({ length: 50 }, (_, index) => new MemoryExport({ name: `disk${index}` })))
     const client = await RawClient.connect(site.path)
     await client.greet()
-    const before = client.chunks.length
-    const replies = await client.option(OptionType.list)
-    assert.equal(replies.length, 51)
-    assert.equal(client.chunks.length - before, 1)
+    const infos = [InfoType.name, InfoType.description]
+    for (const [option, payload, count] of [
+      [OptionType.list, undefined, 51],
+      [OptionType.info, encodeInfoRequest({ exportName: 'disk7', infos }), 5],
+      [OptionType.structuredReply, undefined, 1],
+      [OptionType.listMetaContext, encodeMetaContextRequest({ exportName: 'disk7', queries: [] }), 2],
+      [OptionType.go, encodeInfoRequest({ exportName: 'disk7', infos }), 5],
+    ] as const) {
+      const before = client.chunks.length
+      assert.equal((await client.option(option, payload)).length, count)
+      assert.equal(client.chunks.length - before, 1)
+    }
     client.destroy()
   })
 
@@ -176,6 +193,20 @@ describe('nbd traps', () => {
     )
   })
 
+  it('trap 6: HAS_FLAGS is always set', async () => {
+    await using site = await serve([new MemoryExport(), new MemoryExport({ name: 'fixed', readOnly: true })])
+    for (const name of ['disk', 'fixed']) {
+      const client = await RawClient.connect(site.path)
+      await client.greet()
+      const [info] = await client.option(OptionType.info, encodeInfoRequest({ exportName: name, infos: [] }))
+      assert.equal(info!.payload.readUInt16BE(10) & TransmissionFlag.hasFlags, TransmissionFlag.hasFlags)
+      client.send(encodeOption(OptionType.exportName, Buffer.from(name)))
+      const answer = await client.take(10)
+      assert.equal(answer.readUInt16BE(8) & TransmissionFlag.hasFlags, TransmissionFlag.hasFlags)
+      client.destroy()
+    }
+  })
+
   it('trap 6: a cookie is opaque and may repeat', async () => {
     await using site = await serve([new MemoryExport()])
     const client = await RawClient.open(site.path)
@@ -307,11 +338,16 @@ describe('nbd traps', () => {
     const huge = Object.create(disk, { sizeBytes: { value: 2 ** 40 } }) as MemoryExport
     disk.gate = () => Promise.reject(new NbdError('ENOTSUP', 'enough'))
     await using site = await serve([huge])
-    const client = await RawClient.open(site.path)
+    const client = await RawClient.open(site.path, { structured: true, contexts: ['base:allocation'] })
     for (const type of [Command.trim, Command.writeZeroes, Command.cache]) {
       client.request({ type, offset: 2 ** 33, lengthBytes: 0xffffffff })
-      assert.equal((await client.reply()).errorNumber, ErrorNumber.ENOTSUP)
+      assert.equal(decodeErrorPayload((await client.chunk()).payload).errorNumber, ErrorNumber.ENOTSUP)
     }
+    const extents = [{ lengthBytes: 0xffffffff, flags: 3 }]
+    disk.blockStatusFault = extents
+    client.request({ type: Command.blockStatus, offset: 2 ** 33, lengthBytes: 0xffffffff })
+    assert.deepEqual(decodeBlockStatusPayload((await client.chunk()).payload).extents, extents)
+    assert.equal(site.server.heldBytes, 0)
     assert.deepEqual(disk.calls, [
       `trim ${2 ** 33} ${0xffffffff}`,
       `zero ${2 ** 33} ${0xffffffff} punch`,

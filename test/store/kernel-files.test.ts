@@ -195,6 +195,15 @@ describe('kernel files', () => {
       assert(readFileSync(file.path).equals(expected))
     })
 
+    it('zeroes that must be fast are refused, and change nothing', async function () {
+      const file = await onTmpfs(this)
+      await file.write(0, Buffer.alloc(mebibyte, 5))
+      await assert.rejects(file.zero(0, mebibyte, true, true), { code: 'ENOTSUP' })
+      assert((await bytesOf(file, 0, mebibyte)).equals(Buffer.alloc(mebibyte, 5)))
+      await file.zero(0, mebibyte, false, true)
+      assert((await bytesOf(file, 0, mebibyte)).equals(Buffer.alloc(mebibyte)))
+    })
+
     it('holes are punched', async function () {
       const file = await onTmpfs(this)
       await file.write(0, Buffer.alloc(mebibyte, 5))
