@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { Command } from '../../src/nbd/constants.ts'
 import { encodeClientFlags, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
-import { RawClient, requestBytesOf, serve, until } from '../nbd/harness.ts'
+import { extendedRequestBytesOf, RawClient, requestBytesOf, serve, until } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 
 const seed = Number(process.env['VMSTORE_SEED'] ?? Math.floor(Math.random() * 2 ** 32))
@@ -53,28 +53,33 @@ describe(`nbd faults: garbage (seed ${seed})`, () => {
     survives(RawClient.connect, () =>
       Buffer.concat([
         encodeClientFlags(below(4)),
-        ...Array.from({ length: 6 }, () => encodeOption([1, 3, 6, 7, 8, 9, 10][below(7)]!, garbage(60))),
+        ...Array.from({ length: 6 }, () => encodeOption([1, 3, 6, 7, 8, 9, 10, 11][below(8)]!, garbage(60))),
       ]),
     ))
 
   it('as requests, broken in a few bytes, is survived', () =>
     survives(
       (path) => RawClient.open(path, { structured: random() < 0.5, contexts: [] }).catch(() => RawClient.open(path)),
-      () => {
-        const stream = Buffer.concat(
-          Array.from({ length: 20 }, () => {
-            const type = below(9)
-            const payload = type === Command.write ? garbage(3000) : undefined
-            return requestBytesOf({
-              type,
-              offset: below(1 << 21),
-              lengthBytes: below(1 << 17),
-              ...(payload && { payload }),
-            })
-          }),
-        )
-        for (let count = below(4); count > 0; count--) stream[below(stream.length)] = below(256)
-        return stream
-      },
+      () => brokenStream(requestBytesOf, 0),
     ))
+
+  it('as extended requests, broken in a few bytes, is survived', () =>
+    survives(
+      (path) => RawClient.open(path, { extended: true, contexts: ['base:allocation'] }),
+      () => brokenStream(extendedRequestBytesOf, 0.1),
+    ))
+
+  /** Requests of any kind in which a few bytes are wrong. `strayPayloads`: how often one has a payload that is no write's. */
+  function brokenStream(bytesOf: typeof requestBytesOf, strayPayloads: number): Buffer {
+    const requests = Array.from({ length: 20 }, () => {
+      const type = below(9)
+      const payload = type === Command.write || random() < strayPayloads ? garbage(3000) : undefined
+      // Mostly the length is the payload's: one that lies puts all that follows out of step.
+      const lengthBytes = payload === undefined || random() < 0.05 ? below(1 << 17) : payload.length
+      return bytesOf({ type, offset: below(1 << 21), lengthBytes, ...(payload && { payload }) })
+    })
+    const stream = Buffer.concat(requests)
+    for (let count = below(4); count > 0; count--) stream[below(stream.length)] = below(256)
+    return stream
+  }
 })
