@@ -1,5 +1,5 @@
-// The traps of the protocol, by the numbers of the design's list. Trap 12 goes on in negotiation.test.ts, traps 2, 7, 8 and 10 with extended headers in extended-headers.test.ts, traps 13 and 14 for disks that
-// arrive in test/disk/io.test.ts.
+// The traps of the protocol, by the numbers of the design's list. Trap 12 goes on in negotiation.test.ts, traps 2, 7, 8 and
+// 10 with extended headers in extended-headers.test.ts, traps 13 and 14 for disks that arrive in test/disk/io.test.ts.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
