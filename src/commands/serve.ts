@@ -1,10 +1,12 @@
-// vmstore serve: the daemon. Lives until SIGTERM or SIGINT; a second one is immediate.
+// vmstore serve: the daemon. Lives until SIGTERM or SIGINT; a second one is immediate. SIGHUP reads certificates again.
 
+import { resolve } from 'node:path'
 import { Args, Flags } from '@oclif/core'
 import { type Logger, pino } from 'pino'
 import { BaseCommand } from '../cli/base-command.ts'
 import { transportSettings } from '../cli/config.ts'
 import { isJournal, journalText } from '../cli/journal.ts'
+import type { Daemon as RunningDaemon } from '../daemon/daemon.ts'
 
 export default class Serve extends BaseCommand {
   static override summary = 'serve the disks of this site over NBD, to hypervisors and to peers'
@@ -29,8 +31,17 @@ export default class Serve extends BaseCommand {
       description: 'where peers may dial this site, such as tcp://192.0.2.1:10810',
       helpValue: 'URL',
     }),
+    'tls-certificates': Flags.string({
+      description:
+        'folder with server-cert.pem, server-key.pem and ca-cert.pem, or keys.psk: NBD over TCP demands TLS then',
+      helpValue: 'DIR',
+    }),
+    'tls-verify-peer': Flags.boolean({
+      description: 'over TLS, only clients with a certificate of ca-cert.pem',
+      dependsOn: ['tls-certificates'],
+    }),
     'read-only': Flags.boolean({ description: 'guests may read only' }),
-    insecure: Flags.boolean({ description: 'let plain NBD listen beyond loopback' }),
+    insecure: Flags.boolean({ description: 'let plain NBD listen beyond loopback, and beside TLS' }),
     'log-level': Flags.option({
       description: 'least level of the log on stderr',
       options: ['debug', 'info', 'warn', 'error'] as const,
@@ -53,7 +64,9 @@ export default class Serve extends BaseCommand {
     for (const { plugin, error } of failures)
       log.error({ plugin: plugin.name, err: error }, 'a transport plugin failed')
     const stopped = signalled()
-    const daemon = await Daemon.start({
+    let daemon: RunningDaemon | undefined
+    process.on('SIGHUP', () => void daemon?.reload()) // From the first on, for by default it ends a process.
+    daemon = await Daemon.start({
       root: beside ? Daemon.folderBeside(files[0]!) : paths.root,
       files,
       nbd: flags.nbd ?? [],
@@ -61,6 +74,9 @@ export default class Serve extends BaseCommand {
       peer: flags.peer,
       control: flags.control,
       readOnly: flags['read-only'],
+      tls: flags['tls-certificates']
+        ? { folder: resolve(flags['tls-certificates']), verifyPeer: flags['tls-verify-peer'] }
+        : undefined,
       insecure: flags.insecure,
       version: this.config.version,
       drivers: successes.map(({ result }) => result),

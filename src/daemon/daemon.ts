@@ -15,7 +15,8 @@ import { Refusal } from '../disk/refusal.ts'
 import type { Course } from '../migration/course.ts'
 import { Migrations } from '../migration/migrations.ts'
 import { NbdServer } from '../nbd/server.ts'
-import { formatNbdUri, type NbdUri, parseNbdUri } from '../nbd/uri.ts'
+import type { TlsServer, TlsServerOptions } from '../nbd/tls-server.ts'
+import { formatNbdUri } from '../nbd/uri.ts'
 import { type Identity, loadIdentity } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import { KernelFiles } from '../store/kernel-files.ts'
@@ -23,6 +24,7 @@ import { SqliteRecords } from '../store/sqlite-records.ts'
 import { systemClock } from './clock.ts'
 import { Drivers } from './drivers.ts'
 import { Links } from './links.ts'
+import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
 import type { PassedSocket } from './passed-sockets.ts'
 import { PeerBook } from './peer-book.ts'
 import { serveFile, stateFolderOf } from './served-file.ts'
@@ -38,7 +40,9 @@ export interface DaemonOptions {
   readonly peer: string | undefined
   readonly control: string | undefined
   readonly readOnly: boolean
-  /** Plain NBD over TCP may listen beyond loopback. */
+  /** Where guests' TLS has its files; `nbd://` over TCP demands TLS then. */
+  readonly tls: TlsServerOptions | undefined
+  /** Plain NBD over TCP may listen beyond loopback, with certificates too. */
   readonly insecure: boolean
   readonly version: string
   /** What transport plugins offered. */
@@ -55,6 +59,8 @@ export class Daemon {
   readonly #stops: (() => Promise<void> | void)[] = []
   #nbdUris: string[] = []
   #view: SiteView | undefined
+  #tls: TlsServer | undefined
+  #reloaded: Promise<void> = Promise.resolve()
 
   private constructor(options: DaemonOptions) {
     this.#options = options
@@ -81,6 +87,13 @@ export class Daemon {
     return this.#view!
   }
 
+  /** Reads certificates again. Never rejects: a daemon that serves goes on with what it has. */
+  reload(): Promise<void> {
+    // One after the other, so that the last one sees the newest files.
+    this.#reloaded = this.#reloaded.then(() => reloadTls(this.#tls, this.#options.log))
+    return this.#reloaded
+  }
+
   /** Stops everything, in the order opposite to the start. */
   async stop(): Promise<void> {
     for (let stop = this.#stops.pop(); stop; stop = this.#stops.pop()) await stop()
@@ -88,11 +101,8 @@ export class Daemon {
 
   async #start(): Promise<void> {
     const { log } = this.#options
-    for (const uri of this.#options.nbd) this.#checkNbdUri(uri, nbdUri(uri))
-    for (const { address } of this.#options.sockets) {
-      const socket = { tls: false, address, exportName: '' }
-      this.#checkNbdUri(formatNbdUri(socket), socket)
-    }
+    checkAddresses(this.#options)
+    if (this.#options.tls) this.#tls = await openTls(this.#options.tls, log)
     const folder = await DataFolder.open(this.#options.root)
     this.#stops.push(() => folder.release())
     const identity = await loadIdentity(folder.root)
@@ -176,7 +186,7 @@ export class Daemon {
   }): Promise<void> {
     const { disks, folder, files, migrations, book, links, identity, siteName } = parts
     const { log, peer, version } = this.#options
-    const nbd = new NbdServer({ catalog: disks, log })
+    const nbd = new NbdServer({ catalog: disks, log, tls: this.#tls, plainIsAllowed: this.#options.insecure })
     this.#stops.push(() => stopGuests(nbd))
     const { nbd: wanted, sockets } = this.#options
     const uris = wanted.length + sockets.length > 0 ? wanted : [formatUnixUri(folder.nbdPath)]
@@ -209,18 +219,6 @@ export class Daemon {
     this.#stops.push(() => server.close())
     this.#view = view
   }
-
-  #checkNbdUri(uri: string, { tls, address }: NbdUri): void {
-    if (tls)
-      throw new Refusal('no-tls', `${uri}: NBD over TLS is not there yet`, {
-        exit: 3,
-        next: 'Use a Unix socket, or TCP on loopback through a tunnel.',
-      })
-    if (address.transport !== 'tcp' || this.#options.insecure || isLoopback(address.host)) return
-    throw new Refusal('insecure', `${uri} would serve disks in the clear to whoever reaches ${address.host}`, {
-      next: 'Listen on loopback or a Unix socket, or say --insecure.',
-    })
-  }
 }
 
 /** Requests in flight finish, then connections are dropped; those that wait for a peer are dropped when the limit is over. */
@@ -248,24 +246,8 @@ async function listening<T>(where: string, listen: () => Promise<T>): Promise<T>
   }
 }
 
-function nbdUri(text: string): ReturnType<typeof parseNbdUri> {
-  try {
-    return parseNbdUri(text)
-  } catch (error) {
-    throw new Refusal('bad-uri', (error as Error).message, {
-      exit: 2,
-      next: 'NBD URIs are like nbd://127.0.0.1:10809 and nbd+unix:///?socket=/run/nbd.sock.',
-      cause: error,
-    })
-  }
-}
-
 function formatUnixUri(path: string): string {
   return formatNbdUri({ tls: false, address: { transport: 'unix', path }, exportName: '' })
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host)
 }
 
 /** A host's name as a site's name. */

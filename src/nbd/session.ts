@@ -47,6 +47,7 @@ export class Session {
   #end: SessionEnd = 'broken'
   #socketIsClosed = false
   #negotiationIsHeld = false
+  #tlsVersion: string | undefined
   /** By us, and it has been said why. */
   #isDropped = false
   readonly #onData = (chunk: Buffer): void => this.#received(chunk)
@@ -177,6 +178,7 @@ export class Session {
         (secured) => {
           plain.off('close', this.#onClose)
           this.#socket = secured
+          this.#tlsVersion = secured.getProtocol() ?? undefined
           this.#listen()
           this.#negotiation.secured()
         },
@@ -192,7 +194,9 @@ export class Session {
     this.#agreement = agreement
     const { limits, budget, log, client } = this.#options
     const socket = this.#socket
-    log.info({ client, export: agreement.export.name, replies: agreement.style.name }, 'session open')
+    const { style } = agreement
+    const facts = { client, export: agreement.export.name, replies: style.name, tls: this.#tlsVersion }
+    log.info(facts, 'session open')
     this.#transmission = new Transmission({
       socket,
       agreement,

@@ -117,7 +117,7 @@ export class Site {
   }
 
   get nbdPort(): number {
-    return Number(new URL(this.#listening!.nbd.find((uri) => uri.startsWith('nbd://'))!).port)
+    return Number(new URL(this.#listening!.nbd.find((uri) => /^nbds?:\/\//.test(uri))!).port)
   }
 
   get nbdSocket(): string {
