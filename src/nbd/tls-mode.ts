@@ -6,8 +6,8 @@ import type { NbdUri } from './uri.ts'
 export type TlsMode = 'off' | 'on' | 'require'
 
 /**
- * With credentials, TCP demands TLS, unless the operator allows plain TCP in so many words; a plain Unix socket, which only
- * the daemon's own user can open, offers it.
+ * With credentials, TCP demands TLS, unless the operator allows plain TCP in so many words; a plain Unix socket, which no
+ * network reaches and the mode of its file guards, offers it.
  */
 export function tlsModeOf(uri: NbdUri, hasCredentials: boolean, plainIsAllowed: boolean): TlsMode {
   if (!hasCredentials) return 'off'
