@@ -19,10 +19,11 @@ import type { TlsServer, TlsServerOptions } from '../nbd/tls-server.ts'
 import { formatNbdUri } from '../nbd/uri.ts'
 import { type Identity, loadIdentity } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
-import { KernelFiles } from '../store/kernel-files.ts'
-import { SqliteRecords } from '../store/sqlite-records.ts'
+import type { Files } from '../store/files.ts'
+import type { Records } from '../store/records.ts'
 import { systemClock } from './clock.ts'
 import { Drivers } from './drivers.ts'
+import { openDurable } from './durable.ts'
 import { Links } from './links.ts'
 import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
 import type { PassedSocket } from './passed-sockets.ts'
@@ -106,10 +107,9 @@ export class Daemon {
     const folder = await DataFolder.open(this.#options.root)
     this.#stops.push(() => folder.release())
     const identity = await loadIdentity(folder.root)
-    const records = await SqliteRecords.open(folder.databasePath)
+    const { records, files } = await openDurable(folder, log)
     this.#stops.push(() => records.close())
     const loaded = await records.load()
-    const files = new KernelFiles()
     const services = { files, records, siteId: identity.siteId, readOnly: this.#options.readOnly }
     const disks = new Disks(services, folder)
     this.#stops.push(() => disks.close())
@@ -142,7 +142,7 @@ export class Daemon {
   }
 
   #makeMigrations(parts: {
-    records: SqliteRecords
+    records: Records
     disks: Disks
     identity: Identity
     book: PeerBook
@@ -177,7 +177,7 @@ export class Daemon {
   async #listen(parts: {
     disks: Disks
     folder: DataFolder
-    files: KernelFiles
+    files: Files
     migrations: Migrations
     book: PeerBook
     links: Links

@@ -133,12 +133,16 @@ export class Site {
     return `nbd+unix:///${disk}?socket=${this.nbdSocket}`
   }
 
-  /** Starts the daemon that was stopped or killed, with the command that it was started with. */
-  async restart(): Promise<void> {
+  /**
+   * Starts the daemon that was stopped or killed, with the command that it was started with. With a crash point
+   * (src/daemon/crash-points.ts) it kills itself when it comes there.
+   */
+  async restart(crashPoint?: string): Promise<void> {
     assert(!this.isRunning, `${this.name} is running`)
+    const armed = crashPoint === undefined ? {} : { VMSTORE_TEST_CRASH_POINT: crashPoint }
     const child = spawn(process.execPath, [runFile, ...this.#command], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: environment(),
+      env: { ...environment(), ...armed },
     })
     this.#process = child
     createInterface(child.stderr).on('line', (line) => this.#log.push(line))
@@ -157,6 +161,14 @@ export class Site {
   /** SIGKILL, and waits for the end of the process. */
   async kill(): Promise<void> {
     await this.#end('SIGKILL')
+  }
+
+  /** Resolves when the daemon has killed itself at the crash point with which it was started. */
+  async crashed(): Promise<void> {
+    const child = this.#process
+    assert(child)
+    if (this.isRunning) await once(child, 'exit', { signal: AbortSignal.timeout(startDeadlineMs) })
+    assert.equal(child.signalCode, 'SIGKILL', this.report())
   }
 
   /** SIGTERM. Resolves to the exit code. */

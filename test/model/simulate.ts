@@ -163,9 +163,10 @@ class Run implements Stage {
     await this.#steps(guest.resync(), patience)
     const owner = this.a.database.disk.get(diskId)?.state === 'owned' ? this.a : this.b
     assert.equal(guest.here.name, owner.name, `${this.facts}: the guest ends at the owner`)
-    const raw = owner.machine.files.get(owner.database.disk.get(diskId)!.path)!.bytes
+    const file = owner.machine.files.get(owner.database.disk.get(diskId)!.path)
     const facts = `${this.facts}: the block file at the end`
-    this.oracle.readAnswered(this.oracle.readBegins(0, sectors), valuesOf(raw, facts), facts)
+    assert(file, `${facts}: promise 8: it is gone`)
+    this.oracle.readAnswered(this.oracle.readBegins(0, sectors), valuesOf(file.bytes, facts), facts)
   }
 
   #isOver(): boolean {

@@ -1,0 +1,151 @@
+// Crash points, for tests alone: a daemon that was started with VMSTORE_TEST_CRASH_POINT=before:STEP or after:STEP kills
+// itself with SIGKILL the first time that it comes to that durable step (`#N`: the Nth time), so that tests can see what
+// is left. Without the variable this file is not even loaded.
+//
+// Steps are what becomes durable: `disk-STATE` and `migration-STATE` (a record enters that state), `disk-taken`,
+// `disk-removed`, `migration-removed`; and of files: `file-made`, `data-synced`, `map-made`, `map-synced`.
+
+import type { Logger } from 'pino'
+import { Refusal } from '../disk/refusal.ts'
+import type { BlockFile, Files, LogFile } from '../store/files.ts'
+import type { Change, Records } from '../store/records.ts'
+
+const recordSteps = [
+  ...['disk-incoming', 'disk-arriving', 'disk-owned', 'disk-departed', 'disk-taken', 'disk-released'],
+  ...['disk-gone', 'disk-superseded', 'disk-removed'],
+  ...['migration-preparing', 'migration-ready', 'migration-copying', 'migration-finishing', 'migration-done'],
+  ...['migration-cancelled', 'migration-failed', 'migration-removed'],
+] as const
+const fileSteps = ['file-made', 'data-synced', 'map-made', 'map-synced'] as const
+type Step = (typeof recordSteps)[number] | (typeof fileSteps)[number]
+
+const pattern = /^(before|after):([a-z-]+)(?:#([1-9][0-9]{0,5}))?$/
+
+export interface Durable {
+  readonly records: Records
+  readonly files: Files
+}
+
+/** The same records and files, in which the daemon dies at `point`. @throws Refusal `crash-point-unknown` */
+export function withCrashPoint(point: string, { records, files }: Durable, log: Logger): Durable {
+  const [, when, step, count] = pattern.exec(point) ?? []
+  const isKnown = [...recordSteps, ...fileSteps].some((known) => known === step)
+  if (!isKnown) throw new Refusal('crash-point-unknown', `VMSTORE_TEST_CRASH_POINT names no crash point: ${point}`)
+  log.error({ point }, 'TEST: this daemon will kill itself at a crash point; it must not serve anything of worth')
+  let left = Number(count ?? 1)
+  const pass: Pass = async (steps, work) => {
+    const isHere = steps.some((each) => each === step) && --left === 0
+    if (isHere && when === 'before') return die()
+    const value = await work()
+    return isHere ? die() : value
+  }
+  return { records: new CrashingRecords(records, pass), files: new CrashingFiles(files, pass) }
+}
+
+/** Does a durable step, and dies before or after it when it is the one. */
+type Pass = <T>(steps: readonly Step[], work: () => Promise<T>) => Promise<T>
+
+/** Never comes back. */
+function die(): Promise<never> {
+  process.kill(process.pid, 'SIGKILL')
+  return new Promise(() => {})
+}
+
+class CrashingRecords implements Records {
+  readonly #records: Records
+  readonly #pass: Pass
+  /** The last state of each record, and of disks that were taken `taken`. */
+  readonly #known = new Map<string, string>()
+
+  constructor(records: Records, pass: Pass) {
+    this.#records = records
+    this.#pass = pass
+  }
+
+  async load(): ReturnType<Records['load']> {
+    const loaded = await this.#records.load()
+    for (const record of loaded.disks) this.#stepsOf({ put: 'disk', record })
+    for (const record of loaded.migrations) this.#stepsOf({ put: 'migration', record })
+    return loaded
+  }
+
+  commit(changes: readonly Change[]): Promise<void> {
+    const steps = changes.flatMap((change) => this.#stepsOf(change))
+    return this.#pass(steps, () => this.#records.commit(changes))
+  }
+
+  close(): Promise<void> {
+    return this.#records.close()
+  }
+
+  #stepsOf(change: Change): Step[] {
+    if ('remove' in change) return change.remove === 'peer' ? [] : [`${change.remove}-removed`]
+    if (change.put === 'peer') return []
+    const steps = [this.#enters(`${change.put}-${change.record.state}`, change.record.id, change.put)]
+    if (change.put === 'disk' && change.record.taken) steps.push(this.#enters('disk-taken', change.record.id, 'taken'))
+    return steps.filter((step) => recordSteps.some((known) => known === step)) as Step[]
+  }
+
+  /** The word, unless the record stood there already. */
+  #enters(word: string, id: string, aspect: string): string {
+    const key = `${aspect} ${id}`
+    const before = this.#known.get(key)
+    this.#known.set(key, word)
+    return before === word ? '' : word
+  }
+}
+
+class CrashingFiles implements Files {
+  readonly bootId: string
+  readonly #files: Files
+  readonly #pass: Pass
+
+  constructor(files: Files, pass: Pass) {
+    this.#files = files
+    this.#pass = pass
+    this.bootId = files.bootId
+  }
+
+  async createBlockFile(path: string, sizeBytes: number): Promise<BlockFile> {
+    return this.#watched(await this.#pass(['file-made'], () => this.#files.createBlockFile(path, sizeBytes)))
+  }
+
+  async openBlockFile(path: string, readOnly: boolean): Promise<BlockFile> {
+    return this.#watched(await this.#files.openBlockFile(path, readOnly))
+  }
+
+  readFile(path: string): Promise<Uint8Array | undefined> {
+    return this.#files.readFile(path)
+  }
+
+  async replaceLog(path: string, bytes: Uint8Array): Promise<LogFile> {
+    const log = await this.#pass(['map-made'], () => this.#files.replaceLog(path, bytes))
+    return {
+      append: (more) => log.append(more),
+      sync: () => this.#pass(['map-synced'], () => log.sync()),
+      close: () => log.close(),
+    }
+  }
+
+  rename(from: string, to: string): Promise<void> {
+    return this.#files.rename(from, to)
+  }
+
+  remove(path: string): Promise<void> {
+    return this.#files.remove(path)
+  }
+
+  #watched(file: BlockFile): BlockFile {
+    return {
+      path: file.path,
+      sizeBytes: file.sizeBytes,
+      read: (offset, target) => file.read(offset, target),
+      write: (offset, source) => file.write(offset, source),
+      zero: (offset, lengthBytes, allocated) => file.zero(offset, lengthBytes, allocated),
+      sync: () => this.#pass(['data-synced'], () => file.sync()),
+      extents: (offset, lengthBytes, limit) => file.extents(offset, lengthBytes, limit),
+      allocatedBytes: () => file.allocatedBytes(),
+      close: () => file.close(),
+    }
+  }
+}

@@ -1,0 +1,20 @@
+// What of a site survives its daemon: records and files. For tests alone, both may have a crash point (crash-points.ts).
+
+import type { Logger } from 'pino'
+import type { DataFolder } from '../store/data-folder.ts'
+import { KernelFiles } from '../store/kernel-files.ts'
+import { SqliteRecords } from '../store/sqlite-records.ts'
+import type { Durable } from './crash-points.ts'
+
+export async function openDurable(folder: DataFolder, log: Logger): Promise<Durable> {
+  const durable = { records: await SqliteRecords.open(folder.databasePath), files: new KernelFiles() }
+  const point = process.env['VMSTORE_TEST_CRASH_POINT']
+  if (point === undefined) return durable
+  try {
+    const { withCrashPoint } = await import('./crash-points.ts')
+    return withCrashPoint(point, durable, log)
+  } catch (error) {
+    await durable.records.close()
+    throw error
+  }
+}
