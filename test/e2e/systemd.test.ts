@@ -45,6 +45,28 @@ os.environ.update(LISTEN_PID=pid or str(os.getpid()), LISTEN_FDS="1", LISTEN_FDN
 os.execv(command[0], command)
 `
 
+/**
+ * Holds a Unix socket, as systemd does, and runs the program on it, again when it has ended; prints each pid. The program
+ * dies with it (prctl, PR_SET_PDEATHSIG).
+ */
+const holding = `
+import ctypes, os, signal, socket, sys
+path, *command = sys.argv[1:]
+held = socket.socket(socket.AF_UNIX)
+held.bind(path)
+held.listen()
+while True:
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        os.dup2(held.fileno(), 3)
+        os.set_inheritable(3, True)
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+        os.execv(command[0], command)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+`
+
 /** Prints each message as one line of JSON. */
 const hearing = `
 import json, socket, sys
@@ -125,6 +147,23 @@ describe('vmstore as a service', () => {
       const { nbd } = await listening(child)
       assert.equal(nbd.length, 2)
       assert.deepEqual(await Promise.all(nbd.map((uri) => NbdClient.list(uri))), [['web01'], ['web01']])
+    })
+
+    it('a client that comes while the daemon restarts waits, and is served', async function () {
+      needTool(this, 'python3')
+      const socket = join(folder(), 'held.sock')
+      const command = [process.execPath, runFile, 'serve', rawImage(3), '--log-level', 'error']
+      const holder = started('the holder of the socket', python(), ['-c', holding, socket, ...command])
+      const first = await holder.stdout.find('daemon', deadlineSeconds, (pid) => pid)
+      const uri = `nbd+unix:///web01?socket=${socket}`
+      const before = await NbdClient.connect(uri)
+      await before.write(0, Buffer.alloc(4096, 4))
+      process.kill(Number(first), 'SIGTERM')
+      await before.closed
+      const after = await NbdClient.connect(uri)
+      assert((await after.read(0, 4096)).equals(Buffer.alloc(4096, 4)))
+      await holder.stdout.find('second daemon', deadlineSeconds, (pid) => (pid === first ? undefined : pid))
+      await after.disconnect()
     })
 
     it('nbdcopy and nbdsh start it themselves, by the same protocol', async function () {
