@@ -18,7 +18,7 @@ import { NbdClient } from '../../src/nbd/client.ts'
 import { run } from '../interop/clients.ts'
 import { Program } from '../program.ts'
 import { findTool, needTool } from '../tools.ts'
-import { afterwards, endSitesAfterEach, folder, freePort, program, refusalOf, Site } from './sites.ts'
+import { afterwards, endSitesAfterEach, folder, freePort, program, refusalOf, Site, until } from './sites.ts'
 
 const projectFolder = join(import.meta.dirname, '../..')
 const runFile = join(projectFolder, 'bin/run.js')
@@ -227,21 +227,26 @@ h.shutdown()
       return { path, said, hears }
     }
 
-    it('READY comes once the exports answer, STOPPING at SIGTERM, signs of life in between', async function () {
+    it('READY comes once the exports answer, signs of life after it, RELOADING and READY at SIGHUP, STOPPING at SIGTERM', async function () {
       needTool(this, 'python3')
       const { path, said, hears } = await manager()
       const place = folder()
       const uri = `nbd+unix:///?socket=${join(place, 'nbd.sock')}`
       const words = { NOTIFY_SOCKET: path, WATCHDOG_USEC: '20000' }
       const child = started('vmstore', process.execPath, [runFile, 'serve', rawImage(1), '--nbd', uri], words)
-      assert.equal(await hears('READY=1'), `READY=1\nSTATUS=serving NBD on ${uri}`)
+      const ready = `READY=1\nSTATUS=serving NBD on ${uri}`
+      assert.equal(await hears('READY=1'), ready)
       assert.deepEqual(await NbdClient.list(uri), ['web01'])
       await hears('WATCHDOG=1')
+      child.signal('SIGHUP')
+      assert.match(await hears('RELOADING=1'), /^RELOADING=1\nMONOTONIC_USEC=\d+\n/)
+      const reloaded = said().findIndex((text) => text.startsWith('RELOADING=1'))
+      await until('ready again', () => said().slice(reloaded).includes(ready) || undefined)
       child.signal('SIGTERM')
       await child.succeed(deadlineSeconds)
       assert.match(await hears('STOPPING=1'), /^STOPPING=1\nSTATUS=/)
       const course = said().map((text) => text.split('\n')[0]!)
-      assert.deepEqual([...new Set(course)].slice(0, 3), ['READY=1', 'WATCHDOG=1', 'STOPPING=1'])
+      assert.deepEqual([...new Set(course)], ['READY=1', 'WATCHDOG=1', 'RELOADING=1', 'STOPPING=1'])
     })
 
     it('an abstract address is reached too', async function () {
