@@ -1,7 +1,7 @@
 // A disk in words. Pure.
 
-import type { DiskView } from '../control/types.ts'
-import { percent } from './migration-text.ts'
+import type { DiskView, VerifyView } from '../control/types.ts'
+import { percent, rangeText } from './migration-text.ts'
 import { formatSize } from './sizes.ts'
 import { facts } from './table.ts'
 
@@ -13,6 +13,14 @@ export function diskRow(disk: DiskView): readonly string[] {
   return [name, formatSize(size), state, String(generation), ownerName, present, String(sessions)]
 }
 
+/** What `disk verify` found. */
+export function verifyText({ disk, peer, bytes, differing }: VerifyView): string {
+  const missing = bytes.missing > 0 ? `; ${formatSize(bytes.missing)} are not here yet` : ''
+  const compared = `${formatSize(bytes.compared)} of ${disk} were compared with ${peer}${missing}.`
+  if (differing.length === 0) return `${compared}\nNothing differs.`
+  return [`${compared}\nThese ranges differ, and are fetched again:`, ...differing.map(rangeText)].join('\n  ')
+}
+
 export function diskFacts(disk: DiskView): string {
   return facts({
     name: disk.name,
@@ -22,6 +30,7 @@ export function diskFacts(disk: DiskView): string {
     generation: disk.generation,
     owner: disk.ownerName === disk.owner ? disk.owner : `${disk.ownerName} (${disk.owner})`,
     present: `${formatSize(disk.present.bytes)}, ${disk.present.blocks} blocks of ${formatSize(disk.blockSize)}`,
+    exposed: disk.exposed > 0 ? `${formatSize(disk.exposed)} exist only at the site that it comes from` : null,
     allocated: formatSize(disk.allocated),
     file: disk.path,
     sessions: disk.sessions,

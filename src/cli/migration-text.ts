@@ -1,6 +1,6 @@
 // A migration in words. Pure.
 
-import type { MigrationView } from '../control/types.ts'
+import type { MigrationView, RangeView } from '../control/types.ts'
 import { formatRate, formatSeconds, formatSize } from './sizes.ts'
 import { facts } from './table.ts'
 
@@ -47,6 +47,7 @@ export function reportOf(view: MigrationView): string {
       '  switchover': formatSeconds(seconds.switchover),
       '  copy after it': formatSeconds(seconds.postcopy),
       '  verified': view.verified ? 'yes, every block that the guest did not write since' : 'no',
+      '  differed, and fetched again': rangesOf(view.differed),
       '  note': view.note,
     }),
   ].join('\n')
@@ -70,8 +71,26 @@ export function detailsOf(view: MigrationView): string {
     started: view.startedAt,
     took: formatSeconds(view.seconds.total),
     verified: view.verified ? 'yes' : 'no',
+    exposed: exposureOf(view),
+    unreadable: rangesOf(view.unreadable),
+    differed: rangesOf(view.differed),
     note: view.note,
   })
+}
+
+/** '310 MiB exist only at osaka, which is out of reach' */
+function exposureOf({ bytes, connected, peer, role }: MigrationView): string | null {
+  if (bytes.exposed === 0) return null
+  const amount = `${formatSize(bytes.exposed)} exist only at`
+  if (role === 'source') return `${amount} this site`
+  return connected ? `${amount} ${peer}` : `${amount} ${peer}, which is out of reach: reads of them wait`
+}
+
+/** '4096 bytes at 1048576' */
+export const rangeText = ({ offset, length }: RangeView): string => `${length} bytes at ${offset}`
+
+function rangesOf(ranges: readonly RangeView[]): string | null {
+  return ranges.length === 0 ? null : ranges.map(rangeText).join(', ')
 }
 
 /** 'copying, paused' */
@@ -82,7 +101,7 @@ export const migrationHeader = ['id', 'disk', 'course', 'state', 'copied', 'note
 export function migrationRow(view: MigrationView): readonly string[] {
   const copied = `${percent(view.bytes.disk - view.bytes.missing, view.bytes.disk)}%`
   const arrow = view.role === 'source' ? `to ${view.peer}` : `from ${view.peer}`
-  return [view.id, view.disk, arrow, stateOf(view), copied, view.note ?? '']
+  return [view.id, view.disk, arrow, stateOf(view), copied, view.note ?? exposureOf(view) ?? '']
 }
 
 /** How to come back to a migration that goes on by itself. */

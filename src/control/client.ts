@@ -18,6 +18,7 @@ import type {
   ReclaimRequest,
   SiteView,
   StatusView,
+  VerifyView,
 } from './types.ts'
 import { ExitCode } from './types.ts'
 
@@ -64,6 +65,10 @@ export class ControlClient {
     return this.#ask('DELETE', `/v1/disks/${encodeURIComponent(name)}`)
   }
 
+  /** As long as it takes to read the disk at both sites. */
+  verifyDisk(name: string, signal?: AbortSignal): Promise<VerifyView> {
+    return this.#ask('POST', `/v1/disks/${encodeURIComponent(name)}/verify`, undefined, signal)
+  }
   reclaimDisk(name: string, request: ReclaimRequest): Promise<DiskView> {
     return this.#ask('POST', `/v1/disks/${encodeURIComponent(name)}/reclaim`, request)
   }
@@ -132,10 +137,8 @@ export class ControlClient {
     body?: object,
     signal?: AbortSignal,
   ): AsyncGenerator<Event> {
-    let isAnswering = false
     try {
       const response = await this.#send(method, path, body, signal)
-      isAnswering = true
       for await (const event of fromLines(response.body)) {
         const { type, error } = event as { type: string; error?: unknown }
         if (type === 'error') throw thrown(error)
@@ -143,8 +146,6 @@ export class ControlClient {
         if (type === 'result') return
       }
     } catch (error) {
-      // An answer that had begun well and is not HTTP to its end was cut off: the daemon died.
-      if (isAnswering && (error as Error).name === 'HTTPParserError') throw this.#lost(error)
       throw this.#explain(error, signal)
     }
     throw this.#lost(undefined)

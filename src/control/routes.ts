@@ -40,6 +40,7 @@ export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
   app.get('/v1/disks/:name', (request) => site.showDisk(named(request)))
   app.delete('/v1/disks/:name', (request) => site.deleteDisk(named(request)))
 
+  app.post('/v1/disks/:name/verify', (request, reply) => site.verifyDisk(named(request), whileWanted(options, reply)))
   app.post('/v1/disks/:name/reclaim', (request) =>
     site.reclaimDisk(named(request), checked(reclaimRequest, request.body)),
   )

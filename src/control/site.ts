@@ -14,6 +14,7 @@ import type {
   ReclaimRequest,
   SiteView,
   StatusView,
+  VerifyView,
 } from './types.ts'
 
 export interface Site {
@@ -26,6 +27,8 @@ export interface Site {
   /** By name or id. */
   showDisk(name: string): Promise<DiskView>
   deleteDisk(name: string): Promise<DiskView>
+  /** Compares an arriving disk with its source. What differs is missing again when this resolves. */
+  verifyDisk(name: string, signal: AbortSignal): Promise<VerifyView>
   /** Takes a departed disk back; not confirmed, it is refused with what would be lost (`not-confirmed`). */
   reclaimDisk(name: string, request: ReclaimRequest): Promise<DiskView>
 

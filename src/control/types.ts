@@ -96,6 +96,28 @@ export const cancelRequest = z.strictObject({ force: z.boolean().optional() })
 export const reclaimRequest = z.strictObject({ confirmed: z.boolean() })
 export type ReclaimRequest = z.infer<typeof reclaimRequest>
 
+/** `disk verify`: an arriving disk was compared with its source, by hash. */
+export interface VerifyView {
+  readonly disk: string
+  readonly migration: string
+  /** What this site calls the source. */
+  readonly peer: string
+  readonly bytes: {
+    /** Data that was compared; holes come on top. */
+    readonly compared: number
+    /** Not here yet. */
+    readonly missing: number
+  }
+  /** Ranges that differ. They are missing again, and fetched anew. */
+  readonly differing: readonly RangeView[]
+}
+
+/** Bytes. */
+export interface RangeView {
+  readonly offset: number
+  readonly length: number
+}
+
 export interface DiskView {
   readonly name: string
   readonly id: string
@@ -109,6 +131,8 @@ export interface DiskView {
   readonly ownerName: string
   readonly blockSize: number
   readonly present: { readonly blocks: number; readonly bytes: number }
+  /** Bytes of it that exist only at the other site of its migration: what would be lost with that site. */
+  readonly exposed: number
   /** Bytes that the block file takes on its file system. */
   readonly allocated: number
   readonly path: string
@@ -187,6 +211,8 @@ export interface MigrationView {
     readonly resent: number
     /** Still missing at the destination. */
     readonly missing: number
+    /** Since switchover: what exists only at the source. */
+    readonly exposed: number
   }
   readonly seconds: {
     readonly total: number
@@ -198,6 +224,12 @@ export interface MigrationView {
   readonly rate: number
   readonly secondsLeft: number | null
   readonly verified: boolean
+  /** The other site is connected. */
+  readonly connected: boolean
+  /** Ranges that the source's disk cannot read: the first of them. */
+  readonly unreadable: readonly RangeView[]
+  /** Ranges that differed from the source, and were fetched again: the first of them. */
+  readonly differed: readonly RangeView[]
   /** The background copy is held by the operator. */
   readonly paused: boolean
   /** What it waits for, or what went wrong, in a sentence; or null. */

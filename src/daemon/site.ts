@@ -17,6 +17,7 @@ import type {
   ReclaimRequest,
   SiteView,
   StatusView,
+  VerifyView,
 } from '../control/types.ts'
 import { type Disk, deletion } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
@@ -62,6 +63,7 @@ export class LocalSite implements Site {
     this.#naming = {
       siteName: (site) => (site === this.describe().id ? 'this site' : (book.bySite(site)?.name ?? site)),
       peerName: (id) => book.get(id)?.name ?? id,
+      isConnected: (id) => parts.links.hub.connected(id),
     }
   }
 
@@ -128,6 +130,17 @@ export class LocalSite implements Site {
     await leaveFile(this.#parts.files, disk.record, this.describe().id)
     await disks.remove(disk)
     return view
+  }
+
+  async verifyDisk(name: string, signal: AbortSignal): Promise<VerifyView> {
+    const { course, comparison } = await this.#parts.migrations.verify(name, signal)
+    return {
+      disk: course.record.diskName,
+      migration: course.id,
+      peer: this.#naming.peerName(course.record.peerId),
+      bytes: { compared: comparison.comparedBytes, missing: course.missingBytes },
+      differing: comparison.differing,
+    }
   }
 
   async reclaimDisk(name: string, { confirmed }: ReclaimRequest): Promise<DiskView> {

@@ -1,9 +1,10 @@
 // What operators see of disks and migrations: plain JSON, made from the live objects and the records.
 
-import type { DiskView, MigrationState, MigrationView } from '../control/types.ts'
+import type { DiskView, MigrationState, MigrationView, RangeView } from '../control/types.ts'
 import type { Disk } from '../disk/disk.ts'
 import { unknownOwner } from '../disk/states.ts'
 import type { Course } from '../migration/course.ts'
+import { namedRanges } from '../migration/unreadable.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 
@@ -12,6 +13,7 @@ export interface Naming {
   /** `this site`, a peer's name, or the id itself. */
   siteName(siteId: string): string
   peerName(peerId: string): string
+  isConnected(peerId: string): boolean
 }
 
 export function diskView(disk: Disk, course: Course | undefined, naming: Naming): DiskView {
@@ -27,6 +29,7 @@ export function diskView(disk: Disk, course: Course | undefined, naming: Naming)
     ownerName: owner === unknownOwner ? unknownOwner : naming.siteName(owner),
     blockSize: blockSizeBytes,
     present: presentOf(disk),
+    exposed: course ? exposedOf(course) : 0,
     allocated: disk.allocatedBytes(),
     path: record.path,
     sessions: disk.sessions.count,
@@ -34,6 +37,11 @@ export function diskView(disk: Disk, course: Course | undefined, naming: Naming)
     migration: record.migrationId,
     trouble: disk.trouble ?? null,
   }
+}
+
+/** What would be lost with the source: nothing before switchover, when the source owns. */
+function exposedOf({ disk, missingBytes }: Course): number {
+  return disk.state === 'arriving' || disk.state === 'departed' ? missingBytes : 0
 }
 
 function presentOf(disk: Disk): { blocks: number; bytes: number } {
@@ -50,6 +58,8 @@ export function courseView(course: Course, naming: Naming): MigrationView {
     owner: course.owner,
     counters: course.counters,
     missing: course.missingBytes,
+    exposed: exposedOf(course),
+    unreadable: course.unreadable.slice(0, namedRanges),
     rate,
     secondsLeft,
     note: course.note,
@@ -65,6 +75,8 @@ export function recordView(record: MigrationRecord, naming: Naming, ownSite: str
     owner: here ? ownSite : record.peerSite,
     counters: record.counters,
     missing: isDone ? 0 : record.sizeBytes,
+    exposed: 0,
+    unreadable: [],
     rate: 0,
     secondsLeft: null,
     note: record.note,
@@ -76,6 +88,8 @@ interface LiveFacts {
   readonly owner: string
   readonly counters: MigrationCounters
   readonly missing: number
+  readonly exposed: number
+  readonly unreadable: readonly RangeView[]
   readonly rate: number
   readonly secondsLeft: number | null
   readonly note: string | null
@@ -95,7 +109,7 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     transport: record.transport,
     generation: record.generation,
     owner: facts.owner,
-    bytes: { disk: record.sizeBytes, ...facts.counters, missing: facts.missing },
+    bytes: { disk: record.sizeBytes, ...facts.counters, missing: facts.missing, exposed: facts.exposed },
     seconds: {
       total: (at(record.endedAt) - Date.parse(record.startedAt)) / 1000,
       precopy: 0,
@@ -105,6 +119,9 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     rate: facts.rate,
     secondsLeft: facts.secondsLeft,
     verified: record.verified,
+    connected: naming.isConnected(record.peerId),
+    unreadable: facts.unreadable,
+    differed: record.differed,
     paused: record.paused,
     note: facts.note,
     startedAt: record.startedAt,

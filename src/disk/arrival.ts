@@ -153,9 +153,11 @@ export class Arrival {
     return !this.#maps.lostPower
   }
 
-  /** Runs of blocks of the span that the guest did not write since switchover. */
-  unwritten(span: Span): Span[] {
-    return [...this.#maps.written.runs(span.first, span.end, false)]
+  /** Runs of blocks of the span that are here, and that the guest did not write since switchover. */
+  *comparable(span: Span): Generator<Span> {
+    for (const run of this.#maps.written.runs(span.first, span.end, false)) {
+      yield* this.#maps.present.runs(run.first, run.end, true)
+    }
   }
 
   /** Whether no guest wrote to the span since switchover, nor is about to. */

@@ -15,10 +15,6 @@ export class RefusedIo implements GuestIo {
     throw this.#refusal()
   }
 
-  takesAtOnce(): boolean {
-    return true
-  }
-
   write(): void {
     throw this.#refusal()
   }

@@ -4,32 +4,43 @@
 // What always holds: `owned` is committed, with every byte durable and compared, before the source is told that it may be
 // released (promise 8).
 
-import type { BlockSource } from '../disk/block-source.ts'
+import type { BlockSource, Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
 import { type PeerChannel, PeerRefusal, type Piece } from '../link/channel.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 import { BackgroundCopy, type Extent } from './background-copy.ts'
 import { Course, type CourseServices } from './course.ts'
-import { digestsAnswer, extentsAnswer } from './messages.ts'
+import { digestsAnswer, extentsAnswer, sentAnswer } from './messages.ts'
 import { Pause } from './pause.ts'
 import { RateLimit } from './rate-limit.ts'
-import { nothingToPause, pauseSentence } from './refusals.ts'
+import { nothingToCompare, nothingToPause, pauseSentence } from './refusals.ts'
 import { RemoteBlocks, retryDelayMs, startingCode } from './remote-blocks.ts'
 import { type Supersession, supersessionIn } from './superseded.ts'
+import { merged, namedRanges, rangesText } from './unreadable.ts'
 import { Verification } from './verification.ts'
 
 const commitRetryMs = 1000
 const troublePauseMs = 1000
 const reportEveryMs = 500
 /** The counters are put on record once in so many reports. */
-const roundsPerRecord = 10
+const roundsPerRecord = 2
 const informTimeoutMs = 5000
+
+/** What a comparison with the source found. */
+export interface Comparison {
+  readonly comparedBytes: number
+  /** Ranges that differ; they are missing again, and fetched anew. */
+  readonly differing: readonly Run[]
+}
 
 export abstract class ArrivingCourse extends Course {
   readonly #limit: RateLimit
   readonly #pause: Pause
   #isTellingPaused = false
+  /** Comparisons that operators asked for. */
+  readonly #asked = new Set<Promise<number>>()
+  #isOwning = false
   readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
 
   /** The source's word that a later generation exists. */
@@ -49,8 +60,7 @@ export abstract class ArrivingCourse extends Course {
   }
 
   get counters(): MigrationCounters {
-    const { data, sent, skippedZero } = this.#counters
-    return { data, sent, skippedZero, resent: Math.max(sent - data, 0) }
+    return { ...this.#counters }
   }
 
   /** What has to be on record is tried until it is: the file system may be full for a while. A failed sync is final. */
@@ -115,12 +125,17 @@ export abstract class ArrivingCourse extends Course {
           limit: this.#limit,
           pause: this.#pause,
           landed: (bytes, isData) => this.#landed(bytes, isData),
-          trouble: (sentence) => this.setNote(sentence),
+          freeBytes: () => this.services.freeBytes(),
+          trouble: (sentence, unreadable) => {
+            this.unreadable = unreadable
+            this.setNote(sentence)
+          },
         },
         this.working,
       )
-      await copy.run()
-      while (!(await this.#isVerified())) await copy.run()
+      do await copy.run()
+      while (!((await this.#isVerified()) && (await this.#isUndisputed())))
+      this.#isOwning = true // In the same step: no comparison may find anything missing from here on.
       await this.#own()
     } finally {
       ended.abort()
@@ -128,37 +143,71 @@ export abstract class ArrivingCourse extends Course {
     }
   }
 
+  /** Whether nothing is missing when the comparisons that operators asked for have ended. */
+  async #isUndisputed(): Promise<boolean> {
+    while (this.#asked.size > 0) await Promise.allSettled(this.#asked)
+    return this.disk.arrival?.missingBlocks === 0
+  }
+
+  /** `disk verify`: compares what is here, and was not written here, with the source. @throws Refusal, LinkError, PeerRefusal */
+  async verify(signal: AbortSignal): Promise<Comparison> {
+    if (this.disk.state !== 'arriving' || this.#isOwning) throw nothingToCompare(this.disk)
+    const differing: Run[] = []
+    const verification = this.#comparison(new Pause(false), AbortSignal.any([signal, this.working]), differing)
+    const work = verification.run()
+    this.#asked.add(work)
+    try {
+      await work
+    } finally {
+      this.#asked.delete(work)
+      await this.#recordDiffering(differing)
+    }
+    return { comparedBytes: verification.comparedBytes, differing: merged(differing) }
+  }
+
+  #comparison(pause: Pause, signal: AbortSignal, differing: Run[]): Verification {
+    return new Verification(
+      {
+        disk: this.disk,
+        pause,
+        extents: (offset, lengthBytes, extentsSignal) => this.#extents(offset, lengthBytes, extentsSignal),
+        digests: async (runs, digestsSignal) => {
+          const params = { generation: this.record.generation, runs }
+          return digestsAnswer.parse(await this.call('digests', params, digestsSignal)).digests
+        },
+        differs: (run) => {
+          differing.push(run)
+          const facts = { migration: this.id, disk: this.disk.name, ...run }
+          this.services.log('error', facts, 'a range differs from the source: it is fetched again')
+        },
+      },
+      signal,
+    )
+  }
+
+  /** They are named at the end, at both sites. */
+  async #recordDiffering(differing: readonly Run[]): Promise<void> {
+    if (differing.length === 0) return
+    const differed = merged([...this.record.differed, ...differing]).slice(0, namedRanges)
+    await this.update({ differed }).catch(() => {}) // The log has them, and what they said is missing again already.
+  }
+
   /** Whether what is here is what the source has. What is not is missing again. */
   async #isVerified(): Promise<boolean> {
-    const { clock, log } = this.services
+    const { clock } = this.services
     this.tell({ kind: 'step', message: 'every block is here, and is being compared with the source' })
     for (;;) {
-      const verification = new Verification(
-        {
-          disk: this.disk,
-          pause: this.#pause,
-          extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
-          digests: async (runs, signal) => {
-            const params = { generation: this.record.generation, runs }
-            return digestsAnswer.parse(await this.call('digests', params, signal)).digests
-          },
-          differs: ({ offset, length }) =>
-            log(
-              'error',
-              { migration: this.id, disk: this.disk.name, offset, length },
-              'a range differs from the source: it is fetched again',
-            ),
-        },
-        this.working,
-      )
+      const differing: Run[] = []
+      const verification = this.#comparison(this.#pause, this.working, differing)
       try {
-        const differing = await verification.run()
+        await verification.run()
         // A comparison that was cut short may have left blocks missing that this one does not count.
-        if (differing === 0 && this.disk.arrival?.missingBlocks === 0) {
+        if (differing.length === 0 && this.disk.arrival?.missingBlocks === 0) {
           this.setNote(null)
           return true
         }
-        this.setNote(`${differing} range(s) differed from the source and are fetched again; the log names them`)
+        await this.#recordDiffering(differing)
+        this.setNote(`it differed from the source in ${rangesText(merged(differing))}: fetched again`)
         await clock.sleep(troublePauseMs, this.working) // Storage that goes on lying must not make a busy loop.
         return false
       } catch (error) {
@@ -198,7 +247,7 @@ export abstract class ArrivingCourse extends Course {
   protected async finish(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.call('complete', this.#completion, this.working)
+        this.#hearSent(await this.call('complete', this.#completion, this.working))
         break
       } catch (error) {
         this.working.throwIfAborted()
@@ -218,8 +267,8 @@ export abstract class ArrivingCourse extends Course {
   }
 
   get #completion(): object {
-    const { generation, verified } = this.record
-    return { generation, ...this.counters, verified }
+    const { generation, verified, differed } = this.record
+    return { generation, ...this.counters, verified, differed }
   }
 
   async #extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]> {
@@ -241,7 +290,6 @@ export abstract class ArrivingCourse extends Course {
       migration: this.id,
       generation,
       stallTimeoutMs: this.record.stallTimeoutMs,
-      received: (piece) => this.#received(piece),
     })
   }
 
@@ -256,8 +304,11 @@ export abstract class ArrivingCourse extends Course {
     }
   }
 
-  #received(piece: Piece): void {
-    if (piece.bytes && this.disk.state !== 'incoming') this.#counters.sent += piece.length
+  /** The source counts what it sends; here it is kept, should the source start anew. */
+  #hearSent(answer: unknown): void {
+    const { sent = 0, resent = 0 } = sentAnswer.parse(answer)
+    this.#counters.sent = Math.max(this.#counters.sent, sent)
+    this.#counters.resent = Math.max(this.#counters.resent, resent)
   }
 
   #landed(bytes: number, isData: boolean): void {
@@ -279,12 +330,19 @@ export abstract class ArrivingCourse extends Course {
         () => timeout.abort(),
         () => {},
       )
-      const facts = { ...this.counters, missing: this.missingBytes, paused: this.record.paused, note: this.note }
-      await this.call('progress', facts, AbortSignal.any([signal, timeout.signal])).catch(() => {})
+      await this.call('progress', this.#progress, AbortSignal.any([signal, timeout.signal])).then(
+        (answer) => this.#hearSent(answer),
+        () => {},
+      )
       timeout.abort()
       await late
       await clock.sleep(reportEveryMs, signal).catch(() => {})
     }
+  }
+
+  get #progress(): object {
+    const { counters, missingBytes: missing, unreadable, note } = this
+    return { ...counters, missing, paused: this.record.paused, unreadable: unreadable.slice(0, namedRanges), note }
   }
 
   protected async call(method: string, params: object, signal: AbortSignal): Promise<unknown> {

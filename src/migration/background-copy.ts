@@ -4,13 +4,15 @@
 // What always holds: at most `unsavedBoundBytes` of what landed is not yet durable together with its bits, so that a
 // power loss costs no more than that to send again (promise 8).
 
-import type { BlockSource } from '../disk/block-source.ts'
+import type { BlockSource, Run } from '../disk/block-source.ts'
 import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
+import { isNoSpace } from '../disk/guest-io.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { Pause } from './pause.ts'
 import type { RateLimit } from './rate-limit.ts'
+import { merged, rangesText, unreadableIn } from './unreadable.ts'
 import { Window } from './window.ts'
 
 const chunkBytes = 256 * 1024
@@ -18,6 +20,9 @@ const unsavedBoundBytes = 48 * 2 ** 20
 /** Extents are asked for this much of the disk at a time. */
 const extentSpanBytes = 2 ** 30
 const troublePauseMs = 1000
+const longestUnreadablePauseMs = 30_000
+/** A full disk is tried again when it has this much room. */
+const roomBytes = 2 ** 20
 
 export interface Extent {
   readonly offset: number
@@ -35,8 +40,10 @@ export interface BackgroundCopyParts {
   readonly pause: Pause
   /** Bytes that landed. */
   landed(bytes: number, isData: boolean): void
-  /** What it waits for, or null when it goes on. */
-  trouble(sentence: string | null): void
+  /** What it waits for, or null when it goes on; and the ranges that the source cannot read. */
+  trouble(sentence: string | null, unreadable: readonly Run[]): void
+  /** Room for what lands. */
+  freeBytes(): Promise<number>
 }
 
 export class BackgroundCopy {
@@ -46,6 +53,8 @@ export class BackgroundCopy {
   #inFlightBytes = 0
   readonly #tasks = new Set<Promise<void>>()
   #failure: unknown
+  /** What the source could not read in this pass. */
+  readonly #unreadable: Run[] = []
   /** Extents from the last question, of which the copy makes its way through. */
   #extents: readonly Extent[] = []
 
@@ -57,17 +66,32 @@ export class BackgroundCopy {
   /** Resolves when nothing is missing. Rejects only when `signal` aborts or a sync failed. */
   async run(): Promise<void> {
     const { disk, clock, trouble } = this.#parts
+    let pauseMs = troublePauseMs
     while (disk.arrival!.missingBlocks > 0) {
       try {
         await this.#pass()
-        trouble(null)
+        trouble(null, [])
+        pauseMs = troublePauseMs
       } catch (error) {
         this.#signal.throwIfAborted()
         if (disk.trouble) throw error
-        trouble(`the background copy waits: ${(error as Error).message}`)
-        await clock.sleep(troublePauseMs, this.#signal)
+        const bad = error instanceof UnreadableRanges ? error.runs : []
+        trouble(
+          bad.length > 0 ? (error as Error).message : `the background copy waits: ${(error as Error).message}`,
+          bad,
+        )
+        await clock.sleep(pauseMs, this.#signal)
+        // A failing disk is not worn out by reading it again and again; anything else may be over in a moment.
+        pauseMs = bad.length > 0 ? Math.min(longestUnreadablePauseMs, pauseMs * 2) : troublePauseMs
+        if (isNoSpace(error)) await this.#awaitRoom()
       }
     }
+  }
+
+  /** Nothing is fetched that could not be kept. A quota does not show here: then one window is sent for each try. */
+  async #awaitRoom(): Promise<void> {
+    const { clock, freeBytes } = this.#parts
+    while ((await freeBytes()) < roomBytes) await clock.sleep(troublePauseMs, this.#signal)
   }
 
   /** Once over the disk. Blocks that guests are writing meanwhile are left to the next pass. */
@@ -96,7 +120,9 @@ export class BackgroundCopy {
     }
     const failure = this.#failure
     this.#failure = undefined
+    const bad = merged(this.#unreadable.splice(0))
     if (failure) throw failure
+    if (bad.length > 0) throw new UnreadableRanges(bad)
     // What is still missing was held by guest writes or other landings: wait for these, not in a busy loop.
     const left = arrival!.firstMissing(0, 1)
     if (left) await arrival!.unsettled(left)
@@ -133,9 +159,20 @@ export class BackgroundCopy {
   async #fetch(offset: number, lengthBytes: number): Promise<void> {
     const { clock, source } = this.#parts
     const startedMs = clock.now()
-    const runs = [{ offset, length: lengthBytes }]
-    for await (const piece of source.fetch(runs, { urgency: 'background', signal: this.#signal })) {
-      await this.#land(piece.offset, piece.length, piece.bytes)
+    const end = offset + lengthBytes
+    for (let at = offset; at < end; ) {
+      try {
+        const runs = [{ offset: at, length: end - at }]
+        for await (const piece of source.fetch(runs, { urgency: 'background', signal: this.#signal })) {
+          await this.#land(piece.offset, piece.length, piece.bytes)
+        }
+        break
+      } catch (error) {
+        const bad = unreadableIn(error)
+        if (!bad || bad.offset < at || bad.offset >= end) throw error
+        this.#unreadable.push(bad)
+        at = bad.offset + bad.length // What lies before it has come.
+      }
     }
     this.#window.answered(lengthBytes, clock.now() - startedMs)
   }
@@ -144,6 +181,16 @@ export class BackgroundCopy {
     const { disk, landed } = this.#parts
     while (bytes && disk.unsavedBytes + length > unsavedBoundBytes) await disk.flush()
     landed(await disk.land({ offset, length, bytes }), bytes !== undefined)
+  }
+}
+
+/** Everything else has come. */
+class UnreadableRanges extends Error {
+  readonly runs: readonly Run[]
+
+  constructor(runs: readonly Run[]) {
+    super(`the source cannot read ${rangesText(runs)}: all else is copied, and the source is not released`)
+    this.runs = runs
   }
 }
 

@@ -1,5 +1,6 @@
 // What both sides of a migration share: the record, what it tells its listeners, and how fast it goes.
 
+import type { Run } from '../disk/block-source.ts'
 import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { PeerChannel } from '../link/channel.ts'
@@ -11,6 +12,8 @@ export interface CourseServices {
   readonly clock: Clock
   readonly siteId: string
   readonly log: CourseLog
+  /** Bytes free for new disks, and for what lands. */
+  freeBytes(): Promise<number>
 }
 
 export type CourseLog = (level: 'info' | 'warn' | 'error', facts: Record<string, unknown>, message: string) => void
@@ -33,6 +36,8 @@ export abstract class Course {
   readonly meter: RateMeter
   /** Bytes of the disk that the destination still lacks. */
   missingBytes: number
+  /** Ranges that the source's disk cannot read, as far as the copy has met them. */
+  unreadable: readonly Run[] = []
   protected readonly services: CourseServices
   protected readonly stopping = new AbortController()
   #record: MigrationRecord

@@ -5,6 +5,7 @@ import type { Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { Piece } from '../link/channel.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
+import { unreadable } from './unreadable.ts'
 
 /** A piece of data is at most this long: one read, one hash, one landing. */
 const pieceBytes = 256 * 1024
@@ -58,11 +59,52 @@ async function* readData(disk: Disk, run: Run, signal: AbortSignal): AsyncGenera
   const end = run.offset + run.length
   for (let offset = run.offset; offset < end; offset += pieceBytes) {
     signal.throwIfAborted()
-    const bytes = Buffer.allocUnsafeSlow(Math.min(pieceBytes, end - offset))
-    await disk.readForPeer(offset, bytes)
-    const isZero = bytes.equals(zeros.subarray(0, bytes.length))
-    yield isZero ? { offset, length: bytes.length, bytes: undefined } : { offset, length: bytes.length, bytes }
+    const piece = { offset, length: Math.min(pieceBytes, end - offset) }
+    const bytes = await readOrUndefined(disk, piece)
+    if (bytes instanceof Uint8Array) yield pieceOf(offset, bytes)
+    else yield* readableBlocks(disk, piece, bytes.error)
   }
+}
+
+function pieceOf(offset: number, bytes: Uint8Array): Piece {
+  const isZero = Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0
+  return isZero ? { offset, length: bytes.length, bytes: undefined } : { offset, length: bytes.length, bytes }
+}
+
+async function readOrUndefined(disk: Disk, run: Run): Promise<Uint8Array | { error: unknown }> {
+  const bytes = Buffer.allocUnsafeSlow(run.length)
+  try {
+    await disk.readForPeer(run.offset, bytes)
+    return bytes
+  } catch (error) {
+    return { error }
+  }
+}
+
+/**
+ * A range of which some cannot be read: the blocks before that come, one by one, and the refusal names the blocks that
+ * do not, so that whoever fetches goes on behind them. @throws PeerRefusal
+ */
+async function* readableBlocks(disk: Disk, run: Run, cause: unknown): AsyncGenerator<Piece> {
+  const end = run.offset + run.length
+  let badFrom: number | undefined
+  let at = run.offset
+  for (; at < end; at += blockSizeBytes) {
+    const bytes = await readOrUndefined(disk, { offset: at, length: Math.min(blockSizeBytes, end - at) })
+    if (!(bytes instanceof Uint8Array)) badFrom ??= at
+    else if (badFrom !== undefined) break
+    else yield pieceOf(at, bytes)
+  }
+  if (badFrom !== undefined) throw unreadable(disk, { offset: badFrom, length: Math.min(at, end) - badFrom }, cause)
+}
+
+/** The bytes of a range. @throws PeerRefusal that names what of it cannot be read */
+export async function readFrozen(disk: Disk, run: Run): Promise<Uint8Array> {
+  const bytes = await readOrUndefined(disk, run)
+  if (bytes instanceof Uint8Array) return bytes
+  const good: Uint8Array[] = []
+  for await (const piece of readableBlocks(disk, run, bytes.error)) good.push(piece.bytes ?? Buffer.alloc(piece.length))
+  return Buffer.concat(good) // It could be read the second time.
 }
 
 function floorToBlock(offset: number): number {

@@ -19,6 +19,7 @@
 
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
+import { namedRanges } from './unreadable.ts'
 import { digestedBytes, digestsAtOnce } from './verification.ts'
 
 const id = z.uuid()
@@ -106,15 +107,27 @@ export const extentsAnswer = z.object({
     .max(4096),
 })
 
+const ranges = z.array(z.object({ offset: bytes, length: bytes.positive() })).max(namedRanges)
+
 const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes }
 
-export const completeMessage = z.object({ migration: id, generation, ...counters, verified: z.boolean() })
+export const completeMessage = z.object({
+  migration: id,
+  generation,
+  ...counters,
+  verified: z.boolean(),
+  differed: ranges,
+})
+
+/** To `progress` and `complete`: what the source has sent, as it counts. A source that has forgotten says nothing. */
+export const sentAnswer = z.object({ sent: bytes, resent: bytes }).partial()
 
 export const progressMessage = z.object({
   migration: id,
   missing: bytes,
   ...counters,
   paused: z.boolean(),
+  unreadable: ranges,
   note: z.string().max(1000).nullable(),
 })
 

@@ -13,6 +13,7 @@ import {
   type Piece,
 } from '../link/channel.ts'
 import type { Change, DiskRecord, MigrationRecord } from '../store/records.ts'
+import type { Comparison } from './arriving-course.ts'
 import type { Course, CourseServices } from './course.ts'
 import { endedStates } from './course.ts'
 import { DestinationCourse } from './destination-course.ts'
@@ -31,7 +32,9 @@ import { PastMigrations } from './past.ts'
 import {
   asRefusal,
   destinationAnswers,
+  notCompared,
   notConfirmed,
+  nothingToCompare,
   notKnown,
   notPaused,
   notReclaimable,
@@ -58,8 +61,6 @@ export interface MigrationsServices extends CourseServices {
   keep(peerId: string): Disposable
   /** `serve --read-only`. */
   readonly readOnly: boolean
-  /** Bytes free for new disks. */
-  freeBytes(): Promise<number>
   readonly transport: (peerId: string) => string
   /** Makes one attempt to reach a peer. @throws LinkError */
   probe(peerId: string, signal: AbortSignal): Promise<void>
@@ -274,6 +275,21 @@ export class Migrations implements PeerHandlers {
     } catch (error) {
       if (error instanceof LinkError && !['protocol', 'incompatible'].includes(error.code)) return undefined
       return (error as Error).message
+    }
+  }
+
+  /** Compares a disk on demand with the source that it comes from. @throws Refusal */
+  async verify(diskName: string, signal: AbortSignal): Promise<{ course: Course; comparison: Comparison }> {
+    const disk = this.#services.disks.named(diskName)
+    const course = this.courses().find((each) => each.disk === disk)
+    if (!(course instanceof DestinationCourse)) throw nothingToCompare(disk)
+    const peer = this.#services.peer(course.record.peerId)
+    if (disk.state === 'arriving') await this.#reach(peer, disk.name, signal)
+    try {
+      return { course, comparison: await course.verify(signal) }
+    } catch (error) {
+      if (error instanceof LinkError || error instanceof PeerRefusal) throw notCompared(disk, peer.name, error)
+      throw error
     }
   }
 

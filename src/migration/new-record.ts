@@ -40,6 +40,7 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     endedAt: null,
     switchoverMs: 0,
     verified: false,
+    differed: [],
     paused: false,
     reclaimedAs: null,
   }

@@ -105,6 +105,39 @@ export function notPaused(course: Course, paused: boolean, error: LinkError): Re
   )
 }
 
+/** Why there is nothing with which a disk could be compared here. */
+export function nothingToCompare(disk: Disk): Refusal {
+  const { state, owner } = disk.record
+  const why: Readonly<Record<string, string>> = {
+    owned:
+      'every block of it is here, compared already if it came from elsewhere; a copy that was released is older, and shows nothing',
+    incoming: 'none of its bytes is here',
+    departed: `its bytes here are what ${owner} compares its own with`,
+  }
+  const message = `${disk.name} is ${state} here, and there is nothing to compare it with: ${why[state] ?? 'its bytes here are old'}`
+  const next = state === 'departed' ? `vmstore disk verify ${disk.name}, at the site that owns it.` : undefined
+  return new Refusal('nothing-to-compare', message, {
+    disk: disk.name,
+    safe: 'Nothing was changed.',
+    ...(next && { next }),
+  })
+}
+
+/** The comparison was cut short. */
+export function notCompared(disk: Disk, peerName: string, error: Error): Refusal {
+  return new Refusal(
+    'not-compared',
+    `${disk.name} could not be compared with ${peerName} to the end: ${error.message}`,
+    {
+      exit: 1,
+      disk: disk.name,
+      safe: 'What was found to differ is fetched again; the source is not released before all is compared.',
+      next: 'Try again when the source can be reached.',
+      cause: error,
+    },
+  )
+}
+
 /** Only what was given away, and not given back, can be taken back. */
 export function notReclaimable(disk: Disk): Refusal {
   const { state, generation, owner } = disk.record

@@ -12,7 +12,7 @@ import { unknownOwner } from '../disk/states.ts'
 import { type FetchRequest, LinkError, PeerRefusal, type Piece } from '../link/channel.ts'
 import type { MigrationCounters } from '../store/records.ts'
 import { Course } from './course.ts'
-import { alignedExtents, readPieces } from './frozen-reader.ts'
+import { alignedExtents, readFrozen, readPieces } from './frozen-reader.ts'
 import {
   type AcquireAnswer,
   type AcquireMessage,
@@ -29,6 +29,7 @@ import {
 } from './messages.ts'
 import { notReclaimable, notReclaimed, pauseSentence } from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
+import { SentCount } from './sent-count.ts'
 import { digestOf } from './verification.ts'
 
 const commitRetryMs = 1000
@@ -48,9 +49,11 @@ export class SourceCourse extends Course {
   #reclaiming = false
   /** What the destination last told. */
   #reported: MigrationCounters | undefined
+  #sentCount: SentCount | undefined
 
   get counters(): MigrationCounters {
-    return this.#reported ?? this.record.counters
+    const counters = this.#reported ?? this.record.counters
+    return this.#sentCount && !this.ended ? { ...counters, ...this.#sentCount.now } : counters
   }
 
   get liveState(): string {
@@ -116,8 +119,15 @@ export class SourceCourse extends Course {
     for await (const piece of readPieces(this.disk, request.runs, signal)) {
       // Looked at for every piece: what was read under a right that has ended does not leave.
       this.#checkRight(request.generation)
+      if (this.disk.state === 'departed') this.#count.add(piece)
       yield piece
     }
+  }
+
+  /** Of the frozen disk: what was forwarded before switchover is not copied. */
+  get #count(): SentCount {
+    this.#sentCount ??= new SentCount(this.disk.sizeBytes)
+    return this.#sentCount
   }
 
   /** The operator here: now. The destination asks for the grant, as always. */
@@ -347,14 +357,13 @@ export class SourceCourse extends Course {
   }
 
   async #complete(message: ReturnType<typeof completeMessage.parse>): Promise<object> {
-    if (this.record.state === 'done') return {} // Said again: the answer was lost.
+    if (this.record.state === 'done') return this.#sentAnswer // Said again: the answer was lost.
     this.#checkGeneration(message.generation)
     if (this.disk.state === 'departed') {
-      const { data, sent, skippedZero, resent, verified } = message
-      this.#reported = { data, sent, skippedZero, resent }
-      await this.update({ state: 'done', endedAt: this.now(), counters: this.counters, verified }, (change) =>
-        this.disk.move('released', { migrationId: null, taken: true }, [change]),
-      )
+      const { verified, differed } = message
+      this.#hear(message)
+      const ended = { state: 'done', endedAt: this.now(), counters: this.counters, verified, differed }
+      await this.update(ended, (change) => this.disk.move('released', { migrationId: null, taken: true }, [change]))
       this.missingBytes = 0
       this.disk.onSessions = () => {}
     }
@@ -368,7 +377,7 @@ export class SourceCourse extends Course {
         )
       })
     }
-    return {}
+    return this.#sentAnswer
   }
 
   async #digests({ generation, runs }: ReturnType<typeof digestsMessage.parse>): Promise<object> {
@@ -376,23 +385,32 @@ export class SourceCourse extends Course {
     for (const run of runs) {
       this.#checkRight(generation)
       this.#checkRun(run)
-      const bytes = Buffer.allocUnsafeSlow(run.length)
-      await this.disk.readForPeer(run.offset, bytes)
-      digests.push(digestOf(bytes))
+      digests.push(digestOf(await readFrozen(this.disk, run)))
     }
     return { digests }
   }
 
   #progress(message: ReturnType<typeof progressMessage.parse>): object {
-    const { missing, data, sent, skippedZero, resent, paused, note } = message
-    if (this.record.state !== 'copying') return {}
+    const { missing, unreadable, paused, note } = message
+    if (this.record.state !== 'copying') return this.#sentAnswer
     void this.#pausedThere(paused).catch(() => {}) // The next report says it again.
     this.meter.add(Math.max(this.missingBytes - missing, 0))
     this.missingBytes = missing
-    this.#reported = { data, sent, skippedZero, resent }
+    this.#hear(message)
+    this.unreadable = unreadable
     this.setNote(note)
     this.tell({ kind: 'progress' })
-    return {}
+    return this.#sentAnswer
+  }
+
+  /** What landed is the destination's to say, what was sent is ours. */
+  #hear({ data, sent, skippedZero, resent }: MigrationCounters): void {
+    this.#count.atLeast({ sent, resent })
+    this.#reported = { data, skippedZero, ...this.#count.now }
+  }
+
+  get #sentAnswer(): object {
+    return { sent: this.counters.sent, resent: this.counters.resent }
   }
 
   async #cancelForPeer(): Promise<object> {

@@ -40,10 +40,16 @@ export class Verification {
   readonly #parts: VerificationParts
   readonly #signal: AbortSignal
   #differing = 0
+  #comparedBytes = 0
 
   constructor(parts: VerificationParts, signal: AbortSignal) {
     this.#parts = parts
     this.#signal = signal
+  }
+
+  /** Bytes whose data was compared so far. */
+  get comparedBytes(): number {
+    return this.#comparedBytes
   }
 
   /** Resolves to the number of ranges that differed, and are missing now. */
@@ -80,10 +86,10 @@ export class Verification {
     return this.#differing
   }
 
-  /** Parts of the range that the guest did not write, none longer than a digest speaks of. */
+  /** Parts of the range that are here and that the guest did not write, none longer than a digest speaks of. */
   *#untouchedRuns(range: Run): Generator<Run> {
     const { disk } = this.#parts
-    for (const span of disk.arrival!.unwritten(spanOf(range.offset, range.length))) {
+    for (const span of disk.arrival!.comparable(spanOf(range.offset, range.length))) {
       const end = Math.min(span.end * blockSizeBytes, disk.sizeBytes)
       for (let offset = span.first * blockSizeBytes; offset < end; offset += digestedBytes) {
         yield { offset, length: Math.min(digestedBytes, end - offset) }
@@ -119,6 +125,7 @@ export class Verification {
     this.#signal.throwIfAborted()
     const bytes = Buffer.allocUnsafeSlow(run.length)
     await disk.readForPeer(run.offset, bytes)
+    this.#comparedBytes += run.length
     const span = spanOf(run.offset, run.length)
     if (disk.arrival!.isUntouched(span)) {
       if (isSame(bytes) || !disk.arrival!.forget(span)) return

@@ -55,6 +55,8 @@ export interface MigrationRecord {
   readonly switchoverMs: number
   /** Every block that the guest did not write at the destination was compared with the source. */
   readonly verified: boolean
+  /** Ranges that differed from the source when they were compared, and were fetched again; the first of them. */
+  readonly differed: readonly { readonly offset: number; readonly length: number }[]
   /** The operator holds the background copy. */
   readonly paused: boolean
   /** The generation under which the source took the disk back, because the destination was lost; or null. */
@@ -62,8 +64,12 @@ export interface MigrationRecord {
 }
 
 /** Records written before these fields were there mean this. */
-export const migrationFieldsAddedLater: Pick<MigrationRecord, 'stallTimeoutMs' | 'paused' | 'reclaimedAs'> = {
+export const migrationFieldsAddedLater: Pick<
+  MigrationRecord,
+  'stallTimeoutMs' | 'differed' | 'paused' | 'reclaimedAs'
+> = {
   stallTimeoutMs: null,
+  differed: [],
   paused: false,
   reclaimedAs: null,
 }

@@ -77,6 +77,7 @@ describe('commands', () => {
       ['disk list', (view: unknown[]) => view.length, 2],
       ['disk show web01', (view: { name: string }) => view.name, 'web01'],
       ['disk delete web01', (view: { name: string }) => view.name, 'web01'],
+      ['disk verify web01', (view: { differing: unknown[] }) => view.differing.length, 0],
       ['disk reclaim web01 --yes', (view: { generation: number }) => view.generation, 3],
       ['peer show', (view: { fingerprint: string }) => view.fingerprint, 'SHA256:a'],
       ['peer invite', (view: { token: string }) => view.token, 'vms1.abc'],
@@ -129,6 +130,14 @@ describe('commands', () => {
           source: 'keep',
         },
       ])
+    })
+
+    it('disk verify: a range that differs is named, exit 1', async () => {
+      served.site.differing = [{ offset: 8192, length: 4096 }]
+      const { exit, document } = await json('disk', 'verify', 'web01')
+      assert.deepEqual([exit, document.differing], [1, served.site.differing])
+      const { stdout } = await run('disk', 'verify', 'web01')
+      assert.match(stdout, /4096 bytes at 8192/)
     })
 
     it('disk reclaim without --yes is refused where nobody can be asked, with what would be lost', async () => {

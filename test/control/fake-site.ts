@@ -30,6 +30,7 @@ export const diskView = (name: string, more: Partial<DiskView> = {}): DiskView =
   ownerName: 'this site',
   blockSize: 4096,
   present: { blocks: 131_072, bytes: 512 * MiB },
+  exposed: 0,
   allocated: 3 * MiB,
   path: '/srv/disks/web01.raw',
   sessions: 0,
@@ -50,11 +51,22 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   transport: 'tcp',
   generation: 2,
   owner: 'site-b',
-  bytes: { disk: 512 * MiB, data: 310 * MiB, sent: 300 * MiB, skippedZero: 202 * MiB, resent: 0, missing: 0 },
+  bytes: {
+    disk: 512 * MiB,
+    data: 310 * MiB,
+    sent: 300 * MiB,
+    skippedZero: 202 * MiB,
+    resent: 0,
+    missing: 0,
+    exposed: 0,
+  },
   seconds: { total: 12.5, precopy: 0, switchover: 0.021, postcopy: 12 },
   rate: 40 * MiB,
   secondsLeft: 5,
   verified: true,
+  connected: true,
+  unreadable: [],
+  differed: [],
   paused: false,
   note: null,
   startedAt: '2024-05-01T10:00:00.000Z',
@@ -103,6 +115,7 @@ export class FakeSite implements Site {
   deleteError: unknown
   migrateError: unknown
   migrating: (signal: AbortSignal) => Promise<void> = async () => {}
+  differing: { offset: number; length: number }[] = []
   watches = 0
   control = ''
 
@@ -135,6 +148,10 @@ export class FakeSite implements Site {
   async deleteDisk(name: string) {
     if (this.deleteError !== undefined) throw this.deleteError
     return diskView(name)
+  }
+  async verifyDisk(name: string) {
+    const bytes = { compared: 5 * MiB, missing: MiB }
+    return { disk: name, migration: 'm-1', peer: 'osaka', bytes, differing: this.differing }
   }
   async reclaimDisk(name: string, request: { confirmed: boolean }) {
     this.asked.push(request)

@@ -13,6 +13,7 @@ import {
   type Site,
   twoSites,
   until,
+  untilDisk,
   untilMigration,
   vmstore,
 } from './sites.ts'
@@ -86,6 +87,9 @@ describe('--stall-timeout', () => {
     await a.kill()
     const guest = await attach(b, 'web01')
     const last = sizeBytes - 64 * block
+    const { exposed } = await untilDisk(b, 'web01', (disk) => disk.exposed > 0)
+    const view = await untilMigration(b, id, ({ connected }) => !connected)
+    assert.deepEqual([view.bytes.exposed, view.bytes.missing], [exposed, exposed], 'it exists at the source only')
     const began = performance.now()
     await refusedWith('EIO', guest.read(last, block))
     assert(performance.now() - began > 350, 'it waited for so long')
@@ -99,7 +103,8 @@ describe('--stall-timeout', () => {
         () => undefined,
       ),
     )
-    await untilMigration(b, id, ({ state }) => state === 'done')
+    const done = await untilMigration(b, id, ({ state }) => state === 'done')
+    assert.deepEqual([done.bytes.exposed, (await b.control.showDisk('web01')).exposed], [0, 0])
   })
 })
 

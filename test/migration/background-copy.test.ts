@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import type { BlockSource, Piece, Run } from '../../src/disk/block-source.ts'
 import type { Disk } from '../../src/disk/disk.ts'
+import { PeerRefusal } from '../../src/link/channel.ts'
 import { BackgroundCopy, type BackgroundCopyParts, type Extent } from '../../src/migration/background-copy.ts'
 import { Pause } from '../../src/migration/pause.ts'
 import { RateLimit } from '../../src/migration/rate-limit.ts'
@@ -79,6 +80,7 @@ function partsOf(disk: Disk, source: BlockSource, facts: Partial<BackgroundCopyP
     pause: new Pause(false),
     landed: () => {},
     trouble: () => {},
+    freeBytes: async () => 2 ** 40,
     ...facts,
   }
 }
@@ -198,6 +200,78 @@ describe('background copy', () => {
     assert.equal(disk.arrival!.missingBlocks, 0)
     assert.match(troubles[0]!, /the peer is confused/)
     assert.equal(troubles.at(-1), null)
+  })
+
+  it('a range that the source cannot read stops nothing but itself: it is named, tried again ever more rarely, and comes in the end', async () => {
+    const clock = new FakeClock()
+    const source = new ReadySource()
+    const { disk } = await openDisk(source)
+    const bad = { offset: 20 * block, length: 2 * block }
+    const tries: number[] = []
+    let isBad = true
+    const failing: BlockSource = {
+      async *fetch(runs) {
+        for (const { offset, length } of runs) {
+          const end = offset + length
+          const isHit = isBad && offset < bad.offset + bad.length && bad.offset < end
+          if (!isHit) yield source.piece(offset, length)
+          else {
+            tries.push(clock.now())
+            if (offset < bad.offset) yield source.piece(offset, bad.offset - offset)
+            throw new PeerRefusal('unreadable', 'the source cannot read it', bad)
+          }
+        }
+      },
+    }
+    let seen: { sentence: string | null; unreadable: readonly Run[] } | undefined
+    const trouble = (sentence: string | null, unreadable: readonly Run[]) => {
+      seen = { sentence, unreadable }
+    }
+    const run = new BackgroundCopy(partsOf(disk, failing, { clock, trouble }), never).run()
+    run.catch(() => {})
+    await isSettled(run) // Real files: their turns are not the clock's.
+    assert.equal(disk.arrival!.missingBlocks, 2)
+    assert.deepEqual(seen?.unreadable, [bad])
+    assert.match(seen!.sentence!, /cannot read 8192 bytes at 81920.*not released/)
+    for (let second = 0; second < 60; second++) {
+      await clock.advance(1000)
+      await isSettled(run)
+    }
+    assert.deepEqual(
+      tries.slice(1).map((at, index) => Math.round((at - tries[index]!) / 1000)),
+      [1, 2, 4, 8, 16],
+    )
+    isBad = false
+    for (let second = 0; second < 40; second++) {
+      await clock.advance(1000)
+      await isSettled(run)
+    }
+    await run
+    assert.deepEqual(seen, { sentence: null, unreadable: [] })
+  })
+
+  it('a disk that is full has nothing sent to it until there is room', async () => {
+    const clock = new FakeClock()
+    const source = new ReadySource()
+    const { disk, files } = await openDisk(source)
+    let free = 0
+    files.fail('write', Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }))
+    const run = new BackgroundCopy(partsOf(disk, source, { clock, freeBytes: async () => free }), never).run()
+    run.catch(() => {})
+    for (let second = 0; second < 20; second++) {
+      await isSettled(run)
+      await clock.advance(1000)
+    }
+    const asked = source.fetches.length
+    assert(asked <= 2, `${asked} fetches while the disk is full`)
+    files.fail('write', undefined)
+    free = 2 ** 30
+    for (let second = 0; second < 4; second++) {
+      await clock.advance(1000)
+      await isSettled(run)
+    }
+    await run
+    assert.equal(disk.arrival!.missingBlocks, 0)
   })
 
   it('does not try again in a busy loop', async () => {

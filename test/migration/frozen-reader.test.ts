@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import type { Piece } from '../../src/disk/block-source.ts'
 import type { Disk } from '../../src/disk/disk.ts'
-import { alignedExtents, readPieces } from '../../src/migration/frozen-reader.ts'
+import { alignedExtents, readFrozen, readPieces } from '../../src/migration/frozen-reader.ts'
+import { unreadableIn } from '../../src/migration/unreadable.ts'
 import type { FileExtent } from '../../src/store/files.ts'
 import { block } from '../disk/hand.ts'
 import { seededRandom } from '../random.ts'
@@ -138,5 +139,41 @@ describe('frozen reader', () => {
       }
       assert.equal(at, offset + length, `seed ${seed} round ${round}`)
     }
+  })
+
+  describe('of a disk with blocks that cannot be read', () => {
+    /** Reads that touch the bad blocks fail, as the kernel's do. */
+    function withBad(disk: Disk, ...bad: readonly number[]): Disk {
+      const { readForPeer } = disk
+      const failing = (offset: number, target: Uint8Array) => {
+        if (bad.some((each) => each * block < offset + target.length && offset < (each + 1) * block))
+          throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' })
+        return readForPeer(offset, target)
+      }
+      return { ...disk, name: 'web01', readForPeer: failing } as unknown as Disk
+    }
+
+    it('brings every block before the first bad one, and names the bad ones', async () => {
+      const { disk, bytes } = diskOf(['data', 8 * block])
+      const pieces: Piece[] = []
+      const reading = (async () => {
+        const signal = new AbortController().signal
+        for await (const piece of readPieces(withBad(disk, 3, 4), [{ offset: 0, length: 8 * block }], signal))
+          pieces.push(piece)
+      })()
+      await assert.rejects(reading, (error) => {
+        assert.deepEqual(unreadableIn(error), { offset: 3 * block, length: 2 * block })
+        assert.match((error as Error).message, /8192 bytes at 12288 of web01 \(EIO\)/)
+        return true
+      })
+      assert.deepEqual(Buffer.concat(pieces.map((piece) => piece.bytes!)), bytes.subarray(0, 3 * block))
+    })
+
+    it('hashes nothing in their place', async () => {
+      const { disk, bytes } = diskOf(['data', 4 * block])
+      const run = { offset: 0, length: 4 * block }
+      await assert.rejects(readFrozen(withBad(disk, 2), run), (error) => unreadableIn(error)?.offset === 2 * block)
+      assert.deepEqual(await readFrozen(withBad(disk), run), bytes)
+    })
   })
 })

@@ -57,6 +57,7 @@ export function migrationRecord(facts: Partial<MigrationRecord> = {}): Migration
     endedAt: null,
     switchoverMs: 0,
     verified: false,
+    differed: [],
     paused: false,
     reclaimedAs: null,
     ...facts,

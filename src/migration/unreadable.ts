@@ -1,0 +1,51 @@
+// A range that the source's disk cannot read. It stops nothing but itself: the source names it in its refusal, and the
+// destination goes on behind it, reports it, and tries again now and then.
+
+import { z } from 'zod'
+import type { Run } from '../disk/block-source.ts'
+import type { Disk } from '../disk/disk.ts'
+import { PeerRefusal } from '../link/channel.ts'
+
+const unreadableCode = 'unreadable'
+/** Ranges that a report names. */
+export const namedRanges = 32
+const rangesInSentence = 4
+
+const facts = z.object({ offset: z.number().int().nonnegative(), length: z.number().int().positive() })
+
+export function unreadable(disk: Disk, run: Run, cause: unknown): PeerRefusal {
+  const why = (cause as NodeJS.ErrnoException).code ?? (cause as Error).message
+  const message = `the source cannot read ${rangeText(run)} of ${disk.name} (${why})`
+  return new PeerRefusal(unreadableCode, message, { offset: run.offset, length: run.length })
+}
+
+/** The range that the source said it cannot read, if it said that. */
+export function unreadableIn(error: unknown): Run | undefined {
+  if (!(error instanceof PeerRefusal) || error.code !== unreadableCode) return undefined
+  return facts.safeParse(error.facts).data
+}
+
+function rangeText({ offset, length }: Run): string {
+  return `${length} bytes at ${offset}`
+}
+
+/** '4096 bytes at 8192, 512 bytes at 65536 and 3 more ranges' */
+export function rangesText(runs: readonly Run[]): string {
+  const named = runs.slice(0, rangesInSentence).map(rangeText).join(', ')
+  const more = runs.length - rangesInSentence
+  return more > 0 ? `${named} and ${more} more range(s)` : named
+}
+
+/** Ranges in order, those that touch made one. */
+export function merged(runs: readonly Run[]): Run[] {
+  const result: Run[] = []
+  for (const run of [...runs].sort((a, b) => a.offset - b.offset)) {
+    const last = result.at(-1)
+    if (!last || last.offset + last.length < run.offset) result.push(run)
+    else {
+      const end = Math.max(last.offset + last.length, run.offset + run.length)
+      result[result.length - 1] = { offset: last.offset, length: end - last.offset }
+    }
+  }
+  return result
+}
