@@ -4,6 +4,7 @@
 // What always holds: `owned` is committed, with every byte durable and compared, before the source is told that it may be
 // released (promise 8).
 
+import { randomUUID } from 'node:crypto'
 import type { BlockSource, Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
 import { type PeerChannel, PeerRefusal, type Piece } from '../link/channel.ts'
@@ -23,6 +24,8 @@ import { Verification } from './verification.ts'
 const commitRetryMs = 1000
 const troublePauseMs = 1000
 const reportEveryMs = 500
+/** What an old copy lacks is seen when it is older than this. */
+const markEveryMs = 5000
 /** The counters are put on record once in so many reports. */
 const roundsPerRecord = 2
 const informTimeoutMs = 5000
@@ -46,6 +49,9 @@ export abstract class ArrivingCourse extends Course {
   /** The source's word that a later generation exists. */
   protected supersededBy: Supersession | undefined
   readonly #leaving = new AbortController()
+  /** This daemon's run, as far as the source is concerned. */
+  readonly #run = randomUUID()
+  readonly #confirmed = Promise.withResolvers<void>()
   /** Ends when this site stops, and when the disk is superseded. */
   protected readonly working: AbortSignal
 
@@ -219,12 +225,24 @@ export abstract class ArrivingCourse extends Course {
     }
   }
 
-  /** Until it is heard, the source would answer a repeated acquire. `complete` says it too. */
+  /** Resolves once the source has confirmed that this is no old copy of the disk, or the disk is not arriving any more. */
+  get confirmed(): Promise<void> {
+    return this.disk.state === 'arriving' ? this.#confirmed.promise : Promise.resolve()
+  }
+
+  /**
+   * Says it again and again until the copy ends, each time with a higher mark, on record here first. Until it is heard
+   * the source would answer a repeated acquire; and by the mark it knows a copy that is older. `complete` says it too.
+   */
   async #sayTaken(signal: AbortSignal): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.call('taken', { generation: this.record.generation }, signal)
-        return
+        await this.update({ mark: this.record.mark + 1 })
+        const { generation, mark } = this.record
+        await this.call('taken', { generation, mark, run: this.#run }, signal)
+        this.#confirmed.resolve()
+        attempt = 0
+        await this.services.clock.sleep(markEveryMs, signal)
       } catch (error) {
         signal.throwIfAborted()
         if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return
@@ -356,7 +374,17 @@ export abstract class ArrivingCourse extends Course {
 
   /** Everything that works here ends when the source says that the disk is superseded. */
   #heed(error: unknown): void {
-    this.supersededBy ??= supersessionIn(error, this.disk.record.generation)
-    if (this.supersededBy) this.#leaving.abort(error)
+    const by = supersessionIn(error, this.disk.record.generation)
+    if (by) this.leave(by)
+  }
+
+  protected leave(by: Supersession): void {
+    this.supersededBy ??= by
+    this.#leaving.abort(new Error('the disk is superseded'))
+  }
+
+  /** Whoever waits for the source's word waits no more. */
+  protected settleConfirmation(): void {
+    this.#confirmed.resolve()
   }
 }

@@ -17,7 +17,7 @@ import type { CourseServices } from './course.ts'
 import { acquireAnswer, cancelAnswer, type InquireAnswer, inquireAnswer, pauseMessage } from './messages.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { retryDelayMs } from './remote-blocks.ts'
-import type { Supersession } from './superseded.ts'
+import { type Supersession, supersededNote } from './superseded.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
 
 /** While the source's right is passing on, a forwarded read looks again after this. */
@@ -117,6 +117,7 @@ export class DestinationCourse extends ArrivingCourse {
 
   override stop(): void {
     super.stop()
+    this.settleConfirmation()
     this.#armed.abort()
     this.#stopped.resolve()
   }
@@ -190,9 +191,17 @@ export class DestinationCourse extends ArrivingCourse {
     return true
   }
 
-  /** The source took the disk back while this site was away: nobody is served here any more, and the bytes stay. */
-  async #becomeSuperseded({ generation, owner }: Supersession): Promise<void> {
-    const note = `superseded: the source took the disk back as generation ${generation} while this site was away`
+  /** A later generation exists elsewhere, says a peer. */
+  async supersede(by: Supersession): Promise<void> {
+    this.leave(by)
+    await this.#main
+    if (!this.ended && !this.stopping.signal.aborted) await this.#becomeSuperseded(by) // It had stopped before.
+  }
+
+  /** Nobody is served here any more, and the bytes stay. */
+  async #becomeSuperseded(by: Supersession): Promise<void> {
+    const { generation, owner } = by
+    const note = supersededNote(by)
     this.services.log('error', { migration: this.id, disk: this.disk.name, generation }, note)
     await this.disk.gate.freeze() // Requests in flight end first, against the file that they began with.
     await this.recorded('that the disk is superseded', () =>
@@ -201,6 +210,7 @@ export class DestinationCourse extends ArrivingCourse {
       ),
     )
     this.disk.gate.thaw()
+    this.settleConfirmation()
     this.tell({ kind: 'ended' })
   }
 

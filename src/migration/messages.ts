@@ -1,10 +1,11 @@
 // What two sites say to each other about a migration, on the control lane. Checked with these schemas where it arrives.
 //
+//   generations  either way             these disks moved between us, and I know of these generations (generations.ts)
 //   request      destination → source   start a migration of a disk of yours to me (`migrate --from`)
 //   prepare      source → destination   make an incoming disk
 //   inquire      destination → source   how does this migration stand?
 //   acquire      destination → source   give me generation g+1. Repeated until answered; answered the same each time
-//   taken        destination → source   I serve g+1, durably
+//   taken        destination → source   I serve g+1, durably. Said again every few seconds, with a higher mark
 //   extents      destination → source   data and holes of the frozen disk
 //   digests      destination → source   hashes of ranges of the frozen disk, to compare
 //   progress     destination → source   how far I am (for the operator there)
@@ -85,7 +86,11 @@ export const pauseMessage = z.object({ migration: id, paused: z.boolean() })
 export const standingAnswer = z.object({ state: z.string().max(100), generation: z.number().int().nonnegative() })
 export type StandingAnswer = z.infer<typeof standingAnswer>
 
-export const generationMessage = z.object({ migration: id, generation })
+/**
+ * `mark` grows with every message, and is on record at the destination before it is said; `run`: that daemon's run. The
+ * source keeps both: a destination that comes with a mark which another run has said already is an old copy.
+ */
+export const takenMessage = z.object({ migration: id, generation, mark: z.number().int().positive(), run: z.uuid() })
 
 export const extentsMessage = z.object({ migration: id, generation, offset: bytes, length: bytes.positive() })
 export const digestsMessage = z.object({

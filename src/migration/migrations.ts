@@ -17,6 +17,7 @@ import type { Comparison } from './arriving-course.ts'
 import type { Course, CourseServices } from './course.ts'
 import { endedStates } from './course.ts'
 import { DestinationCourse } from './destination-course.ts'
+import { Generations } from './generations.ts'
 import {
   migrationMessage,
   type PrepareMessage,
@@ -43,6 +44,7 @@ import {
 } from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SourceCourse } from './source-course.ts'
+import type { Supersession } from './superseded.ts'
 
 /** Another site, as a migration needs to know it. */
 export interface PeerFacts {
@@ -82,12 +84,26 @@ export class Migrations implements PeerHandlers {
   /** Every migration of before is known. */
   #started = false
   readonly #stopping = new AbortController()
+  /** What peers know of the disks of this site. */
+  readonly generations: Generations
   /** Called for each course that begins or is taken up. */
   onCourse: (course: Course) => void = () => {}
 
   constructor(services: MigrationsServices) {
     this.#services = services
     this.#past = new PastMigrations(services.siteId)
+    const parts = {
+      ...services,
+      migrations: () => [...this.past(), ...this.courses().map((course) => course.record)],
+      supersede: (disk: Disk, by: Supersession) => this.#supersede(disk, by),
+      confirmed: (peerId: string) =>
+        Promise.all(
+          this.courses().map((course) =>
+            course instanceof DestinationCourse && course.record.peerId === peerId ? course.confirmed : undefined,
+          ),
+        ),
+    }
+    this.generations = new Generations(parts, this.#stopping.signal)
   }
 
   courses(): readonly Course[] {
@@ -265,6 +281,7 @@ export class Migrations implements PeerHandlers {
         channel(course.record.peerId).call('standing', { migration: id }, { signal: limited }),
       )
       const { state, generation } = standingAnswer.parse(answer)
+      if (state === 'failed') return undefined // It says itself that it serves the disk to nobody.
       return state === 'unknown' ? `it knows nothing of migration ${id}` : `it has generation ${generation}, ${state}`
     } catch (error) {
       if (!(error instanceof LinkError)) return (error as Error).message
@@ -317,6 +334,7 @@ export class Migrations implements PeerHandlers {
     this.#refuseUntilStarted()
     if (method === 'prepare') return this.#prepare(peerId, prepareMessage.parse(params))
     if (method === 'request') return this.#requested(peerId, params, signal)
+    if (method === 'generations') return this.generations.answer(peerId, params)
     const { migration } = migrationMessage.parse(params)
     if (method === 'standing') return this.#standing(peerId, migration)
     const course = this.#courses.get(migration)
@@ -344,6 +362,26 @@ export class Migrations implements PeerHandlers {
     const record = this.#courses.get(migration)?.record ?? this.#past.all().find(({ id }) => id === migration)
     if (record?.peerId !== peerId || record.role !== 'destination') return { state: 'unknown', generation: 0 }
     return { state: record.state, generation: record.generation }
+  }
+
+  /** Until it is on record nobody is served; the next start hears of it again. */
+  async #supersede(disk: Disk, by: Supersession): Promise<void> {
+    for (;;) {
+      try {
+        const course = this.courses().find((each) => each.disk === disk)
+        if (course instanceof SourceCourse || course instanceof DestinationCourse) await course.supersede(by)
+        else await supersedeIdle(disk, by)
+        return
+      } catch (error) {
+        this.#stopping.signal.throwIfAborted()
+        this.#services.log(
+          'error',
+          { disk: disk.name, error: String(error) },
+          'that it is superseded is not on record yet',
+        )
+        await this.#services.clock.sleep(undoRetryMs, this.#stopping.signal)
+      }
+    }
   }
 
   #refuseUntilStarted(): void {
@@ -556,6 +594,14 @@ export class Migrations implements PeerHandlers {
       await over
     }
   }
+}
+
+/** A disk in no migration: its guests are refused once the record is durable, and held until then. */
+async function supersedeIdle(disk: Disk, { generation, owner }: Supersession): Promise<void> {
+  if (generation <= disk.record.generation) return
+  if (!disk.gate.frozen) await disk.gate.freeze()
+  await disk.move('superseded', { generation, owner })
+  disk.gate.thaw()
 }
 
 /** Nobody deletes a disk while it comes back. */

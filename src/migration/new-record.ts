@@ -43,5 +43,7 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     differed: [],
     paused: false,
     reclaimedAs: null,
+    mark: 0,
+    markRun: null,
   }
 }

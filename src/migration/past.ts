@@ -4,7 +4,7 @@ import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import { endedStates } from './course.ts'
 import { startingCode } from './remote-blocks.ts'
-import { supersededRefusal } from './superseded.ts'
+import { restoredRefusal, supersededRefusal } from './superseded.ts'
 
 export class PastMigrations {
   readonly #records = new Map<string, MigrationRecord>()
@@ -48,6 +48,8 @@ export class PastMigrations {
       return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }
     }
     if (method === 'complete' && isDone) return {}
+    // Whoever has everything says `complete`; who still says `taken` was restored to before.
+    if (method === 'taken' && isDone) throw restoredRefusal(known)
     // Whoever took what was given away has to hear that it is void.
     if (known?.reclaimedAs != null && method !== 'cancel')
       throw supersededRefusal(known, known.reclaimedAs, this.#siteId)

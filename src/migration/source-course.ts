@@ -20,16 +20,17 @@ import {
   completeMessage,
   digestsMessage,
   extentsMessage,
-  generationMessage,
   type InquireAnswer,
   migrationMessage,
   type PrepareMessage,
   pauseMessage,
   progressMessage,
+  takenMessage,
 } from './messages.ts'
 import { notReclaimable, notReclaimed, pauseSentence } from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SentCount } from './sent-count.ts'
+import { restoredRefusal, type Supersession, supersededNote } from './superseded.ts'
 import { digestOf } from './verification.ts'
 
 const commitRetryMs = 1000
@@ -94,7 +95,7 @@ export class SourceCourse extends Course {
       case 'acquire':
         return this.#alone(() => this.#acquire(acquireMessage.parse(params)))
       case 'taken':
-        return this.#alone(() => this.#taken(generationMessage.parse(params).generation))
+        return this.#alone(() => this.#taken(takenMessage.parse(params)))
       case 'extents':
         return this.#extents(extentsMessage.parse(params))
       case 'digests':
@@ -182,6 +183,23 @@ export class SourceCourse extends Course {
         throw notReclaimed(this.disk, error)
       }
       this.disk.onSessions = () => {}
+      this.tell({ kind: 'ended' })
+    })
+  }
+
+  /** A later generation exists elsewhere: whatever this migration was at, the disk is served to nobody any more. */
+  async supersede(by: Supersession): Promise<void> {
+    await this.#alone(async () => {
+      const { disk } = this
+      if (by.generation <= disk.record.generation) return
+      const { generation, owner } = by
+      if (!disk.gate.frozen) await disk.gate.freeze()
+      await this.update({ state: 'failed', endedAt: this.now(), note: supersededNote(by) }, (change) =>
+        disk.move('superseded', { generation, owner, migrationId: null }, [change]),
+      )
+      this.#frozen = false
+      disk.gate.thaw()
+      disk.onSessions = () => {}
       this.tell({ kind: 'ended' })
     })
   }
@@ -350,9 +368,16 @@ export class SourceCourse extends Course {
     return { answer: 'refused', code: 'sync-failed', message }
   }
 
-  async #taken(generation: number): Promise<object> {
+  /** Durable before it is answered: a destination that is restored to an earlier mark is known by it. */
+  async #taken({ generation, mark, run }: ReturnType<typeof takenMessage.parse>): Promise<object> {
     this.#checkGeneration(generation)
-    if (this.disk.state === 'departed' && !this.disk.record.taken) await this.disk.note({ taken: true })
+    if (this.disk.state !== 'departed') return {}
+    const { record } = this
+    if (mark <= record.mark) {
+      if (run !== record.markRun) throw restoredRefusal(record)
+      return {} // Said again, or late.
+    }
+    await this.update({ mark, markRun: run }, (change) => this.disk.note({ taken: true }, [change]))
     return {}
   }
 

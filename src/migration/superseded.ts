@@ -1,11 +1,14 @@
-// What a destination is told after the source took the disk back (`disk reclaim`): that a later generation exists. It
-// then serves nobody any more, and keeps its bytes.
+// What a site is told when it must serve a disk no more, and keeps its bytes: that a later generation exists (the disk was
+// taken back, or this site was restored from an old copy of its data folder), or that the same generation was further here
+// once, so that this copy of it lacks what its guest has written since.
 
 import { z } from 'zod'
+import { unknownOwner } from '../disk/states.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 
 const supersededCode = 'superseded'
+const restoredCode = 'restored'
 
 const facts = z.object({ generation: z.number().int().positive(), owner: z.string().min(1).max(100) })
 export type Supersession = z.infer<typeof facts>
@@ -16,9 +19,24 @@ export function supersededRefusal(record: MigrationRecord, generation: number, s
   return new PeerRefusal(supersededCode, message, { generation, owner: siteId } satisfies Supersession)
 }
 
+/** The source's answer to a destination that was further once than it knows. */
+export function restoredRefusal(record: MigrationRecord): PeerRefusal {
+  const message = `generation ${record.generation} of ${record.diskName} was further there once: that site was restored from an old copy, which lacks what the guest has written since`
+  return new PeerRefusal(restoredCode, message)
+}
+
 /** What the source said, if it said that. A generation that is not later than ours says nothing. */
 export function supersessionIn(error: unknown, ownGeneration: number): Supersession | undefined {
-  if (!(error instanceof PeerRefusal) || error.code !== supersededCode) return undefined
+  if (!(error instanceof PeerRefusal)) return undefined
+  if (error.code === restoredCode) return { generation: ownGeneration, owner: unknownOwner }
+  if (error.code !== supersededCode) return undefined
   const parsed = facts.safeParse(error.facts)
   return parsed.success && parsed.data.generation > ownGeneration ? parsed.data : undefined
+}
+
+/** For the migration's record and its operator. */
+export function supersededNote({ generation, owner }: Supersession): string {
+  if (owner === unknownOwner)
+    return `superseded: this site was restored from an old copy of generation ${generation}; what its guest has written since is not here, and the source may take the disk back: vmstore disk reclaim`
+  return `superseded: generation ${generation} of the disk exists at ${owner}; what this site has is older`
 }

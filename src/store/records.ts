@@ -61,17 +61,22 @@ export interface MigrationRecord {
   readonly paused: boolean
   /** The generation under which the source took the disk back, because the destination was lost; or null. */
   readonly reclaimedAs: number | null
+  /** Destination: how often it has said, after putting it on record, that it serves. Source: the highest that it heard, and of which run. */
+  readonly mark: number
+  readonly markRun: string | null
 }
 
 /** Records written before these fields were there mean this. */
 export const migrationFieldsAddedLater: Pick<
   MigrationRecord,
-  'stallTimeoutMs' | 'differed' | 'paused' | 'reclaimedAs'
+  'stallTimeoutMs' | 'differed' | 'paused' | 'reclaimedAs' | 'mark' | 'markRun'
 > = {
   stallTimeoutMs: null,
   differed: [],
   paused: false,
   reclaimedAs: null,
+  mark: 0,
+  markRun: null,
 }
 
 /** Bytes, as of the last time they were recorded. */

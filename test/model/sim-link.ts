@@ -42,6 +42,12 @@ export class SimLink {
     }
   }
 
+  /** One attempt to reach whoever `to` finds. */
+  async probe(from: SimProcess, to: () => SimEnd | undefined): Promise<void> {
+    await this.#world.event(from, 'probe')
+    if (!this.up || to() === undefined) throw new LinkError('unreachable', 'the peer could not be reached')
+  }
+
   async #arrive(from: SimProcess, label: string, to: () => SimEnd | undefined, signal: AbortSignal): Promise<SimEnd> {
     if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
     await this.#world.event(from, `→ ${label}`, { ready: () => signal.aborted || (this.up && to() !== undefined) })

@@ -13,6 +13,15 @@ export class SimDatabase {
   /** Of a hundred commits so many fail, as a fraction. */
   faultRate = 0
 
+  /** As it is now, for a site that is restored from it later. */
+  copy(): SimDatabase {
+    const copy = new SimDatabase()
+    for (const [id, record] of this.disk) copy.disk.set(id, record)
+    for (const [id, record] of this.migration) copy.migration.set(id, record)
+    for (const [id, record] of this.peer) copy.peer.set(id, record)
+    return copy
+  }
+
   apply(changes: readonly Change[]): void {
     for (const change of changes) {
       if ('remove' in change) this[change.remove].delete(change.id)

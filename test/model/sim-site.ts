@@ -24,7 +24,7 @@ export interface OpenSession {
 export class SimSite {
   readonly name: string
   readonly machine: SimMachine
-  readonly database = new SimDatabase()
+  database = new SimDatabase()
   readonly #world: World
   readonly #link: SimLink
   other!: SimSite
@@ -116,11 +116,22 @@ export class SimSite {
       keep: () => ({ [Symbol.dispose]: () => {} }),
       freeBytes: async () => 2 ** 40,
       transport: () => 'sim',
-      probe: async () => {},
+      probe: () => this.#link.probe(process, () => this.other.end),
     })
     this.migrations = migrations // Peers may ask while it takes up what it left.
     await migrations.takeUp(loaded.migrations, loaded.disks)
+    await migrations.generations.askAll([this.other.name])
     this.started = true
+  }
+
+  /** The data folder as it is now; call the result, while the site is dead, to put it in the place of what it became. */
+  copyFolder(): () => void {
+    const database = this.database.copy()
+    const files = new Map([...this.machine.files].map(([path, file]) => [path, file.copy()]))
+    return () => {
+      this.database = database.copy()
+      this.machine.files = new Map([...files].map(([path, file]) => [path, file.copy()]))
+    }
   }
 
   /** SIGTERM: requests in flight finish, or are dropped; then migrations and disks stop. The process may die meanwhile. */

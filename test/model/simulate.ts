@@ -4,12 +4,12 @@
 
 import assert from 'node:assert/strict'
 import { Guest } from './guest.ts'
+import { putDisk } from './image.ts'
 import { Operator } from './operator.ts'
-import { fill, Oracle, valuesOf } from './oracle.ts'
-import { sectorBytes } from './sim-file.ts'
+import { Oracle, valuesOf } from './oracle.ts'
 import { SimLink } from './sim-link.ts'
 import { SimSite } from './sim-site.ts'
-import { type Counts, diskId, diskName, type Stage, sectors, sizeBytes } from './stage.ts'
+import { type Counts, diskId, diskName, type Stage, sectors } from './stage.ts'
 import { Stray } from './stray.ts'
 import { Weather } from './weather.ts'
 import { drained, World } from './world.ts'
@@ -56,7 +56,7 @@ class Run implements Stage {
     this.b = new SimSite(this.world, 'B', this.link)
     this.a.other = this.b
     this.b.other = this.a
-    this.oracle = new Oracle(this.#putDisk())
+    this.oracle = new Oracle(putDisk(this.a, this.world.random))
     this.hasStrays = this.world.random.chance(0.4)
     this.#weather = new Weather(this)
   }
@@ -102,22 +102,6 @@ class Run implements Stage {
     }
     const switched = this.b.database.disk.get(diskId)?.state === 'owned'
     return { ...this.counts, steps, switched, cancelled }
-  }
-
-  /** The image at A, in part of zeros, so that there are holes too. Returns the sectors' values. */
-  #putDisk(): number[] {
-    const { random } = this.world
-    const initial = Array.from({ length: sectors }, (_, index) => (random.chance(0.3) ? 0 : index + 1))
-    for (let at = 0; at < sectors; at += 8) if (random.chance(0.3)) initial.fill(0, at, Math.min(at + 8, sectors))
-    const image = new Uint8Array(sizeBytes)
-    for (const [index, value] of initial.entries())
-      fill(image.subarray(index * sectorBytes, (index + 1) * sectorBytes), value)
-    const path = `A/${diskId}/${diskName}.raw`
-    this.a.machine.putFile(path, image)
-    const identity = { id: diskId, name: diskName, path, folder: `A/${diskId}`, sizeBytes, servedFile: null }
-    const standing = { state: 'owned', generation: 1, owner: 'A', migrationId: null, before: null, taken: false }
-    this.a.database.disk.set(diskId, { ...identity, ...standing, createdAt: '' })
-    return initial
   }
 
   /** One move from `a` to `b`, under a guest's load, to its end. Resolves to the number of steps. */

@@ -35,6 +35,8 @@ export class World {
   readonly random: Random
   readonly seed: number
   nowMs = 0
+  /** How often time passes though something could happen now. */
+  haste = 0.1
   /** The last events, for the report of a failure. */
   readonly trace: string[] = []
   #events: PendingEvent[] = []
@@ -112,7 +114,7 @@ export class World {
       (best, event) => (best && best.atMs <= event.atMs ? best : event),
       undefined,
     )
-    const choices = earliest && (now.length === 0 || this.random.chance(0.1)) ? [earliest] : now
+    const choices = earliest && (now.length === 0 || this.random.chance(this.haste)) ? [earliest] : now
     if (choices.length === 0) return false
     const chosen = this.random.pick(choices)
     this.#events.splice(this.#events.indexOf(chosen), 1)

@@ -60,6 +60,8 @@ export function migrationRecord(facts: Partial<MigrationRecord> = {}): Migration
     differed: [],
     paused: false,
     reclaimedAs: null,
+    mark: 0,
+    markRun: null,
     ...facts,
   }
 }

@@ -1,0 +1,263 @@
+// The fence, case by case, on two sites in one process: who may serve which generation, when grants are lost, repeated or
+// late, when sites come back from the dead or from an old copy, and when clients are where they should not be.
+
+import assert from 'node:assert/strict'
+import { TwoSites } from './two-sites.ts'
+
+const acquire = (migration: string, reason = 'operator') => ({ migration, generation: 2, reason })
+const seeds = Array.from({ length: 20 }, (_, index) => index + 1)
+
+describe('fence: grants', () => {
+  it('promise 2: a grant whose answer was lost is asked for again, and answered the same', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('manual')
+    for (let time = 1; time <= 3; time++) {
+      const answer = await sites.say('B', sites.a, 'acquire', acquire(id)) // B hears of none of them.
+      assert.deepEqual(answer, { answer: 'granted', generation: 2 })
+      assert.deepEqual(sites.standing(sites.a), ['departed', 2, 'B'])
+    }
+    await sites.drive(sites.b.migrations!.switchover(id, new AbortController().signal))
+    await sites.until('B has everything', () => sites.record(sites.a)?.state === 'released')
+    assert.deepEqual(sites.standing(sites.b), ['owned', 2, 'B'])
+  })
+
+  it('promise 2: a source that dies before it has answered gives the same grant when it is back', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('manual')
+    await sites.say('B', sites.a, 'acquire', acquire(id))
+    sites.a.kill()
+    await sites.drive(sites.a.start())
+    assert.deepEqual(await sites.say('B', sites.a, 'acquire', acquire(id)), { answer: 'granted', generation: 2 })
+  })
+
+  it('promise 1: an acquire from a second destination is refused, and nothing is given up', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('manual')
+    const answer = await sites.say('C', sites.a, 'acquire', acquire(id))
+    assert.equal((answer as { answer: string }).answer, 'refused')
+    assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
+    await sites.write(sites.open(sites.a), 0, 7)
+    await sites.say('B', sites.a, 'acquire', acquire(id))
+    const late = await sites.say('C', sites.a, 'acquire', acquire(id))
+    assert.equal((late as { answer: string }).answer, 'refused')
+    assert.deepEqual(sites.standing(sites.a), ['departed', 2, 'B'])
+  })
+
+  it('promise 1: an acquire of a cancelled migration that arrives late is refused, after a restart of the source too', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('manual')
+    await sites.drive(sites.a.migrations!.cancel(id, false, new AbortController().signal))
+    const refused = async () => {
+      const answer = await sites.say('B', sites.a, 'acquire', acquire(id))
+      assert.deepEqual(
+        [(answer as { answer: string }).answer, (answer as { code: string }).code],
+        ['refused', 'cancelled'],
+      )
+      assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
+      await sites.write(sites.open(sites.a), 0, 7)
+    }
+    await refused()
+    sites.a.kill()
+    await sites.drive(sites.a.start())
+    await refused()
+    await sites.migrate('manual') // Nor does it stand in the way of the next, or take its place.
+    await refused()
+  })
+
+  it('promise 1: a cancel while an acquire is on its way: one of them wins, never both', async () => {
+    const won = { grant: 0, cancel: 0 }
+    for (const seed of seeds) {
+      const sites = await TwoSites.start(seed)
+      const id = await sites.migrate('manual')
+      const cancelling = () => sites.a.migrations!.cancel(id, false, new AbortController().signal)
+      const acquiring = () => sites.a.migrations!.call('B', 'acquire', acquire(id), new AbortController().signal)
+      const both = seed % 2 === 0 ? [acquiring(), cancelling()] : [cancelling(), acquiring()]
+      const outcomes = await sites.drive(Promise.allSettled(both))
+      const [grant, cancel] = seed % 2 === 0 ? outcomes : [outcomes[1]!, outcomes[0]!]
+      const isGranted = (grant as { value?: { answer: string } }).value?.answer === 'granted'
+      assert.notEqual(isGranted, cancel!.status === 'fulfilled', `seed ${seed}`)
+      assert.deepEqual(sites.standing(sites.a).slice(0, 2), isGranted ? ['departed', 2] : ['owned', 1])
+      won[isGranted ? 'grant' : 'cancel']++
+    }
+    assert(won.grant > 0 && won.cancel > 0, JSON.stringify(won))
+  })
+
+  it('promise 1: once the holder has said that it serves, a repeated acquire is refused', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('now')
+    await sites.until('B has said so', () => sites.record(sites.a)?.taken === true)
+    const answer = await sites.say('B', sites.a, 'acquire', acquire(id))
+    assert.equal((answer as { code: string }).code, 'already-taken')
+  })
+})
+
+describe('fence: clients that are where they should not be', () => {
+  it('promise 1: a stray write at the destination while the source is busy is held, then refused, and fences nobody', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('auto')
+    const guest = sites.open(sites.a)
+    await sites.write(guest, 0, 7) // Not flushed: its machine runs.
+    const stray = sites.open(sites.b, 'stray')
+    const askedMs = sites.world.nowMs
+    await assert.rejects(sites.write(stray, 0, 9), { code: 'EPERM', message: /has written and has not flushed since/ })
+    assert(sites.world.nowMs - askedMs >= 10_000, 'held for --switchover-wait')
+    assert.match(sites.b.migrations!.course(id).note ?? '', /switchover waits/, 'reported')
+    assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
+    await sites.write(guest, 1, 8)
+    assert.deepEqual([await sites.read(guest, 0), await sites.read(stray, 0), await sites.read(stray, 1)], [7, 7, 8])
+  })
+
+  it('promise 6: of a hypervisor that never flushes every answered write is there after a switchover by hand', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('auto')
+    const guest = sites.open(sites.a)
+    await sites.write(guest, 0, 7)
+    const there = sites.open(sites.b)
+    await assert.rejects(sites.write(there, 1, 8), { code: 'EPERM' })
+    await sites.drive(sites.b.migrations!.switchover(id, new AbortController().signal))
+    await sites.until('B serves', () => sites.record(sites.b)?.state === 'arriving')
+    sites.a.losePower() // What was not flushed by the guest was synced before the disk was given up.
+    await sites.drive(sites.a.start())
+    await sites.write(there, 1, 8)
+    assert.deepEqual([await sites.read(there, 0), await sites.read(there, 1)], [7, 8])
+  })
+
+  it('promise 1: a client still connected at the source after the fence may flush and quit, and nothing else', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('auto')
+    const left = sites.open(sites.a)
+    await sites.write(left, 0, 7)
+    await sites.flush(left)
+    const guest = sites.open(sites.b)
+    await sites.write(guest, 0, 8)
+    for (const request of [() => sites.write(left, 0, 9), () => sites.read(left, 0)])
+      await assert.rejects(request(), { code: 'ESHUTDOWN' })
+    await sites.flush(left)
+    sites.a.close(left, 'disconnected')
+    assert.equal(await sites.read(guest, 0), 8)
+  })
+})
+
+describe('fence: sites restored from an old copy of their data folder', () => {
+  it('promise 1: a source from before the grant hears of the higher generation when it starts, and serves nobody', async () => {
+    const sites = await TwoSites.start()
+    const old = sites.a.copyFolder()
+    await sites.migrate('now')
+    await sites.until('B serves', () => sites.record(sites.b)?.state === 'arriving')
+    await sites.restore(sites.a, old)
+    assert.deepEqual(sites.standing(sites.a), ['superseded', 2, 'B'])
+    assert.equal(sites.a.open('web01', 'guest'), undefined)
+    assert.equal(sites.record(sites.b)?.state, 'arriving', 'what B lacks it waits for')
+  })
+
+  it('promise 1: one from the middle of the preparation too, and its migration ends as failed', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('manual')
+    const old = sites.a.copyFolder()
+    await sites.drive(sites.b.migrations!.switchover(id, new AbortController().signal))
+    await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
+    await sites.restore(sites.a, old)
+    assert.deepEqual(sites.standing(sites.a), ['superseded', 2, 'B'])
+    const { state, note } = sites.a.database.migration.get(id)!
+    assert.equal(state, 'failed')
+    assert.match(note!, /generation 2 of the disk exists at B/)
+    sites.a.kill()
+    await sites.drive(sites.a.start())
+    assert.deepEqual(sites.standing(sites.a), ['superseded', 2, 'B'])
+    await sites.until('B has heard that its move is over', () => sites.record(sites.b)?.migrationId === null)
+    await sites.migrate('now', sites.b, sites.a) // The disk may come back.
+    await sites.until('it is back', () => sites.record(sites.a)?.state === 'owned')
+    assert.deepEqual(sites.standing(sites.a), ['owned', 3, 'A'])
+  })
+
+  it('promise 1: one that cannot reach its peer serves, as it must, and is superseded once it can', async () => {
+    const sites = await TwoSites.start()
+    const old = sites.a.copyFolder()
+    await sites.migrate('now')
+    await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
+    sites.link.up = false
+    const startedMs = sites.world.nowMs
+    await sites.restore(sites.a, old)
+    assert(sites.world.nowMs - startedMs <= 2000, 'guests wait a bounded time')
+    const guest = sites.open(sites.a)
+    await sites.write(guest, 0, 7)
+    sites.link.up = true
+    await sites.until('A has heard', () => sites.record(sites.a)?.state === 'superseded')
+    await assert.rejects(sites.write(guest, 0, 8), { code: 'ESHUTDOWN' })
+    assert.deepEqual(sites.standing(sites.b), ['owned', 2, 'B'])
+  })
+
+  it('promise 1: a destination from an earlier moment of its copy is known by its mark: it serves nobody, and the source may take the disk back', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('now')
+    await sites.until('B has said so', () => sites.record(sites.a)?.taken === true)
+    sites.link.up = false // The copy stays incomplete.
+    const old = sites.b.copyFolder()
+    const guest = sites.open(sites.b)
+    await sites.write(guest, 0, 7)
+    sites.b.kill()
+    sites.link.up = true
+    await sites.drive(sites.b.start()) // It says that it serves, with the next mark.
+    const marked = sites.a.database.migration.get(id)!.mark
+    sites.link.up = false
+    await sites.write(sites.open(sites.b), 1, 8)
+    sites.link.up = true
+    sites.b.losePower()
+    old()
+    assert(sites.b.database.migration.get(id)!.mark < marked)
+    await sites.drive(sites.b.start())
+    await sites.until('B has heard', () => sites.record(sites.b)?.state === 'superseded')
+    assert.deepEqual(sites.standing(sites.b), ['superseded', 2, 'unknown'])
+    assert.match(sites.b.database.migration.get(id)!.note!, /restored from an old copy of generation 2/)
+    assert.equal(sites.b.open('web01', 'guest'), undefined)
+    await sites.drive(sites.a.migrations!.reclaim('web01', true, new AbortController().signal))
+    assert.deepEqual(sites.standing(sites.a), ['owned', 3, 'A'])
+  })
+
+  it('promise 1: a destination from before its end, whose source is released, serves nobody', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('now')
+    await sites.until('B serves', () => sites.record(sites.b)?.state === 'arriving')
+    const old = sites.b.copyFolder()
+    await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
+    await sites.restore(sites.b, old)
+    await sites.until('B has heard', () => sites.record(sites.b)?.state === 'superseded')
+    assert.equal(sites.b.open('web01', 'guest'), undefined)
+  })
+
+  it('promise 1: a destination from before the grant is refused it once it was taken, and takes no write', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('manual')
+    const old = sites.b.copyFolder()
+    await sites.drive(sites.b.migrations!.switchover(id, new AbortController().signal))
+    await sites.until('B has said so', () => sites.record(sites.a)?.taken === true)
+    await sites.restore(sites.b, old)
+    assert.equal(sites.record(sites.b)?.state, 'incoming')
+    const guest = sites.open(sites.b)
+    await assert.rejects(sites.read(guest, 0), /restored from an old copy/)
+    await sites.drive(sites.b.migrations!.switchover(id, new AbortController().signal))
+    await assert.rejects(sites.write(guest, 0, 9))
+    assert.equal(sites.record(sites.b)?.state, 'incoming')
+  })
+
+  it('promise 1: an old generation that returns after disk reclaim is superseded, whoever is asked first', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('now')
+    await sites.until('B has said so', () => sites.record(sites.a)?.taken === true)
+    sites.b.kill()
+    await sites.drive(sites.a.migrations!.reclaim('web01', true, new AbortController().signal))
+    assert.deepEqual(sites.standing(sites.a), ['owned', 3, 'A'])
+    await sites.drive(sites.b.start())
+    await sites.until('B has heard', () => sites.record(sites.b)?.state === 'superseded')
+    assert.deepEqual(sites.standing(sites.b), ['superseded', 3, 'A'])
+  })
+
+  it('promise 10: a peer is told only of disks that moved between it and this site', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('now')
+    await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
+    assert.deepEqual(await sites.say('C', sites.a, 'generations', { claims: [] }), { claims: [] })
+    const { claims } = (await sites.say('B', sites.a, 'generations', { claims: [] })) as { claims: object[] }
+    assert.deepEqual(claims, [{ disk: sites.record(sites.a)!.id, generation: 2, owner: 'B' }])
+  })
+})

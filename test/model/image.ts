@@ -1,0 +1,23 @@
+// The disk that a run begins with: owned by one site, in part of zeros, so that there are holes too.
+
+import type { Random } from '../random.ts'
+import { fill } from './oracle.ts'
+import { sectorBytes } from './sim-file.ts'
+import type { SimSite } from './sim-site.ts'
+import { diskId, diskName, sectors, sizeBytes } from './stage.ts'
+
+/** Returns the sectors' values. */
+export function putDisk(site: SimSite, random: Random): number[] {
+  const initial = Array.from({ length: sectors }, (_, index) => (random.chance(0.3) ? 0 : index + 1))
+  for (let at = 0; at < sectors; at += 8) if (random.chance(0.3)) initial.fill(0, at, Math.min(at + 8, sectors))
+  const image = new Uint8Array(sizeBytes)
+  for (const [index, value] of initial.entries())
+    fill(image.subarray(index * sectorBytes, (index + 1) * sectorBytes), value)
+  const folder = `${site.name}/${diskId}`
+  const path = `${folder}/${diskName}.raw`
+  site.machine.putFile(path, image)
+  const identity = { id: diskId, name: diskName, path, folder, sizeBytes, servedFile: null }
+  const standing = { state: 'owned', generation: 1, owner: site.name, migrationId: null, before: null, taken: false }
+  site.database.disk.set(diskId, { ...identity, ...standing, createdAt: '' })
+  return initial
+}

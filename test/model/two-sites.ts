@@ -1,0 +1,124 @@
+// Two simulated sites for tests of single cases: no faults but those that the test makes; time passes as the test lets it.
+
+import assert from 'node:assert/strict'
+import type { Migrations } from '../../src/migration/migrations.ts'
+import type { DiskRecord } from '../../src/store/records.ts'
+import { putDisk } from './image.ts'
+import { sectorBytes } from './sim-file.ts'
+import { SimLink } from './sim-link.ts'
+import { type OpenSession, SimSite } from './sim-site.ts'
+import { diskId, diskName } from './stage.ts'
+import { World } from './world.ts'
+
+const stepLimit = 20_000
+type Terms = Parameters<Migrations['start']>[2]
+
+export class TwoSites {
+  readonly world: World
+  readonly link: SimLink
+  readonly a: SimSite
+  readonly b: SimSite
+
+  private constructor(seed: number) {
+    this.world = new World(seed)
+    this.world.haste = 0
+    this.link = new SimLink(this.world)
+    this.a = new SimSite(this.world, 'A', this.link)
+    this.b = new SimSite(this.world, 'B', this.link)
+    this.a.other = this.b
+    this.b.other = this.a
+    putDisk(this.a, this.world.random)
+  }
+
+  /** Both up, A owns the disk. */
+  static async start(seed = 1): Promise<TwoSites> {
+    const sites = new TwoSites(seed)
+    await sites.drive(Promise.all([sites.a.start(), sites.b.start()]))
+    return sites
+  }
+
+  /** Lets the world go on until the promise is settled. */
+  async drive<T>(work: Promise<T>): Promise<T> {
+    let isSettled = false
+    const settled = () => {
+      isSettled = true
+    }
+    work.then(settled, settled)
+    for (let steps = 0; !isSettled; steps++) {
+      assert(steps < stepLimit, `nothing settles it; pending: ${this.world.pending}`)
+      await this.world.step()
+    }
+    return work
+  }
+
+  async until(what: string, isSo: () => boolean): Promise<void> {
+    for (let steps = 0; !isSo(); steps++) {
+      assert(steps < stepLimit, `never: ${what}; pending: ${this.world.pending}`)
+      await this.world.step()
+    }
+  }
+
+  /** Lets so much time pass, whatever happens. */
+  async pass(durationMs: number): Promise<void> {
+    const end = this.world.nowMs + durationMs
+    const rung = this.world.event(undefined, 'time is over', { atMs: end })
+    await this.drive(rung)
+  }
+
+  record(site: SimSite): DiskRecord | undefined {
+    return site.database.disk.get(diskId)
+  }
+
+  standing(site: SimSite): (string | number | undefined)[] {
+    const record = this.record(site)
+    return [record?.state, record?.generation, record?.owner]
+  }
+
+  /** Begins a move from A to B. Resolves to the migration's id. */
+  async migrate(switchover: Terms['switchover'], from = this.a, to = this.b): Promise<string> {
+    const terms: Terms = {
+      mode: 'post-copy',
+      switchover,
+      switchoverWaitMs: 10_000,
+      maxRate: null,
+      stallTimeoutMs: null,
+      sourcePolicy: 'keep',
+    }
+    const peer = { id: to.name, site: to.name, name: to.name }
+    return (await this.drive(from.migrations!.start(diskName, peer, terms, new AbortController().signal))).id
+  }
+
+  /** What `from` hears when it says this to `to`. */
+  say(from: string, to: SimSite, method: string, params: object): Promise<object> {
+    return this.drive(to.migrations!.call(from, method, params, new AbortController().signal))
+  }
+
+  open(site: SimSite, client = 'guest'): OpenSession {
+    const open = site.open(diskName, client)
+    assert(open, `${diskName} is not served at ${site.name}`)
+    return open
+  }
+
+  async write({ session }: OpenSession, sector: number, value: number): Promise<void> {
+    const bytes = new Uint8Array(sectorBytes).fill(value)
+    await this.drive((async () => session.write(sector * sectorBytes, bytes, false))())
+  }
+
+  /** The first byte of a sector. */
+  async read({ session }: OpenSession, sector: number): Promise<number> {
+    const bytes = new Uint8Array(sectorBytes)
+    await this.drive((async () => session.read(sector * sectorBytes, bytes))())
+    return bytes[0]!
+  }
+
+  async flush({ session }: OpenSession): Promise<void> {
+    await this.drive((async () => session.flush())())
+  }
+
+  /** The site's power goes, its data folder is replaced by the copy, and it starts again. */
+  async restore(site: SimSite, copy: () => void): Promise<void> {
+    site.losePower()
+    copy()
+    await this.drive(site.start())
+  }
+}
