@@ -7,6 +7,7 @@ import { readdirSync } from 'node:fs'
 import { open, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { Authority, layOut } from '../nbd/certificates.ts'
 import { seededRandom } from '../random.ts'
 import { needTool } from '../tools.ts'
 import { nbdkit, nbdServer, type OtherServer, qemuNbd } from './nbd-servers.ts'
@@ -81,6 +82,22 @@ describe('a disk made from an NBD server', () => {
     await must(site, 'disk', 'create', 'web02', '--from', site.uri('web01'))
     await assertSame(site, 'web02', bytes)
     assert.equal((await site.control.showDisk('web01')).sessions, 0, 'the copy has taken leave')
+  })
+
+  it('over TLS, with the certificates that the URI names', async () => {
+    const authority = await Authority.make()
+    const server = await authority.issue('osaka', { hosts: ['localhost'], purpose: 'server' })
+    const pki = layOut(join(folder(), 'pki'), { authority: authority.certificate, server })
+    const { path, bytes } = await rawImage(16 * mebibyte)
+    const other = await Site.start('tokyo', { flags: ['--tls-certificates', pki] })
+    await must(other, 'disk', 'create', 'web01', '--from', path)
+    const uri = `nbds://localhost:${other.nbdPort}/web01`
+    await must(site, 'disk', 'create', 'web01', '--from', `${uri}?tls-certificates=${pki}`)
+    await assertSame(site, 'web01', bytes)
+    refusalOf(await vmstore(site, 'disk', 'create', 'web02', '--from', uri), 3, 'source-unreachable')
+    const plain = `nbd://localhost:${other.nbdPort}/web01`
+    const view = refusalOf(await vmstore(site, 'disk', 'create', 'web02', '--from', plain), 3, 'source-unreachable')
+    assert.match(view.message, /TLS/i)
   })
 
   it('1 TiB with little in it takes seconds', async function () {
