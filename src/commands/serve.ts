@@ -6,7 +6,6 @@ import { type Logger, pino } from 'pino'
 import { BaseCommand } from '../cli/base-command.ts'
 import { transportSettings } from '../cli/config.ts'
 import { isJournal, journalText } from '../cli/journal.ts'
-import type { Daemon as RunningDaemon } from '../daemon/daemon.ts'
 
 export default class Serve extends BaseCommand {
   static override summary = 'serve the disks of this site over NBD, to hypervisors and to peers'
@@ -64,9 +63,9 @@ export default class Serve extends BaseCommand {
     for (const { plugin, error } of failures)
       log.error({ plugin: plugin.name, err: error }, 'a transport plugin failed')
     const stopped = signalled()
-    let daemon: RunningDaemon | undefined
-    process.on('SIGHUP', () => void daemon?.reload()) // From the first on, for by default it ends a process.
-    daemon = await Daemon.start({
+    let reload = async () => {} // Until the start is over there is nothing old to replace.
+    process.on('SIGHUP', () => void reload()) // From the first on, for by default it ends a process.
+    const daemon = await Daemon.start({
       root: beside ? Daemon.folderBeside(files[0]!) : paths.root,
       files,
       nbd: flags.nbd ?? [],
@@ -86,7 +85,9 @@ export default class Serve extends BaseCommand {
     const { nbd, peer, control } = daemon.view
     if (this.jsonEnabled()) this.event({ type: 'listening', nbd, peer, control } as { type: string })
     else this.tell(`listening: nbd ${nbd.join(' ')}${peer ? `, peers ${peer}` : ''}, control ${control}`)
-    void manager.ready(`serving NBD on ${nbd.join(' ')}`)
+    const status = `serving NBD on ${nbd.join(' ')}`
+    void manager.ready(status)
+    reload = () => manager.reloading(() => daemon.reload(), status)
     const signal = await stopped
     void manager.stopping('finishing the requests in flight')
     log.info({ signal }, 'stopping')

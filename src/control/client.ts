@@ -137,8 +137,10 @@ export class ControlClient {
     body?: object,
     signal?: AbortSignal,
   ): AsyncGenerator<Event> {
+    let isAnswering = false
     try {
       const response = await this.#send(method, path, body, signal)
+      isAnswering = true
       for await (const event of fromLines(response.body)) {
         const { type, error } = event as { type: string; error?: unknown }
         if (type === 'error') throw thrown(error)
@@ -146,6 +148,8 @@ export class ControlClient {
         if (type === 'result') return
       }
     } catch (error) {
+      // An answer that had begun well and is not HTTP to its end was cut off: the daemon died.
+      if (isAnswering && (error as Error).name === 'HTTPParserError') throw this.#lost(error)
       throw this.#explain(error, signal)
     }
     throw this.#lost(undefined)

@@ -40,9 +40,11 @@ export async function openNbdImage(
 
 function checkUri(uri: string): void {
   try {
-    const { address } = parseNbdUri(uri)
-    if (address.transport === 'tcp' || address.path.startsWith('/')) return
-    throw new NbdUriError(uri, 'the path of its socket must be absolute, for the daemon has a folder of its own')
+    const { address, tlsOptions } = parseNbdUri(uri)
+    const socket = address.transport === 'unix' ? address.path : undefined
+    const paths = [socket, tlsOptions?.certificates, tlsOptions?.pskFile]
+    if (paths.every((path) => path === undefined || path.startsWith('/'))) return
+    throw new NbdUriError(uri, 'a path in it must be absolute, for the daemon has a folder of its own')
   } catch (error) {
     if (!(error instanceof NbdUriError)) throw error
     const next = 'NBD URIs are like nbd://host:10809/name and nbd+unix:///name?socket=/run/nbd.sock.'

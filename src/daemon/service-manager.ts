@@ -81,19 +81,14 @@ export class ServiceManager {
     await this.#tell('READY=1', statusLine(status))
   }
 
-  /** Tells that `work` reloads, and what came of it. The old settings still hold when it fails: we are ready either way. */
-  async reloading(work: () => Promise<string>): Promise<void> {
+  /** Tells that `work` reloads, and that we are ready after it, whatever came of it. */
+  async reloading(work: () => Promise<void>, status: string): Promise<void> {
     const microseconds = process.hrtime.bigint() / 1000n // CLOCK_MONOTONIC, which the manager compares with its own.
-    const told = this.#tell('RELOADING=1', `MONOTONIC_USEC=${microseconds}`, statusLine('reloading'))
-    let status: string
+    void this.#tell('RELOADING=1', `MONOTONIC_USEC=${microseconds}`, statusLine('reloading'))
     try {
-      status = await work()
-    } catch (error) {
-      status = `the reload failed, what was before holds: ${(error as Error).message}`
-      throw error
+      await work()
     } finally {
-      await told
-      await this.#tell('READY=1', statusLine(status!))
+      await this.#tell('READY=1', statusLine(status))
     }
   }
 

@@ -14,6 +14,8 @@ import type { DiskContext } from './contexts.ts'
 
 export interface GuestIo {
   read(offset: number, target: Uint8Array, signal: AbortSignal): MaybePromise<void>
+  /** Whether write() of this range without FUA, called in the same step, would answer at once. */
+  takesAtOnce(offset: number, lengthBytes: number): boolean
   write(offset: number, source: Uint8Array, fua: boolean, signal: AbortSignal): MaybePromise<void>
   trim(offset: number, lengthBytes: number, fua: boolean, signal: AbortSignal): MaybePromise<void>
   writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions, signal: AbortSignal): MaybePromise<void>

@@ -44,6 +44,12 @@ export class ArrivingIo implements GuestIo {
     }
   }
 
+  takesAtOnce(offset: number, lengthBytes: number): boolean {
+    if (!isSectorAligned(offset, lengthBytes)) return false
+    if (this.#arrival.claimOver(spanOf(offset, lengthBytes)) !== undefined) return false
+    return this.#file.takesAtOnce?.(offset, lengthBytes) ?? false
+  }
+
   write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {
     this.#refuseAfterFailedSync()
     const span = spanOf(offset, source.length)

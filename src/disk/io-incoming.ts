@@ -44,6 +44,11 @@ export class IncomingIo implements GuestIo {
     if (this.#current() !== this) return this.#current().read(offset, target, signal)
   }
 
+  /** A write waits for switchover. */
+  takesAtOnce(): boolean {
+    return false
+  }
+
   async write(offset: number, source: Uint8Array, fua: boolean, signal: AbortSignal): Promise<void> {
     const io = await this.#afterSwitchover(signal)
     return io.write(offset, source, fua, signal)

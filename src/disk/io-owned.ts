@@ -19,6 +19,10 @@ export class OwnedIo implements GuestIo {
     return this.#file.read(offset, target)
   }
 
+  takesAtOnce(offset: number, lengthBytes: number): boolean {
+    return this.#file.takesAtOnce?.(offset, lengthBytes) ?? false
+  }
+
   write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {
     if (this.#syncs.failure)
       throw guestError(this.#syncs.failure, 'an earlier sync failed, the disk takes no more writes')

@@ -15,6 +15,10 @@ export class RefusedIo implements GuestIo {
     throw this.#refusal()
   }
 
+  takesAtOnce(): boolean {
+    return true
+  }
+
   write(): void {
     throw this.#refusal()
   }

@@ -32,6 +32,10 @@ export class DiskSession implements ExportHandle {
     return this.#run('read', (io) => io.read(offset, target, this.#gone.signal))
   }
 
+  takesAtOnce(offset: number, lengthBytes: number): boolean {
+    return !this.#host.gate.frozen && this.#host.io.takesAtOnce(offset, lengthBytes)
+  }
+
   write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {
     return this.#run('write', (io) => io.write(offset, source, fua, this.#gone.signal))
   }

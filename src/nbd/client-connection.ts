@@ -4,7 +4,9 @@
 import { connect as connectSocket, type Socket } from 'node:net'
 import { NbdConnectionError } from './client-errors.ts'
 import { asConnectionError, ClientNegotiation } from './client-negotiation.ts'
-import type { NbdUri } from './uri.ts'
+import { secureClient } from './tls-client.ts'
+import { tlsReason } from './tls-credentials.ts'
+import type { NbdTlsOptions, NbdUri } from './uri.ts'
 
 export interface NbdConnectOptions {
   /** Default true: asked for, and done without if the server has none. */
@@ -13,33 +15,46 @@ export interface NbdConnectOptions {
   readonly extendedHeaders?: boolean
   /** Metadata contexts for blockStatus(); those that the server lacks are missing from `contexts`. */
   readonly metaContexts?: readonly string[]
+  /** For `nbds://`, over what the URI says. */
+  readonly tls?: NbdTlsOptions
   readonly signal?: AbortSignal
-  /** Connection and negotiation together. Default 10 s. */
+  /** Connection, TLS and negotiation together. Default 10 s. */
   readonly connectTimeoutMs?: number
   /** The longest silence of a server that owes replies. Default 60 s. */
   readonly requestTimeoutMs?: number
 }
 
-/** Connects, runs `act` after the greeting, and breaks off on failure, timeout or abort. */
+/** Connects, with TLS for `nbds://`, runs `act` after the greeting, and breaks off on failure, timeout or abort. */
 export async function withNegotiation<T>(
   uri: NbdUri,
-  { signal, connectTimeoutMs = 10_000 }: NbdConnectOptions,
+  options: NbdConnectOptions,
   act: (socket: Socket, negotiation: ClientNegotiation) => Promise<T>,
 ): Promise<T> {
-  if (uri.tls) throw new NbdConnectionError('this client has no TLS yet')
+  const { signal, connectTimeoutMs = 10_000 } = options
   signal?.throwIfAborted()
   const { address } = uri
   const where = address.transport === 'unix' ? { path: address.path } : { host: address.host, port: address.port }
-  const socket = connectSocket({ ...where, noDelay: true })
-  const negotiation = new ClientNegotiation(socket)
-  const onError = (error: Error): void => negotiation.fail(new NbdConnectionError(error.message, { cause: error }))
-  const onAbort = (): void => negotiation.fail(signal?.reason as Error)
+  let socket: Socket = connectSocket({ ...where, noDelay: true })
+  let negotiation = new ClientNegotiation(socket)
+  const broken = new AbortController()
+  const fail = (error: Error): void => {
+    broken.abort(error)
+    negotiation.fail(error)
+  }
+  const onError = (error: Error): void => fail(new NbdConnectionError(tlsReason(error), { cause: error }))
+  const onAbort = (): void => fail(signal?.reason as Error)
   socket.on('error', onError)
   signal?.addEventListener('abort', onAbort, { once: true })
   const slow = new NbdConnectionError(`the server did not finish negotiation within ${connectTimeoutMs} ms`)
-  const timer = setTimeout(() => negotiation.fail(slow), connectTimeoutMs)
+  const timer = setTimeout(() => fail(slow), connectTimeoutMs)
   try {
     await negotiation.greet()
+    if (uri.tls) {
+      await negotiation.startTls()
+      socket = await secureClient(socket, uri, { ...uri.tlsOptions, ...options.tls }, broken.signal)
+      socket.on('error', onError)
+      negotiation = negotiation.continuedOver(socket)
+    }
     return await act(socket, negotiation)
   } catch (error) {
     socket.destroy()

@@ -99,6 +99,24 @@ export class ClientNegotiation {
     this.#socket.write(encodeClientFlags(fixed | (this.#withZeroes ? 0 : ClientFlag.noZeroes)))
   }
 
+  /**
+   * Has the server begin with TLS. What was agreed on before holds no more, and this negotiation is over: another goes on,
+   * by continuedOver(), over the socket that TLS makes of this one. Throws NbdRefusedError.
+   */
+  async startTls(): Promise<void> {
+    await this.#option(OptionType.startTls)
+    // Whoever sits between could have put it there, for us to believe that it came through TLS (CVE-2021-3716).
+    if (this.release().length > 0) throw new ProtocolError('bytes in the clear came behind the answer to STARTTLS')
+  }
+
+  /** The same negotiation, greeted already. */
+  continuedOver(socket: Socket): ClientNegotiation {
+    const continued = new ClientNegotiation(socket)
+    continued.#isFixed = this.#isFixed
+    continued.#withZeroes = this.#withZeroes
+    return continued
+  }
+
   async list(): Promise<string[]> {
     const replies = await this.#option(OptionType.list)
     return replies.filter(({ type }) => type === ReplyType.server).map(({ payload }) => decodeServerName(payload))

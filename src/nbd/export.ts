@@ -55,6 +55,11 @@ export interface Export {
 export interface ExportHandle {
   /** Fills `target` with the bytes at `offset`. `target` is not touched after the promise settles. */
   read(offset: number, target: Uint8Array): MaybePromise<void>
+  /**
+   * Whether write() of this range without FUA, called in the same step, would answer at once (return, or throw) and keep
+   * nothing of `source`. Its bytes need not be copied then. Without this method, no write does.
+   */
+  takesAtOnce?(offset: number, lengthBytes: number): boolean
   /** Writes all of `source`; with `fua`, durably. `source` belongs to the handle until the promise settles. */
   write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void>
   trim(offset: number, lengthBytes: number, fua: boolean): MaybePromise<void>

@@ -9,11 +9,11 @@ export interface NbdLimits {
   readonly connections: number
   /** Requests of one connection that a handle has and has not answered. */
   readonly inFlightRequests: number
-  /** Their bytes. A single request may exceed it, alone. */
+  /** The memory for their answers, and as much for their payloads. A single request may exceed it, alone. */
   readonly inFlightBytes: number
   /** Reply bytes that wait for one client to read them; above it no further request of that client is begun. */
   readonly outputBytes: number
-  /** Payloads being gathered, requests in flight and unread replies, of all connections together. */
+  /** Requests not begun, payloads and replies of requests in flight, and unread replies, of all connections together. */
   readonly serverBytes: number
   /** How long a connection waits for memory before the one that holds the most for its client is dropped. */
   readonly memoryWaitMs: number
@@ -32,7 +32,7 @@ export const defaultLimits: NbdLimits = {
   connections: 256,
   inFlightRequests: 256,
   inFlightBytes: 64 * 1024 * 1024,
-  outputBytes: 8 * 1024 * 1024,
+  outputBytes: 1024 * 1024,
   serverBytes: 512 * 1024 * 1024,
   memoryWaitMs: 1000,
   extents: 512,

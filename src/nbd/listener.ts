@@ -39,8 +39,8 @@ export async function adoptListener(
 }
 
 function newServer(accept: (socket: Socket) => void): Server {
-  // Half-open: a client that has said all it wants still gets its answers.
-  return createServer({ allowHalfOpen: true, pauseOnConnect: false, highWaterMark: 64 * 1024 }, accept)
+  // Whoever accepts reads: nothing before.
+  return createServer({ allowHalfOpen: true, pauseOnConnect: true }, accept)
 }
 
 function bind(server: Server, listen: () => void): Promise<void> {

@@ -1,113 +1,152 @@
-// Packs the replies of one connection. Small replies lie one behind the other in a block of memory and leave in one write;
-// a read's bytes are filled in where they leave from, straight behind their header, so that nothing is copied.
-// Always: a region belongs to one reply; a block is used again only after the kernel has all of it and no request in
-// flight holds a region in it. Blocks are zeroed once, so that no foreign memory can reach the wire.
+// Packs the replies of one connection. Small replies lie one behind the other in a block and leave in one write; a read's
+// bytes are filled in where they leave from, straight behind their header, so that nothing is copied.
+// Always: a region belongs to one reply; a block goes back only when the kernel has all of it and no request in flight
+// holds a region in it. Replies leave in the order in which they were completed.
 
 import assert from 'node:assert/strict'
-import type { Socket } from 'node:net'
+import { type Block, type BlockLease, Packer } from './blocks.ts'
+import type { Wire } from './wire.ts'
 
-const blockBytes = 256 * 1024
-
-/** Larger replies get memory of their own. */
-export const packedReplyMaxBytes = 40 * 1024
-
-export interface Block {
+interface Slice {
   readonly bytes: Buffer
-  /** Regions held by requests in flight. */
-  pins: number
+  /** Pinned for this slice. */
+  readonly block: Block | undefined
 }
 
 export class Output {
-  readonly #socket: Socket
-  #block: Block | undefined
-  /** The packed, unsent bytes of the block: from `#start` to `#end`. */
+  readonly #wire: Wire
+  readonly #lease: BlockLease
+  readonly #packer: Packer
+  readonly #sent: () => void
+  /** The packed, unsent bytes of the block begin here. */
   #start = 0
-  #end = 0
-  #slices: Buffer[] = []
+  #slices: Slice[] = []
   #unsentBytes = 0
+  /** A reply for which there was no room in a block. */
+  #spare: Buffer | undefined
 
-  constructor(socket: Socket) {
-    this.#socket = socket
+  /** `sent`: queued bytes have left. */
+  constructor(wire: Wire, lease: BlockLease, sent: () => void) {
+    this.#wire = wire
+    this.#lease = lease
+    this.#packer = new Packer(lease)
+    this.#sent = sent
   }
 
   /** Bytes that are on their way to the client, but not yet with the kernel. */
   get queuedBytes(): number {
-    return this.#socket.writableLength + this.#unsentBytes + this.#end - this.#start
+    return this.#wire.queuedBytes + this.unsentBytes
   }
 
-  /** A block with room for `lengthBytes` at `at`. Nothing is taken until commit() or detach() with the same length. */
-  reserve(lengthBytes: number): Block {
-    assert(lengthBytes <= blockBytes)
-    if (this.#block !== undefined && this.#end + lengthBytes <= blockBytes) return this.#block
-    this.flush()
-    if (this.#block === undefined || this.#end + lengthBytes > blockBytes) {
-      this.#block = { bytes: Buffer.alloc(blockBytes), pins: 0 }
-      this.#start = 0
-      this.#end = 0
-    }
-    return this.#block
+  /** Bytes that the next flush() gives away. */
+  get unsentBytes(): number {
+    return this.#unsentBytes + this.#packer.at - this.#start
+  }
+
+  /** Room for one packed region. False: there is no memory for it now. */
+  makeRoom(lengthBytes: number): boolean {
+    if (this.#packer.hasRoom(lengthBytes)) return true
+    this.#seal()
+    if (!this.#packer.next()) return false
+    this.#start = 0
+    return true
+  }
+
+  /** The block and the place of a region for which makeRoom() was asked; it is taken by commit() or detach(). */
+  get block(): Block {
+    return this.#packer.block!
   }
 
   get at(): number {
-    return this.#end
+    return this.#spare === undefined ? this.#packer.at : 0
   }
 
-  /** The reserved region is complete. */
+  /** Where a short reply is put, from `at` on, until commit(). There is always room: at worst, memory of its own. */
+  reserve(lengthBytes: number): Buffer {
+    if (this.makeRoom(lengthBytes)) return this.block.bytes
+    this.#spare = Buffer.alloc(lengthBytes)
+    return this.#spare
+  }
+
+  /** The region at `at` is complete. */
   commit(lengthBytes: number): void {
-    this.#end += lengthBytes
+    const spare = this.#spare
+    if (spare === undefined) {
+      this.#packer.advance(lengthBytes)
+      return
+    }
+    this.#spare = undefined
+    assert(spare.length === lengthBytes)
+    this.#slices.push({ bytes: spare, block: undefined })
+    this.#unsentBytes += lengthBytes
   }
 
-  /** The reserved region now belongs to a request in flight, until sendDetached() or dropDetached(). */
-  detach(lengthBytes: number): void {
+  /** A reply that was encoded elsewhere. */
+  put(bytes: Buffer): void {
+    bytes.copy(this.reserve(bytes.length), this.at)
+    this.commit(bytes.length)
+  }
+
+  /** The region at `at` now belongs to a request in flight, until append() or drop() with its block. */
+  detach(lengthBytes: number): Block {
     this.#seal()
-    this.#end += lengthBytes
-    this.#start = this.#end
-    this.#block!.pins++
+    const { block } = this
+    block.pins++
+    this.#packer.advance(lengthBytes)
+    this.#start = this.#packer.at
+    return block
   }
 
-  sendDetached(block: Block, region: Buffer): void {
-    block.pins--
-    this.append(region)
+  /** Blocks for a long reply. Nothing: there is no memory for it now. */
+  take(count: number): Block[] | undefined {
+    return this.#lease.take(count)
   }
 
-  dropDetached(block: Block): void {
-    block.pins--
-  }
-
-  /** A reply with memory of its own. */
-  append(bytes: Buffer): void {
+  /** Sends a region; its pin goes with it. */
+  append(block: Block, from: number, to: number): void {
     this.#seal()
-    this.#slices.push(bytes)
-    this.#unsentBytes += bytes.length
+    this.#slices.push({ bytes: block.bytes.subarray(from, to), block })
+    this.#unsentBytes += to - from
   }
 
-  /** Gives everything packed to the socket, in one write. */
+  drop(block: Block): void {
+    this.#lease.unpin(block)
+  }
+
+  /** Gives everything to the kernel, and what it does not take to the socket's queue. */
   flush(): void {
     this.#seal()
     const slices = this.#slices
-    if (slices.length === 0) return
-    this.#slices = []
-    this.#unsentBytes = 0
-    if (!this.#socket.writable) return
-    if (slices.length === 1) {
-      this.#socket.write(slices[0]!)
-    } else {
-      this.#socket.cork()
-      for (const slice of slices) this.#socket.write(slice)
-      this.#socket.uncork()
+    if (slices.length > 0) {
+      this.#slices = []
+      this.#unsentBytes = 0
+      for (const slice of slices) this.#send(slice)
     }
-    // A write that completed at once has left the block: the next batch uses it again.
-    if (this.#block?.pins === 0 && this.#socket.writableLength === 0) {
-      this.#start = 0
-      this.#end = 0
+    if (!this.#packer.isUnused) return
+    this.#packer.leave()
+    this.#start = 0
+  }
+
+  #send({ bytes, block }: Slice): void {
+    const takenBytes = this.#wire.sendNow(bytes)
+    if (takenBytes === bytes.length) {
+      if (block !== undefined) this.#lease.unpin(block)
+      return
     }
+    this.#wire.queue(takenBytes === 0 ? bytes : bytes.subarray(takenBytes), () => {
+      if (block !== undefined) this.#lease.unpin(block)
+      this.#sent()
+    })
   }
 
   #seal(): void {
-    if (this.#end === this.#start) return
-    const slice = this.#block!.bytes.subarray(this.#start, this.#end)
-    this.#start = this.#end
-    this.#slices.push(slice)
-    this.#unsentBytes += slice.length
+    const end = this.#packer.at
+    if (end === this.#start) return
+    const { block } = this
+    block.pins++
+    const bytes = block.bytes.subarray(this.#start, end)
+    this.#slices.push({ bytes, block })
+    this.#unsentBytes += bytes.length
+    this.#start = end
   }
 }

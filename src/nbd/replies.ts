@@ -28,7 +28,7 @@ export interface ReplyContext {
 /** Success without bytes. A READ of nothing is answered here too. */
 export function replyDone(output: Output, style: ReplyStyle, request: Request): void {
   const lengthBytes = doneBytes(style, request)
-  const { bytes } = output.reserve(lengthBytes)
+  const bytes = output.reserve(lengthBytes)
   writeDone(bytes, output.at, style, request)
   output.commit(lengthBytes)
 }
@@ -45,10 +45,10 @@ export function replyError(output: Output, context: ReplyContext, request: Reque
   const { style } = context
   if (style.hasChunks) {
     const told = error instanceof NbdError ? sentence : 'the export failed; its log says why'
-    output.append(encodeErrorChunk(style, request, code, told))
+    output.put(encodeErrorChunk(style, request, code, told))
     return
   }
-  const { bytes } = output.reserve(style.headBytes)
+  const bytes = output.reserve(style.headBytes)
   writeSimpleReply(bytes, output.at, request, ErrorNumber[code])
   output.commit(style.headBytes)
 }
@@ -63,7 +63,7 @@ export function replyBlockStatus(
 ): void {
   contexts.forEach(({ id }, index) => {
     const flags = index === contexts.length - 1 ? ChunkFlag.done : 0
-    output.append(encodeBlockStatusChunk(style, request, flags, id, statuses[index]!))
+    output.put(encodeBlockStatusChunk(style, request, flags, id, statuses[index]!))
   })
 }
 

@@ -1,89 +1,108 @@
 // Has one request after the other done by the export's handle, and answers it. Offsets and lengths were checked before.
-// Always: a read's bytes are there before its header is; exactly one answer and one `onAnswered` for each request, in
-// whatever order the handle finishes; a handle is not called with a length of 0.
+// Always: a read's bytes are there before its header is; exactly one answer for each request, in whatever order the handle
+// finishes; a handle is not called with a length of 0. Long reads are begun here and go on in the transmission's hands.
 
 import { Command, CommandFlag } from './constants.ts'
 import type { MaybePromise, StatusExtent } from './export.ts'
+import { LargeRead } from './large-read.ts'
 import type { Agreement } from './negotiation.ts'
-import { type Output, packedReplyMaxBytes } from './output.ts'
+import type { Output } from './output.ts'
 import { checkedExtents, type ReplyContext, replyBlockStatus, replyDone, replyError } from './replies.ts'
 import { writeReadHead } from './reply-writers.ts'
-import { holeProbeExtents, holeProbeMinBytes, readSegments, type Segment, segmentsOf } from './structured-read.ts'
+import { holeProbeExtents, holeProbeMinBytes, type Segment, segmentsOf } from './segments.ts'
 import type { Request } from './transmission-codecs.ts'
+
+/** From here on a read is a long one. */
+export const largeReadMinBytes = 64 * 1024
 
 export interface RequestRunnerOptions {
   readonly agreement: Agreement
   readonly output: Output
   readonly context: ReplyContext
   readonly extentLimit: number
-  /** `countedBytes` as given to run(); `wasInFlight` if the handle did not answer at once. */
-  onAnswered(countedBytes: number, wasInFlight: boolean): void
+  /** A request that was in flight has been answered. */
+  onAnswered(): void
+  /** Something that was in flight is in the output. */
+  onLatePiece(): void
+  /** A long read may begin its pieces. */
+  onLargeRead(read: LargeRead): void
 }
 
 export class RequestRunner {
   readonly #options: RequestRunnerOptions
   readonly #output: Output
-  #inFlightRequests = 0
-  #inFlightBytes = 0
+  #inFlight = 0
 
   constructor(options: RequestRunnerOptions) {
     this.#options = options
     this.#output = options.output
   }
 
-  get inFlightRequests(): number {
-    return this.#inFlightRequests
+  /** Requests, and pieces of long ones, that the handle has and has not answered. */
+  get inFlight(): number {
+    return this.#inFlight
   }
 
-  /** One request alone may be as large as it likes. */
-  hasRoomFor(bytes: number, limitBytes: number): boolean {
-    return this.#inFlightRequests === 0 || this.#inFlightBytes + bytes <= limitBytes
+  /** Something went to the handle that does not pass through run(). */
+  began(): void {
+    this.#inFlight++
   }
 
-  run(request: Request, payload: Buffer | undefined, countedBytes: number): void {
+  ended(): void {
+    this.#inFlight--
+    this.#options.onAnswered()
+  }
+
+  /** Whether there is memory for the bytes that the answer needs. */
+  hasRoomFor(request: Request): boolean {
+    const isPacked = request.type === Command.read && request.lengthBytes < largeReadMinBytes
+    return !isPacked || this.#output.makeRoom(this.#options.context.style.readHeadBytes + request.lengthBytes)
+  }
+
+  /** Every request but WRITE with a payload. hasRoomFor() was true in the same step. */
+  run(request: Request): void {
     let pending: MaybePromise<void>
     try {
       if (request.type === Command.read && request.lengthBytes > 0) pending = this.#read(request)
       else if (request.type === Command.blockStatus) pending = this.#blockStatus(request)
-      else pending = this.#plain(request, payload)
+      else pending = this.#plain(request)
     } catch (error) {
-      replyError(this.#output, this.#options.context, request, error)
-      pending = undefined
-    }
-    if (pending === undefined) {
-      this.#options.onAnswered(countedBytes, false)
+      this.fail(request, error)
       return
     }
-    this.#inFlightRequests++
-    this.#inFlightBytes += countedBytes
-    const answered = (): void => {
-      this.#inFlightRequests--
-      this.#inFlightBytes -= countedBytes
-      this.#options.onAnswered(countedBytes, true)
-    }
-    pending.then(answered, (error: unknown) => {
-      replyError(this.#output, this.#options.context, request, error)
-      answered()
-    })
+    if (pending === undefined) return
+    this.began()
+    pending.then(
+      () => this.ended(),
+      (error: unknown) => {
+        this.fail(request, error)
+        this.ended()
+      },
+    )
+  }
+
+  fail(request: Request, error: unknown): void {
+    replyError(this.#output, this.#options.context, request, error)
+  }
+
+  succeed(request: Request): void {
+    replyDone(this.#output, this.#options.context.style, request)
   }
 
   /** Everything that is answered without bytes. */
-  #plain(request: Request, payload: Buffer | undefined): MaybePromise<void> {
-    const pending = this.#call(request, payload)
-    const { style } = this.#options.context
-    if (pending === undefined) replyDone(this.#output, style, request)
-    else return pending.then(() => replyDone(this.#output, style, request))
+  #plain(request: Request): MaybePromise<void> {
+    const pending = this.#call(request)
+    if (pending === undefined) this.succeed(request)
+    else return pending.then(() => this.succeed(request))
   }
 
-  #call(request: Request, payload: Buffer | undefined): MaybePromise<void> {
+  #call(request: Request): MaybePromise<void> {
     const { handle } = this.#options.agreement
     if (request.type === Command.flush) return handle.flush()
     if (request.lengthBytes === 0) return undefined
     const { flags, offset, lengthBytes } = request
     const fua = (flags & CommandFlag.fua) !== 0
     switch (request.type) {
-      case Command.write:
-        return handle.write(offset, payload!, fua)
       case Command.trim:
         return handle.trim(offset, lengthBytes, fua)
       case Command.cache:
@@ -98,64 +117,59 @@ export class RequestRunner {
   }
 
   #read(request: Request): MaybePromise<void> {
-    const { agreement, context } = this.#options
-    const mayHaveHoles =
-      context.style.hasChunks &&
-      request.lengthBytes >= holeProbeMinBytes &&
-      (request.flags & CommandFlag.df) === 0 &&
-      agreement.export.contexts.includes('base:allocation')
-    return mayHaveHoles ? this.#readAroundHoles(request) : this.#readWhole(request)
+    return request.lengthBytes < largeReadMinBytes ? this.#readPacked(request) : this.#readLarge(request)
   }
 
-  #readWhole(request: Request): MaybePromise<void> {
+  #readPacked(request: Request): MaybePromise<void> {
+    const { handle } = this.#options.agreement
     const { style } = this.#options.context
     const headBytes = style.readHeadBytes
     const replyBytes = headBytes + request.lengthBytes
-    const { handle } = this.#options.agreement
-    const { offset } = request
-    if (replyBytes > packedReplyMaxBytes) {
-      // Zeroed by the system at no cost: whatever a handle forgets to fill is not somebody's memory.
-      const reply = Buffer.alloc(replyBytes)
-      const pending = handle.read(offset, reply.subarray(headBytes))
-      const send = (): void => {
-        writeReadHead(reply, 0, style, request)
-        this.#output.append(reply)
-      }
-      return pending === undefined ? send() : pending.then(send)
-    }
-    const block = this.#output.reserve(replyBytes)
-    const at = this.#output.at
-    const pending = handle.read(offset, block.bytes.subarray(at + headBytes, at + replyBytes))
+    const { bytes } = this.#output.block
+    const { at } = this.#output
+    const pending = handle.read(request.offset, bytes.subarray(at + headBytes, at + replyBytes))
     if (pending === undefined) {
-      writeReadHead(block.bytes, at, style, request)
+      writeReadHead(bytes, at, style, request)
       this.#output.commit(replyBytes)
       return
     }
-    this.#output.detach(replyBytes)
+    const block = this.#output.detach(replyBytes)
     return pending.then(
       () => {
-        writeReadHead(block.bytes, at, style, request)
-        this.#output.sendDetached(block, block.bytes.subarray(at, at + replyBytes))
+        writeReadHead(bytes, at, style, request)
+        this.#output.append(block, at, at + replyBytes)
       },
       (error: unknown) => {
-        this.#output.dropDetached(block)
+        this.#output.drop(block)
         throw error
       },
     )
   }
 
-  #readAroundHoles(request: Request): MaybePromise<void> {
-    const { handle } = this.#options.agreement
+  #readLarge(request: Request): MaybePromise<void> {
+    const { agreement, context } = this.#options
     const { offset, lengthBytes } = request
-    const read = (segments: readonly Segment[]): MaybePromise<void> => {
-      if (!segments.some((segment) => segment.isHole)) return this.#readWhole(request)
-      const reply = readSegments(handle, this.#options.context.style, request, segments)
-      if (Buffer.isBuffer(reply)) return this.#output.append(reply)
-      return reply.then((bytes) => this.#output.append(bytes))
+    const isWhole = !context.style.hasChunks || (request.flags & CommandFlag.df) !== 0
+    const mayHaveHoles = !isWhole && agreement.export.contexts.includes('base:allocation')
+    if (!mayHaveHoles || lengthBytes < holeProbeMinBytes) {
+      return this.#readSegments(request, [{ offset, lengthBytes, isHole: false }], isWhole)
     }
-    const extents = handle.blockStatus('base:allocation', offset, lengthBytes, holeProbeExtents)
-    if (!(extents instanceof Promise)) return read(segmentsOf(offset, lengthBytes, extents))
-    return extents.then((known) => read(segmentsOf(offset, lengthBytes, known)))
+    const extents = agreement.handle.blockStatus('base:allocation', offset, lengthBytes, holeProbeExtents)
+    const read = (known: readonly StatusExtent[]): void =>
+      this.#readSegments(request, segmentsOf(offset, lengthBytes, known), isWhole)
+    return extents instanceof Promise ? extents.then(read) : read(extents)
+  }
+
+  #readSegments(request: Request, segments: readonly Segment[], isWhole: boolean): void {
+    const { agreement, context, onLargeRead, onLatePiece } = this.#options
+    this.began()
+    const onOver = (failure: { readonly error: unknown } | undefined): void => {
+      if (failure !== undefined) this.fail(request, failure.error)
+      this.ended()
+    }
+    const { handle } = agreement
+    const { style } = context
+    onLargeRead(new LargeRead({ request, segments, style, isWhole, handle, output: this.#output, onLatePiece, onOver }))
   }
 
   #blockStatus(request: Request): MaybePromise<void> {

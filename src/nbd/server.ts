@@ -3,6 +3,7 @@
 // its session is over, whichever way; after stop() no listener, no session and no socket is left.
 
 import type { Server, Socket } from 'node:net'
+import { BlockPools } from './blocks.ts'
 import type { ExportCatalog } from './export.ts'
 import { defaultLimits, type NbdLimits, type NbdLog } from './limits.ts'
 import { adoptListener, type OpenListener, openListener } from './listener.ts'
@@ -11,6 +12,7 @@ import { Session } from './session.ts'
 import { type TlsMode, tlsModeOf } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
 import { formatNbdUri, type NbdAddress, type NbdUri, parseNbdUri } from './uri.ts'
+import { ReadBuffer } from './wire.ts'
 
 export interface NbdServerOptions {
   readonly catalog: ExportCatalog
@@ -34,6 +36,8 @@ export class NbdServer {
   readonly #log: NbdLog
   readonly #limits: NbdLimits
   readonly #budget: MemoryBudget
+  readonly #pools = new BlockPools()
+  readonly #readBuffer = new ReadBuffer()
   readonly #tls: TlsServer | undefined
   readonly #plainIsAllowed: boolean
   readonly #listeners = new Set<NbdListener>()
@@ -55,7 +59,7 @@ export class NbdServer {
     return this.#sessions.size
   }
 
-  /** Bytes held for all clients: payloads being gathered, requests in flight, unread replies. */
+  /** Bytes held for all clients: requests not begun, payloads and replies of requests in flight, unread replies. */
   get heldBytes(): number {
     return this.#budget.usedBytes
   }
@@ -121,12 +125,12 @@ export class NbdServer {
       socket.destroy()
       return
     }
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, 60_000)
     const session: Session = new Session({
       socket,
+      readBuffer: this.#readBuffer,
       client,
       catalog: this.#catalog,
+      pools: this.#pools,
       limits: this.#limits,
       budget: this.#budget,
       log: this.#log,

@@ -3,7 +3,8 @@
 // 'disconnected' only after NBD_CMD_DISC; `onOver` comes exactly once, when socket and handle are both done with.
 
 import type { Socket } from 'node:net'
-import { type ExportCatalog, NbdError, type SessionEnd } from './export.ts'
+import type { BlockPool } from './blocks.ts'
+import { type Export, type ExportCatalog, NbdError, type SessionEnd } from './export.ts'
 import type { NbdLimits, NbdLog } from './limits.ts'
 import type { MemoryBudget } from './memory-budget.ts'
 import { type Agreement, Negotiation, type NegotiationStep } from './negotiation.ts'
@@ -11,6 +12,7 @@ import { encodeGreeting, ProtocolError } from './negotiation-codecs.ts'
 import type { TlsMode } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
 import { Transmission } from './transmission.ts'
+import { type ReadBuffer, takeOver, Wire } from './wire.ts'
 
 type SessionState = 'negotiating' | 'transmitting' | 'finishing' | 'hangingUp' | 'over'
 
@@ -23,10 +25,16 @@ const moves: Readonly<Record<SessionState, readonly SessionState[]>> = {
   over: [],
 }
 
+const keepAliveMs = 60_000
+
 export interface SessionOptions {
+  /** As it was accepted: nothing was read. */
   readonly socket: Socket
+  readonly readBuffer: ReadBuffer
   readonly client: string
   readonly catalog: ExportCatalog
+  /** The memory for an export's payloads and replies; given back at the end of the session. */
+  readonly pools: { take(of: Export): BlockPool; giveBack(of: Export): void }
   readonly limits: NbdLimits
   readonly budget: MemoryBudget
   readonly log: NbdLog
@@ -40,6 +48,8 @@ export class Session {
   readonly #negotiation: Negotiation
   /** The client's; from STARTTLS on the one that TLS made of it. */
   #socket: Socket
+  /** Of the plain socket; none behind TLS. */
+  #fd: number | undefined
   #state: SessionState = 'negotiating'
   #timer: NodeJS.Timeout | undefined
   #transmission: Transmission | undefined
@@ -50,13 +60,18 @@ export class Session {
   #tlsVersion: string | undefined
   /** By us, and it has been said why. */
   #isDropped = false
-  readonly #onData = (chunk: Buffer): void => this.#received(chunk)
   readonly #onClose = (): void => this.#closed()
 
   constructor(options: SessionOptions) {
     this.#options = options
-    const { catalog, limits, socket, client } = options
+    const { catalog, limits, client } = options
+    const { socket, fd } = takeOver(options.socket, options.readBuffer, (bytes, from, to) =>
+      this.#received(bytes, from, to),
+    )
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true, keepAliveMs)
     this.#socket = socket
+    this.#fd = fd
     this.#negotiation = new Negotiation({
       catalog,
       tls: options.tls?.mode ?? 'off',
@@ -81,7 +96,6 @@ export class Session {
   #listen(): void {
     this.#socket.on('error', (error) => this.#logBreak(error))
     this.#socket.on('close', this.#onClose)
-    this.#socket.on('data', this.#onData)
     this.#socket.on('end', () => this.#ended())
     this.#socket.on('drain', () => this.#negotiateOn())
   }
@@ -106,12 +120,13 @@ export class Session {
     this.#state = next
   }
 
-  #received(chunk: Buffer): void {
+  /** Bytes [from, to), which last for the time of the call. */
+  #received(bytes: Buffer, from: number, to: number): void {
     try {
       if (this.#state === 'transmitting') {
-        this.#transmission!.push(chunk)
+        this.#transmission!.receive(bytes, from, to)
       } else if (this.#state === 'negotiating') {
-        this.#negotiation.push(chunk)
+        this.#negotiation.push(Buffer.from(bytes.subarray(from, to)))
         this.#negotiate()
       }
     } catch (error) {
@@ -168,7 +183,6 @@ export class Session {
     const { log, client, tls } = this.#options
     const plain = this.#socket
     if (discardedBytes > 0) log.warn({ client, bytes: discardedBytes }, 'bytes behind STARTTLS in the clear: discarded')
-    plain.off('data', this.#onData)
     plain.pause()
     // TLS writes past the socket's own queue: the answer must have left it.
     plain.write(bytes, () => {
@@ -179,7 +193,9 @@ export class Session {
           plain.off('close', this.#onClose)
           this.#socket = secured
           this.#tlsVersion = secured.getProtocol() ?? undefined
+          this.#fd = undefined
           this.#listen()
+          secured.on('data', (chunk: Buffer) => this.#received(chunk, 0, chunk.length))
           this.#negotiation.secured()
         },
         (reason) => {
@@ -192,15 +208,16 @@ export class Session {
   #transmit(agreement: Agreement, rest: Buffer): void {
     this.#move('transmitting')
     this.#agreement = agreement
-    const { limits, budget, log, client } = this.#options
+    const { limits, budget, log, client, pools } = this.#options
     const socket = this.#socket
     const { style } = agreement
     const facts = { client, export: agreement.export.name, replies: style.name, tls: this.#tlsVersion }
     log.info(facts, 'session open')
     this.#transmission = new Transmission({
-      socket,
+      wire: new Wire(socket, this.#fd),
       agreement,
       limits,
+      pool: pools.take(agreement.export),
       budget,
       log,
       client,
@@ -212,7 +229,7 @@ export class Session {
     })
     // First this, for the transmission may hold the client back at once.
     socket.resume()
-    if (rest.length > 0) this.#transmission.push(rest)
+    if (rest.length > 0) this.#transmission.receive(rest, 0, rest.length)
   }
 
   /** The client sends nothing more. Without DISC that is a break, but what it asked for is still answered. */
@@ -263,8 +280,9 @@ export class Session {
   }
 
   #closeHandle(): void {
-    const { log, client } = this.#options
+    const { log, client, pools } = this.#options
     const agreement = this.#agreement!
+    pools.giveBack(agreement.export)
     log.info({ client, export: agreement.export.name, end: this.#end }, 'session over')
     try {
       agreement.handle.close(this.#end)

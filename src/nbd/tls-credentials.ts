@@ -15,12 +15,17 @@ const identityMaxBytes = 256
 const presharedKeyMaxBytes = 512
 
 /**
- * What Node allows, and preshared keys with forward secrecy, which Node leaves out. These come first, and in TLS 1.3 the
- * suites with SHA-256: a preshared key goes with no other hash, and a certificate would be taken in its place.
+ * Preshared keys with forward secrecy, which Node leaves out unless they are named. In TLS 1.3 the suites with SHA-256 come
+ * first: a preshared key goes with no other hash, and a certificate would be taken in its place.
  */
-export const presharedKeyCiphers = [
+export const onlyPresharedKeyCiphers = [
   'TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384',
   'ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES256-GCM-SHA384:DHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES128-GCM-SHA256',
+].join(':')
+
+/** And what Node allows. */
+export const presharedKeyCiphers = [
+  onlyPresharedKeyCiphers,
   ...DEFAULT_CIPHERS.split(':').filter((cipher) => cipher !== '!PSK' && !cipher.startsWith('TLS_')),
   '!kPSK',
   '!kRSAPSK',
@@ -43,6 +48,11 @@ export interface TlsCredentials {
   readonly keys: ReadonlyMap<string, Buffer>
   /** What works but will disappoint, in sentences. */
   readonly warnings: readonly string[]
+}
+
+/** OpenSSL's word for what went wrong, without its source lines. */
+export function tlsReason(error: Error): string {
+  return (error as { reason?: string }).reason ?? error.message
 }
 
 interface File {

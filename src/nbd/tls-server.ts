@@ -6,7 +6,7 @@
 import { constants } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { createServer, type TLSSocket, type TlsOptions } from 'node:tls'
-import { NbdTlsError, presharedKeyCiphers, readCredentials, type TlsCredentials } from './tls-credentials.ts'
+import { NbdTlsError, presharedKeyCiphers, readCredentials, type TlsCredentials, tlsReason } from './tls-credentials.ts'
 
 export interface TlsServerOptions {
   /** Where the files lie. */
@@ -61,9 +61,8 @@ export class TlsServer {
       settle(() => onSecured(secured))
     })
     server.on('tlsClientError', (error, failed) => {
-      const { reason } = error as { reason?: string } // OpenSSL's word, without its source lines.
       // Of a certificate that was refused, the error says only that the connection is gone.
-      settle(() => onFailure(String(failed.authorizationError ?? reason ?? error.message)))
+      settle(() => onFailure(String(failed.authorizationError ?? tlsReason(error))))
     })
     server.emit('connection', socket)
   }

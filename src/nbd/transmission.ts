@@ -1,27 +1,30 @@
 // The transmission phase of one connection: takes requests out of what arrives, has them answered, and holds the client
-// back while too much is under way. All requests in a received chunk are begun in one loop; what a handle answers at once
-// costs no turn of the event loop, and all those replies leave in one write.
+// back while too much is under way. All requests in what arrived are begun in one loop; what a handle answers at once
+// costs no turn of the event loop, and all those replies leave in one write. Long reads and writes go piece by piece, so
+// that neither their memory nor their time grows with the length that a client asks for.
 // Always: a payload is consumed before its request is answered; at most the limits' requests and bytes are in flight;
 // after stopIntake() no request is begun; `onQuiet` comes once, when intake has stopped and nothing is in flight any more.
 
-import assert from 'node:assert/strict'
-import type { Socket } from 'node:net'
+import { BlockLease, type BlockPool, pieceBytes } from './blocks.ts'
 import { Command, extendedRequestBytes, requestBytes } from './constants.ts'
 import type { NbdError } from './export.ts'
-import { Gather } from './gather.ts'
+import { Input } from './input.ts'
+import type { LargeRead } from './large-read.ts'
 import type { NbdLimits, NbdLog } from './limits.ts'
 import type { BudgetMember, MemoryBudget } from './memory-budget.ts'
 import type { Agreement } from './negotiation.ts'
 import { Output } from './output.ts'
-import { type ReplyContext, replyError } from './replies.ts'
+import { PayloadWriter } from './payload-writer.ts'
 import { refusalOf } from './request-rules.ts'
 import { RequestRunner } from './request-runner.ts'
 import { decodeExtendedRequest, decodeRequest, type Request } from './transmission-codecs.ts'
+import type { Wire } from './wire.ts'
 
 export interface TransmissionOptions {
-  readonly socket: Socket
+  readonly wire: Wire
   readonly agreement: Agreement
   readonly limits: NbdLimits
+  readonly pool: BlockPool
   readonly budget: MemoryBudget
   readonly log: NbdLog
   readonly client: string
@@ -35,84 +38,84 @@ interface RefusedRequest {
   leftBytes: number
 }
 
+/** So many short requests count as much as one piece of a long one. */
+const pieceSteps = 16
+
 export class Transmission implements BudgetMember {
   readonly #options: TransmissionOptions
+  readonly #wire: Wire
+  readonly #input: Input
   readonly #output: Output
   readonly #runner: RequestRunner
-  readonly #context: ReplyContext
+  readonly #payloads: PayloadWriter
   readonly #headBytes: number
   readonly #decode: typeof decodeRequest
-  #chunk: Buffer = Buffer.alloc(0)
-  #at = 0
-  /** A request's head that came in pieces. */
-  #head: Gather | undefined
+  /** Long reads that have pieces to begin. */
+  readonly #reads: LargeRead[] = []
   /** Decoded and allowed, but not begun. */
   #request: Request | undefined
-  /** Its payload, if that came in pieces. */
-  #payload: Gather | undefined
-  #payloadTakenBytes = 0
   /** A refused request, whose payload goes by before the answer. */
   #skip: RefusedRequest | undefined
-  #queuedTakenBytes = 0
+  #isInIntake = false
   #isHeld = false
   #isStopped = false
   #isQuiet = false
-  #isClosed = false
   #turnIsDue = false
 
   constructor(options: TransmissionOptions) {
     this.#options = options
-    this.#output = new Output(options.socket)
-    const { agreement, client, log } = options
+    const { agreement, client, log, wire, pool, budget, limits } = options
     const { style } = agreement
-    this.#context = { style, exportName: agreement.export.name, client, log }
+    this.#wire = wire
     this.#headBytes = style.isExtended ? extendedRequestBytes : requestBytes
     this.#decode = style.isExtended ? decodeExtendedRequest : decodeRequest
+    this.#input = new Input(budget)
+    const lease = (): BlockLease => new BlockLease(pool, budget, this, limits.inFlightBytes)
+    this.#output = new Output(wire, lease(), () => this.#resume())
     this.#runner = new RequestRunner({
       agreement,
       output: this.#output,
-      context: this.#context,
-      extentLimit: options.limits.extents,
-      onAnswered: (lengthBytes, wasInFlight) => this.#answered(lengthBytes, wasInFlight),
+      context: { style, exportName: agreement.export.name, client, log },
+      extentLimit: limits.extents,
+      onAnswered: () => this.#answered(),
+      onLatePiece: () => this.#scheduleTurn(),
+      onLargeRead: (read) => this.#begun(read),
     })
-    options.budget.join(this)
-    options.socket.on('drain', () => {
-      this.#countQueued()
-      this.#resume()
-    })
+    this.#payloads = new PayloadWriter(agreement.handle, this.#runner, lease())
+    budget.join(this)
   }
 
   get clientHeldBytes(): number {
-    return this.#payloadTakenBytes + this.#queuedTakenBytes
+    return this.#wire.queuedBytes + this.#input.keptBytes
   }
 
-  /** Takes what the socket received. Throws ProtocolError: the stream is lost, the connection must be broken. */
-  push(chunk: Buffer): void {
+  /**
+   * Takes what the socket received, [from, to) of `bytes`, which last for the time of the call; what lies before `from`
+   * may be overwritten. Throws ProtocolError: the stream is lost, the connection must be broken.
+   */
+  receive(bytes: Buffer, from: number, to: number): void {
     if (this.#isStopped) return
-    assert(this.#at === this.#chunk.length && !this.#isHeld)
-    this.#chunk = chunk
-    this.#at = 0
-    this.#intake()
+    this.#input.push(bytes, from, to)
+    if (!this.#isHeld) this.#intake()
+    this.#input.keep()
   }
 
   /** Begins no further request; those in flight finish, then `onQuiet`. */
   stopIntake(): void {
     if (this.#isStopped) return
     this.#isStopped = true
-    this.#chunk = Buffer.alloc(0)
-    this.#at = 0
-    this.#dropPayload()
-    this.#options.socket.resume()
+    this.#input.clear()
+    this.#payloads.abandon()
+    this.#wire.resume()
     this.#quietIfOver()
   }
 
   /** The socket is gone: what it had not sent is no longer held. */
   socketClosed(): void {
-    this.#isClosed = true
-    this.#options.budget.give(this.#queuedTakenBytes)
-    this.#queuedTakenBytes = 0
     this.#options.budget.leave(this)
     this.stopIntake()
+    for (const read of this.#reads.splice(0)) read.abandon()
+    this.#output.flush()
   }
 
   memoryFreed(): void {
@@ -120,169 +123,145 @@ export class Transmission implements BudgetMember {
   }
 
   memoryDenied(): void {
-    const { budget, log, client, socket } = this.#options
+    const { log, client } = this.#options
     log.warn({ client, bytes: this.clientHeldBytes }, 'connection dropped: it held the most memory while others waited')
-    this.#dropPayload()
-    budget.give(this.#queuedTakenBytes)
-    this.#queuedTakenBytes = 0
-    socket.destroy()
+    this.#input.clear()
+    this.#wire.destroy()
   }
 
   /** One batch: steps until bytes are missing or something holds this client back. */
   #intake(): void {
     const { batchRequests } = this.#options.limits
-    for (let steps = 0; !this.#isStopped; steps++) {
-      if (steps === batchRequests) {
-        // Other connections have their turn before this one goes on.
-        this.#hold()
-        this.#scheduleTurn()
-        break
+    this.#isInIntake = true
+    try {
+      for (let steps = 0; !this.#isStopped || this.#reads.length > 0; ) {
+        if (steps >= batchRequests) {
+          // Other connections have their turn before this one goes on.
+          this.#hold()
+          this.#scheduleTurn()
+          break
+        }
+        if (this.#isFull()) {
+          this.#hold()
+          break
+        }
+        steps += this.#reads.length > 0 || this.#payloads.isBusy ? pieceSteps : 1
+        if (!this.#step()) break
+        // While it is still in the processor's cache.
+        if (this.#output.unsentBytes >= pieceBytes) this.#output.flush()
       }
-      if (this.#isFull()) {
-        this.#hold()
-        break
-      }
-      if (!this.#step()) break
+    } finally {
+      this.#isInIntake = false
     }
-    this.#flush()
+    this.#output.flush()
+    this.#payloads.releaseUnused()
+    if (this.#isStopped) this.#quietIfOver()
   }
 
-  /** Too many requests in flight, or too many replies unread. An answer, or 'drain', ends it. */
+  /** Too many requests in flight, or too many replies unread. An answer, or a reply that leaves, ends it. */
   #isFull(): boolean {
-    const { limits, socket } = this.#options
-    if (this.#runner.inFlightRequests >= limits.inFlightRequests) return true
+    const { limits } = this.#options
+    if (this.#reads.length === 0 && this.#runner.inFlight >= limits.inFlightRequests) return true
     if (this.#output.queuedBytes <= limits.outputBytes) return false
     this.#output.flush()
-    return this.#output.queuedBytes > limits.outputBytes && socket.writableNeedDrain
+    return this.#output.queuedBytes > limits.outputBytes
   }
 
-  /** One request further. False: bytes are missing, the intake has stopped, or the request is held. */
+  /** One request, or one piece of a long one, further. False: bytes are missing, the intake has stopped, or it is held. */
   #step(): boolean {
+    if (this.#reads.length > 0) return this.#readOn(this.#reads[0]!)
     if (this.#skip !== undefined) return this.#skipPayload(this.#skip)
-    if (this.#request === undefined) {
-      const request = this.#readHead()
-      if (request === undefined) return false
-      if (request.type === Command.disc) {
-        // The other fields of DISC may be garbage; nobody looks at them.
-        this.#options.onDisconnect()
-        this.stopIntake()
-        return false
-      }
-      const { agreement } = this.#options
-      const refusal = refusalOf(request, agreement.export, agreement.contexts.length, agreement.style.isExtended)
-      if (refusal !== undefined) {
-        this.#skip = { request, refusal, leftBytes: request.payloadBytes }
-        return this.#skipPayload(this.#skip)
-      }
-      this.#request = request
-    }
+    if (this.#payloads.isBusy) return this.#writeOn()
+    this.#request ??= this.#nextRequest()
     const request = this.#request
-    if (request.type === Command.write && request.lengthBytes > 0) return this.#takeWrite(request)
-    const countedBytes = request.type === Command.read ? request.lengthBytes : 0
-    if (!this.#hasRoom(countedBytes)) return false
+    if (request === undefined) return this.#skip !== undefined
+    if (request.type === Command.write && request.lengthBytes > 0) {
+      this.#request = undefined
+      this.#payloads.begin(request)
+      return this.#writeOn()
+    }
+    if (!this.#runner.hasRoomFor(request)) {
+      this.#output.flush()
+      if (!this.#runner.hasRoomFor(request)) return this.#hold()
+    }
     this.#request = undefined
-    this.#runner.run(request, undefined, countedBytes)
+    this.#runner.run(request)
     return true
   }
 
-  #readHead(): Request | undefined {
-    if (this.#head === undefined && this.#chunk.length - this.#at >= this.#headBytes) {
-      const request = this.#decode(this.#chunk, this.#at)
-      this.#at += this.#headBytes
-      return request
+  /** The next request that may reach the handle. None: bytes are missing, the intake has stopped, or one is skipped. */
+  #nextRequest(): Request | undefined {
+    const input = this.#input
+    if (input.availableBytes < this.#headBytes) return undefined
+    const request = this.#decode(input.bytes, input.at)!
+    input.at += this.#headBytes
+    if (request.type === Command.disc) {
+      // The other fields of DISC may be garbage; nobody looks at them.
+      this.#options.onDisconnect()
+      this.stopIntake()
+      return undefined
     }
-    if (this.#at === this.#chunk.length) return undefined
-    this.#head ??= new Gather(this.#headBytes)
-    this.#at += this.#head.push(this.#chunk, this.#at)
-    if (!this.#head.isComplete) return undefined
-    const request = this.#decode(this.#head.bytes, 0)
-    this.#head = undefined
-    return request
+    const { agreement } = this.#options
+    const refusal = refusalOf(request, agreement.export, agreement.contexts.length, agreement.style.isExtended)
+    if (refusal === undefined) return request
+    this.#skip = { request, refusal, leftBytes: request.payloadBytes }
+    return undefined
   }
 
   #skipPayload(skip: RefusedRequest): boolean {
-    const skippedBytes = Math.min(skip.leftBytes, this.#chunk.length - this.#at)
-    this.#at += skippedBytes
+    const skippedBytes = Math.min(skip.leftBytes, this.#input.availableBytes)
+    this.#input.at += skippedBytes
     skip.leftBytes -= skippedBytes
     if (skip.leftBytes > 0) return false
     this.#skip = undefined
-    replyError(this.#output, this.#context, skip.request, skip.refusal)
+    this.#runner.fail(skip.request, skip.refusal)
     return true
   }
 
-  #takeWrite(request: Request): boolean {
-    const { lengthBytes } = request
-    if (this.#payload === undefined) {
-      if (this.#chunk.length - this.#at >= lengthBytes) {
-        if (!this.#hasRoom(lengthBytes)) return false
-        // The socket never touches a chunk again: the handle gets the bytes where they lie.
-        const source = this.#chunk.subarray(this.#at, this.#at + lengthBytes)
-        this.#at += lengthBytes
-        this.#request = undefined
-        this.#runner.run(request, source, lengthBytes)
-        return true
-      }
-      if (!this.#runner.hasRoomFor(lengthBytes, this.#options.limits.inFlightBytes)) return this.#hold()
-      const payload = new Gather(lengthBytes)
-      if (!this.#countPayload(payload.capacityBytes)) return false
-      this.#payload = payload
+  #writeOn(): boolean {
+    const outcome = this.#payloads.take(this.#input)
+    return outcome === 'held' ? this.#hold() : outcome === 'taken'
+  }
+
+  #readOn(read: LargeRead): boolean {
+    if (read.hasMore && !read.begin()) {
+      this.#output.flush()
+      if (!read.begin()) return this.#hold()
     }
-    const payload = this.#payload
-    const grownBytes = payload.capacityFor(this.#chunk.length - this.#at) - payload.capacityBytes
-    if (grownBytes > 0 && !this.#countPayload(grownBytes)) return false
-    this.#at += payload.push(this.#chunk, this.#at)
-    if (!payload.isComplete) return false
-    this.#payload = undefined
-    this.#payloadTakenBytes = 0 // From here on these bytes are the request's, which is in flight.
-    this.#request = undefined
-    this.#runner.run(request, payload.bytes, lengthBytes)
+    if (!read.hasMore) this.#reads.shift()
     return true
   }
 
-  #countPayload(bytes: number): boolean {
-    if (!this.#options.budget.tryTake(this, bytes)) return this.#hold()
-    this.#payloadTakenBytes += bytes
-    return true
-  }
-
-  #dropPayload(): void {
-    this.#payload = undefined
-    this.#options.budget.give(this.#payloadTakenBytes)
-    this.#payloadTakenBytes = 0
-  }
-
-  /** Counts a request's bytes, or holds the client back until an answer makes room. */
-  #hasRoom(bytes: number): boolean {
-    if (bytes === 0) return true
-    const { budget, limits } = this.#options
-    if (!this.#runner.hasRoomFor(bytes, limits.inFlightBytes)) return this.#hold()
-    return budget.tryTake(this, bytes) || this.#hold()
+  #begun(read: LargeRead): void {
+    this.#reads.push(read)
+    if (!this.#isInIntake) this.#scheduleTurn()
   }
 
   #hold(): false {
     if (!this.#isHeld) {
       this.#isHeld = true
-      this.#options.socket.pause()
+      this.#wire.pause()
     }
     return false
   }
 
   #resume(): void {
-    if (!this.#isHeld || this.#isStopped) return
+    if (!this.#isHeld && this.#reads.length === 0) return
+    const wasHeld = this.#isHeld
     this.#isHeld = false
     try {
       this.#intake()
+      this.#input.keep()
     } catch (error) {
-      // Not under the socket's 'data' here: hand the failure to the same place.
-      this.#options.socket.destroy(error as Error)
+      // Not under the socket's event here: hand the failure to the same place.
+      this.#wire.destroy(error as Error)
       return
     }
-    if (!this.#isHeld && !this.#isStopped) this.#options.socket.resume()
+    if (wasHeld && !this.#isHeld) this.#wire.resume()
   }
 
-  #answered(lengthBytes: number, wasInFlight: boolean): void {
-    this.#options.budget.give(lengthBytes)
-    if (!wasInFlight) return
+  #answered(): void {
+    if (this.#isInIntake) return
     this.#scheduleTurn()
     if (this.#isStopped) this.#quietIfOver()
   }
@@ -294,29 +273,16 @@ export class Transmission implements BudgetMember {
     setImmediate(() => {
       this.#turnIsDue = false
       this.#resume()
-      this.#flush()
+      this.#output.flush()
+      this.#payloads.releaseUnused()
     })
   }
 
-  #flush(): void {
-    this.#output.flush()
-    this.#countQueued()
-  }
-
-  #countQueued(): void {
-    if (this.#isClosed || this.#options.socket.destroyed) return
-    const { budget, socket } = this.#options
-    const grownBytes = socket.writableLength - this.#queuedTakenBytes
-    if (grownBytes === 0) return
-    if (grownBytes > 0) budget.take(grownBytes)
-    else budget.give(-grownBytes)
-    this.#queuedTakenBytes += grownBytes
-  }
-
   #quietIfOver(): void {
-    if (this.#isQuiet || this.#runner.inFlightRequests > 0) return
+    if (this.#isQuiet || this.#isInIntake || this.#runner.inFlight > 0) return
     this.#isQuiet = true
-    this.#flush()
+    this.#output.flush()
+    this.#payloads.releaseUnused()
     this.#options.onQuiet()
   }
 }

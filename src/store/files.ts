@@ -24,6 +24,8 @@ export interface BlockFile {
   readonly sizeBytes: number
   /** Fills `target`. Answers at once when the bytes are at hand. */
   read(offset: number, target: Uint8Array): MaybePromise<void>
+  /** Whether write() of this range, called in the same step, would answer at once. Without this method, nobody knows. */
+  takesAtOnce?(offset: number, lengthBytes: number): boolean
   /** Writes all of `source`. Answered: the bytes are with the kernel, and survive this process. */
   write(offset: number, source: Uint8Array): MaybePromise<void>
   /**

@@ -18,8 +18,10 @@ import {
 } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { performance } from 'node:perf_hooks'
 import { promisify } from 'node:util'
 import { isRangeLocked, lockRange, punchHole, readNoWait, seekData, seekHole, zeroRange } from '../system/linux.ts'
+import { DirtyRoom } from './dirty-room.ts'
 import { type BlockFile, FailedSync, type FileExtent, type Files, type LogFile, type MaybePromise } from './files.ts'
 import { StoreError } from './store-error.ts'
 
@@ -27,8 +29,6 @@ const readAsync = promisify(read)
 const writeAsync = promisify(write)
 const fdatasyncAsync = promisify(fdatasync)
 
-/** Above this many unsynced bytes the kernel may throttle a writer: writes then leave the caller's turn. */
-const unsyncedBoundBytes = 64 * 2 ** 20
 /** Longest read or write done on the caller's turn: about half a millisecond of copying. */
 const syncBoundBytes = 2 ** 20
 /** What a closed file has for a descriptor: its number may be somebody else's by then. */
@@ -39,9 +39,15 @@ const pageBytes = 4096
 
 export class KernelFiles implements Files {
   readonly bootId: string
+  /** Of the machine: all block files share it. */
+  readonly #dirtyRoom: DirtyRoom
 
-  constructor(bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()) {
+  constructor(
+    bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    dirtyRoom: DirtyRoom = new DirtyRoom(),
+  ) {
     this.bootId = bootId
+    this.#dirtyRoom = dirtyRoom
   }
 
   async createBlockFile(path: string, sizeBytes: number): Promise<BlockFile> {
@@ -66,7 +72,7 @@ export class KernelFiles implements Files {
     try {
       const info = await fs.stat(path)
       takeImageLocks(fd, path, readOnly)
-      return new KernelBlockFile(path, fd, info.size)
+      return new KernelBlockFile(path, fd, info.size, this.#dirtyRoom)
     } catch (error) {
       closeSync(fd)
       throw error
@@ -160,13 +166,14 @@ class KernelBlockFile implements BlockFile {
   readonly path: string
   readonly sizeBytes: number
   #fd: number
-  #unsyncedBytes = 0
+  readonly #dirtyRoom: DirtyRoom
   #canReadNoWait = true
   readonly #isInMemory: boolean
 
-  constructor(path: string, fd: number, sizeBytes: number) {
+  constructor(path: string, fd: number, sizeBytes: number, dirtyRoom: DirtyRoom) {
     this.path = path
     this.#fd = fd
+    this.#dirtyRoom = dirtyRoom
     this.sizeBytes = sizeBytes
     this.#isInMemory = statfsSync(path).type === tmpfsType
   }
@@ -193,14 +200,21 @@ class KernelBlockFile implements BlockFile {
     }
   }
 
+  /** Aligned, so that no page must be read first; short; and with room for dirty pages, so that the kernel does not brake. */
+  takesAtOnce(offset: number, lengthBytes: number): boolean {
+    const aligned = offset % pageBytes === 0 && lengthBytes % pageBytes === 0
+    return aligned && lengthBytes <= syncBoundBytes && this.#dirtyRoom.has(lengthBytes)
+  }
+
   write(offset: number, source: Uint8Array): MaybePromise<void> {
-    const aligned = offset % pageBytes === 0 && source.length % pageBytes === 0
-    this.#unsyncedBytes += source.length
-    if (!aligned || source.length > syncBoundBytes || this.#unsyncedBytes > unsyncedBoundBytes) {
-      return this.#writeRest(offset, source, 0)
+    const atOnce = this.takesAtOnce(offset, source.length)
+    this.#dirtyRoom.take(source.length)
+    if (!atOnce) return this.#writeRest(offset, source, 0)
+    const startedMs = performance.now()
+    for (let at = 0; at < source.length; ) {
+      at += writeSync(this.#fd, source, at, source.length - at, offset + at)
     }
-    const count = writeSync(this.#fd, source, 0, source.length, offset)
-    if (count < source.length) return this.#writeRest(offset, source, count)
+    this.#dirtyRoom.wrote(performance.now() - startedMs)
   }
 
   async #writeRest(offset: number, source: Uint8Array, done: number): Promise<void> {
@@ -229,9 +243,7 @@ class KernelBlockFile implements BlockFile {
   }
 
   async sync(): Promise<void> {
-    const covered = this.#unsyncedBytes
     await synced(this.#fd, this.path)
-    this.#unsyncedBytes -= covered
   }
 
   extents(offset: number, lengthBytes: number, limit: number): FileExtent[] {

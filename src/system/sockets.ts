@@ -1,5 +1,5 @@
-// Socket calls that Node lacks, through koffi: what a descriptor that we were given is, and datagrams to a Unix socket.
-// Thin, typed, none of them waits. Errors are thrown as ErrnoException with the call's name.
+// Socket calls that Node lacks, through koffi: what a descriptor that we were given is, writing to a connection at once,
+// and datagrams to a Unix socket. Thin, typed, none of them waits. Errors are thrown as ErrnoException with the call's name.
 
 import { getSystemErrorName } from 'node:util'
 import koffi from 'koffi'
@@ -15,6 +15,10 @@ const callSocket = libc.func('int socket(int domain, int type, int protocol)')
 const callSendto = libc.func(
   'int64_t sendto(int fd, void *bytes, size_t lengthBytes, int flags, void *address, uint32_t addressBytes)',
 )
+const callSend = libc.func('int64_t send(int fd, const void *bytes, size_t lengthBytes, int flags)')
+const callSetsockopt = libc.func(
+  'int setsockopt(int fd, int level, int name, const int32_t *value, uint32_t lengthBytes)',
+)
 const callClose = libc.func('int close(int fd)')
 
 // <sys/socket.h>, <fcntl.h>, the generic values (x86-64 and arm64 agree).
@@ -23,6 +27,7 @@ const AF_INET = 2
 const AF_INET6 = 10
 const SOL_SOCKET = 1
 const SO_TYPE = 3
+const SO_SNDBUF = 7
 const SO_ACCEPTCONN = 30
 const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
@@ -30,6 +35,7 @@ const SOCK_CLOEXEC = 0o2000000
 const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
 const F_SETFD = 2
+const F_DUPFD_CLOEXEC = 1030
 const FD_CLOEXEC = 1
 
 /** sizeof(struct sockaddr_storage), which every address fits. */
@@ -101,6 +107,25 @@ function unixName(path: Buffer): string {
 /** Programs that this process starts do not get the descriptor. @throws ErrnoException */
 export function closeOnExec(fd: number): void {
   if (callFcntl(fd, F_SETFD, FD_CLOEXEC) === -1) throw errnoError('fcntl', koffi.errno())
+}
+
+/** Another descriptor for the same open socket, closed on exec. @throws ErrnoException */
+export function duplicate(fd: number): number {
+  const result: number = callFcntl(fd, F_DUPFD_CLOEXEC, 0)
+  if (result === -1) throw errnoError('fcntl', koffi.errno())
+  return result
+}
+
+/** How many bytes, from the first on, the kernel takes at once; -1 when the connection has failed. */
+export function sendNow(fd: number, bytes: Uint8Array): number {
+  const count = Number(callSend(fd, bytes, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL))
+  if (count >= 0) return count
+  return getSystemErrorName(-koffi.errno()) === 'EAGAIN' ? 0 : -1
+}
+
+/** Asks for a send buffer of this size; the kernel may grant less. @throws ErrnoException */
+export function setSendBuffer(fd: number, sizeBytes: number): void {
+  if (callSetsockopt(fd, SOL_SOCKET, SO_SNDBUF, [sizeBytes], 4) === -1) throw errnoError('setsockopt', koffi.errno())
 }
 
 /**

@@ -188,6 +188,22 @@ describe('control', () => {
     assert.match(next!, /`vmstore serve`/)
   })
 
+  it('knows a daemon that died in the middle of an event', async () => {
+    const path = join(served.folder, 'dying.sock')
+    const type = 'content-type: application/x-ndjson\r\nconnection: close'
+    const head = `HTTP/1.1 200 OK\r\n${type}\r\ntransfer-encoding: chunked\r\n\r\n`
+    const dying = net.createServer((socket) => {
+      socket.once('data', () => socket.end(`${head}40\r\n{"type":"progress"`))
+    })
+    dying.listen(path)
+    await once(dying, 'listening')
+    const lost = new ControlClient(path)
+    const code = await codeOf(lost.migrationEvents('m-1').next())
+    await lost.close()
+    dying.close()
+    assert.equal(code, 'daemon-lost')
+  })
+
   it('knows a socket that is not a control API', async () => {
     const path = join(served.folder, 'nbd.sock')
     const stranger = net.createServer((socket) => socket.end('NBDMAGICIHAVEOPT'))

@@ -25,7 +25,7 @@ describe('the service manager', () => {
     const { told, log, send } = listening()
     const manager = new ServiceManager(words, log, send)
     void manager.ready('serving')
-    void manager.reloading(async () => 'serving\nas before')
+    void manager.reloading(async () => {}, 'serving\nas before')
     await manager.stopping('finishing')
     await manager.stopping('gone')
     const [reload] = told.splice(
@@ -44,7 +44,7 @@ describe('the service manager', () => {
   it('hears the time of a reload on its own clock', async () => {
     const { told, log, send } = listening()
     const before = process.hrtime.bigint() / 1000n
-    await new ServiceManager(words, log, send).reloading(async () => 'serving')
+    await new ServiceManager(words, log, send).reloading(async () => {}, 'serving')
     const time = BigInt(/MONOTONIC_USEC=(\d+)/.exec(told[0]!)![1]!)
     assert(time >= before && time <= process.hrtime.bigint() / 1000n)
   })
@@ -53,9 +53,9 @@ describe('the service manager', () => {
     const { told, log, send } = listening()
     const failing = new ServiceManager(words, log, send).reloading(async () => {
       throw new Error('no certificate')
-    })
+    }, 'serving')
     await assert.rejects(failing, /no certificate/)
-    assert.equal(told[1], 'READY=1\nSTATUS=the reload failed, what was before holds: no certificate')
+    assert.equal(told[1], 'READY=1\nSTATUS=serving')
   })
 
   it('gets its messages in order when its queue was full', async () => {

@@ -166,11 +166,11 @@ describe('metadata contexts', () => {
   describe('of a disk of 16 TiB', () => {
     const sizeBytes = 2 ** 44
 
-    it('are one extent where nothing is mixed', () => {
+    it('are told in extents of up to 4 TiB where nothing is mixed', () => {
       const maps = new ArrivalMaps(sizeBytes)
-      assert.deepEqual(dirtyExtents(maps, 0, sizeBytes, 512), [{ lengthBytes: sizeBytes, flags: 0 }])
+      assert.deepEqual(dirtyExtents(maps, 0, sizeBytes, 512), [{ lengthBytes: 2 ** 42, flags: 0 }])
       maps.present.add(0, sizeBytes / block)
-      assert.deepEqual(presentExtents(maps, 0, sizeBytes, 512), [{ lengthBytes: sizeBytes, flags: 1 }])
+      assert.deepEqual(presentExtents(maps, 0, sizeBytes, 512), [{ lengthBytes: 2 ** 42, flags: 1 }])
     })
 
     it('are told window by window while very many blocks are partial, so that no answer walks all of them', () => {
@@ -187,7 +187,7 @@ describe('metadata contexts', () => {
       })
       const watched = { present: maps.present, written: maps.written, partial: looked }
       const [extent] = dirtyExtents(watched, 0, sizeBytes, 512)
-      assert.deepEqual(extent, { lengthBytes: gibibyte / 8, flags: 0 })
+      assert.deepEqual(extent, { lengthBytes: 8192 * block, flags: 0 })
       assert.deepEqual(dirtyExtents(watched, last * block, block, 512), [{ lengthBytes: block, flags: 1 }])
       assert.deepEqual(sorted, [5000])
     })

@@ -18,7 +18,7 @@ import { NbdClient } from '../../src/nbd/client.ts'
 import { run } from '../interop/clients.ts'
 import { Program } from '../program.ts'
 import { findTool, needTool } from '../tools.ts'
-import { afterwards, endSitesAfterEach, folder, freePort, program, refusalOf, Site } from './sites.ts'
+import { afterwards, endSitesAfterEach, folder, freePort, program, refusalOf, Site, until } from './sites.ts'
 
 const projectFolder = join(import.meta.dirname, '../..')
 const runFile = join(projectFolder, 'bin/run.js')
@@ -43,6 +43,28 @@ else:
     os.set_inheritable(3, True)
 os.environ.update(LISTEN_PID=pid or str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES=name)
 os.execv(command[0], command)
+`
+
+/**
+ * Holds a Unix socket, as systemd does, and runs the program on it, again when it has ended; prints each pid. The program
+ * dies with it (prctl, PR_SET_PDEATHSIG).
+ */
+const holding = `
+import ctypes, os, signal, socket, sys
+path, *command = sys.argv[1:]
+held = socket.socket(socket.AF_UNIX)
+held.bind(path)
+held.listen()
+while True:
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        os.dup2(held.fileno(), 3)
+        os.set_inheritable(3, True)
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+        os.execv(command[0], command)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
 `
 
 /** Prints each message as one line of JSON. */
@@ -127,6 +149,23 @@ describe('vmstore as a service', () => {
       assert.deepEqual(await Promise.all(nbd.map((uri) => NbdClient.list(uri))), [['web01'], ['web01']])
     })
 
+    it('a client that comes while the daemon restarts waits, and is served', async function () {
+      needTool(this, 'python3')
+      const socket = join(folder(), 'held.sock')
+      const command = [process.execPath, runFile, 'serve', rawImage(3), '--log-level', 'error']
+      const holder = started('the holder of the socket', python(), ['-c', holding, socket, ...command])
+      const first = await holder.stdout.find('daemon', deadlineSeconds, (pid) => pid)
+      const uri = `nbd+unix:///web01?socket=${socket}`
+      const before = await NbdClient.connect(uri)
+      await before.write(0, Buffer.alloc(4096, 4))
+      process.kill(Number(first), 'SIGTERM')
+      await before.closed
+      const after = await NbdClient.connect(uri)
+      assert((await after.read(0, 4096)).equals(Buffer.alloc(4096, 4)))
+      await holder.stdout.find('second daemon', deadlineSeconds, (pid) => (pid === first ? undefined : pid))
+      await after.disconnect()
+    })
+
     it('nbdcopy and nbdsh start it themselves, by the same protocol', async function () {
       needTool(this, 'nbdcopy', 'nbdsh')
       const image = rawImage(9)
@@ -188,21 +227,26 @@ h.shutdown()
       return { path, said, hears }
     }
 
-    it('READY comes once the exports answer, STOPPING at SIGTERM, signs of life in between', async function () {
+    it('READY comes once the exports answer, signs of life after it, RELOADING and READY at SIGHUP, STOPPING at SIGTERM', async function () {
       needTool(this, 'python3')
       const { path, said, hears } = await manager()
       const place = folder()
       const uri = `nbd+unix:///?socket=${join(place, 'nbd.sock')}`
       const words = { NOTIFY_SOCKET: path, WATCHDOG_USEC: '20000' }
       const child = started('vmstore', process.execPath, [runFile, 'serve', rawImage(1), '--nbd', uri], words)
-      assert.equal(await hears('READY=1'), `READY=1\nSTATUS=serving NBD on ${uri}`)
+      const ready = `READY=1\nSTATUS=serving NBD on ${uri}`
+      assert.equal(await hears('READY=1'), ready)
       assert.deepEqual(await NbdClient.list(uri), ['web01'])
       await hears('WATCHDOG=1')
+      child.signal('SIGHUP')
+      assert.match(await hears('RELOADING=1'), /^RELOADING=1\nMONOTONIC_USEC=\d+\n/)
+      const reloaded = said().findIndex((text) => text.startsWith('RELOADING=1'))
+      await until('ready again', () => said().slice(reloaded).includes(ready) || undefined)
       child.signal('SIGTERM')
       await child.succeed(deadlineSeconds)
       assert.match(await hears('STOPPING=1'), /^STOPPING=1\nSTATUS=/)
       const course = said().map((text) => text.split('\n')[0]!)
-      assert.deepEqual([...new Set(course)].slice(0, 3), ['READY=1', 'WATCHDOG=1', 'STOPPING=1'])
+      assert.deepEqual([...new Set(course)], ['READY=1', 'WATCHDOG=1', 'RELOADING=1', 'STOPPING=1'])
     })
 
     it('an abstract address is reached too', async function () {

@@ -27,8 +27,9 @@ describe('nbd faults: replies unread', () => {
       await other.reply()
     }
     const begun = disk.calls.filter((call) => call.startsWith('read')).length
-    assert(begun <= 6, `${begun} reads begun`)
-    assert(site.server.heldBytes <= 2 * mebibyte)
+    // Pieces of a quarter of a mebibyte: what is queued, and what the kernel has taken.
+    assert(begun <= 16, `${begun} pieces begun`)
+    assert(site.server.heldBytes <= 3 * mebibyte)
     client.socket.resume()
     for (let cookie = 0; cookie < 200; cookie++) {
       assert.equal((await client.reply()).cookieLow, cookie)
@@ -57,6 +58,23 @@ describe('nbd faults: replies unread', () => {
     other.destroy()
     await until(() => site.server.sessions === 0)
     assert.equal(site.server.heldBytes, 0)
+  })
+
+  it('that hold the server’s memory get their client dropped when another needs it', async () => {
+    const disk = new MemoryExport({ sizeBytes: 4 * mebibyte })
+    await using site = await serve([disk], { serverBytes: 4 * mebibyte, outputBytes: 64 * mebibyte, memoryWaitMs: 30 })
+    const greedy = await RawClient.open(site.path)
+    greedy.socket.pause()
+    greedy.send(reads(64, mebibyte / 4))
+    await until(() => site.server.heldBytes > 2 * mebibyte)
+    const modest = await RawClient.open(site.path)
+    modest.request({ type: Command.read, lengthBytes: mebibyte })
+    assert.equal((await modest.reply()).errorNumber, 0)
+    await modest.take(mebibyte)
+    await until(() => site.server.heldBytes === 0)
+    assert(site.log.some(({ level, message }) => level === 'warn' && message.includes('held the most memory')))
+    modest.destroy()
+    greedy.destroy()
   })
 
   it('do not keep a stop from ending: a drain gives the client its time to read, then goes', async () => {

@@ -7,7 +7,16 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
-import { ClientFlag, Command, CommandFlag, InfoType, OptionType, ReplyType } from '../../src/nbd/constants.ts'
+import {
+  ChunkFlag,
+  ChunkType,
+  ClientFlag,
+  Command,
+  CommandFlag,
+  InfoType,
+  OptionType,
+  ReplyType,
+} from '../../src/nbd/constants.ts'
 import type { Export } from '../../src/nbd/export.ts'
 import type { NbdLimits, NbdLog } from '../../src/nbd/limits.ts'
 import {
@@ -258,6 +267,18 @@ export class RawClient {
   async extendedChunk(): Promise<ExtendedChunkHeader & { payload: Buffer }> {
     const header = decodeExtendedReplyHeader(await this.take(32), 0)!
     return { ...header, payload: await this.take(header.lengthBytes) }
+  }
+
+  /** The bytes of a READ that is answered in chunks, which come in order. */
+  async dataChunks(): Promise<Buffer> {
+    const parts: Buffer[] = []
+    for (let isDone = false; !isDone; ) {
+      const { type, flags, payload } = await this.chunk()
+      if (type !== ChunkType.offsetData) throw new Error(`a chunk of type ${type}`)
+      parts.push(payload.subarray(8))
+      isDone = (flags & ChunkFlag.done) !== 0
+    }
+    return Buffer.concat(parts)
   }
 
   /** Bytes that came and were not taken. */

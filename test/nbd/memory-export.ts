@@ -36,6 +36,8 @@ export class MemoryExport implements Export {
   opens = 0
   /** Awaited before each call is carried out; undefined answers at once. */
   gate: ((call: string) => Promise<void> | undefined) | undefined
+  /** Says which writes are taken at once; a gate must not hold these. */
+  takesAtOnce: ((offset: number, lengthBytes: number) => boolean) | undefined
   openFault: Error | undefined
   /** Told instead of the truth. */
   blockStatusFault: readonly StatusExtent[] | undefined
@@ -79,6 +81,10 @@ class MemoryHandle implements ExportHandle {
     return this.#run(`read ${offset} ${target.length}`, () => {
       target.set(this.#export.bytes.subarray(offset, offset + target.length))
     })
+  }
+
+  takesAtOnce(offset: number, lengthBytes: number): boolean {
+    return this.#export.takesAtOnce?.(offset, lengthBytes) ?? false
   }
 
   write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {

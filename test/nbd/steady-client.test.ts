@@ -123,6 +123,27 @@ describe('steady nbd client', () => {
       await client.flush()
     })
 
+    it('gives up a server that lies over every connection', async () => {
+      await using server = await scriptedServer({ answer: () => Buffer.alloc(64, 0x77) })
+      await using client = await open(server.uri)
+      await assert.rejects(client.read(0, 512), /breaks the NBD protocol: .*magic/)
+      assert.equal(server.connections, repeatsMax + 1)
+    })
+
+    it('takes a server that falls silent for one that is gone', async () => {
+      let silent = true
+      await using server = await scriptedServer({
+        answer: (request) => {
+          const answer = silent ? 'leave' : goodAnswer(request)
+          silent = false
+          return answer
+        },
+      })
+      await using client = await open(server.uri, { requestTimeoutMs: 30 })
+      assert.deepEqual(await client.read(0, 512), bytesAt(0, 512))
+      assert.equal(server.connections, 2)
+    })
+
     it('waits for the server, longer after each failure, and gives up in time', async () => {
       const clock = fastClock()
       await using server = await scriptedServer()

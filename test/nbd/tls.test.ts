@@ -6,14 +6,14 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import type { ConnectionOptions, SecureVersion } from 'node:tls'
 import { Command, OptionType, ReplyType } from '../../src/nbd/constants.ts'
-import type { NbdLimits } from '../../src/nbd/limits.ts'
 import { encodeInfoRequest, encodeMetaContextRequest, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
 import { NbdServer } from '../../src/nbd/server.ts'
 import { presharedKeyCiphers } from '../../src/nbd/tls-credentials.ts'
 import { TlsServer } from '../../src/nbd/tls-server.ts'
 import { Authority, type FolderContent, type Issued, layOut } from './certificates.ts'
-import { Gate, RawClient, recordingLog, serve, type TestServer, temporaryFolder, until } from './harness.ts'
+import { Gate, RawClient, recordingLog, type TestServer, temporaryFolder, until } from './harness.ts'
 import { catalogOf, MemoryExport } from './memory-export.ts'
+import { type SecureSiteOptions, serveWithTls } from './secure-site.ts'
 
 const mebibyte = 1024 * 1024
 const key = '0123456789abcdef0123456789abcdef'
@@ -30,35 +30,8 @@ describe('nbd over TLS', () => {
     client = await authority.issue('client', { purpose: 'client' })
   })
 
-  interface SecureSite extends TestServer {
-    readonly tls: TlsServer
-    readonly files: string
-  }
-
-  async function serveSecurely(
-    options: {
-      readonly files?: FolderContent
-      readonly exports?: MemoryExport[]
-      readonly limits?: Partial<NbdLimits>
-      readonly verifyPeer?: boolean
-      readonly scheme?: 'nbd+unix' | 'nbds+unix'
-    } = {},
-  ): Promise<SecureSite> {
-    const { files = {}, exports = [new MemoryExport()], limits, verifyPeer = false, scheme = 'nbds+unix' } = options
-    const place = temporaryFolder()
-    const content = { authority: authority.certificate, server, ...files }
-    const tls = await TlsServer.open({ folder: layOut(join(place.path, 'pki'), content), verifyPeer })
-    const site = await serve(exports, limits, { tls, scheme })
-    return {
-      ...site,
-      tls,
-      files: join(place.path, 'pki'),
-      async [Symbol.asyncDispose]() {
-        await site[Symbol.asyncDispose]()
-        place[Symbol.dispose]()
-      },
-    }
-  }
+  const serveSecurely = ({ files = {}, ...options }: SecureSiteOptions & { readonly files?: FolderContent } = {}) =>
+    serveWithTls({ authority: authority.certificate, server, ...files }, options)
 
   /** All that a client needs who is not verified. */
   const trust = (): ConnectionOptions => ({ ca: authority.certificate, servername: 'localhost' })
@@ -189,8 +162,7 @@ describe('nbd over TLS', () => {
           guest.request({ type: Command.write, cookie: 2 * index, offset: mebibyte, payload })
           assert.equal((await guest.reply()).errorNumber, 0)
           guest.request({ type: Command.read, cookie: 2 * index + 1, offset: mebibyte, lengthBytes })
-          const data = await guest.chunk()
-          assert(data.payload.subarray(8).equals(payload))
+          assert((await guest.dataChunks()).equals(payload))
         }
         guest.disconnect()
         await guest.closed

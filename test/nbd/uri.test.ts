@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { formatNbdUri, NbdUriError, parseNbdUri } from '../../src/nbd/uri.ts'
+import { formatNbdUri, type NbdUri, NbdUriError, parseNbdUri } from '../../src/nbd/uri.ts'
 
 const tcp = (host: string, port: number, exportName = '', tls = false) => ({
   tls,
@@ -13,16 +13,27 @@ const unix = (path: string, exportName = '', tls = false) => ({
 })
 
 describe('nbd uri', () => {
-  const forms: [string, ReturnType<typeof tcp> | ReturnType<typeof unix>][] = [
+  const forms: [string, NbdUri][] = [
     ['nbd://127.0.0.1', tcp('127.0.0.1', 10809)],
     ['nbd://127.0.0.1/', tcp('127.0.0.1', 10809)],
     ['nbd://tokyo:1234/web01', tcp('tokyo', 1234, 'web01')],
     ['nbds://[::1]:0/a/b', tcp('::1', 0, 'a/b', true)],
     ['nbd:///web01', tcp('localhost', 10809, 'web01')],
-    ['nbd://user@host/x%20y%2Fz', tcp('host', 10809, 'x y/z')],
+    ['nbd://user@host/x%20y%2Fz', { ...tcp('host', 10809, 'x y/z'), tlsOptions: { username: 'user' } }],
+    [
+      'nbds://h/?tls-psk-file=/etc/k+y.psk&tls-username=a%26b&tls-hostname=osaka&tls-verify-peer=0&other=1',
+      {
+        ...tcp('h', 10809, '', true),
+        tlsOptions: { pskFile: '/etc/k+y.psk', username: 'a&b', hostname: 'osaka', verifyPeer: false },
+      },
+    ],
+    ['nbds+unix://alice@/d?socket=/s', { ...unix('/s', 'd', true), tlsOptions: { username: 'alice' } }],
     ['nbd+unix:///?socket=/run/vmstore/nbd.sock', unix('/run/vmstore/nbd.sock')],
     ['nbd+unix:///web01?socket=/run/a+b%20c', unix('/run/a+b c', 'web01')],
-    ['nbds+unix:///?tls-certificates=/etc&socket=relative', unix('relative', '', true)],
+    [
+      'nbds+unix:///?tls-certificates=/etc&socket=relative&tls-verify-peer=1',
+      { ...unix('relative', '', true), tlsOptions: { certificates: '/etc', verifyPeer: true } },
+    ],
     ['NBD://HOST/Name', tcp('HOST', 10809, 'Name')],
   ]
   for (const [text, meaning] of forms) {
@@ -43,6 +54,10 @@ describe('nbd uri', () => {
     'nbd+unix:///?socket=',
     'nbd+unix:///?socket=/a&socket=/b',
     'nbd+unix://host/?socket=/a',
+    'nbd+unix://user@host/?socket=/a',
+    'nbds://h/?tls-verify-peer=perhaps',
+    'nbds://h/?tls-certificates=',
+    'nbds://h/?tls-hostname=a&tls-hostname=b',
     'nbd://h/%ff',
     'nbd://h/%00',
     `nbd://h/${'a'.repeat(4097)}`,

@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { DirtyRoom } from '../../src/store/dirty-room.ts'
 import type { BlockFile, LogFile } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
@@ -105,26 +106,26 @@ describe('kernel files', () => {
       assert((await bytesOf(file, 0, mebibyte + 4096)).equals(Buffer.alloc(mebibyte + 4096, 3)))
     })
 
-    it('leaves the turn while 64 MiB are not synced, and is done at once again after a sync', async () => {
-      const file = await blockFile(mebibyte)
+    it('leaves the turn while there is no room for dirty pages', async () => {
+      let isFull = true
+      let now = 0
+      const full = { dirtyPages: 200, backgroundThresholdPages: 100, thresholdPages: 200 }
+      const room = new DirtyRoom(
+        () => (isFull ? full : { ...full, thresholdPages: 2 ** 20 }),
+        () => now,
+      )
+      const path = join(temporaryFolder(), 'disk', 'web01.raw')
+      const file = await new KernelFiles(bootId, room).createBlockFile(path, mebibyte)
+      open.push(file)
       const source = Buffer.alloc(mebibyte, 1)
-      for (let count = 0; count < 64; count++) assert.equal(file.write(0, source), undefined, `write ${count}`)
-      const over = file.write(0, source)
-      assert(over instanceof Promise)
-      await over
-      await file.sync()
+      assert(!file.takesAtOnce?.(0, source.length))
+      const written = file.write(0, source)
+      assert(written instanceof Promise)
+      await written
+      isFull = false
+      now = 1000
+      assert(file.takesAtOnce?.(0, source.length))
       assert.equal(file.write(0, source), undefined)
-    })
-
-    it('counts what is written while a sync runs as not synced', async () => {
-      const file = await blockFile(mebibyte)
-      const source = Buffer.alloc(mebibyte, 1)
-      const syncing = file.sync()
-      for (let count = 0; count < 64; count++) file.write(0, source)
-      await syncing
-      const over = file.write(0, source)
-      assert(over instanceof Promise)
-      await over
     })
 
     it('agrees with a plain buffer under random writes, zeroes and reads', async () => {

@@ -1,0 +1,110 @@
+// Has the payload of a WRITE written as it arrives. Bytes that the handle writes at once are given to it where the socket
+// put them; all others are copied into a block that lasts until the handle has answered.
+
+import assert from 'node:assert/strict'
+import { type BlockLease, Packer } from './blocks.ts'
+import type { ExportHandle } from './export.ts'
+import type { Input } from './input.ts'
+import type { RequestRunner } from './request-runner.ts'
+import { StreamedWrite } from './streamed-write.ts'
+import type { Request } from './transmission-codecs.ts'
+
+export class PayloadWriter {
+  readonly #handle: ExportHandle
+  readonly #runner: RequestRunner
+  readonly #lease: BlockLease
+  readonly #packer: Packer
+  #write: StreamedWrite | undefined
+
+  constructor(handle: ExportHandle, runner: RequestRunner, lease: BlockLease) {
+    this.#handle = handle
+    this.#runner = runner
+    this.#lease = lease
+    this.#packer = new Packer(lease)
+  }
+
+  /** A request's payload has not arrived whole. */
+  get isBusy(): boolean {
+    return this.#write !== undefined
+  }
+
+  begin(request: Request): void {
+    assert(this.#write === undefined)
+    this.#write = new StreamedWrite(request)
+  }
+
+  /** The rest will not come. What is under way settles; nobody is answered. */
+  abandon(): void {
+    this.#write = undefined
+    this.releaseUnused()
+  }
+
+  /** Takes the next piece. `missing`: more bytes must arrive. `held`: an answer, or memory, must come first. */
+  take(input: Input): 'taken' | 'missing' | 'held' {
+    const write = this.#write!
+    const lengthBytes = write.nextPieceBytes(input.availableBytes)
+    if (lengthBytes === 0) return 'missing'
+    const source = input.bytes.subarray(input.at, input.at + lengthBytes)
+    if (write.failure === undefined && !this.#writePiece(write, source)) return 'held'
+    input.at += lengthBytes
+    write.advance(lengthBytes)
+    if (!write.isBegun) return 'taken'
+    this.#write = undefined
+    if (write.isOver) this.#answer(write)
+    return 'taken'
+  }
+
+  /** A block in which nothing is under way goes back. */
+  releaseUnused(): void {
+    if (this.#packer.isUnused) this.#packer.leave()
+  }
+
+  /** False: held. */
+  #writePiece(write: StreamedWrite, source: Buffer): boolean {
+    const fua = write.isFua && write.isLast(source.length)
+    if (!fua && this.#handle.takesAtOnce?.(write.offset, source.length) === true) {
+      try {
+        const pending = this.#handle.write(write.offset, source, false)
+        assert(pending === undefined, 'a handle that takes a write at once keeps nothing of it')
+      } catch (error) {
+        write.failure = { error }
+      }
+      return true
+    }
+    if (fua && write.outstanding > 0) return false
+    if (!this.#packer.hasRoom(source.length) && !this.#packer.next()) return false
+    this.#writeCopy(write, source, fua)
+    return true
+  }
+
+  #writeCopy(write: StreamedWrite, source: Buffer, fua: boolean): void {
+    const block = this.#packer.block!
+    const from = this.#packer.at
+    source.copy(block.bytes, from)
+    try {
+      const pending = this.#handle.write(write.offset, block.bytes.subarray(from, from + source.length), fua)
+      if (pending === undefined) return
+      block.pins++
+      this.#packer.advance(source.length)
+      write.outstanding++
+      this.#runner.began()
+      const settled = (): void => {
+        write.outstanding--
+        this.#lease.unpin(block)
+        if (write.isOver) this.#answer(write)
+        this.#runner.ended()
+      }
+      pending.then(settled, (error: unknown) => {
+        write.failure ??= { error }
+        settled()
+      })
+    } catch (error) {
+      write.failure = { error }
+    }
+  }
+
+  #answer({ request, failure }: StreamedWrite): void {
+    if (failure === undefined) this.#runner.succeed(request)
+    else this.#runner.fail(request, failure.error)
+  }
+}

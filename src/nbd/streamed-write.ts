@@ -1,0 +1,55 @@
+// One WRITE whose payload goes to the export as it arrives, so that no memory is taken by the length that a client
+// announces. Bookkeeping only. Until it is answered its range may hold any part of it, as with any write that was begun.
+// Always: pieces are cut where a 4 KiB block ends, so that none needs a block to be read first; with FUA the last piece
+// begins after all others have settled; after a failure the rest is consumed and not written.
+
+import { pieceBytes } from './blocks.ts'
+import { CommandFlag } from './constants.ts'
+import type { Request } from './transmission-codecs.ts'
+
+const alignmentBytes = 4096
+
+export class StreamedWrite {
+  readonly request: Request
+  readonly isFua: boolean
+  #begunBytes = 0
+  /** Pieces that a handle has and has not answered. */
+  outstanding = 0
+  failure: { readonly error: unknown } | undefined
+
+  constructor(request: Request) {
+    this.request = request
+    this.isFua = (request.flags & CommandFlag.fua) !== 0
+  }
+
+  /** Where the next piece belongs. */
+  get offset(): number {
+    return this.request.offset + this.#begunBytes
+  }
+
+  get isBegun(): boolean {
+    return this.#begunBytes === this.request.lengthBytes
+  }
+
+  /** Everything has arrived and has settled: it can be answered. */
+  get isOver(): boolean {
+    return this.isBegun && this.outstanding === 0
+  }
+
+  /** How many of `availableBytes` the next piece has. 0: more must arrive first. */
+  nextPieceBytes(availableBytes: number): number {
+    const leftBytes = this.request.lengthBytes - this.#begunBytes
+    const mostBytes = Math.min(availableBytes, pieceBytes)
+    if (leftBytes <= mostBytes) return leftBytes
+    const end = this.offset + mostBytes
+    return Math.max(0, end - (end % alignmentBytes) - this.offset)
+  }
+
+  isLast(lengthBytes: number): boolean {
+    return this.#begunBytes + lengthBytes === this.request.lengthBytes
+  }
+
+  advance(lengthBytes: number): void {
+    this.#begunBytes += lengthBytes
+  }
+}

@@ -1,0 +1,89 @@
+// The socket of one connection, as transmission uses it. Plain sockets are read into one buffer that all connections of a
+// server share (what arrives is used up, or copied, before the call returns), and written with one call to the kernel; only
+// what the kernel does not take at once goes through the stream. Measured against streams alone: no 64 KiB of fresh memory
+// for each read, and about 4 µs less for each write.
+
+import { Socket } from 'node:net'
+import { duplicate, sendNow, setSendBuffer } from '../system/sockets.ts'
+
+/** Free bytes before what arrives, where a connection puts what it has left of earlier bytes. */
+export const headroomBytes = 16 * 1024
+
+/** Read at once; it stays in the processor's second-level cache until it is written to the file. */
+const readBytes = 256 * 1024
+
+/** Of a Unix socket. The usual 208 KiB are less than one piece of a long read: writer and reader would take turns. */
+const unixSendBufferBytes = 1024 * 1024
+
+/** Gets [from, to) of `bytes`, which last for the time of the call; `headroomBytes` before `from` are free, if `from` is that large. */
+export type Receive = (bytes: Buffer, from: number, to: number) => void
+
+/** One for each server. */
+export class ReadBuffer {
+  readonly bytes = Buffer.alloc(headroomBytes + readBytes)
+  readonly target: Uint8Array = this.bytes.subarray(headroomBytes)
+}
+
+/** A socket in the place of an accepted one, which must not have been read from. What arrives goes to `receive`. */
+export function takeOver(accepted: Socket, buffer: ReadBuffer, receive: Receive): { socket: Socket; fd: number } {
+  const fd = duplicate(descriptorOf(accepted))
+  if (accepted.remoteAddress === undefined) setSendBuffer(fd, unixSendBufferBytes)
+  accepted.destroy()
+  const callback = (lengthBytes: number): boolean => {
+    receive(buffer.bytes, headroomBytes, headroomBytes + lengthBytes)
+    return true
+  }
+  // Half-open: a client that has said all it wants still gets its answers.
+  const socket = new Socket({ fd, allowHalfOpen: true, onread: { buffer: buffer.target, callback } })
+  return { socket, fd }
+}
+
+function descriptorOf(socket: Socket): number {
+  // Node has no other name for it.
+  const { _handle } = socket as unknown as { readonly _handle: { readonly fd: number } | null }
+  if (_handle === null) throw new Error('the connection is gone')
+  return _handle.fd
+}
+
+/** The writing side. */
+export class Wire {
+  readonly #socket: Socket
+  readonly #fd: number | undefined
+
+  /** `fd`: the socket's, if bytes may go to the kernel as they are. */
+  constructor(socket: Socket, fd: number | undefined) {
+    this.#socket = socket
+    this.#fd = fd
+  }
+
+  /** Bytes that were queued and are not with the kernel. */
+  get queuedBytes(): number {
+    return this.#socket.writableLength
+  }
+
+  /** How many bytes, from the first on, need no further care: the kernel has them, or nobody will. */
+  sendNow(bytes: Buffer): number {
+    if (!this.#socket.writable) return bytes.length
+    if (this.#fd === undefined || this.#socket.writableLength > 0) return 0
+    // A socket that has failed says so through its stream.
+    return Math.max(0, sendNow(this.#fd, bytes))
+  }
+
+  /** `sent`: the memory is free again, whatever became of the bytes. */
+  queue(bytes: Buffer, sent: () => void): void {
+    this.#socket.write(bytes, sent)
+  }
+
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+
+  /** Breaks the connection off. */
+  destroy(error?: Error): void {
+    this.#socket.destroy(error)
+  }
+}

@@ -1,0 +1,79 @@
+// When a write may be done on the loop: as long as the kernel does not brake.
+
+import assert from 'node:assert/strict'
+import { type DirtyCounts, DirtyRoom, kernelCounts, roomBytes } from '../../src/store/dirty-room.ts'
+
+const mebibyte = 2 ** 20
+const pages = (bytes: number) => bytes / 4096
+
+function counts(dirtyBytes: number, brakeBytes: number): DirtyCounts {
+  const dirtyPages = pages(dirtyBytes)
+  return { dirtyPages, backgroundThresholdPages: pages(brakeBytes) / 2, thresholdPages: (pages(brakeBytes) * 3) / 2 }
+}
+
+describe('dirty room', () => {
+  it('is a quarter of the way to where the kernel brakes, and never more than 64 MiB', () => {
+    assert.equal(roomBytes(counts(0, 100 * mebibyte)), 25 * mebibyte)
+    assert.equal(roomBytes(counts(60 * mebibyte, 100 * mebibyte)), 10 * mebibyte)
+    assert.equal(roomBytes(counts(101 * mebibyte, 100 * mebibyte)), 0)
+    assert.equal(roomBytes(counts(0, 1000 * mebibyte)), 64 * mebibyte)
+  })
+
+  it('is nothing where the kernel tells nothing', () => {
+    assert.equal(roomBytes(undefined), 0)
+    assert(!new DirtyRoom(() => undefined).has(1))
+  })
+
+  it('is looked at again when it is used up, and 20 ms later when there was none', () => {
+    let looks = 0
+    let dirtyBytes = 0
+    let nowMs = 0
+    const room = new DirtyRoom(
+      () => {
+        looks++
+        return counts(dirtyBytes, 400 * mebibyte)
+      },
+      () => nowMs,
+    )
+    for (let count = 0; count < 64; count++) {
+      assert(room.has(mebibyte))
+      room.take(mebibyte)
+    }
+    assert.equal(looks, 1)
+    assert(room.has(mebibyte))
+    assert.equal(looks, 2)
+    room.take(64 * mebibyte)
+    dirtyBytes = 400 * mebibyte
+    assert(!room.has(mebibyte))
+    assert(!room.has(mebibyte))
+    assert.equal(looks, 3)
+    dirtyBytes = 0
+    assert(!room.has(mebibyte))
+    nowMs = 20
+    assert(room.has(mebibyte))
+    assert.equal(looks, 4)
+  })
+
+  it('is closed for half a second by a write that took long, whatever the counts say', () => {
+    let nowMs = 0
+    const room = new DirtyRoom(
+      () => counts(0, 400 * mebibyte),
+      () => nowMs,
+    )
+    assert(room.has(mebibyte))
+    room.wrote(1.9)
+    assert(room.has(mebibyte))
+    room.wrote(2.1)
+    assert(!room.has(mebibyte))
+    nowMs = 499
+    assert(!room.has(mebibyte))
+    nowMs = 500
+    assert(room.has(mebibyte))
+  })
+
+  it('reads the counts of this machine', () => {
+    const { dirtyPages, backgroundThresholdPages, thresholdPages } = kernelCounts()!
+    assert(dirtyPages >= 0)
+    assert(backgroundThresholdPages > 0 && thresholdPages >= backgroundThresholdPages)
+  })
+})
