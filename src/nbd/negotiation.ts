@@ -108,9 +108,10 @@ export class Negotiation {
     this.#expect('optionHeader', optionHeaderBytes)
   }
 
-  /** Hands over what arrived; next() must have returned undefined since the last push. */
+  /** Hands over what arrived; next() must have returned undefined since the last push. Throws ProtocolError: hang up. */
   push(chunk: Buffer): void {
     assert(this.#at === this.#chunk.length)
+    if (this.#state === 'tlsHandshake') throw new ProtocolError('bytes in the clear came instead of a TLS handshake')
     this.#chunk = chunk
     this.#at = 0
   }

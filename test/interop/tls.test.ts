@@ -73,10 +73,7 @@ describe('TLS with other programs', () => {
     it('without a certificate, or with a foreign one, nbdinfo is not let in', async () => {
       await using tcp = await served(certified, { verifyPeer: true })
       for (const folder of ['nameless', 'foreign']) {
-        await assert.rejects(
-          run('nbdinfo', tcp.address(`tls-certificates=${at(folder)}`)),
-          /TLS fatal alert|TLS connection was non-properly terminated/,
-        )
+        await assert.rejects(run('nbdinfo', tcp.address(`tls-certificates=${at(folder)}`)), /gnutls_/)
       }
       await run('nbdinfo', tcp.address(`tls-certificates=${at('ours')}`))
     })

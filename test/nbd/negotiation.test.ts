@@ -197,4 +197,27 @@ describe('nbd negotiation', () => {
       assert.deepEqual(agreed(set('base:'), go('disk')), [])
     })
   })
+
+  it('trap 4: between STARTTLS and the end of the handshake no byte is taken, in the same piece or in a later one', () => {
+    const offering = (): Negotiation =>
+      new Negotiation({
+        catalog: catalogOf(new MemoryExport()),
+        tls: 'on',
+        optionLimit: 32,
+        optionLimitBytes: 65536,
+        open: (wanted) => wanted.open('test'),
+      })
+    const startTls = encodeOption(OptionType.startTls)
+    const behind = offering()
+    const [step, ...more] = run(behind, Buffer.concat([flags, structured, startTls, go('disk')])).slice(1)
+    assert.deepEqual([step?.kind, more], ['startTls', []])
+    assert.equal(step?.kind === 'startTls' && step.discardedBytes, go('disk').length)
+    behind.secured()
+    assert.equal(behind.next(), undefined)
+    assert.equal(agreementOf(run(behind, go('disk'))).style.hasChunks, false)
+
+    const later = offering()
+    run(later, Buffer.concat([flags, startTls]))
+    assert.throws(() => later.push(go('disk')), ProtocolError)
+  })
 })
