@@ -22,10 +22,12 @@ export class Client {
     this.process = new SimProcess(name)
   }
 
-  /** A connection to the disk at `site`, once the site is up; undefined: no such export there. */
+  /** A connection to the disk at `site`, once the site is up; undefined: no such export there, or the site is lost. */
   async connect(site: SimSite): Promise<OpenSession | undefined> {
     const { world } = this.stage
-    if (!site.up) await world.event(this.process, `${this.name} finds ${site.name}`, { ready: () => site.up })
+    const isLost = () => this.stage.isLost(site)
+    if (!site.up)
+      await world.event(this.process, `${this.name} finds ${site.name}`, { ready: () => site.up || isLost() })
     return site.open(diskName, this.name)
   }
 

@@ -115,7 +115,8 @@ export class Guest extends Client {
       const onB = b.disk(diskName)?.state
       const onA = a.disk(diskName)?.state
       const bServes = onB === 'incoming' || onB === 'arriving' || onB === 'owned'
-      if (this.here === a && onA !== 'owned' && bServes) this.here = b
+      if (this.stage.isLost(b)) this.here = a
+      else if (this.here === a && onA !== 'owned' && bServes) this.here = b
       else if (this.here === b && onA === 'owned' && !bServes) this.here = a
       const target = new Uint8Array(sizeBytes)
       const before = oracle.readBegins(0, sectors)

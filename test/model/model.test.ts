@@ -4,7 +4,18 @@ import { addTo, simulate } from './simulate.ts'
 
 const budgetMs = 30_000
 /** Without these a run would prove little. */
-const mustHappen = ['writes', 'crashes', 'stops', 'pauses', 'failedSyncs', 'strayRefusals', 'switched', 'cancelled']
+const mustHappen = [
+  'writes',
+  'crashes',
+  'stops',
+  'pauses',
+  'reclaims',
+  'verifications',
+  'failedSyncs',
+  'strayRefusals',
+  'switched',
+  'cancelled',
+]
 
 describe('crash model', () => {
   it('promises 1 to 8 hold while either site loses its process or its power at any await, disks fill up, syncs and commits fail, and messages are cut, delayed and repeated', async function () {

@@ -15,9 +15,13 @@ export class Operator {
   readonly #stage: Stage
   readonly #process = new SimProcess('operator')
   cancelled = false
+  /** The site that is taken for lost; its disk is taken back. */
+  lost: SimSite | undefined
+  readonly #revive: (site: SimSite, dead: SimProcess) => unknown
 
-  constructor(stage: Stage) {
+  constructor(stage: Stage, revive: (site: SimSite, dead: SimProcess) => unknown) {
     this.#stage = stage
+    this.#revive = revive
   }
 
   async work(): Promise<void> {
@@ -39,7 +43,40 @@ export class Operator {
     } else if (switchover === 'manual' || random.chance(0.2)) {
       await this.#switchOver()
     }
-    if (random.chance(0.2)) await this.#pauseForAWhile()
+    const chance = random.next()
+    if (chance < 0.2) await this.#pauseForAWhile()
+    else if (chance < 0.3) await this.#verify()
+    else if (chance < 0.4 && !this.#stage.hasStrays) await this.#loseDestination()
+  }
+
+  async #verify(): Promise<void> {
+    const { world, b, counts } = this.#stage
+    for (let wait = world.random.integer(100); wait > 0; wait--) await world.event(this.#process, 'operator waits')
+    if (!b.up) return
+    const outcome = await this.#told(b, () => b.migrations!.verify(diskName, never()))
+    world.log(`operator: verify ${outcome ?? 'not answered'}`)
+    if (outcome === 'done') counts.verifications++
+  }
+
+  /**
+   * The destination burns down, and the operator takes the disk back at the source, where nobody is attached any more. Then
+   * the destination is found to have survived.
+   */
+  async #loseDestination(): Promise<void> {
+    const { world, a, b } = this.#stage
+    for (let wait = world.random.integer(200); wait > 0; wait--) await world.event(this.#process, 'operator waits')
+    if (!b.up || a.database.disk.get(diskId)?.state !== 'departed') return
+    const { process } = b
+    this.lost = b
+    b.kill()
+    while (a.database.disk.get(diskId)?.state === 'departed') {
+      await world.event(this.#process, 'operator takes the disk back', { ready: () => a.up })
+      a.closeAll()
+      const outcome = await this.#told(a, () => a.migrations!.reclaim(diskName, true, never()))
+      world.log(`operator: reclaim ${outcome ?? 'not answered'}`)
+    }
+    for (let wait = world.random.integer(100); wait > 0; wait--) await world.event(this.#process, 'operator waits')
+    void this.#revive(b, process) // It may die again while it starts, and is started again then.
   }
 
   /** Pauses at one side and resumes at one; either may fail, and the pause then lasts until the operator helps out. */

@@ -102,6 +102,18 @@ export class Oracle {
     for (const sector of this.#sectors) this.#isDurable(sector, onlyPossible(sector))
   }
 
+  /** What is possible now; call the result to go back to it, when all that was written since is void. */
+  remember(): () => void {
+    const before = this.#sectors.map(({ possible, sinceFlush, dropped }) => ({
+      possible: [...possible],
+      sinceFlush: [...sinceFlush],
+      dropped: [...dropped],
+    }))
+    return () => {
+      for (const [index, sector] of this.#sectors.entries()) Object.assign(sector, before[index])
+    }
+  }
+
   /** A sync failed, and its guest was told so or will be: of what was written before, nothing is sure to survive. */
   syncFailed(): void {
     this.#failures++

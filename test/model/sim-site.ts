@@ -19,6 +19,7 @@ export interface OpenSession {
   readonly process: SimProcess
   readonly session: ExportHandle
   inFlight: number
+  isOpen: boolean
 }
 
 export class SimSite {
@@ -70,16 +71,22 @@ export class SimSite {
   open(name: string, client: string): OpenSession | undefined {
     const disk = this.disk(name)
     if (!disk) return undefined
-    const open = { site: this, process: this.process, session: disk.open(client), inFlight: 0 }
+    const open = { site: this, process: this.process, session: disk.open(client), inFlight: 0, isOpen: true }
     this.#sessions.add(open)
     return open
   }
 
   /** The client says DISC, or its connection breaks. */
   close(open: OpenSession, end: 'disconnected' | 'broken'): void {
+    open.isOpen = false
     if (!this.#sessions.delete(open) || !open.process.alive) return
     open.session.hangUp?.()
     open.session.close(end)
+  }
+
+  /** All clients leave. */
+  closeAll(): void {
+    for (const open of [...this.#sessions]) this.close(open, 'disconnected')
   }
 
   async start(): Promise<void> {

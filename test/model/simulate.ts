@@ -3,6 +3,7 @@
 // promise that does not hold.
 
 import assert from 'node:assert/strict'
+import type { DiskRecord } from '../../src/store/records.ts'
 import { Guest } from './guest.ts'
 import { putDisk } from './image.ts'
 import { Operator } from './operator.ts'
@@ -38,6 +39,8 @@ class Run implements Stage {
     stops: 0,
     pauses: 0,
     failedSyncs: 0,
+    reclaims: 0,
+    verifications: 0,
     strayWrites: 0,
     strayRefusals: 0,
   }
@@ -46,6 +49,10 @@ class Run implements Stage {
   readonly #generationHolder = new Map<number, string>()
   #values = 1000
   #departedSeen = false
+  #operator: Operator | undefined
+  /** Back to what the source had when it departed. */
+  #asDeparted = () => {}
+  #reclaimedAs: number | undefined
   #highestGeneration = new Map<SimSite, number>()
   #failure: unknown
 
@@ -69,6 +76,8 @@ class Run implements Stage {
     return this.#weather.powerLosses
   }
 
+  isLost = (site: SimSite): boolean => this.#operator?.lost === site
+
   nextValue(): number {
     return this.#values++
   }
@@ -91,7 +100,8 @@ class Run implements Stage {
     let steps = 0
     let cancelled = false
     for (let leg = 1; leg <= legs; leg++) {
-      const operator = new Operator(this)
+      const operator = new Operator(this, (site, dead) => this.#weather.revive(site, dead))
+      this.#operator = operator
       steps += await this.#leg(operator)
       cancelled ||= operator.cancelled
       if (leg === legs || this.b.database.disk.get(diskId)?.state !== 'owned') break
@@ -109,7 +119,10 @@ class Run implements Stage {
     const { world } = this
     const guest = new Guest(this)
     let worked = false
-    const actors: Promise<unknown>[] = [guest.work(() => operator.cancelled), operator.work()]
+    const actors: Promise<unknown>[] = [
+      guest.work(() => operator.cancelled || operator.lost !== undefined),
+      operator.work(),
+    ]
     const work = Promise.all(actors).then(() => {
       worked = true
     })
@@ -159,7 +172,7 @@ class Run implements Stage {
     const onB = this.b.database.disk.get(diskId)
     if (onA?.state === 'released') return onB?.state === 'owned' && onB.migrationId === null
     // `gone`: what could not be removed goes with the next start, or when the disk comes again.
-    const left = onB === undefined || onB.state === 'released' || onB.state === 'gone'
+    const left = onB === undefined || ['released', 'gone', 'superseded'].includes(onB.state)
     return onA?.state === 'owned' && onA.migrationId === null && left
   }
 
@@ -189,6 +202,8 @@ class Run implements Stage {
   #checkOwners(): void {
     const onA = this.a.database.disk.get(diskId)
     const onB = this.b.database.disk.get(diskId)
+    this.#checkReclaim(onA)
+    if (this.#reclaimedAs !== undefined) return
     const aOwns = onA?.state === 'owned'
     const bOwns = onB?.state === 'arriving' || onB?.state === 'owned'
     assert(!(aOwns && bOwns), `${this.facts}: promise 1: both sites own the disk`)
@@ -202,9 +217,21 @@ class Run implements Stage {
     if (onA?.state === 'departed' && !this.#departedSeen) {
       this.#departedSeen = true
       this.oracle.allDurable()
+      this.#asDeparted = this.oracle.remember()
     }
     if (onA?.state === 'released')
       assert.equal(onB?.state, 'owned', `${this.facts}: promise 8: A was released before B had everything`)
+  }
+
+  /** A disk that was taken back: what was written at the destination is void. That site hears of it when it is up again. */
+  #checkReclaim(onA: DiskRecord | undefined): void {
+    if (onA?.state === 'owned' && this.#departedSeen && this.#reclaimedAs === undefined && this.isLost(this.b)) {
+      this.#reclaimedAs = onA.generation
+      this.counts.reclaims++
+      this.#asDeparted()
+    }
+    if (this.#reclaimedAs === undefined) return
+    assert(onA?.state === 'owned' && onA.generation === this.#reclaimedAs, `${this.facts}: what was taken back is gone`)
   }
 
   #checkGeneration(site: SimSite): void {

@@ -21,6 +21,8 @@ export interface Counts {
   stops: number
   pauses: number
   failedSyncs: number
+  reclaims: number
+  verifications: number
   strayWrites: number
   /** Writes of strays that were refused, so that nobody may ever read them. */
   strayRefusals: number
@@ -39,6 +41,8 @@ export interface Stage {
   /** How often a machine lost its power so far. */
   readonly powerLosses: number
   readonly hasStrays: boolean
+  /** The destination is lost for good, as far as its operator knows. */
+  readonly isLost: (site: SimSite) => boolean
   nextValue(): number
   /** A promise does not hold, or a bug of ours showed: the run ends with it. */
   fail(error: unknown): void

@@ -30,6 +30,7 @@ export class Stray extends Client {
         await this.read(open, first, 1 + random.integer(Math.min(8, sectors - first)))
       } else if (kind < 0.8) await this.#write(open)
       else await this.flush(open)
+      if (!open.isOpen) return
     }
     site.close(open, random.chance(0.5) ? 'disconnected' : 'broken')
   }
@@ -38,7 +39,13 @@ export class Stray extends Client {
     const { random } = this.stage.world
     const first = strayRange.first + random.integer(strayRange.count)
     const count = 1 + random.integer(strayRange.first + strayRange.count - first)
-    const answer = await this.write(open, first, count, random.chance(0.2))
+    const answering = this.write(open, first, count, random.chance(0.2))
+    if (open && random.chance(0.2)) {
+      // Gone without waiting for the answer: a write that was held until then must not happen later.
+      for (let wait = random.integer(20); wait > 0; wait--) await this.stage.world.event(this.process, 'stray waits')
+      open.site.close(open, 'broken')
+    }
+    const answer = await answering
     if (answer.kind === 'good') this.stage.counts.strayWrites++
     else if (isRefused(answer)) this.stage.counts.strayRefusals++
   }

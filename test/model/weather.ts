@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import type { SimSite } from './sim-site.ts'
 import { diskId, type Stage } from './stage.ts'
+import type { SimProcess } from './world.ts'
 
 export interface Climate {
   /** Nothing happens at all. */
@@ -70,6 +71,11 @@ export class Weather {
     void site.stop()
     await this.#stage.world.event(undefined, `${site.name} is down`, { ready: () => !process.alive })
     if (site.process === process) await this.#restart(site)
+  }
+
+  /** Starts a site again of which `dead` was the last process. */
+  async revive(site: SimSite, dead: SimProcess): Promise<void> {
+    if (site.process === dead) await this.#restart(site)
   }
 
   #clear(): void {

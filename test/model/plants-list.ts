@@ -1,0 +1,171 @@
+// Known bugs, each as an edit of one place in the source: what stands there, and what a careless author would have written.
+// docs/safety.md lists them with the seeds that find them (npm run plants -- --record renews its table).
+
+export interface Plant {
+  /** As docs/safety.md lists it. */
+  readonly name: string
+  readonly file: string
+  readonly was: string
+  readonly becomes: string
+}
+
+export const plants: readonly Plant[] = [
+  {
+    name: 'a bit before its bytes',
+    file: 'src/disk/disk.ts',
+    was: 'for (const part of claim.parts) {',
+    becomes: 'claim.done()\nfor (const part of claim.parts) {',
+  },
+  {
+    name: 'a landing over a guest write in flight',
+    file: 'src/disk/arrival.ts',
+    was: 'of [...this.#writes, ...this.#claims]) {',
+    becomes: 'of [...this.#claims]) {',
+  },
+  {
+    name: 'a guest write that does not wait for a claim',
+    file: 'src/disk/io-arriving.ts',
+    was: 'if (!claimed) break',
+    becomes: 'break',
+  },
+  {
+    name: 'a landing over sectors that the guest wrote',
+    file: 'src/disk/arrival.ts',
+    was: 'if (((mask >> sector) & 1) === 0) continue',
+    becomes: 'if (mask >= 0) continue',
+  },
+  {
+    name: 'an uncommitted log believed after a power loss',
+    file: 'src/store/map-log.ts',
+    was: 'const believed = sameBoot ? intact : committed',
+    becomes: 'const believed = intact',
+  },
+  {
+    name: 'only the committed log believed after a mere kill',
+    file: 'src/store/map-log.ts',
+    was: 'const believed = sameBoot ? intact : committed',
+    becomes: 'const believed = committed',
+  },
+  {
+    name: "the log's position taken after the sync",
+    file: 'src/disk/disk.ts',
+    was: 'await log?.commit(position)',
+    becomes: 'await log?.commit(log.position + 0 * position)',
+  },
+  {
+    name: 'a flush without the map',
+    file: 'src/disk/disk.ts',
+    was: 'await log?.commit(position)',
+    becomes: 'void position',
+  },
+  {
+    name: 'a flush without the data',
+    file: 'src/disk/disk.ts',
+    was: 'await this.#file.sync()\n',
+    becomes: '\n',
+  },
+  {
+    name: 'a freeze without a sync',
+    file: 'src/migration/source-course.ts',
+    was: 'this.#frozen = true\n      try {\n        await disk.flush()',
+    becomes: 'this.#frozen = true\n      try {',
+  },
+  {
+    name: 'no freeze',
+    file: 'src/migration/source-course.ts',
+    was: 'await disk.gate.freeze()\n      this.#frozen = true',
+    becomes: 'void disk.gate.freeze()\ndisk.gate.thaw()\nthis.#frozen = true',
+  },
+  {
+    name: 'a grant before departed is durable',
+    file: 'src/migration/source-course.ts',
+    was: 'await this.#commitDeparted(startedMs)',
+    becomes: 'void this.#commitDeparted(startedMs)',
+  },
+  {
+    name: 'a reply of the old generation kept',
+    file: 'src/disk/io-incoming.ts',
+    was: 'if (this.#current() !== this) return this.#current().read(offset, target, signal)',
+    becomes: 'if (this.#current() !== this) return',
+  },
+  {
+    name: 'a snapshot of the maps without a sync',
+    file: 'src/store/map-log.ts',
+    was: 'await settle(uncommitted.runs(0, uncommitted.blocks, true))',
+    becomes: 'void settle',
+  },
+  {
+    name: 'bytes that a failed sync dropped taken for durable after a restart',
+    file: 'src/disk/disk.ts',
+    was: 'await rewrite(',
+    becomes: 'void (',
+  },
+  {
+    name: 'a failed sync that is tried again',
+    file: 'src/disk/sync-group.ts',
+    was: 'if (error instanceof FailedSync) this.#failure = error',
+    becomes: '',
+  },
+  {
+    name: 'a move that is not finished when its record lags behind its disk',
+    file: 'src/migration/destination-course.ts',
+    was: "else if (state === 'owned') await this.finish()",
+    becomes: "else if (this.record.state === 'finishing') await this.finish()",
+  },
+  {
+    name: 'a release before everything is there',
+    file: 'src/migration/arriving-course.ts',
+    was: 'do await copy.run()',
+    becomes: "await this.call('complete', this.#completion, this.working).catch(() => {})\ndo await copy.run()",
+  },
+  {
+    name: 'a cancel that does not look whether the disk departed',
+    file: 'src/migration/source-course.ts',
+    was: "if (this.disk.state !== 'owned' || this.#frozen) throw this.#tooLate('cancelled')",
+    becomes: '',
+  },
+  {
+    name: 'writes answered before arriving is durable',
+    file: 'src/disk/disk.ts',
+    was: "await this.move('arriving', { generation, owner: this.#services.siteId }, others)",
+    becomes:
+      "const kept = this.#record\nthis.#record = { ...kept, state: 'arriving', generation }\nthis.#chooseIo()\nthis.#record = kept\nawait this.move('arriving', { generation, owner: this.#services.siteId }, others)",
+  },
+  {
+    name: 'a flush that joins a running sync',
+    file: 'src/disk/sync-group.ts',
+    was: 'if (!this.#running) return this.#start()',
+    becomes: 'if (!this.#running) return this.#start()\nelse return this.#running',
+  },
+  {
+    name: 'a removal that takes the new bytes of the same disk',
+    file: 'src/disk/disks.ts',
+    was: 'await this.#removals.get(fresh.id)?.catch(() => {})',
+    becomes: '',
+  },
+  {
+    name: 'bits kept in memory until the next flush',
+    file: 'src/store/map-log.ts',
+    was: 'this.#file.append(encodeRecord(this.#key, this.#records, type, first, count, mask))',
+    becomes:
+      'const kept = ((this as unknown as { kept?: Uint8Array[] }).kept ??= [])\nkept.push(encodeRecord(this.#key, this.#records, type, first, count, mask))\nif (type === RecordType.commit) for (const one of kept.splice(0)) this.#file.append(one)',
+  },
+  {
+    name: 'the last partial block of a disk dropped',
+    file: 'src/store/map-log.ts',
+    was: 'const blocks = Math.ceil(sizeBytes / blockSizeBytes)',
+    becomes: 'const blocks = Math.floor(sizeBytes / blockSizeBytes)',
+  },
+  {
+    name: 'a generation that starts again',
+    file: 'src/migration/new-record.ts',
+    was: 'generation: disk.generation + 1',
+    becomes: 'generation: 2',
+  },
+  {
+    name: 'a grant of a cancelled migration',
+    file: 'src/migration/past.ts',
+    was: "return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }",
+    becomes: "return { answer: 'granted', generation: known?.generation ?? 0 }",
+  },
+]
