@@ -284,6 +284,15 @@ export abstract class ArrivingCourse extends Course {
     this.tell({ kind: 'ended' })
   }
 
+  /** Everything is here, and the operator does not wait for the source any longer: it is told when it comes back. */
+  protected async endUntold(): Promise<void> {
+    const note = 'ended without the source, which is told when it comes back'
+    const ended = { state: 'done', endedAt: this.now(), counters: this.counters, sourceTold: false, note }
+    await this.update(ended, (change) => this.disk.note({ migrationId: null }, [change]))
+    this.#leaving.abort(new Error('the migration was ended by force'))
+    this.tell({ kind: 'ended' })
+  }
+
   get #completion(): object {
     const { generation, verified, differed } = this.record
     return { generation, ...this.counters, verified, differed }

@@ -155,6 +155,7 @@ export class DestinationCourse extends ArrivingCourse {
   /** Has the source decide. `force`: leaves without its answer. @throws Refusal */
   async cancel(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state === 'cancelled') return
+    if (force && this.disk.state === 'owned' && !this.ended) return this.endUntold()
     if (this.disk.state !== 'incoming' || this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
     let answer: { cancelled: boolean; message: string } = { cancelled: true, message: '' }
     try {
@@ -175,7 +176,7 @@ export class DestinationCourse extends ArrivingCourse {
       try {
         if (!(await this.#step())) return
       } catch (error) {
-        if (!this.supersededBy) throw error
+        if (!this.supersededBy && !this.ended) throw error
       }
     }
   }

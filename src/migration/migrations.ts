@@ -13,6 +13,7 @@ import {
   type Piece,
 } from '../link/channel.ts'
 import type { Change, DiskRecord, MigrationRecord } from '../store/records.ts'
+import { tellSource } from './afterword.ts'
 import type { Comparison } from './arriving-course.ts'
 import type { Course, CourseServices } from './course.ts'
 import { endedStates } from './course.ts'
@@ -74,6 +75,8 @@ const prepareTimeoutMs = 30_000
 const reachTimeoutMs = 10_000
 /** For what the destination is told on behalf of an operator who waits. */
 const answerTimeoutMs = 5_000
+/** Migrations that are over and are still shown. */
+const keptPast = 1000
 const undoRetryMs = 5000
 
 export class Migrations implements PeerHandlers {
@@ -118,7 +121,7 @@ export class Migrations implements PeerHandlers {
   async takeUp(records: readonly MigrationRecord[], diskRecords: readonly DiskRecord[]): Promise<void> {
     for (const record of records) {
       const diskRecord = diskRecords.find((each) => each.id === record.diskId)
-      if (endedStates.includes(record.state)) this.#past.add(record)
+      if (endedStates.includes(record.state)) this.#remember(record)
       else if (diskRecord?.migrationId !== record.id) {
         await this.#endStray(record)
       } else if (record.role === 'source') await this.#takeUpSource(record)
@@ -216,6 +219,16 @@ export class Migrations implements PeerHandlers {
   course(id: string): Course {
     const found = this.courses().filter((course) => course.id.startsWith(id))
     if (found.length === 1 && id !== '') return found[0]!
+    const aside = this.past().find(
+      (record) => id !== '' && record.id.startsWith(id) && !endedStates.includes(record.state),
+    )
+    if (aside) {
+      throw new Refusal('migration-stopped', `migration ${aside.id} of ${aside.diskName} is ${aside.note}`, {
+        disk: aside.diskName,
+        safe: 'Nothing was changed.',
+        next: 'Mend what keeps it from going on, and start vmstore again.',
+      })
+    }
     throw new Refusal('migration-unknown', `there is no migration under way with id ${id || '(empty)'} here`, {
       next: 'vmstore migration list shows the migrations of this site.',
     })
@@ -515,9 +528,52 @@ export class Migrations implements PeerHandlers {
     if (!this.#kept.has(course.id)) this.#kept.set(course.id, this.#services.keep(course.record.peerId))
   }
 
+  /** A migration that is over. If its source does not know it yet, it is told when it comes back. */
+  #remember(record: MigrationRecord): void {
+    this.#past.add(record)
+    for (const { id } of this.#past.surplus(keptPast)) {
+      this.#past.forget(id)
+      this.#services.records.commit([{ remove: 'migration', id }]).catch(() => {}) // The next start finds it again.
+    }
+    if (record.role !== 'destination' || record.state !== 'done' || record.sourceTold) return
+    void this.#tellSource(record).catch(() => {}) // This site is stopping: the next start goes on with it.
+  }
+
+  async #tellSource(record: MigrationRecord): Promise<void> {
+    const { channel, keep } = this.#services
+    using _link = keep(record.peerId)
+    const told = await tellSource({
+      ...this.#services,
+      record,
+      channel: channel(record.peerId),
+      signal: this.#stopping.signal,
+      superseded: (supersession) => this.#supersede(record, supersession),
+    })
+    this.#past.add(told)
+  }
+
+  /** The source took the disk back while it, or this site, was away. */
+  async #supersede(record: MigrationRecord, supersession: Supersession): Promise<void> {
+    const { disks, log } = this.#services
+    const disk = disks.get(record.diskId)
+    if (!disk || disk.record.generation > supersession.generation) return
+    if (disk.state !== 'owned' || disk.record.migrationId !== null) {
+      // It is not taken from whoever has it now: an operator has to look.
+      log('error', { disk: disk.name, ...supersession }, 'the source took the disk back, and it has moved on from here')
+      return
+    }
+    using _reservation = disk.reserve('it is superseded')
+    await disk.gate.freeze()
+    try {
+      await disk.move('superseded', supersession)
+    } finally {
+      disk.gate.thaw()
+    }
+  }
+
   #drop(course: Course): void {
     this.#courses.delete(course.id)
-    this.#past.add(course.record)
+    this.#remember(course.record)
     this.#kept.get(course.id)?.[Symbol.dispose]()
     this.#kept.delete(course.id)
   }

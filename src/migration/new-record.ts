@@ -42,6 +42,7 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     verified: false,
     differed: [],
     paused: false,
+    sourceTold: true,
     reclaimedAs: null,
     mark: 0,
     markRun: null,

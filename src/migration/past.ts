@@ -18,6 +18,19 @@ export class PastMigrations {
     this.#records.set(record.id, record)
   }
 
+  /**
+   * What may be forgotten, so that the past does not grow for ever: the oldest over `kept`. Never one that a peer has yet
+   * to hear of, nor one whose disk was taken back: whoever comes back under a void generation must be told.
+   */
+  surplus(kept: number): MigrationRecord[] {
+    const over = this.#records.size - kept
+    if (over <= 0) return []
+    const mayGo = this.all().filter(
+      (record) => endedStates.includes(record.state) && record.sourceTold && record.reclaimedAs === null,
+    )
+    return mayGo.sort((a, b) => (a.endedAt ?? '').localeCompare(b.endedAt ?? '')).slice(0, over)
+  }
+
   forget(id: string): void {
     this.#records.delete(id)
   }

@@ -59,6 +59,8 @@ export interface MigrationRecord {
   readonly differed: readonly { readonly offset: number; readonly length: number }[]
   /** The operator holds the background copy. */
   readonly paused: boolean
+  /** Destination, done: the source knows it. It does not when the operator ended the migration without it. */
+  readonly sourceTold: boolean
   /** The generation under which the source took the disk back, because the destination was lost; or null. */
   readonly reclaimedAs: number | null
   /** Destination: how often it has said, after putting it on record, that it serves. Source: the highest that it heard, and of which run. */
@@ -69,11 +71,12 @@ export interface MigrationRecord {
 /** Records written before these fields were there mean this. */
 export const migrationFieldsAddedLater: Pick<
   MigrationRecord,
-  'stallTimeoutMs' | 'differed' | 'paused' | 'reclaimedAs' | 'mark' | 'markRun'
+  'stallTimeoutMs' | 'differed' | 'paused' | 'sourceTold' | 'reclaimedAs' | 'mark' | 'markRun'
 > = {
   stallTimeoutMs: null,
   differed: [],
   paused: false,
+  sourceTold: true,
   reclaimedAs: null,
   mark: 0,
   markRun: null,

@@ -59,6 +59,7 @@ export function migrationRecord(facts: Partial<MigrationRecord> = {}): Migration
     verified: false,
     differed: [],
     paused: false,
+    sourceTold: true,
     reclaimedAs: null,
     mark: 0,
     markRun: null,

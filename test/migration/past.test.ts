@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict'
+import { PastMigrations } from '../../src/migration/past.ts'
+import { migrationRecord } from '../store/samples.ts'
+
+const ended = (id: string, day: number, facts: Parameters<typeof migrationRecord>[0] = {}) =>
+  migrationRecord({ id, state: 'done', endedAt: `2026-01-0${day}T00:00:00.000Z`, ...facts })
+
+describe('migrations that are over', () => {
+  it('are forgotten from the oldest on when there are too many', () => {
+    const past = new PastMigrations('here')
+    for (const record of [ended('c', 3), ended('a', 1), ended('d', 4), ended('b', 2)]) past.add(record)
+    assert.deepEqual(past.surplus(4), [])
+    assert.deepEqual(
+      past.surplus(2).map(({ id }) => id),
+      ['a', 'b'],
+    )
+  })
+
+  it('are kept while somebody has to hear of them', () => {
+    const past = new PastMigrations('here')
+    past.add(ended('reclaimed', 1, { state: 'failed', role: 'source', reclaimedAs: 3 }))
+    past.add(ended('untold', 2, { sourceTold: false }))
+    past.add(migrationRecord({ id: 'stopped', state: 'copying' }))
+    past.add(ended('over', 3))
+    assert.deepEqual(
+      past.surplus(0).map(({ id }) => id),
+      ['over'],
+    )
+  })
+})
