@@ -547,28 +547,12 @@ export class Migrations implements PeerHandlers {
       record,
       channel: channel(record.peerId),
       signal: this.#stopping.signal,
-      superseded: (supersession) => this.#supersede(record, supersession),
+      superseded: async (by) => {
+        const disk = this.#services.disks.get(record.diskId)
+        if (disk?.state === 'owned' && disk.record.generation < by.generation) await this.#supersede(disk, by)
+      },
     })
     this.#past.add(told)
-  }
-
-  /** The source took the disk back while it, or this site, was away. */
-  async #supersede(record: MigrationRecord, supersession: Supersession): Promise<void> {
-    const { disks, log } = this.#services
-    const disk = disks.get(record.diskId)
-    if (!disk || disk.record.generation > supersession.generation) return
-    if (disk.state !== 'owned' || disk.record.migrationId !== null) {
-      // It is not taken from whoever has it now: an operator has to look.
-      log('error', { disk: disk.name, ...supersession }, 'the source took the disk back, and it has moved on from here')
-      return
-    }
-    using _reservation = disk.reserve('it is superseded')
-    await disk.gate.freeze()
-    try {
-      await disk.move('superseded', supersession)
-    } finally {
-      disk.gate.thaw()
-    }
   }
 
   #drop(course: Course): void {

@@ -8,7 +8,13 @@ const ended = (id: string, day: number, facts: Parameters<typeof migrationRecord
 describe('migrations that are over', () => {
   it('are forgotten from the oldest on when there are too many', () => {
     const past = new PastMigrations('here')
-    for (const record of [ended('c', 3), ended('a', 1), ended('d', 4), ended('b', 2)]) past.add(record)
+    for (const [id, day] of [
+      ['c', 3],
+      ['a', 1],
+      ['d', 4],
+      ['b', 2],
+    ] as const)
+      past.add(ended(id, day, { generation: day }))
     assert.deepEqual(past.surplus(4), [])
     assert.deepEqual(
       past.surplus(2).map(({ id }) => id),
@@ -21,7 +27,8 @@ describe('migrations that are over', () => {
     past.add(ended('reclaimed', 1, { state: 'failed', role: 'source', reclaimedAs: 3 }))
     past.add(ended('untold', 2, { sourceTold: false }))
     past.add(migrationRecord({ id: 'stopped', state: 'copying' }))
-    past.add(ended('over', 3))
+    past.add(ended('latest of its disk and peer', 3, { generation: 9 }))
+    past.add(ended('over', 4))
     assert.deepEqual(
       past.surplus(0).map(({ id }) => id),
       ['over'],
