@@ -35,6 +35,8 @@ export class ArrivingIo implements GuestIo {
 
   async #readMissing(offset: number, target: Uint8Array): Promise<void> {
     const readHere = () => this.#file.read(offset, target)
+    // After a failed sync the kernel drops what it likes: nothing more is kept here, so that nothing is read from here.
+    if (this.#syncs.failure) return this.#demand.readThrough(offset, target, readHere)
     try {
       await this.#demand.ensure(offset, target.length)
       await readHere()

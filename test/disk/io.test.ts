@@ -452,6 +452,23 @@ describe('guest I/O on an arriving disk', () => {
     })
   })
 
+  it('after a failed sync what is missing is served from the source, and nothing of it is kept on storage that fails', async () => {
+    const source = new ReadySource(() => 5)
+    const { disk, files } = await openDisk(source)
+    const session = disk.open('guest')
+    await write(session, 0, block, 9)
+    files.fail('sync', Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' }))
+    await assert.rejects(async () => session.flush(), { code: 'EIO' })
+    const writes = files.done.filter((operation) => operation === 'write').length
+    for (let time = 0; time < 2; time++) {
+      const target = Buffer.alloc(2 * block)
+      await session.read(0, target)
+      assert.deepEqual(target, Buffer.concat([Buffer.alloc(block, 9), Buffer.alloc(block, 5)]))
+    }
+    assert.equal(files.done.filter((operation) => operation === 'write').length, writes)
+    assert.deepEqual([disk.arrival!.presentBlocks, source.fetches.length], [1, 2])
+  })
+
   it('promise 8: bytes that guests had fetched are made durable every so often, without a flush of theirs', async () => {
     const { disk, files } = await openDisk(new ReadySource(() => 1), { sizeBytes: 72 * 2 ** 20 })
     const session = disk.open('guest')
