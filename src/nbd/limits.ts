@@ -9,8 +9,10 @@ export interface NbdLimits {
   readonly connections: number
   /** Requests of one connection that a handle has and has not answered. */
   readonly inFlightRequests: number
-  /** The memory for their answers, and as much for their payloads. A single request may exceed it, alone. */
+  /** The memory for their answers. A single request may exceed it, alone. */
   readonly inFlightBytes: number
+  /** The memory for payloads that a handle has and has not answered. The rest waits with the client. */
+  readonly payloadBytes: number
   /** Reply bytes that wait for one client to read them; above it no further request of that client is begun. */
   readonly outputBytes: number
   /** Requests not begun, payloads and replies of requests in flight, and unread replies, of all connections together. */
@@ -21,6 +23,8 @@ export interface NbdLimits {
   readonly extents: number
   /** Requests begun in one turn of the event loop. */
   readonly batchRequests: number
+  /** How long the loop looks for the next request before it sleeps, while requests come that fast. */
+  readonly pollMs: number
   /** How long a client has to read its last replies. */
   readonly lingerMs: number
 }
@@ -32,11 +36,13 @@ export const defaultLimits: NbdLimits = {
   connections: 256,
   inFlightRequests: 256,
   inFlightBytes: 64 * 1024 * 1024,
-  outputBytes: 1024 * 1024,
+  payloadBytes: 1024 * 1024,
+  outputBytes: 512 * 1024,
   serverBytes: 512 * 1024 * 1024,
   memoryWaitMs: 1000,
   extents: 512,
   batchRequests: 128,
+  pollMs: 0.1,
   lingerMs: 10_000,
 }
 

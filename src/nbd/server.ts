@@ -4,6 +4,7 @@
 
 import type { Server, Socket } from 'node:net'
 import { BlockPools } from './blocks.ts'
+import { BusyPoll } from './busy-poll.ts'
 import type { ExportCatalog } from './export.ts'
 import { defaultLimits, type NbdLimits, type NbdLog } from './limits.ts'
 import { adoptListener, type OpenListener, openListener } from './listener.ts'
@@ -38,6 +39,7 @@ export class NbdServer {
   readonly #budget: MemoryBudget
   readonly #pools = new BlockPools()
   readonly #readBuffer = new ReadBuffer()
+  readonly #poll: BusyPoll
   readonly #tls: TlsServer | undefined
   readonly #plainIsAllowed: boolean
   readonly #listeners = new Set<NbdListener>()
@@ -51,6 +53,7 @@ export class NbdServer {
     this.#tls = options.tls
     this.#plainIsAllowed = options.plainIsAllowed ?? false
     this.#limits = { ...defaultLimits, ...options.limits }
+    this.#poll = new BusyPoll(this.#limits.pollMs)
     this.#budget = new MemoryBudget(this.#limits.serverBytes, this.#limits.memoryWaitMs)
   }
 
@@ -128,6 +131,7 @@ export class NbdServer {
     const session: Session = new Session({
       socket,
       readBuffer: this.#readBuffer,
+      poll: this.#poll,
       client,
       catalog: this.#catalog,
       pools: this.#pools,

@@ -4,6 +4,7 @@
 
 import type { Socket } from 'node:net'
 import type { BlockPool } from './blocks.ts'
+import type { BusyPoll } from './busy-poll.ts'
 import { type Export, type ExportCatalog, NbdError, type SessionEnd } from './export.ts'
 import type { NbdLimits, NbdLog } from './limits.ts'
 import type { MemoryBudget } from './memory-budget.ts'
@@ -31,6 +32,7 @@ export interface SessionOptions {
   /** As it was accepted: nothing was read. */
   readonly socket: Socket
   readonly readBuffer: ReadBuffer
+  readonly poll: BusyPoll
   readonly client: string
   readonly catalog: ExportCatalog
   /** The memory for an export's payloads and replies; given back at the end of the session. */
@@ -124,7 +126,9 @@ export class Session {
   #received(bytes: Buffer, from: number, to: number): void {
     try {
       if (this.#state === 'transmitting') {
+        this.#options.poll.began()
         this.#transmission!.receive(bytes, from, to)
+        this.#options.poll.ended()
       } else if (this.#state === 'negotiating') {
         this.#negotiation.push(Buffer.from(bytes.subarray(from, to)))
         this.#negotiate()

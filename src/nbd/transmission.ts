@@ -70,8 +70,8 @@ export class Transmission implements BudgetMember {
     this.#headBytes = style.isExtended ? extendedRequestBytes : requestBytes
     this.#decode = style.isExtended ? decodeExtendedRequest : decodeRequest
     this.#input = new Input(budget)
-    const lease = (): BlockLease => new BlockLease(pool, budget, this, limits.inFlightBytes)
-    this.#output = new Output(wire, lease(), () => this.#resume())
+    const lease = (maxBytes: number): BlockLease => new BlockLease(pool, budget, this, maxBytes)
+    this.#output = new Output(wire, lease(limits.inFlightBytes), () => this.#resume())
     this.#runner = new RequestRunner({
       agreement,
       output: this.#output,
@@ -81,7 +81,7 @@ export class Transmission implements BudgetMember {
       onLatePiece: () => this.#scheduleTurn(),
       onLargeRead: (read) => this.#begun(read),
     })
-    this.#payloads = new PayloadWriter(agreement.handle, this.#runner, lease())
+    this.#payloads = new PayloadWriter(agreement.handle, this.#runner, lease(limits.payloadBytes))
     budget.join(this)
   }
 

@@ -15,8 +15,8 @@ const stepBytes = 64 * 2 ** 20
 /** While there is no room: how long nobody looks again. */
 const lookAgainMs = 20
 
-/** A write of a mebibyte takes a tenth of it; one that takes longer was put to sleep. */
-const slowWriteMs = 2
+/** The kernel's shortest brake is 10 ms. A write of a mebibyte takes less than one, and a busy machine adds a few. */
+const slowWriteMs = 8
 
 /** How long there is no room after a slow write. */
 const restMs = 500

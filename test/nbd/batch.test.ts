@@ -67,7 +67,7 @@ describe('nbd batches', () => {
   it('does not touch replies that still wait for the client to read', async () => {
     const disk = new MemoryExport({ sizeBytes: 4 << 20 })
     for (let at = 0; at < disk.sizeBytes; at += 4) disk.bytes.writeUInt32BE(at, at)
-    await using site = await serve([disk])
+    await using site = await serve([disk], { outputBytes: 8 << 20 })
     const client = await RawClient.open(site.path)
     client.socket.pause()
     const asked = Array.from({ length: 100 }, (_, cookie) => ({

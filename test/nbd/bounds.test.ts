@@ -160,7 +160,7 @@ describe('nbd bounds', () => {
     const disk = new MemoryExport({ sizeBytes: 8 * mebibyte })
     const gate = new Gate(/^write/)
     disk.gate = gate.enter
-    await using site = await serve([disk], { inFlightBytes: mebibyte })
+    await using site = await serve([disk], { payloadBytes: mebibyte })
     const client = await RawClient.open(site.path)
     const payload = Buffer.alloc(4 * mebibyte)
     for (let at = 0; at < payload.length; at += 4) payload.writeUInt32BE(at, at)

@@ -61,9 +61,9 @@ describe('dirty room', () => {
       () => nowMs,
     )
     assert(room.has(mebibyte))
-    room.wrote(1.9)
+    room.wrote(7.9)
     assert(room.has(mebibyte))
-    room.wrote(2.1)
+    room.wrote(8.1)
     assert(!room.has(mebibyte))
     nowMs = 499
     assert(!room.has(mebibyte))
