@@ -30,7 +30,6 @@ import type { PassedSocket } from './passed-sockets.ts'
 import { PeerBook } from './peer-book.ts'
 import { serveFile, stateFolderOf } from './served-file.ts'
 import { freeBytes, LocalSite, peerFacts } from './site.ts'
-import { keepYoungGenerationSmall } from './young-generation.ts'
 
 export interface DaemonOptions {
   readonly root: string
@@ -75,7 +74,6 @@ export class Daemon {
 
   /** Resolves when every listener is up. Rejects, with everything stopped again. */
   static async start(options: DaemonOptions): Promise<Daemon> {
-    keepYoungGenerationSmall()
     const daemon = new Daemon(options)
     try {
       await daemon.#start()
