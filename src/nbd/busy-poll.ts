@@ -1,7 +1,7 @@
 // Looks for the next request instead of sleeping, for as long as it is likely to come at once. With one request in flight
 // a sleep and its wake-up take longer than the request itself (QEMU's event loop does the same: poll-max-ns). It costs the
 // processor time that it waits, so it is bounded and learns: only while requests lately came within the bound after the
-// last answer, and no longer than twice as late as they did.
+// last answer, and no longer than four times as late as they did.
 
 import { performance } from 'node:perf_hooks'
 
@@ -16,6 +16,9 @@ const systemClock: PollClock = { nowMs: () => performance.now(), nextTurn: (call
 
 /** How much of a new gap enters the mean. */
 const learning = 1 / 8
+
+/** How many mean gaps it waits for. */
+const patience = 4
 
 export class BusyPoll {
   readonly #maxMs: number
@@ -50,7 +53,7 @@ export class BusyPoll {
     if (this.#maxMs === 0) return
     this.#idleSinceMs = this.#clock.nowMs()
     if (this.#meanGapMs > this.#maxMs) return
-    this.#untilMs = this.#idleSinceMs + Math.min(2 * this.#meanGapMs, this.#maxMs)
+    this.#untilMs = this.#idleSinceMs + Math.min(patience * this.#meanGapMs, this.#maxMs)
     if (this.#isPolling) return
     this.#isPolling = true
     this.#clock.nextTurn(this.#look)

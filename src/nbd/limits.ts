@@ -37,7 +37,7 @@ export const defaultLimits: NbdLimits = {
   inFlightRequests: 256,
   inFlightBytes: 64 * 1024 * 1024,
   payloadBytes: 1024 * 1024,
-  outputBytes: 512 * 1024,
+  outputBytes: 128 * 1024,
   serverBytes: 512 * 1024 * 1024,
   memoryWaitMs: 1000,
   extents: 512,

@@ -41,11 +41,11 @@ describe('busy poll', () => {
     assert.equal(lookedMs(), 0)
   })
 
-  it('looks for twice the mean gap once requests come within the bound', () => {
+  it('looks for four mean gaps once requests come within the bound', () => {
     const { batch, lookedMs } = poller(0.1)
-    for (let count = 0; count < 100; count++) batch(0.03)
+    for (let count = 0; count < 100; count++) batch(0.02)
     const looked = lookedMs()
-    assert(looked >= 0.06 && looked < 0.08, `${looked} ms`)
+    assert(looked >= 0.08 && looked < 0.1, `${looked} ms`)
   })
 
   it('never looks for longer than the bound', () => {
