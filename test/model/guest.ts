@@ -26,7 +26,7 @@ export class Guest extends Client {
     const rounds = 8 + random.integer(25)
     const moveAt = random.integer(rounds)
     for (let round = 0; round < rounds; round++) {
-      if (round === moveAt && this.here === a) await this.#move()
+      if (round === moveAt && this.here === a && !this.stage.isLost(this.stage.b)) await this.#move()
       await this.#batch(1 + random.integer(4))
     }
     if (this.here === a && !stays()) await this.#move()

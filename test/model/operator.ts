@@ -65,16 +65,21 @@ export class Operator {
   async #loseDestination(): Promise<void> {
     const { world, a, b } = this.#stage
     for (let wait = world.random.integer(200); wait > 0; wait--) await world.event(this.#process, 'operator waits')
-    if (!b.up || a.database.disk.get(diskId)?.state !== 'departed') return
+    const given = a.up ? a.disks!.get(diskId)?.record : undefined
+    if (!b.up || given?.state !== 'departed') return
     const { process } = b
     this.lost = b
     b.kill()
-    while (a.database.disk.get(diskId)?.state === 'departed') {
+    for (;;) {
       await world.event(this.#process, 'operator takes the disk back', { ready: () => a.up })
+      // As the site says, not as its records do: a commit that was reported as failed may be durable, and is said again.
+      if (a.disks!.get(diskId)?.state !== 'departed') break
       a.closeAll()
       const outcome = await this.#told(a, () => a.migrations!.reclaim(diskName, true, never()))
       world.log(`operator: reclaim ${outcome ?? 'not answered'}`)
     }
+    // Unless it was taken back: the destination had everything, and the source had heard so. Then that site is mended.
+    if (a.disks!.get(diskId)!.record.generation === given.generation) this.lost = undefined
     for (let wait = world.random.integer(100); wait > 0; wait--) await world.event(this.#process, 'operator waits')
     void this.#revive(b, process) // It may die again while it starts, and is started again then.
   }
