@@ -124,10 +124,20 @@ export class NbdServer {
     const client = socket.remoteAddress === undefined ? 'unix' : `${socket.remoteAddress}:${socket.remotePort}`
     if (this.#isStopping || this.#sessions.size >= this.#limits.connections) {
       this.#log.warn({ client, sessions: this.#sessions.size }, 'connection refused: there are too many')
-      socket.on('error', () => {})
-      socket.destroy()
+      drop(socket)
       return
     }
+    try {
+      const session = this.#newSession(socket, client, tlsMode)
+      this.#sessions.add(session)
+    } catch (error) {
+      // Such as EMFILE: the process has no descriptor left.
+      this.#log.warn({ client, err: error }, `connection refused: ${(error as Error).message}`)
+      drop(socket)
+    }
+  }
+
+  #newSession(socket: Socket, client: string, tlsMode: TlsMode): Session {
     const session: Session = new Session({
       socket,
       readBuffer: this.#readBuffer,
@@ -144,8 +154,13 @@ export class NbdServer {
         if (this.#sessions.size === 0) for (const resolve of this.#whenEmpty.splice(0)) resolve()
       },
     })
-    this.#sessions.add(session)
+    return session
   }
+}
+
+function drop(socket: Socket): void {
+  socket.on('error', () => {})
+  socket.destroy()
 }
 
 /** The callback waits for connections too, and those are ours to end: the socket itself is closed at once. */
