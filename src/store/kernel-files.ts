@@ -21,6 +21,7 @@ import { dirname } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { promisify } from 'node:util'
 import { isRangeLocked, lockRange, punchHole, readNoWait, seekData, seekHole, zeroRange } from '../system/linux.ts'
+import { Descriptor } from './descriptor.ts'
 import { DirtyRoom } from './dirty-room.ts'
 import { type BlockFile, FailedSync, type FileExtent, type Files, type LogFile, type MaybePromise } from './files.ts'
 import { StoreError } from './store-error.ts'
@@ -31,8 +32,6 @@ const fdatasyncAsync = promisify(fdatasync)
 
 /** Longest read or write done on the caller's turn: about half a millisecond of copying. */
 const syncBoundBytes = 2 ** 20
-/** What a closed file has for a descriptor: its number may be somebody else's by then. */
-const closedFd = -1
 /** TMPFS_MAGIC of <linux/magic.h>. */
 const tmpfsType = 0x01021994
 const pageBytes = 4096
@@ -165,14 +164,14 @@ function takeImageLocks(fd: number, path: string, readOnly: boolean): void {
 class KernelBlockFile implements BlockFile {
   readonly path: string
   readonly sizeBytes: number
-  #fd: number
+  readonly #file: Descriptor
   readonly #dirtyRoom: DirtyRoom
   #canReadNoWait = true
   readonly #isInMemory: boolean
 
   constructor(path: string, fd: number, sizeBytes: number, dirtyRoom: DirtyRoom) {
     this.path = path
-    this.#fd = fd
+    this.#file = new Descriptor(path, fd)
     this.#dirtyRoom = dirtyRoom
     this.sizeBytes = sizeBytes
     this.#isInMemory = statfsSync(path).type === tmpfsType
@@ -181,19 +180,19 @@ class KernelBlockFile implements BlockFile {
   read(offset: number, target: Uint8Array): MaybePromise<void> {
     if (target.length > syncBoundBytes) return this.#readRest(offset, target, 0)
     if (this.#canReadNoWait) {
-      const count = readNoWait(this.#fd, target, offset)
+      const count = readNoWait(this.#file.now, target, offset)
       if (count === target.length) return
       if (count !== -2) return this.#readRest(offset, target, Math.max(count, 0))
       this.#canReadNoWait = false
     }
     if (!this.#isInMemory) return this.#readRest(offset, target, 0) // NFS, FUSE …: nobody can tell whether it would wait.
-    const count = readSync(this.#fd, target, 0, target.length, offset)
+    const count = readSync(this.#file.now, target, 0, target.length, offset)
     if (count < target.length) return this.#readRest(offset, target, count)
   }
 
   async #readRest(offset: number, target: Uint8Array, done: number): Promise<void> {
     for (let at = done; at < target.length; ) {
-      const { bytesRead } = await readAsync(this.#fd, target, at, target.length - at, offset + at)
+      const { bytesRead } = await this.#file.use((fd) => readAsync(fd, target, at, target.length - at, offset + at))
       if (bytesRead === 0)
         throw new StoreError('short-file', `${this.path} ends before ${offset + at}: it was made shorter`)
       at += bytesRead
@@ -212,14 +211,14 @@ class KernelBlockFile implements BlockFile {
     if (!atOnce) return this.#writeRest(offset, source, 0)
     const startedMs = performance.now()
     for (let at = 0; at < source.length; ) {
-      at += writeSync(this.#fd, source, at, source.length - at, offset + at)
+      at += writeSync(this.#file.now, source, at, source.length - at, offset + at)
     }
     this.#dirtyRoom.wrote(performance.now() - startedMs)
   }
 
   async #writeRest(offset: number, source: Uint8Array, done: number): Promise<void> {
     for (let at = done; at < source.length; ) {
-      const { bytesWritten } = await writeAsync(this.#fd, source, at, source.length - at, offset + at)
+      const { bytesWritten } = await this.#file.use((fd) => writeAsync(fd, source, at, source.length - at, offset + at))
       assert(bytesWritten > 0)
       at += bytesWritten
     }
@@ -227,8 +226,7 @@ class KernelBlockFile implements BlockFile {
 
   async zero(offset: number, lengthBytes: number, allocated: boolean, fast = false): Promise<void> {
     try {
-      if (allocated) await zeroRange(this.#fd, offset, lengthBytes)
-      else await punchHole(this.#fd, offset, lengthBytes)
+      await this.#file.use((fd) => (allocated ? zeroRange : punchHole)(fd, offset, lengthBytes))
     } catch (error) {
       if (fast || (error as NodeJS.ErrnoException).code !== 'ENOTSUP') throw error
       await this.#writeZeros(offset, lengthBytes) // A file system without these calls.
@@ -242,57 +240,63 @@ class KernelBlockFile implements BlockFile {
     }
   }
 
-  async sync(): Promise<void> {
-    await synced(this.#fd, this.path)
+  sync(): Promise<void> {
+    return this.#file.use((fd) => synced(fd, this.path))
   }
 
   extents(offset: number, lengthBytes: number, limit: number): FileExtent[] {
-    const found: FileExtent[] = []
+    const extents: FileExtent[] = []
     const end = offset + lengthBytes
-    for (let at = offset; at < end && found.length < limit; ) {
-      const data = Math.min(seekData(this.#fd, at) ?? end, end)
+    for (let at = offset; at < end && extents.length < limit; ) {
+      const next = seekData(this.#file.now, at)
+      if (next === undefined) this.#mustBeWhole()
+      const data = Math.min(next ?? end, end)
       if (data > at) {
-        found.push({ offset: at, length: data - at, kind: 'hole' })
+        extents.push({ offset: at, length: data - at, kind: 'hole' })
         at = data
         continue
       }
-      const hole = Math.min(seekHole(this.#fd, at) ?? end, end)
+      const hole = Math.min(seekHole(this.#file.now, at) ?? end, end)
       if (hole === at) continue // A hole was punched in between: look again.
-      found.push({ offset: at, length: hole - at, kind: 'data' })
+      extents.push({ offset: at, length: hole - at, kind: 'data' })
       at = hole
     }
-    return found
+    return extents
   }
 
   allocatedBytes(): number {
-    return fstatSync(this.#fd).blocks * 512
+    return fstatSync(this.#file.now).blocks * 512
   }
 
-  async close(): Promise<void> {
-    const fd = this.#fd
-    this.#fd = closedFd
-    if (fd !== closedFd) closeSync(fd)
+  /** What lies behind the end of a file that was made shorter is no hole. */
+  #mustBeWhole(): void {
+    const { size } = fstatSync(this.#file.now)
+    if (size < this.sizeBytes) throw new StoreError('short-file', `${this.path} ends at ${size}: it was made shorter`)
+  }
+
+  close(): Promise<void> {
+    return this.#file.close()
   }
 }
 
 class KernelLogFile implements LogFile {
   readonly #path: string
-  #fd: number
+  readonly #file: Descriptor
   #lengthBytes: number
   #torn = false
 
   constructor(path: string, fd: number) {
     this.#path = path
-    this.#fd = fd
+    this.#file = new Descriptor(path, fd)
     this.#lengthBytes = fstatSync(fd).size
   }
 
   append(bytes: Uint8Array): void {
-    if (this.#fd === closedFd) throw new StoreError('closed', `${this.#path} is closed`)
+    if (this.#file.isClosed) throw new StoreError('closed', `${this.#path} is closed`)
     if (this.#torn) this.#mend()
     let count = 0
     try {
-      count = writeSync(this.#fd, bytes, 0, bytes.length)
+      count = writeSync(this.#file.now, bytes, 0, bytes.length)
     } finally {
       this.#torn = count !== 0 && count !== bytes.length
       if (count === bytes.length) this.#lengthBytes += count
@@ -307,17 +311,15 @@ class KernelLogFile implements LogFile {
 
   /** Cuts off half a record: what came after it could never be read. While this fails, nothing is appended. */
   #mend(): void {
-    ftruncateSync(this.#fd, this.#lengthBytes)
+    ftruncateSync(this.#file.now, this.#lengthBytes)
     this.#torn = false
   }
 
   sync(): Promise<void> {
-    return synced(this.#fd, this.#path)
+    return this.#file.use((fd) => synced(fd, this.#path))
   }
 
-  async close(): Promise<void> {
-    const fd = this.#fd
-    this.#fd = closedFd
-    if (fd !== closedFd) closeSync(fd)
+  close(): Promise<void> {
+    return this.#file.close()
   }
 }
