@@ -55,6 +55,7 @@ export class Session {
   #state: SessionState = 'negotiating'
   #timer: NodeJS.Timeout | undefined
   #transmission: Transmission | undefined
+  #wire: Wire | undefined
   #agreement: Agreement | undefined
   #end: SessionEnd = 'broken'
   #socketIsClosed = false
@@ -174,7 +175,6 @@ export class Session {
     if (step.bytes !== undefined) this.#socket.write(step.bytes)
     if (step.kind === 'hangUp') {
       log.debug({ client }, `session over: ${step.reason}`)
-      clearTimeout(this.#timer)
       this.#hangUp()
     } else if (step.kind === 'transmit') {
       clearTimeout(this.#timer)
@@ -217,8 +217,9 @@ export class Session {
     const { style } = agreement
     const facts = { client, export: agreement.export.name, replies: style.name, tls: this.#tlsVersion }
     log.info(facts, 'session open')
+    this.#wire = new Wire(socket, this.#fd)
     this.#transmission = new Transmission({
-      wire: new Wire(socket, this.#fd),
+      wire: this.#wire,
       agreement,
       limits,
       pool: pools.take(agreement.export),
@@ -228,6 +229,7 @@ export class Session {
       onDisconnect: () => {
         this.#end = 'disconnected'
         this.#move('finishing')
+        this.#watchReader()
       },
       onQuiet: () => this.#quiet(),
     })
@@ -248,7 +250,17 @@ export class Session {
   #finish(): void {
     if (this.#state !== 'transmitting') return
     this.#move('finishing')
+    this.#watchReader()
     this.#transmission!.stopIntake()
+  }
+
+  /** Long replies that were begun go on, but not for a client that reads nothing of them. */
+  #watchReader(): void {
+    const before = this.#wire!.waitingWrite
+    this.#timer = setTimeout(() => {
+      if (before !== undefined && before === this.#wire!.waitingWrite) this.#breakOffReader()
+      else this.#watchReader()
+    }, this.#options.limits.lingerMs)
   }
 
   /** Nothing is in flight and nothing will be: the export's use is over. */
@@ -260,9 +272,9 @@ export class Session {
 
   #hangUp(): void {
     this.#move('hangingUp')
-    const { limits } = this.#options
     const socket = this.#socket
-    this.#timer = setTimeout(() => this.#breakOff('the client did not read its last replies'), limits.lingerMs)
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.#breakOffReader(), this.#options.limits.lingerMs)
     socket.resume()
     socket.destroySoon()
   }
@@ -302,6 +314,10 @@ export class Session {
       log.error({ client, err: error }, 'connection dropped: the server failed')
       this.destroy()
     }
+  }
+
+  #breakOffReader(): void {
+    this.#breakOff('the client did not read its last replies')
   }
 
   #breakOff(reason: string): void {

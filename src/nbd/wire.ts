@@ -49,6 +49,8 @@ function descriptorOf(socket: Socket): number {
 export class Wire {
   readonly #socket: Socket
   readonly #fd: number | undefined
+  #queuedWrites = 0
+  #sentWrites = 0
 
   /** `fd`: the socket's, if bytes may go to the kernel as they are. */
   constructor(socket: Socket, fd: number | undefined) {
@@ -61,6 +63,11 @@ export class Wire {
     return this.#socket.writableLength
   }
 
+  /** The number of the queued write that is to leave next. The same number after a while: the client does not read. */
+  get waitingWrite(): number | undefined {
+    return this.#queuedWrites > this.#sentWrites ? this.#sentWrites : undefined
+  }
+
   /** How many bytes, from the first on, need no further care: the kernel has them, or nobody will. */
   sendNow(bytes: Buffer): number {
     if (!this.#socket.writable) return bytes.length
@@ -71,7 +78,11 @@ export class Wire {
 
   /** `sent`: the memory is free again, whatever became of the bytes. */
   queue(bytes: Buffer, sent: () => void): void {
-    this.#socket.write(bytes, sent)
+    this.#queuedWrites++
+    this.#socket.write(bytes, () => {
+      this.#sentWrites++
+      sent()
+    })
   }
 
   pause(): void {

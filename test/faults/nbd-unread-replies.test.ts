@@ -78,16 +78,35 @@ describe('nbd faults: replies unread', () => {
   })
 
   it('do not keep a stop from ending: a drain gives the client its time to read, then goes', async () => {
-    const disk = new MemoryExport({ sizeBytes: 4 * mebibyte })
-    await using site = await serve([disk], { lingerMs: 50 })
-    const client = await RawClient.open(site.path)
+    for (const structured of [false, true]) {
+      const disk = new MemoryExport({ sizeBytes: 4 * mebibyte })
+      disk.written.fill(1)
+      await using site = await serve([disk], { lingerMs: 50 })
+      const client = await RawClient.open(site.path, { structured })
+      client.socket.pause()
+      client.send(reads(4, 4 * mebibyte))
+      await until(() => site.server.heldBytes > 0)
+      await site.server.stop({ drain: true })
+      assert.equal(site.server.sessions, 0)
+      assert.equal(site.server.heldBytes, 0)
+      assert.deepEqual(disk.closes, ['broken'])
+      client.destroy()
+    }
+  })
+
+  it('that are read at last come whole, while the server drains', async () => {
+    const disk = new MemoryExport({ sizeBytes: 8 * mebibyte })
+    disk.written.fill(1)
+    disk.bytes.fill(7)
+    await using site = await serve([disk])
+    const client = await RawClient.open(site.path, { structured: true })
     client.socket.pause()
-    client.send(reads(4, 2 * mebibyte))
+    client.send(reads(1, 8 * mebibyte))
     await until(() => site.server.heldBytes > 0)
-    await site.server.stop({ drain: true })
-    assert.equal(site.server.sessions, 0)
-    assert.equal(site.server.heldBytes, 0)
-    assert.deepEqual(disk.closes, ['broken'])
-    client.destroy()
+    const stopped = site.server.stop({ drain: true })
+    client.socket.resume()
+    assert((await client.dataChunks()).equals(disk.bytes))
+    await client.closed
+    await stopped
   })
 })
