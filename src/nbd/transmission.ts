@@ -61,6 +61,8 @@ export class Transmission implements BudgetMember {
   #isStopped = false
   #isQuiet = false
   #turnIsDue = false
+  /** Of this turn of the event loop, in which one socket may be read many times. */
+  #steps = 0
 
   constructor(options: TransmissionOptions) {
     this.#options = options
@@ -97,6 +99,8 @@ export class Transmission implements BudgetMember {
     if (this.#isStopped) return
     this.#input.push(bytes, from, to)
     if (!this.#isHeld) this.#intake()
+    // Nothing more was waiting in the kernel: what comes next comes in another turn.
+    if (to < bytes.length) this.#steps = 0
     this.#input.keep()
   }
 
@@ -134,8 +138,8 @@ export class Transmission implements BudgetMember {
     const { batchRequests } = this.#options.limits
     this.#isInIntake = true
     try {
-      for (let steps = 0; !this.#isStopped || this.#reads.length > 0; ) {
-        if (steps >= batchRequests) {
+      while (!this.#isStopped || this.#reads.length > 0) {
+        if (this.#steps >= batchRequests) {
           // Other connections have their turn before this one goes on.
           this.#hold()
           this.#scheduleTurn()
@@ -145,8 +149,9 @@ export class Transmission implements BudgetMember {
           this.#hold()
           break
         }
-        steps += this.#reads.length > 0 || this.#payloads.isBusy ? pieceSteps : 1
+        const steps = this.#reads.length > 0 || this.#payloads.isBusy ? pieceSteps : 1
         if (!this.#step()) break
+        this.#steps += steps
         // While it is still in the processor's cache.
         if (this.#output.unsentBytes >= pieceBytes) this.#output.flush()
       }
@@ -249,6 +254,7 @@ export class Transmission implements BudgetMember {
     if (!this.#isHeld && this.#reads.length === 0) return
     const wasHeld = this.#isHeld
     this.#isHeld = false
+    this.#steps = 0
     try {
       this.#intake()
       this.#input.keep()

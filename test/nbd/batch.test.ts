@@ -1,6 +1,8 @@
 // The hot path: what is begun in one turn, what leaves in one write, and in which order answers come.
 
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import { Command, ErrorNumber } from '../../src/nbd/constants.ts'
 import type { Export, ExportHandle } from '../../src/nbd/export.ts'
 import { decodeErrorPayload } from '../../src/nbd/transmission-codecs.ts'
@@ -28,6 +30,31 @@ describe('nbd batches', () => {
     // What was written at once is received at once.
     assert.equal(client.chunks.length - before, 1)
     client.destroy()
+  })
+
+  it('takes about eight pieces of a long write in a turn, however much of it waits in the kernel', async () => {
+    const disk = new MemoryExport({ sizeBytes: 32 * 1024 * 1024 })
+    disk.takesAtOnce = () => true
+    await using site = await serve([disk])
+    const { uri } = await site.server.listen('nbd://127.0.0.1:0')
+    const socket = connect({ host: '127.0.0.1', port: Number(uri.split(':').at(-1)!.replace('/', '')) })
+    const client = RawClient.of(socket)
+    await once(socket, 'connect')
+    await client.greet()
+    await client.go('disk')
+    const turns: number[] = []
+    let counted = 0
+    const countTurn = (): void => {
+      turns.push(disk.calls.length - counted)
+      counted = disk.calls.length
+      if (!socket.destroyed) setImmediate(countTurn)
+    }
+    client.request({ type: Command.write, payload: Buffer.alloc(32 * 1024 * 1024) })
+    countTurn()
+    assert.equal((await client.reply()).errorNumber, 0)
+    client.destroy()
+    const most = Math.max(...turns)
+    assert(most >= 2 && most <= 10, `${most} pieces in one turn`)
   })
 
   it('keeps a late read’s bytes apart from all that is answered meanwhile', async () => {
