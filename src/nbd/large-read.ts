@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict'
 import { type Block, pieceBytes } from './blocks.ts'
 import { ChunkFlag } from './constants.ts'
-import type { ExportHandle } from './export.ts'
+import { type ExportHandle, NbdError } from './export.ts'
 import type { Output } from './output.ts'
 import {
   holeChunkBytes,
@@ -79,7 +79,7 @@ export class LargeRead {
   /** The client is gone: what is under way settles, nothing more is begun. */
   abandon(): void {
     if (!this.hasMore) return
-    this.#failure = { error: new Error('the client is gone') }
+    this.#failure = { error: new NbdError('ESHUTDOWN', 'the client is gone') }
     if (this.#outstanding === 0) this.#over()
   }
 

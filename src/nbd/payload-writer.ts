@@ -72,9 +72,16 @@ export class PayloadWriter {
       return true
     }
     if (fua && write.outstanding > 0) return false
-    if (!this.#packer.hasRoom(source.length) && !this.#packer.next()) return false
+    if (!this.#hasRoomFor(source.length)) return false
     this.#writeCopy(write, source, fua)
     return true
+  }
+
+  #hasRoomFor(lengthBytes: number): boolean {
+    if (this.#packer.hasRoom(lengthBytes)) return true
+    // First this: with a bound of one block there would be no other.
+    this.releaseUnused()
+    return this.#packer.next()
   }
 
   #writeCopy(write: StreamedWrite, source: Buffer, fua: boolean): void {

@@ -41,6 +41,9 @@ interface RefusedRequest {
 /** So many short requests count as much as one piece of a long one. */
 const pieceSteps = 16
 
+/** And a status: of a fragmented disk it asks the file system a thousand times, which takes about a millisecond. */
+const statusSteps = 64
+
 export class Transmission implements BudgetMember {
   readonly #options: TransmissionOptions
   readonly #wire: Wire
@@ -59,6 +62,7 @@ export class Transmission implements BudgetMember {
   #isInIntake = false
   #isHeld = false
   #isStopped = false
+  #isGone = false
   #isQuiet = false
   #turnIsDue = false
   /** Of this turn of the event loop, in which one socket may be read many times. */
@@ -116,6 +120,7 @@ export class Transmission implements BudgetMember {
 
   /** The socket is gone: what it had not sent is no longer held. */
   socketClosed(): void {
+    this.#isGone = true
     this.#options.budget.leave(this)
     this.stopIntake()
     for (const read of this.#reads.splice(0)) read.abandon()
@@ -190,6 +195,7 @@ export class Transmission implements BudgetMember {
       if (!this.#runner.hasRoomFor(request)) return this.#hold()
     }
     this.#request = undefined
+    if (request.type === Command.blockStatus) this.#steps += statusSteps
     this.#runner.run(request)
     return true
   }
@@ -238,6 +244,10 @@ export class Transmission implements BudgetMember {
   }
 
   #begun(read: LargeRead): void {
+    if (this.#isGone) {
+      read.abandon()
+      return
+    }
     this.#reads.push(read)
     if (!this.#isInIntake) this.#scheduleTurn()
   }

@@ -57,6 +57,25 @@ describe('nbd batches', () => {
     assert(most >= 2 && most <= 10, `${most} pieces in one turn`)
   })
 
+  it('answers two statuses in a turn', async () => {
+    const disk = new MemoryExport()
+    await using site = await serve([disk])
+    const client = await RawClient.open(site.path, { structured: true, contexts: ['base:allocation'] })
+    const statuses = Array.from({ length: 9 }, () => requestBytesOf({ type: Command.blockStatus, lengthBytes: 4096 }))
+    const turns: number[] = []
+    let counted = 0
+    const countTurn = (): void => {
+      turns.push(disk.calls.length - counted)
+      counted = disk.calls.length
+      if (counted < statuses.length) setImmediate(countTurn)
+    }
+    countTurn()
+    client.send(Buffer.concat(statuses))
+    for (const _ of statuses) await client.chunk()
+    assert(Math.max(...turns) <= 2, turns.join(' '))
+    client.destroy()
+  })
+
   it('keeps a late read’s bytes apart from all that is answered meanwhile', async () => {
     const settle = Promise.withResolvers<void>()
     const disk = new MemoryExport()

@@ -1,7 +1,9 @@
 // Long requests go piece by piece: what a piece may do to the others, to the answer, and to the memory they lie in.
 
 import assert from 'node:assert/strict'
-import { ChunkFlag, ChunkType, Command, CommandFlag, ErrorNumber } from '../../src/nbd/constants.ts'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { ChunkFlag, ChunkType, Command, CommandFlag, ErrorNumber, OptionType } from '../../src/nbd/constants.ts'
 import { NbdError } from '../../src/nbd/export.ts'
 import { decodeErrorPayload } from '../../src/nbd/transmission-codecs.ts'
 import { seededRandom } from '../random.ts'
@@ -124,9 +126,58 @@ describe('nbd pieces', () => {
       await disk.closed(1)
       await until(() => site.server.sessions === 0 && site.server.heldBytes === 0)
     })
+
+    it('are not begun for a client that broke off while the export was asked for holes', async () => {
+      const disk = numberedDisk(8 * mebibyte)
+      const gate = new Gate(/^status/)
+      disk.gate = gate.enter
+      const gone = Promise.withResolvers<void>()
+      const open = disk.open.bind(disk)
+      disk.open = (name) => Object.assign(open(name), { hangUp: () => gone.resolve() })
+      await using site = await serve([disk])
+      const { uri } = await site.server.listen('nbd://127.0.0.1:0')
+      const socket = connect({ host: '127.0.0.1', port: Number(uri.split(':').at(-1)!.replace('/', '')) })
+      await once(socket, 'connect')
+      const client = RawClient.of(socket)
+      await client.greet()
+      await client.option(OptionType.structuredReply)
+      await client.go('disk')
+      client.request({ type: Command.read, lengthBytes: 8 * mebibyte })
+      await gate.reached(1)
+      socket.resetAndDestroy()
+      await gone.promise
+      gate.release()
+      await disk.closed(1)
+      assert(!disk.calls.some((call) => call.startsWith('read')))
+      assert(!site.log.some(({ level }) => level === 'error'), 'a client that leaves is no error')
+      await until(() => site.server.sessions === 0 && site.server.heldBytes === 0)
+    })
   })
 
   describe('of a write', () => {
+    it('go on one by one when there is memory for one alone', async () => {
+      const disk = new MemoryExport({ sizeBytes: 4 * mebibyte })
+      const gate = new Gate(/^write/)
+      disk.gate = gate.enter
+      await using site = await serve([disk], { payloadBytes: quarter })
+      const client = await RawClient.open(site.path)
+      client.request({ type: Command.write, payload: Buffer.alloc(mebibyte, 1) })
+      client.request({ type: Command.flush, cookie: 2 })
+      await gate.reached(1)
+      // Another's round trips show that the next piece has come, and was held.
+      const other = await RawClient.open(site.path)
+      for (let round = 0; round < 4; round++) {
+        other.request({ type: Command.flush })
+        await other.reply()
+      }
+      await until(() => {
+        gate.releaseAll()
+        return client.leftBytes === 32
+      })
+      other.destroy()
+      client.destroy()
+    })
+
     it('end where a block ends, wherever the write begins', async () => {
       const disk = new MemoryExport({ sizeBytes: 4 * mebibyte })
       await using site = await serve([disk])
