@@ -1,7 +1,8 @@
-// The record of a migration that begins, at either site.
+// The record of a migration that begins, at either site, and the message by which the source has the destination begin it.
 
+import type { Disk } from '../disk/disk.ts'
 import type { MigrationRecord } from '../store/records.ts'
-import type { Terms } from './messages.ts'
+import type { PrepareMessage, Terms } from './messages.ts'
 
 export interface Beginning {
   readonly id: string
@@ -46,5 +47,27 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     reclaimedAs: null,
     mark: 0,
     markRun: null,
+  }
+}
+
+/** The record keeps the terms as the operator chose them. */
+export function prepareMessageOf(record: MigrationRecord, disk: Disk): PrepareMessage {
+  return {
+    migration: record.id,
+    disk: {
+      id: disk.record.id,
+      name: disk.name,
+      sizeBytes: disk.sizeBytes,
+      generation: disk.record.generation,
+      allocatedBytes: disk.allocatedBytes(),
+    },
+    terms: {
+      mode: 'post-copy',
+      switchover: record.switchover as Terms['switchover'],
+      switchoverWaitMs: record.switchoverWaitMs,
+      maxRate: record.maxRate,
+      stallTimeoutMs: record.stallTimeoutMs,
+      sourcePolicy: record.sourcePolicy,
+    },
   }
 }

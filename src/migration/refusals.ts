@@ -197,6 +197,14 @@ export function notConfirmed(record: MigrationRecord, peerName: string): Refusal
   )
 }
 
+/** The destination has not made room yet. */
+export function notPreparedYet(disk: Disk, record: MigrationRecord): Refusal {
+  return new Refusal('not-ready', `migration ${record.id} of ${disk.name} is still being prepared`, {
+    disk: disk.name,
+    next: 'Try again in a moment.',
+  })
+}
+
 /** After switchover there is no way back but a move. */
 export function tooLate(disk: Disk, record: MigrationRecord, what: string): Refusal {
   return new Refusal('too-late', `migration ${record.id} of ${disk.name} cannot be ${what}: it is ${record.state}`, {

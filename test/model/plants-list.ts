@@ -66,19 +66,19 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a freeze without a sync',
-    file: 'src/migration/source-course.ts',
+    file: 'src/migration/grant.ts',
     was: 'this.#frozen = true\n      try {\n        await disk.flush()',
     becomes: 'this.#frozen = true\n      try {',
   },
   {
     name: 'no freeze',
-    file: 'src/migration/source-course.ts',
+    file: 'src/migration/grant.ts',
     was: 'await disk.gate.freeze()\n      this.#frozen = true',
     becomes: 'void disk.gate.freeze()\ndisk.gate.thaw()\nthis.#frozen = true',
   },
   {
     name: 'a grant before departed is durable',
-    file: 'src/migration/source-course.ts',
+    file: 'src/migration/grant.ts',
     was: 'await this.#commitDeparted(startedMs)',
     becomes: 'void this.#commitDeparted(startedMs)',
   },
@@ -121,7 +121,7 @@ export const plants: readonly Plant[] = [
   {
     name: 'a cancel that does not look whether the disk departed',
     file: 'src/migration/source-course.ts',
-    was: "if (this.disk.state !== 'owned' || this.#frozen) throw this.#tooLate('cancelled')",
+    was: "if (this.disk.state !== 'owned' || this.#grant.isOpen) throw this.#tooLate('cancelled')",
     becomes: '',
   },
   {
