@@ -14,6 +14,7 @@ import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Course } from '../migration/course.ts'
 import { Migrations } from '../migration/migrations.ts'
+import type { MigrationsServices } from '../migration/services.ts'
 import { NbdServer } from '../nbd/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/tls-server.ts'
 import { formatNbdUri } from '../nbd/uri.ts'
@@ -158,7 +159,7 @@ export class Daemon {
       const peer = book.get(id)
       return peer ? peerFacts(peer) : { id, site: 'unknown', name: id }
     }
-    const migrations = new Migrations({
+    const services: MigrationsServices = {
       records,
       disks,
       clock: systemClock,
@@ -172,9 +173,8 @@ export class Daemon {
       freeBytes: () => freeBytes(folder.disksFolder),
       transport: (peerId) => book.get(peerId)?.address?.split(':')[0] ?? 'tcp',
       probe: (peerId, signal) => links.hub.probe(peerId, { signal }),
-    })
-    migrations.onCourse = (course) => logCourse(course, log)
-    return migrations
+    }
+    return new Migrations(services, (course) => logCourse(course, log))
   }
 
   async #listen(parts: {

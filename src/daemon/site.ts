@@ -25,7 +25,8 @@ import { Refusal } from '../disk/refusal.ts'
 import { LinkError } from '../link/channel.ts'
 import type { Course, CourseEvent } from '../migration/course.ts'
 import type { Terms } from '../migration/messages.ts'
-import type { Migrations, PeerFacts } from '../migration/migrations.ts'
+import type { Migrations } from '../migration/migrations.ts'
+import type { PeerFacts } from '../migration/services.ts'
 import { PeerError } from '../peer/identity.ts'
 import { passingPrefix } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
@@ -133,7 +134,7 @@ export class LocalSite implements Site {
   }
 
   async verifyDisk(name: string, signal: AbortSignal): Promise<VerifyView> {
-    const { course, comparison } = await this.#parts.migrations.verify(name, signal)
+    const { course, comparison } = await this.#parts.migrations.commands.verify(name, signal)
     return {
       disk: course.record.diskName,
       migration: course.id,
@@ -144,7 +145,7 @@ export class LocalSite implements Site {
   }
 
   async reclaimDisk(name: string, { confirmed }: ReclaimRequest): Promise<DiskView> {
-    return this.#view(await this.#parts.migrations.reclaim(name, confirmed, AbortSignal.timeout(30_000)))
+    return this.#view(await this.#parts.migrations.commands.reclaim(name, confirmed, AbortSignal.timeout(30_000)))
   }
 
   // ---- peers
@@ -207,8 +208,8 @@ export class LocalSite implements Site {
     const peer = peerFacts(book.named(request.to ?? request.from ?? ''))
     const course =
       request.to === undefined
-        ? await migrations.request(request.disk, peer, terms, signal)
-        : await migrations.start(request.disk, peer, terms, signal)
+        ? await migrations.commands.request(request.disk, peer, terms, signal)
+        : await migrations.commands.start(request.disk, peer, terms, signal)
     return courseView(course, this.#naming)
   }
 
@@ -231,19 +232,19 @@ export class LocalSite implements Site {
 
   async switchover(id: string): Promise<MigrationView> {
     this.#refuseIfOver(id, 'switched over')
-    const course = await this.#parts.migrations.switchover(id, AbortSignal.timeout(10_000))
+    const course = await this.#parts.migrations.commands.switchover(id, AbortSignal.timeout(10_000))
     return courseView(course, this.#naming)
   }
 
   async setPaused(id: string, paused: boolean): Promise<MigrationView> {
     this.#refuseIfOver(id, paused ? 'paused' : 'resumed')
-    const course = await this.#parts.migrations.setPaused(id, paused, AbortSignal.timeout(15_000))
+    const course = await this.#parts.migrations.commands.setPaused(id, paused, AbortSignal.timeout(15_000))
     return courseView(course, this.#naming)
   }
 
   async cancel(id: string, options: { force: boolean }): Promise<MigrationView> {
     this.#refuseIfOver(id, 'cancelled')
-    const course = await this.#parts.migrations.cancel(id, options.force, AbortSignal.timeout(15_000))
+    const course = await this.#parts.migrations.commands.cancel(id, options.force, AbortSignal.timeout(15_000))
     return this.showMigration(course.id)
   }
 

@@ -2,12 +2,10 @@
 // In the end sees to it that a guest which waits for the operator's word gets it.
 
 import assert from 'node:assert/strict'
-import type { Migrations } from '../../src/migration/migrations.ts'
+import type { Terms } from '../../src/migration/messages.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, diskName, type Stage } from './stage.ts'
 import { SimProcess } from './world.ts'
-
-type Terms = Parameters<Migrations['start']>[2]
 
 const never = () => new AbortController().signal
 
@@ -53,7 +51,7 @@ export class Operator {
     const { world, b, counts } = this.#stage
     for (let wait = world.random.integer(100); wait > 0; wait--) await world.event(this.#process, 'operator waits')
     if (!b.up) return
-    const outcome = await this.#told(b, () => b.migrations!.verify(diskName, never()))
+    const outcome = await this.#told(b, () => b.migrations!.commands.verify(diskName, never()))
     world.log(`operator: verify ${outcome ?? 'not answered'}`)
     if (outcome === 'done') counts.verifications++
   }
@@ -75,7 +73,7 @@ export class Operator {
       // As the site says, not as its records do: a commit that was reported as failed may be durable, and is said again.
       if (a.disks!.get(diskId)?.state !== 'departed') break
       a.closeAll()
-      const outcome = await this.#told(a, () => a.migrations!.reclaim(diskName, true, never()))
+      const outcome = await this.#told(a, () => a.migrations!.commands.reclaim(diskName, true, never()))
       world.log(`operator: reclaim ${outcome ?? 'not answered'}`)
     }
     // Unless it was taken back: the destination had everything, and the source had heard so. Then that site is mended.
@@ -92,7 +90,7 @@ export class Operator {
       const site = world.random.pick([a, b])
       const course = site.up ? site.migrations!.courses()[0] : undefined
       if (!course) continue
-      const outcome = await this.#told(site, () => site.migrations!.setPaused(course.id, paused, never()))
+      const outcome = await this.#told(site, () => site.migrations!.commands.setPaused(course.id, paused, never()))
       world.log(`operator: ${paused ? 'pause' : 'resume'} at ${site.name} ${outcome ?? 'not answered'}`)
       if (paused && outcome === 'done') this.#stage.counts.pauses++
     }
@@ -103,8 +101,9 @@ export class Operator {
     const { b } = this.#stage
     const course = b.up ? b.migrations!.courses()[0] : undefined
     if (!course) return
-    if (b.disk(diskName)?.state === 'incoming') void b.migrations!.switchover(course.id, never()).catch(() => {})
-    else void b.migrations!.setPaused(course.id, false, never()).catch(() => {})
+    if (b.disk(diskName)?.state === 'incoming')
+      void b.migrations!.commands.switchover(course.id, never()).catch(() => {})
+    else void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
   }
 
   /** Asks and waits for the answer, which may never come. undefined: none came. */
@@ -127,7 +126,7 @@ export class Operator {
   async #cancel(site: SimSite): Promise<void> {
     const course = site.up ? site.migrations!.courses()[0] : undefined
     if (!course) return
-    const outcome = await this.#told(site, () => site.migrations!.cancel(course.id, false, never()))
+    const outcome = await this.#told(site, () => site.migrations!.commands.cancel(course.id, false, never()))
     this.cancelled = outcome === 'done'
     this.#stage.world.log(`operator: cancel at ${site.name} ${outcome ?? 'not answered'}`)
   }
@@ -138,7 +137,8 @@ export class Operator {
     for (;;) {
       await world.event(this.#process, 'operator starts', { ready: () => a.up && b.up })
       if (a.database.disk.get(diskId)?.state !== 'owned') return false
-      const begin = () => a.migrations!.start(diskName, { id: b.name, site: b.name, name: b.name }, terms, never())
+      const begin = () =>
+        a.migrations!.commands.start(diskName, { id: b.name, site: b.name, name: b.name }, terms, never())
       let begun = 0
       const command = async () => {
         await begin()

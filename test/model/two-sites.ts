@@ -1,7 +1,7 @@
 // Two simulated sites for tests of single cases: no faults but those that the test makes; time passes as the test lets it.
 
 import assert from 'node:assert/strict'
-import type { Migrations } from '../../src/migration/migrations.ts'
+import type { Terms } from '../../src/migration/messages.ts'
 import type { DiskRecord } from '../../src/store/records.ts'
 import { putDisk } from './image.ts'
 import { sectorBytes } from './sim-file.ts'
@@ -11,7 +11,6 @@ import { diskId, diskName } from './stage.ts'
 import { World } from './world.ts'
 
 const stepLimit = 20_000
-type Terms = Parameters<Migrations['start']>[2]
 
 export class TwoSites {
   readonly world: World
@@ -85,7 +84,7 @@ export class TwoSites {
       sourcePolicy: 'keep',
     }
     const peer = { id: to.name, site: to.name, name: to.name }
-    return (await this.drive(from.migrations!.start(diskName, peer, terms, new AbortController().signal))).id
+    return (await this.drive(from.migrations!.commands.start(diskName, peer, terms, new AbortController().signal))).id
   }
 
   /** What `from` hears when it says this to `to`. */

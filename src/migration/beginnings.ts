@@ -1,0 +1,116 @@
+// Begins migrations at the source, and takes back those that could not be prepared.
+//
+// What always holds: the migration is on record, and its disk in it, before the destination hears of it. Until it is
+// prepared the disk is owned here; a beginning that fails leaves nothing behind, or is taken back for as long as that takes.
+
+import type { Disk } from '../disk/disk.ts'
+import { Refusal } from '../disk/refusal.ts'
+import { PeerRefusal } from '../link/channel.ts'
+import type { Terms } from './messages.ts'
+import { newRecord } from './new-record.ts'
+import { asRefusal, notUndone } from './refusals.ts'
+import type { Roster } from './roster.ts'
+import type { MigrationsServices, PeerFacts } from './services.ts'
+import { SourceCourse } from './source-course.ts'
+import { prepareTimeoutMs, reachPeer, withinTime } from './within-time.ts'
+
+const undoRetryMs = 5000
+
+export class Beginnings {
+  readonly #services: MigrationsServices
+  readonly #roster: Roster
+
+  constructor(services: MigrationsServices, roster: Roster) {
+    this.#services = services
+    this.#roster = roster
+  }
+
+  /** Starts the migration of a disk of this site. Throws, and then nothing has changed. */
+  async start(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
+    const { disks, newId, clock, records } = this.#services
+    checkMovable(disks.named(diskName))
+    await reachPeer(this.#services, peer, diskName, signal)
+    const disk = disks.named(diskName)
+    checkMovable(disk) // The world may have changed meanwhile.
+    const reservation = disk.reserve('a migration of it begins')
+    const id = newId()
+    const record = newRecord({
+      id,
+      role: 'source',
+      state: 'preparing',
+      disk: disk.record,
+      peer,
+      transport: this.#services.transport(peer.id),
+      terms,
+      startedAt: clock.date().toISOString(),
+    })
+    try {
+      await disk.note({ migrationId: id }, [{ put: 'migration', record }])
+    } finally {
+      reservation[Symbol.dispose]()
+    }
+    const course = new SourceCourse(this.#services, disk, record, this.#services.channel(peer.id))
+    this.#roster.add(course)
+    try {
+      await withinTime(clock, prepareTimeoutMs, signal, (limited) => course.prepare(limited))
+    } catch (error) {
+      // Whatever the destination has made of it goes when it hears of this.
+      if (!(await this.#cancelled(course))) {
+        void this.undo(course)
+        throw notUndone(course, error)
+      }
+      this.#roster.drop(course)
+      if (error instanceof PeerRefusal) {
+        this.#roster.past.forget(id)
+        await records.commit([{ remove: 'migration', id }])
+      }
+      throw asRefusal(error, disk.name, peer.name)
+    }
+    return course
+  }
+
+  /** Takes a beginning back, however long it takes: the file system may be full. The disk is owned here all the while. */
+  async undo(course: SourceCourse): Promise<void> {
+    while (!(await this.#cancelled(course))) {
+      try {
+        await this.#services.clock.sleep(undoRetryMs, this.#roster.stopping)
+      } catch {
+        return // The next start goes on with it.
+      }
+    }
+  }
+
+  /** Whether a beginning could be taken back, durably. */
+  async #cancelled(course: SourceCourse): Promise<boolean> {
+    try {
+      await course.cancel()
+      return true
+    } catch (error) {
+      this.#services.log(
+        'error',
+        { migration: course.id, error: String(error) },
+        'a beginning cannot be taken back yet',
+      )
+      return false
+    }
+  }
+}
+
+/** @throws Refusal */
+function checkMovable(disk: Disk): void {
+  const refuse = (code: string, message: string, next: string) => {
+    throw new Refusal(code, message, { disk: disk.name, safe: 'Nothing was changed.', next })
+  }
+  if (disk.record.migrationId !== null) {
+    const id = disk.record.migrationId
+    refuse(
+      'migrating',
+      `${disk.name} is in migration ${id} already`,
+      `vmstore migration show ${id} tells how far it is.`,
+    )
+  }
+  if (disk.state !== 'owned')
+    refuse('not-owned', `${disk.name} is ${disk.state} here, not owned`, 'Move it from the site that owns it.')
+  if (disk.trouble)
+    refuse('disk-failed', `${disk.name}: ${disk.trouble}`, 'Mend the storage and restart the daemon first.')
+}
