@@ -7,6 +7,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { systemClock } from '../src/daemon/clock.ts'
 import type { BlockSource } from '../src/disk/block-source.ts'
 import { Disk, type DiskServices, mapLogName } from '../src/disk/disk.ts'
 import type { ExportHandle } from '../src/nbd/export.ts'
@@ -85,7 +86,7 @@ async function open(name: string, state: 'owned' | 'arriving', isHere: (at: numb
     commit: async () => {},
     close: async () => {},
   }
-  const services: DiskServices = { files, records, siteId: 'bench', readOnly: false }
+  const services: DiskServices = { files, records, siteId: 'bench', readOnly: false, clock: systemClock, log: () => {} }
   const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover: async () => {} })
   disks.push(disk)
   const here = Array.from({ length: sizeBytes / blockSizeBytes }, (_, block) => block * blockSizeBytes).filter(isHere)

@@ -2,6 +2,7 @@
 
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
+import { ControlError } from '../control/errors.ts'
 import type { ErrorView } from '../control/types.ts'
 import { printForPeople } from './errors.ts'
 
@@ -20,5 +21,24 @@ export async function confirmed(
     return String(line).trim() === word
   } finally {
     lines.close()
+  }
+}
+
+/**
+ * Asks the daemon without the operator's word, so that it checks everything first: nobody confirms what is refused then.
+ * The word is asked for where somebody can give it. @throws what the daemon refused
+ */
+export async function askedFirst<Answer>(
+  ask: (confirmed: boolean) => Promise<Answer>,
+  name: string,
+  mayAsk: boolean,
+): Promise<Answer> {
+  try {
+    return await ask(false)
+  } catch (error) {
+    const isQuestion = error instanceof ControlError && error.code === 'not-confirmed'
+    if (!isQuestion || !mayAsk || !process.stdin.isTTY) throw error
+    if (!(await confirmed(error.view, error.disk ?? name, process.stdin, process.stderr))) throw error
+    return ask(true)
   }
 }

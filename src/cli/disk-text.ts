@@ -3,7 +3,7 @@
 import type { DiskView, VerifyView } from '../control/types.ts'
 import { percent, rangeText } from './migration-text.ts'
 import { formatSize } from './sizes.ts'
-import { facts } from './table.ts'
+import { facts, table } from './table.ts'
 
 export const diskHeader = ['name', 'size', 'state', 'generation', 'owner', 'present', 'sessions'] as const
 
@@ -11,6 +11,15 @@ export function diskRow(disk: DiskView): readonly string[] {
   const present = `${percent(Math.min(disk.present.bytes, disk.size), disk.size)}%`
   const { name, size, state, generation, ownerName, sessions } = disk
   return [name, formatSize(size), state, String(generation), ownerName, present, String(sessions)]
+}
+
+/** A table of disks, and what is wrong with any of them. */
+export function disksText(disks: readonly DiskView[], none: string): string {
+  return [table(diskHeader, disks.map(diskRow), none), ...troublesText(disks)].join('\n\n')
+}
+
+export function troublesText(disks: readonly DiskView[]): readonly string[] {
+  return disks.filter(({ trouble }) => trouble !== null).map(({ name, trouble }) => `${name}: ${trouble}`)
 }
 
 /** What `disk verify` found. */

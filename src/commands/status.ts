@@ -1,7 +1,7 @@
 // vmstore status: the site at a glance.
 
 import { BaseCommand } from '../cli/base-command.ts'
-import { diskHeader, diskRow } from '../cli/disk-text.ts'
+import { diskHeader, diskRow, troublesText } from '../cli/disk-text.ts'
 import { migrationHeader, migrationRow } from '../cli/migration-text.ts'
 import { peerHeader, peerRow } from '../cli/peer-text.ts'
 import { facts, table } from '../cli/table.ts'
@@ -26,6 +26,5 @@ function textOf({ site, disks, peers, migrations }: StatusView): string {
     table(peerHeader, peers.map(peerRow), 'No peers.'),
     table(migrationHeader, migrations.map(migrationRow), 'No migrations.'),
   ]
-  const troubles = disks.filter(({ trouble }) => trouble !== null).map(({ name, trouble }) => `${name}: ${trouble}`)
-  return [...sections, ...troubles].join('\n\n')
+  return [...sections, ...troublesText(disks)].join('\n\n')
 }

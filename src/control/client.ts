@@ -5,6 +5,7 @@ import { type Dispatcher, Pool } from 'undici'
 import { ControlError, errorViewOf } from './errors.ts'
 import { fromLines } from './event-lines.ts'
 import type {
+  AcceptRequest,
   CreateDiskRequest,
   CreateEvent,
   DiskView,
@@ -71,6 +72,10 @@ export class ControlClient {
   }
   reclaimDisk(name: string, request: ReclaimRequest): Promise<DiskView> {
     return this.#ask('POST', `/v1/disks/${encodeURIComponent(name)}/reclaim`, request)
+  }
+  /** As long as it takes to write the disk anew. */
+  acceptDisk(name: string, request: AcceptRequest, signal?: AbortSignal): Promise<DiskView> {
+    return this.#ask('POST', `/v1/disks/${encodeURIComponent(name)}/accept`, request, signal)
   }
 
   invite(request: InviteRequest): Promise<InviteView> {

@@ -7,6 +7,7 @@ import { ControlError } from './errors.ts'
 import { toLines, untilAborted } from './event-lines.ts'
 import type { Site } from './site.ts'
 import {
+  acceptRequest,
   cancelRequest,
   createDiskRequest,
   type ErrorView,
@@ -43,6 +44,10 @@ export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
   app.post('/v1/disks/:name/verify', (request, reply) => site.verifyDisk(named(request), whileWanted(options, reply)))
   app.post('/v1/disks/:name/reclaim', (request) =>
     site.reclaimDisk(named(request), checked(reclaimRequest, request.body)),
+  )
+
+  app.post('/v1/disks/:name/accept', (request, reply) =>
+    site.acceptDisk(named(request), checked(acceptRequest, request.body), whileWanted(options, reply)),
   )
 
   app.get('/v1/peers', async () => site.listPeers())

@@ -1,6 +1,7 @@
 // What the control server needs of a site. The daemon implements it; errors it throws carry the fields of ErrorView.
 
 import type {
+  AcceptRequest,
   CreateDiskRequest,
   CreateEvent,
   DiskView,
@@ -31,6 +32,8 @@ export interface Site {
   verifyDisk(name: string, signal: AbortSignal): Promise<VerifyView>
   /** Takes a departed disk back; not confirmed, it is refused with what would be lost (`not-confirmed`). */
   reclaimDisk(name: string, request: ReclaimRequest): Promise<DiskView>
+  /** Has a disk take writes again after a failed sync; not confirmed, it is refused with what may be lost (`not-confirmed`). */
+  acceptDisk(name: string, request: AcceptRequest, signal: AbortSignal): Promise<DiskView>
 
   invite(request: InviteRequest): Promise<InviteView>
   join(request: JoinRequest, signal: AbortSignal): Promise<PeerView>

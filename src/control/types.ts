@@ -96,6 +96,10 @@ export const cancelRequest = z.strictObject({ force: z.boolean().optional() })
 export const reclaimRequest = z.strictObject({ confirmed: z.boolean() })
 export type ReclaimRequest = z.infer<typeof reclaimRequest>
 
+/** `confirmed`: the operator knows what may be lost, and has checked the rest. */
+export const acceptRequest = z.strictObject({ confirmed: z.boolean() })
+export type AcceptRequest = z.infer<typeof acceptRequest>
+
 /** `disk verify`: an arriving disk was compared with its source, by hash. */
 export interface VerifyView {
   readonly disk: string

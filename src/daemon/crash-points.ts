@@ -80,7 +80,7 @@ class CrashingRecords implements Records {
 
   #stepsOf(change: Change): Step[] {
     if ('remove' in change) return change.remove === 'peer' ? [] : [`${change.remove}-removed`]
-    if (change.put === 'peer') return []
+    if ('mark' in change || change.put === 'peer') return []
     const steps = [this.#enters(`${change.put}-${change.record.state}`, change.record.id, change.put)]
     if (change.put === 'disk' && change.record.taken) steps.push(this.#enters('disk-taken', change.record.id, 'taken'))
     return steps.filter((step) => recordSteps.some((known) => known === step)) as Step[]

@@ -10,6 +10,7 @@ import { resolve } from 'node:path'
 import type { Logger } from 'pino'
 import { type ControlServer, startControlServer } from '../control/server.ts'
 import type { SiteView } from '../control/types.ts'
+import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Course } from '../migration/course.ts'
@@ -111,7 +112,14 @@ export class Daemon {
     const { records, files } = await openDurable(folder, log)
     this.#stops.push(() => records.close())
     const loaded = await records.load()
-    const services = { files, records, siteId: identity.siteId, readOnly: this.#options.readOnly }
+    const services: DiskServices = {
+      files,
+      records,
+      siteId: identity.siteId,
+      readOnly: this.#options.readOnly,
+      clock: systemClock,
+      log: (level, facts, message) => log[level](facts, message),
+    }
     const disks = new Disks(services, folder)
     this.#stops.push(() => disks.close())
     await disks.takeUp(loaded.disks, (record, error) =>

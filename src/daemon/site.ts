@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { statfs } from 'node:fs/promises'
 import type { Site } from '../control/site.ts'
 import type {
+  AcceptRequest,
   CreateDiskRequest,
   CreateEvent,
   DiskView,
@@ -21,6 +22,7 @@ import type {
 } from '../control/types.ts'
 import { type Disk, deletion } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
+import { accept } from '../disk/failed-sync.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { LinkError } from '../link/channel.ts'
 import type { Course, CourseEvent } from '../migration/course.ts'
@@ -146,6 +148,12 @@ export class LocalSite implements Site {
 
   async reclaimDisk(name: string, { confirmed }: ReclaimRequest): Promise<DiskView> {
     return this.#view(await this.#parts.migrations.commands.reclaim(name, confirmed, AbortSignal.timeout(30_000)))
+  }
+
+  async acceptDisk(name: string, { confirmed }: AcceptRequest, signal: AbortSignal): Promise<DiskView> {
+    const disk = this.#parts.disks.named(name)
+    await accept(disk, confirmed, signal)
+    return this.#view(disk)
   }
 
   // ---- peers

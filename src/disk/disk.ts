@@ -15,8 +15,10 @@ import type { Change, DiskRecord, Records } from '../store/records.ts'
 import { StoreError } from '../store/store-error.ts'
 import { Arrival, type Span, spanOf } from './arrival.ts'
 import type { BlockSource, Piece } from './block-source.ts'
+import type { Clock } from './clock.ts'
 import { contextsOf } from './contexts.ts'
 import { DemandFetch } from './demand.ts'
+import { failureOf, failureSentence } from './failed-sync.ts'
 import { Gate } from './gate.ts'
 import { type GuestIo, zeroFile } from './guest-io.ts'
 import { ArrivingIo } from './io-arriving.ts'
@@ -36,6 +38,8 @@ export interface DiskServices {
   readonly siteId: string
   /** `serve --read-only`. */
   readonly readOnly: boolean
+  readonly clock: Pick<Clock, 'date'>
+  readonly log: (level: 'error' | 'warn', facts: Record<string, unknown>, message: string) => void
 }
 
 /** What a disk needs of its migration while it is incoming or arriving. */
@@ -80,7 +84,11 @@ export class Disk implements Export {
     this.sizeBytes = record.sizeBytes
     this.readOnly = services.readOnly
     this.#io = new RefusedIo(`disk ${record.name} is not open`)
-    this.#syncs = new SyncGroup(() => this.#syncAll())
+    const failure = failureOf(record)
+    this.#syncs = new SyncGroup(() => this.#syncAll(), {
+      ...(failure && { failure }),
+      onFailed: (error) => this.#noteFailedSync(error),
+    })
   }
 
   /** Opens a recorded disk in its state. `incoming` and `arriving` need their migration's part. */
@@ -146,8 +154,17 @@ export class Disk implements Export {
   }
 
   get trouble(): string | undefined {
-    if (this.#openTrouble) return this.#openTrouble
-    return this.#syncs.failure && `a sync failed (${this.#syncs.failure.message}): the disk takes no more writes`
+    return this.#openTrouble ?? (this.#syncs.failure && failureSentence(this.#record, this.#syncs.failure))
+  }
+
+  /** Its file or maps could not be opened. */
+  get isUnusable(): boolean {
+    return this.#openTrouble !== undefined
+  }
+
+  /** A sync failed, and every block is here: what is left may be accepted. */
+  get canBeAccepted(): boolean {
+    return this.state === 'owned' && !this.#openTrouble && this.#syncs.failure !== undefined
   }
 
   /** Whether NBD_OPT_LIST shows the disk. A hypervisor may still open one that has departed, so that it can quit. */
@@ -182,9 +199,15 @@ export class Disk implements Export {
       const next = `vmstore migration show ${migrationId} tells how far it is.`
       throw new Refusal('migrating', `${this.name} is in migration ${migrationId} already`, { ...facts, next })
     }
+    return this.#claim(purpose)
+  }
+
+  /** One purpose at a time, in a migration or not. @throws Refusal `disk-busy` */
+  #claim(purpose: string): Disposable {
     if (this.#reserved !== undefined) {
       throw new Refusal('disk-busy', `${this.name} is busy: ${this.#reserved}`, {
-        ...facts,
+        disk: this.name,
+        safe: 'Nothing was changed.',
         next: 'Try again in a moment.',
       })
     }
@@ -210,6 +233,45 @@ export class Disk implements Export {
   /** Everything that any session wrote before this call is durable. */
   flush(): Promise<void> {
     return this.#syncs.flush()
+  }
+
+  /**
+   * After a failed sync: what can be read now is written anew and synced, and then the disk takes writes again. Nobody is
+   * attached, and no request is in flight: none of its writes would be lost. Rejects, and then it takes none, as before.
+   */
+  async acceptFailedSync(signal: AbortSignal): Promise<void> {
+    using _claim = this.#claim('a failed sync of it is being accepted')
+    assert(this.canBeAccepted && this.gate.inFlight === 0)
+    const file = this.#file!
+    await rewrite(file, 0, this.sizeBytes, AbortSignal.any([signal, this.#closed.signal]))
+    await file.sync()
+    await this.#mark(null) // Durable before a write is taken: a mark that came back would refuse flushed ones.
+    this.#syncs.mended()
+    this.#services.log('warn', { disk: this.name }, 'a failed sync was accepted: the disk takes writes again')
+  }
+
+  /** What the kernel dropped is known to the next start only by this. Over before the flush that failed is answered. */
+  async #noteFailedSync(error: Error): Promise<void> {
+    const { clock, log } = this.#services
+    log('error', { disk: this.name, error: error.message }, 'a sync failed: the disk takes no more writes')
+    const failedSync = { at: clock.date().toISOString(), message: error.message }
+    try {
+      await this.#mark(failedSync)
+    } catch (cause) {
+      const facts = { disk: this.name, error: (cause as Error).message }
+      log('error', facts, 'the failed sync cannot be recorded: a daemon that starts again will not know of it')
+    }
+  }
+
+  /** In its turn among the commits. A disk that arrives has its own way: its next start writes anew what no sync covered. */
+  #mark(failedSync: DiskRecord['failedSync']): Promise<void> {
+    const work = this.#commits.then(async () => {
+      if (this.state !== 'owned') return
+      await this.#services.records.commit([{ mark: 'disk', id: this.#record.id, failedSync }])
+      this.#record = { ...this.#record, failedSync }
+    })
+    this.#commits = work.catch(() => {})
+    return work
   }
 
   // ---- for the migration: the source's side
@@ -349,6 +411,8 @@ export class Disk implements Export {
   }
 
   async close(): Promise<void> {
+    const { failure } = this.#syncs
+    if (failure && this.canBeAccepted && !this.#record.failedSync) await this.#noteFailedSync(failure) // Once more.
     this.#closed.abort(new Error(`disk ${this.name} is closing`))
     this.#io = new RefusedIo(`disk ${this.name} is closed`)
     await this.#mapLog?.close()

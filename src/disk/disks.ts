@@ -248,6 +248,7 @@ export class Disks implements ExportCatalog {
       servedFile: null,
       before: null,
       taken: false,
+      failedSync: null,
       createdAt,
     }
   }

@@ -5,11 +5,17 @@ import type { BlockFile } from '../store/files.ts'
 
 const stepBytes = 2 ** 20
 
-/** Nobody else writes to the range meanwhile. */
-export async function rewrite(file: BlockFile, offset: number, lengthBytes: number): Promise<void> {
+/** Nobody else writes to the range meanwhile. Rejects with the reason of `signal`, between two steps. */
+export async function rewrite(
+  file: BlockFile,
+  offset: number,
+  lengthBytes: number,
+  signal?: AbortSignal,
+): Promise<void> {
   const end = offset + lengthBytes
   const bytes = Buffer.alloc(Math.min(stepBytes, lengthBytes))
   for (let at = offset; at < end; ) {
+    signal?.throwIfAborted()
     const [extent] = file.extents(at, end - at, 1)
     const extentEnd = extent!.offset + extent!.length
     if (extent!.kind === 'hole') {
@@ -18,6 +24,7 @@ export async function rewrite(file: BlockFile, offset: number, lengthBytes: numb
       continue
     }
     for (; at < extentEnd; at += bytes.length) {
+      signal?.throwIfAborted()
       const part = bytes.subarray(0, Math.min(bytes.length, extentEnd - at))
       await file.read(at, part)
       await file.write(at, part)

@@ -4,6 +4,7 @@
 // prepared the disk is owned here; a beginning that fails leaves nothing behind, or is taken back for as long as that takes.
 
 import type { Disk } from '../disk/disk.ts'
+import { nextOfTroubled } from '../disk/failed-sync.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { Terms } from './messages.ts'
@@ -111,6 +112,5 @@ function checkMovable(disk: Disk): void {
   }
   if (disk.state !== 'owned')
     refuse('not-owned', `${disk.name} is ${disk.state} here, not owned`, 'Move it from the site that owns it.')
-  if (disk.trouble)
-    refuse('disk-failed', `${disk.name}: ${disk.trouble}`, 'Mend the storage and restart the daemon first.')
+  if (disk.trouble) refuse('disk-failed', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
 }

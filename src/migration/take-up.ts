@@ -69,7 +69,7 @@ async function takeUpDestination(parts: TakingUp, record: MigrationRecord): Prom
   const { disks, channel } = services
   const course = await DestinationCourse.open(services, record, channel(record.peerId), false, async (remote) => {
     const open = disks.get(record.diskId)
-    if (open?.trouble) throw new Error(open.trouble)
+    if (open?.isUnusable) throw new Error(open.trouble)
     if (open) return open
     const diskRecord = diskRecordOf(parts, record)
     if (!diskRecord) throw notRecorded(record)

@@ -6,6 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import {
   type Change,
   type DiskRecord,
+  diskFieldsAddedLater,
   type MigrationRecord,
   migrationFieldsAddedLater,
   type PeerRecord,
@@ -33,7 +34,7 @@ class RecordsDatabase {
         .all()
         .map((row) => JSON.parse(String(row['body'])) as unknown)
     return {
-      disks: all(tables.disk) as DiskRecord[],
+      disks: (all(tables.disk) as DiskRecord[]).map((record) => ({ ...diskFieldsAddedLater, ...record })),
       migrations: (all(tables.migration) as MigrationRecord[]).map((record) => ({
         ...migrationFieldsAddedLater,
         ...record,
@@ -60,6 +61,12 @@ class RecordsDatabase {
   #apply(change: Change): void {
     if ('remove' in change) {
       this.#database.prepare(`DELETE FROM ${tables[change.remove]} WHERE id = ?`).run(change.id)
+      return
+    }
+    if ('mark' in change) {
+      this.#database
+        .prepare(`UPDATE ${tables.disk} SET body = json_set(body, '$.failedSync', json(?)) WHERE id = ?`)
+        .run(JSON.stringify(change.failedSync), change.id)
       return
     }
     const id = change.put === 'peer' ? change.record.fingerprint : change.record.id

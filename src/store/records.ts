@@ -23,8 +23,20 @@ export interface DiskRecord {
   readonly before: { readonly state: string; readonly path: string } | null
   /** departed: the holder of the generation has reported that it serves it. */
   readonly taken: boolean
+  /** owned: a sync failed, and the operator has not accepted what is left. The disk is served for reading only. */
+  readonly failedSync: FailedSyncMark | null
   readonly createdAt: string
 }
+
+export interface FailedSyncMark {
+  /** Time of day. */
+  readonly at: string
+  /** What failed, as the file system said it. */
+  readonly message: string
+}
+
+/** Records written before these fields were there mean this. */
+export const diskFieldsAddedLater: Pick<DiskRecord, 'failedSync'> = { failedSync: null }
 
 export interface MigrationRecord {
   readonly id: string
@@ -109,6 +121,8 @@ export type Change =
   | { readonly put: 'disk'; readonly record: DiskRecord }
   | { readonly put: 'migration'; readonly record: MigrationRecord }
   | { readonly put: 'peer'; readonly record: PeerRecord }
+  /** Of a disk this fact alone, whatever its record holds: after a commit that failed, memory may be older than it. */
+  | { readonly mark: 'disk'; readonly id: string; readonly failedSync: FailedSyncMark | null }
   | { readonly remove: 'disk' | 'migration' | 'peer'; readonly id: string }
 
 export interface Records {

@@ -79,6 +79,7 @@ describe('commands', () => {
       ['disk delete web01', (view: { name: string }) => view.name, 'web01'],
       ['disk verify web01', (view: { differing: unknown[] }) => view.differing.length, 0],
       ['disk reclaim web01 --yes', (view: { generation: number }) => view.generation, 3],
+      ['disk accept web01 --yes', (view: { trouble: string | null }) => view.trouble, null],
       ['peer show', (view: { fingerprint: string }) => view.fingerprint, 'SHA256:a'],
       ['peer invite', (view: { token: string }) => view.token, 'vms1.abc'],
       ['peer join TOKEN', (view: { name: string }) => view.name, 'tokyo'],
@@ -142,6 +143,12 @@ describe('commands', () => {
 
     it('disk reclaim without --yes is refused where nobody can be asked, with what would be lost', async () => {
       const { exit, document } = await json('disk', 'reclaim', 'web01')
+      assert.deepEqual([exit, document.error.code], [3, 'not-confirmed'])
+      assert.deepEqual(served.site.asked, [{ confirmed: false }])
+    })
+
+    it('disk accept without --yes is refused where nobody can be asked, with what may be lost', async () => {
+      const { exit, document } = await json('disk', 'accept', 'web01')
       assert.deepEqual([exit, document.error.code], [3, 'not-confirmed'])
       assert.deepEqual(served.site.asked, [{ confirmed: false }])
     })

@@ -158,6 +158,11 @@ export class FakeSite implements Site {
     if (!request.confirmed) throw unconfirmed
     return diskView(name, { generation: 3 })
   }
+  async acceptDisk(name: string, request: { confirmed: boolean }) {
+    this.asked.push(request)
+    if (!request.confirmed) throw unconfirmed
+    return diskView(name)
+  }
   async invite(request: { address?: string | undefined }) {
     this.asked.push(request)
     return { token: 'vms1.abc', address: request.address ?? 'tcp://a:1', expiresAt: '2024-05-01T10:15:00.000Z' }

@@ -256,7 +256,7 @@ export async function openDisk<Source extends BlockSource>(
   })
   const files = new WatchedFiles()
   const records = new MemoryRecords()
-  const services = { files, records, siteId: 'here', readOnly: false }
+  const services = servicesOf(files, records)
   const file = await files.createBlockFile(record.path, record.sizeBytes)
   await file.close()
   if (record.state === 'arriving') {
@@ -277,7 +277,7 @@ export async function reopenDisk<Source extends BlockSource>(
 ): Promise<HandDisk<Source>> {
   await disk.close()
   const files = new WatchedFiles(new KernelFiles(boot))
-  const services = { files, records, siteId: 'here', readOnly: false }
+  const services = servicesOf(files, records)
   const again = await Disk.open(services, record, {
     source,
     frozen: source,
@@ -285,4 +285,9 @@ export async function reopenDisk<Source extends BlockSource>(
   })
   open.push(again)
   return { disk: again, files, records, source, services, record }
+}
+
+function servicesOf(files: Files, records: Records): DiskServices {
+  const clock = { date: () => new Date('2026-03-01T10:00:00.000Z') }
+  return { files, records, siteId: 'here', readOnly: false, clock, log: () => {} }
 }

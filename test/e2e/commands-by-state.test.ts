@@ -44,6 +44,7 @@ const commands: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
   'cancel --force': ({ site, id }) => site.control.cancel(id, { force: true }),
   'disk verify': ({ site }) => site.control.verifyDisk('web01'),
   'disk reclaim': ({ site }) => site.control.reclaimDisk('web01', { confirmed: true }),
+  'disk accept': ({ site }) => site.control.acceptDisk('web01', { confirmed: true }),
   'disk delete': ({ site }) => site.control.deleteDisk('web01'),
   'migrate on': ({ site, other }) => site.control.migrate({ ...onTheWay, disk: 'web01', to: other.name }),
 }
@@ -69,6 +70,14 @@ const effects: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
     const { state, generation } = await site.control.showDisk('web01')
     assert.deepEqual([state, generation], ['owned', 3])
   },
+  'disk accept': async ({ site }) => {
+    const guest = await attach(site, 'web01')
+    await guest.write(0, Buffer.alloc(4096, 9))
+    await guest.flush()
+    await site.kill()
+    await site.restart()
+    assert.equal((await site.control.showDisk('web01')).trouble, null)
+  },
   'disk delete': async ({ site }) => assert.rejects(site.control.showDisk('web01'), { code: 'disk-unknown' }),
   'migrate on': async ({ site }) => assert.notEqual((await site.control.showDisk('web01')).migration, null),
 }
@@ -76,6 +85,13 @@ const effects: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
 const scenes: Readonly<Record<string, () => Promise<Scene>>> = {
   'owned, in no migration': async () => {
     const { a, b } = await sitesWithDisk()
+    return { site: a, other: b, id: 'ffffffff' }
+  },
+  'owned, after a failed sync': async () => {
+    const { a, b } = await sitesWithDisk()
+    await a.kill()
+    rewrite(a, 'disk', { failedSync: { at: '2026-03-01T10:00:00.000Z', message: 'EIO: i/o error, fdatasync' } })
+    await a.restart()
     return { site: a, other: b, id: 'ffffffff' }
   },
   'source, preparing': async () => {
@@ -242,20 +258,18 @@ async function finishing(): Promise<Scene> {
   const scene = await done('destination')
   await scene.site.kill()
   await scene.other.kill()
-  rewrite(scene.site, { state: 'finishing', endedAt: null }, { migrationId: scene.id })
-  rewrite(scene.other, { state: 'copying', endedAt: null }, { state: 'departed', migrationId: scene.id })
+  rewrite(scene.site, 'migration', { state: 'finishing', endedAt: null })
+  rewrite(scene.site, 'disk', { migrationId: scene.id })
+  rewrite(scene.other, 'migration', { state: 'copying', endedAt: null })
+  rewrite(scene.other, 'disk', { state: 'departed', migrationId: scene.id })
   await scene.site.restart()
   return scene
 }
 
-/** Of the one disk and the one migration of a site that does not run. */
-function rewrite(site: Site, migration: object, disk: object): void {
+/** The one record of its kind at a site that does not run. */
+function rewrite(site: Site, table: 'disk' | 'migration', changes: object): void {
   using database = new DatabaseSync(join(site.root, 'vmstore.sqlite'))
-  const put = (table: string, changes: object) => {
-    const { id, body } = database.prepare(`SELECT id, body FROM ${table}`).get() as { id: string; body: string }
-    const changed = JSON.stringify({ ...JSON.parse(body), ...changes })
-    database.prepare(`UPDATE ${table} SET body = ? WHERE id = ?`).run(changed, id)
-  }
-  put('migration', migration)
-  put('disk', disk)
+  const { id, body } = database.prepare(`SELECT id, body FROM ${table}`).get() as { id: string; body: string }
+  const changed = JSON.stringify({ ...JSON.parse(body), ...changes })
+  database.prepare(`UPDATE ${table} SET body = ? WHERE id = ?`).run(changed, id)
 }

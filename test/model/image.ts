@@ -17,7 +17,15 @@ export function putDisk(site: SimSite, random: Random): number[] {
   const path = `${folder}/${diskName}.raw`
   site.machine.putFile(path, image)
   const identity = { id: diskId, name: diskName, path, folder, sizeBytes, servedFile: null }
-  const standing = { state: 'owned', generation: 1, owner: site.name, migrationId: null, before: null, taken: false }
+  const standing = {
+    state: 'owned',
+    generation: 1,
+    owner: site.name,
+    migrationId: null,
+    before: null,
+    taken: false,
+    failedSync: null,
+  }
   site.database.disk.set(diskId, { ...identity, ...standing, createdAt: '' })
   return initial
 }

@@ -12,6 +12,7 @@ const mustHappen = [
   'reclaims',
   'verifications',
   'failedSyncs',
+  'acceptances',
   'strayRefusals',
   'switched',
   'cancelled',

@@ -9,7 +9,7 @@ export { sectorBytes }
 /** What a sector may hold. Two writes of the same value are two writes: one may survive what the other does not. */
 interface Write {
   readonly value: number
-  /** How many syncs had failed when it began: what was written before a failure may be lost for good. */
+  /** How many failed syncs were forgotten when it began: what was written before one may be lost for good. */
   readonly failures: number
 }
 
@@ -18,7 +18,7 @@ interface Sector {
   possible: Write[]
   /** The last write that must survive a power loss, and all that came after it. */
   sinceFlush: Write[]
-  /** What a failed sync dropped, once power was lost too: it may come and go until somebody writes again. */
+  /** What a forgotten sync dropped, once power was lost too: it may come and go until somebody writes again. */
   dropped: Write[]
   /** Writes under way; how many there have been. */
   underWay: number
@@ -114,12 +114,12 @@ export class Oracle {
     }
   }
 
-  /** A sync failed, and its guest was told so or will be: of what was written before, nothing is sure to survive. */
-  syncFailed(): void {
+  /** A site died between a sync that failed and the record of it: of what was written before, nothing is sure to survive. */
+  syncForgotten(): void {
     this.#failures++
   }
 
-  /** Of what was not flushed, anything may be lost. `owner`: where the newest writes are; elsewhere only what a failed sync dropped. */
+  /** Of what was not flushed, anything may be lost. `owner`: where the newest writes are; elsewhere only what a forgotten sync dropped. */
   powerLost(owner: boolean): void {
     for (const sector of this.#sectors) {
       if (sector.sinceFlush.length === 1) continue

@@ -97,8 +97,20 @@ export const plants: readonly Plant[] = [
   {
     name: 'bytes that a failed sync dropped taken for durable after a restart',
     file: 'src/disk/disk.ts',
-    was: 'await rewrite(',
-    becomes: 'void (',
+    was: 'await rewrite(file, offset',
+    becomes: 'void (file, offset',
+  },
+  {
+    name: 'a failed sync that the next start does not know of',
+    file: 'src/disk/failed-sync.ts',
+    was: "state === 'owned' && failedSync ?",
+    becomes: 'failedSync && state !== state ?',
+  },
+  {
+    name: 'what a failed sync left, accepted without being written anew',
+    file: 'src/disk/disk.ts',
+    was: 'await rewrite(file, 0',
+    becomes: 'void (file, 0',
   },
   {
     name: 'a failed sync that is tried again',

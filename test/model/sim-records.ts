@@ -25,7 +25,10 @@ export class SimDatabase {
   apply(changes: readonly Change[]): void {
     for (const change of changes) {
       if ('remove' in change) this[change.remove].delete(change.id)
-      else if (change.put === 'peer') this.peer.set(change.record.fingerprint, change.record)
+      else if ('mark' in change) {
+        const record = this.disk.get(change.id)
+        if (record) this.disk.set(change.id, { ...record, failedSync: change.failedSync })
+      } else if (change.put === 'peer') this.peer.set(change.record.fingerprint, change.record)
       else if (change.put === 'disk') this.disk.set(change.record.id, change.record)
       else this.migration.set(change.record.id, change.record)
     }
@@ -71,5 +74,6 @@ export class SimRecords implements Records {
 
 function wordsOf(change: Change): string {
   if ('remove' in change) return `-${change.remove}`
+  if ('mark' in change) return `mark=${change.failedSync?.message ?? 'none'}`
   return `${change.put}=${'state' in change.record ? change.record.state : ''}`
 }

@@ -3,11 +3,13 @@
 
 import type { Disk } from '../../src/disk/disk.ts'
 import { Disks } from '../../src/disk/disks.ts'
+import { accept } from '../../src/disk/failed-sync.ts'
 import { Migrations } from '../../src/migration/migrations.ts'
 import type { ExportHandle } from '../../src/nbd/export.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
 import type { SimEnd, SimLink } from './sim-link.ts'
 import { SimDatabase, SimRecords } from './sim-records.ts'
+import { diskId } from './stage.ts'
 import { SimProcess, type World } from './world.ts'
 
 /** Guests' requests in flight may take so long when a daemon stops. */
@@ -63,7 +65,16 @@ export class SimSite {
     return this.up ? this.disks!.find(name) : undefined
   }
 
-  /** A disk that waits for its operator: what is wrong with it ends with a start of the daemon. */
+  /** A sync failed since the last start, and what it dropped was not written anew. */
+  hasFailedSync = false
+
+  /** The kernel may have dropped bytes, and the next start will not know: it died before the failure was on record. */
+  get hasForgottenSync(): boolean {
+    const record = this.database.disk.get(diskId)
+    return this.hasFailedSync && record?.state === 'owned' && record.failedSync === null
+  }
+
+  /** A disk that waits for its operator: what is wrong with it ends with a start of the daemon, or when it is accepted. */
   get isTroubled(): boolean {
     return this.up && this.disks!.all().some((disk) => disk.trouble !== undefined)
   }
@@ -74,6 +85,17 @@ export class SimSite {
     const open = { site: this, process: this.process, session: disk.open(client), inFlight: 0, isOpen: true }
     this.#sessions.add(open)
     return open
+  }
+
+  /** The operator has checked the disks whose sync failed. Resolves to how many take writes again. */
+  async acceptAll(): Promise<number> {
+    let accepted = 0
+    for (const disk of this.disks!.all().filter(({ canBeAccepted }) => canBeAccepted)) {
+      await accept(disk, true, new AbortController().signal)
+      this.hasFailedSync = false
+      accepted++
+    }
+    return accepted
   }
 
   /** The client says DISC, or its connection breaks. */
@@ -98,14 +120,14 @@ export class SimSite {
     this.#sessions.clear()
     const records = new SimRecords(this.machine, process, this.database)
     const files = new SimFiles(this.machine, process)
+    const log = (level: string, facts: object, message: string) =>
+      this.#world.log(`${process.name} ${level}: ${message} ${JSON.stringify(facts)}`)
     const disks = new Disks(
-      { files, records, siteId: this.name, readOnly: false },
+      { files, records, siteId: this.name, readOnly: false, clock: this.#world.clock(process), log },
       { diskFolder: (id) => `${this.name}/${id}`, passingFolder: (id) => `${this.name}/.passing-${id}` },
     )
     this.disks = disks
     const loaded = await records.load()
-    const log = (level: string, facts: object, message: string) =>
-      this.#world.log(`${process.name} ${level}: ${message} ${JSON.stringify(facts)}`)
     await disks.takeUp(loaded.disks, (record, error) =>
       log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened'),
     )

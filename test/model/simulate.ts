@@ -39,6 +39,7 @@ class Run implements Stage {
     stops: 0,
     pauses: 0,
     failedSyncs: 0,
+    acceptances: 0,
     reclaims: 0,
     verifications: 0,
     strayWrites: 0,

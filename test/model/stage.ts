@@ -21,6 +21,7 @@ export interface Counts {
   stops: number
   pauses: number
   failedSyncs: number
+  acceptances: number
   reclaims: number
   verifications: number
   strayWrites: number

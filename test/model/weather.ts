@@ -34,7 +34,7 @@ export class Weather {
     for (const site of this.#sites) {
       site.machine.onSyncFailed = () => {
         this.#stage.counts.failedSyncs++
-        this.#stage.oracle.syncFailed()
+        site.hasFailedSync = true
       }
     }
   }
@@ -86,7 +86,7 @@ export class Weather {
       site.database.faultRate = 0
       site.machine.syncFaultRate = 0
       site.machine.isFull = false
-      // A disk that has failed is mended by its operator: the storage is replaced, the daemon started again.
+      // A disk that has failed is mended by its operator: the storage is replaced, the daemon started again, the disk accepted.
       if (site.isTroubled && (!this.#cleared || world.random.chance(0.05))) void this.stop(site)
     }
     this.#cleared = true
@@ -97,6 +97,7 @@ export class Weather {
     if (this.#stage.world.random.chance(0.5)) {
       this.powerLosses++
       site.losePower()
+      site.hasFailedSync = false // What was dropped is seen to be gone.
       const state = site.database.disk.get(diskId)?.state
       this.#stage.oracle.powerLost(state === 'owned' || state === 'arriving')
     } else {
@@ -110,11 +111,26 @@ export class Weather {
     const { process } = site
     await this.#stage.world.event(undefined, `${site.name} starts again`)
     if (site.process !== process) return
-    await site.start().catch((error: unknown) => {
+    if (site.hasForgottenSync) this.#stage.oracle.syncForgotten()
+    site.hasFailedSync = false
+    const starting = site.start().then(() => this.#accept(site))
+    await starting.catch((error: unknown) => {
       if (error instanceof assert.AssertionError) this.#stage.fail(error)
       this.#stage.world.log(`${site.name}: does not start: ${error}`)
       site.kill()
       void this.#restart(site)
     })
+  }
+
+  /** The operator accepts what a failed sync has left, before or after clients come; in bad weather not always. */
+  async #accept(site: SimSite): Promise<void> {
+    const { process } = site
+    if (!site.isTroubled || !(this.#cleared || this.#stage.world.random.chance(0.5))) return
+    try {
+      this.#stage.counts.acceptances += await site.acceptAll()
+    } catch (error) {
+      if (error instanceof assert.AssertionError) throw error
+      this.#stage.world.log(`${process.name}: not accepted: ${error}`)
+    }
   }
 }

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
-import type { Change } from '../../src/store/records.ts'
+import type { Change, DiskRecord } from '../../src/store/records.ts'
 import { SqliteRecords } from '../../src/store/sqlite-records.ts'
 import { removeFoldersAfterEach, temporaryFolder } from './folder.ts'
 import { diskRecord, migrationRecord, peerRecord } from './samples.ts'
@@ -42,6 +42,23 @@ describe('records in SQLite', () => {
       { put: 'peer', record: peer },
     ])
     assert.deepEqual(await records.load(), { disks: [disk], migrations: [migration], peers: [peer] })
+  })
+
+  it('of a disk written before failed syncs were recorded tell of none', async () => {
+    const { failedSync: _later, ...older } = diskRecord()
+    const records = await opened()
+    await records.commit([{ put: 'disk', record: older as DiskRecord }])
+    assert.deepEqual((await records.load()).disks, [diskRecord({ failedSync: null })])
+  })
+
+  it('promise 6: a mark of a failed sync changes nothing else of its disk, and goes again', async () => {
+    const records = await opened()
+    await records.commit([{ put: 'disk', record: diskRecord({ migrationId: 'newer' }) }])
+    const failedSync = { at: '2026-03-01T10:00:00.000Z', message: 'EIO: "größe"' }
+    for (const mark of [failedSync, null]) {
+      await records.commit([{ mark: 'disk', id: diskRecord().id, failedSync: mark }])
+      assert.deepEqual((await records.load()).disks, [diskRecord({ migrationId: 'newer', failedSync: mark })])
+    }
   })
 
   it('survive close and reopen', async () => {

@@ -16,6 +16,7 @@ export function diskRecord(facts: Partial<DiskRecord> = {}): DiskRecord {
     servedFile: null,
     before: null,
     taken: false,
+    failedSync: null,
     createdAt: '2026-01-01T00:00:00.000Z',
     ...facts,
   }

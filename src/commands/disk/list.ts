@@ -1,8 +1,7 @@
 // vmstore disk list
 
 import { BaseCommand } from '../../cli/base-command.ts'
-import { diskHeader, diskRow } from '../../cli/disk-text.ts'
-import { table } from '../../cli/table.ts'
+import { disksText } from '../../cli/disk-text.ts'
 
 export default class DiskList extends BaseCommand {
   static override summary = 'list the disks of this site'
@@ -11,6 +10,6 @@ export default class DiskList extends BaseCommand {
   async run(): Promise<unknown> {
     const { flags } = await this.parse(DiskList)
     const disks = await (await this.connect(flags)).listDisks()
-    return this.show(disks, table(diskHeader, disks.map(diskRow), 'There are no disks here.'))
+    return this.show(disks, disksText(disks, 'There are no disks here.'))
   }
 }

@@ -2,10 +2,7 @@
 
 import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../../cli/base-command.ts'
-import { confirmed } from '../../cli/confirm.ts'
-import type { ControlClient } from '../../control/client.ts'
-import { ControlError } from '../../control/errors.ts'
-import type { DiskView } from '../../control/types.ts'
+import { askedFirst } from '../../cli/confirm.ts'
 
 export default class DiskReclaim extends BaseCommand {
   static override summary = 'take back a disk that has departed, because the destination is lost for good'
@@ -22,21 +19,8 @@ Two guests on one disk destroy each other's data: be sure that the guest there i
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(DiskReclaim)
     const client = await this.connect(flags)
-    const disk = flags.yes
-      ? await client.reclaimDisk(args.name, { confirmed: true })
-      : await this.#asked(client, args.name)
+    const ask = (confirmed: boolean) => client.reclaimDisk(args.name, { confirmed })
+    const disk = flags.yes ? await ask(true) : await askedFirst(ask, args.name, !this.jsonEnabled())
     return this.show(disk, `${disk.name} is ${disk.state} here again, as generation ${disk.generation}.`)
-  }
-
-  /** The daemon checks everything first: nobody confirms what is refused then. */
-  async #asked(client: ControlClient, name: string): Promise<DiskView> {
-    try {
-      return await client.reclaimDisk(name, { confirmed: false })
-    } catch (error) {
-      const isQuestion = error instanceof ControlError && error.code === 'not-confirmed'
-      if (!isQuestion || this.jsonEnabled() || !process.stdin.isTTY) throw error
-      if (!(await confirmed(error.view, error.disk ?? name, process.stdin, process.stderr))) throw error
-      return client.reclaimDisk(name, { confirmed: true })
-    }
   }
 }
