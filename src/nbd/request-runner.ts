@@ -176,14 +176,18 @@ export class RequestRunner {
     const { agreement, extentLimit } = this.#options
     const { contexts, handle } = agreement
     const limit = (request.flags & CommandFlag.reqOne) === 0 ? extentLimit : 1
-    const check = (statuses: readonly (readonly StatusExtent[])[]): void => {
-      const checked = contexts.map(({ name }, index) =>
-        checkedExtents(name, statuses[index]!, request.lengthBytes, limit),
-      )
-      replyBlockStatus(this.#output, this.#options.context.style, request, contexts, checked)
+    // One context after the other: a call that fails leaves none behind under way, and none whose failure nobody awaits.
+    const ask = (statuses: readonly (readonly StatusExtent[])[]): MaybePromise<void> => {
+      const context = contexts[statuses.length]
+      if (context === undefined) {
+        replyBlockStatus(this.#output, this.#options.context.style, request, contexts, statuses)
+        return
+      }
+      const add = (status: readonly StatusExtent[]): MaybePromise<void> =>
+        ask([...statuses, checkedExtents(context.name, status, request.lengthBytes, limit)])
+      const status = handle.blockStatus(context.name, request.offset, request.lengthBytes, limit)
+      return status instanceof Promise ? status.then(add) : add(status)
     }
-    const asked = contexts.map(({ name }) => handle.blockStatus(name, request.offset, request.lengthBytes, limit))
-    if (asked.every((status) => !(status instanceof Promise))) return check(asked as (readonly StatusExtent[])[])
-    return Promise.all(asked).then(check)
+    return ask([])
   }
 }

@@ -231,6 +231,8 @@ export class Session {
         this.#move('finishing')
         this.#watchReader()
       },
+      onAllBegun: () => this.#finish(),
+      onFailure: (error) => this.#failed(error),
       onQuiet: () => this.#quiet(),
     })
     // First this, for the transmission may hold the client back at once.
@@ -241,10 +243,10 @@ export class Session {
   /** The client sends nothing more. Without DISC that is a break, but what it asked for is still answered. */
   #ended(): void {
     if (this.#state === 'negotiating') this.destroy()
-    else {
-      this.#agreement?.handle.hangUp?.()
-      this.#finish()
-    }
+    // Behind these states the handle is closed.
+    if (this.#state !== 'transmitting' && this.#state !== 'finishing') return
+    this.#agreement!.handle.hangUp?.()
+    this.#transmission!.clientEnded()
   }
 
   #finish(): void {

@@ -29,6 +29,10 @@ export interface TransmissionOptions {
   readonly log: NbdLog
   readonly client: string
   onDisconnect(): void
+  /** After clientEnded(): all that had arrived has been begun. */
+  onAllBegun(): void
+  /** The connection must be broken: what receive() would have thrown, later. */
+  onFailure(error: unknown): void
   onQuiet(): void
 }
 
@@ -61,6 +65,7 @@ export class Transmission implements BudgetMember {
   #skip: RefusedRequest | undefined
   #isInIntake = false
   #isHeld = false
+  #hasClientEnded = false
   #isStopped = false
   #isGone = false
   #isQuiet = false
@@ -106,6 +111,12 @@ export class Transmission implements BudgetMember {
     // Nothing more was waiting in the kernel: what comes next comes in another turn.
     if (to < bytes.length) this.#steps = 0
     this.#input.keep()
+  }
+
+  /** Nothing more will arrive. What is held back waits still: TLS tells of the end while bytes before it are not used up. */
+  clientEnded(): void {
+    this.#hasClientEnded = true
+    if (!this.#isHeld) this.#options.onAllBegun()
   }
 
   /** Begins no further request; those in flight finish, then `onQuiet`. */
@@ -270,10 +281,12 @@ export class Transmission implements BudgetMember {
       this.#input.keep()
     } catch (error) {
       // Not under the socket's event here: hand the failure to the same place.
-      this.#wire.destroy(error as Error)
+      this.#options.onFailure(error)
       return
     }
-    if (wasHeld && !this.#isHeld) this.#wire.resume()
+    if (!wasHeld || this.#isHeld) return
+    this.#wire.resume()
+    if (this.#hasClientEnded) this.#options.onAllBegun()
   }
 
   #answered(): void {

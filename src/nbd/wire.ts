@@ -94,7 +94,7 @@ export class Wire {
   }
 
   /** Breaks the connection off. */
-  destroy(error?: Error): void {
-    this.#socket.destroy(error)
+  destroy(): void {
+    this.#socket.destroy()
   }
 }

@@ -33,6 +33,8 @@ export class MemoryExport implements Export {
   /** "write 0 512 fua", in order. */
   readonly calls: string[] = []
   readonly closes: SessionEnd[] = []
+  /** For each hangUp(): how many sessions had been closed before. */
+  readonly hangUps: number[] = []
   opens = 0
   /** Awaited before each call is carried out; undefined answers at once. */
   gate: ((call: string) => Promise<void> | undefined) | undefined
@@ -139,6 +141,10 @@ class MemoryHandle implements ExportHandle {
     }
     const waiting = this.#enter(`status ${context} ${offset} ${lengthBytes} ${limit}`)
     return waiting === undefined ? extents : waiting.then(() => extents)
+  }
+
+  hangUp(): void {
+    this.#export.hangUps.push(this.#export.closes.length)
   }
 
   close(end: SessionEnd): void {

@@ -125,6 +125,10 @@ describe('nbd pieces', () => {
       gate.release()
       await disk.closed(1)
       await until(() => site.server.sessions === 0 && site.server.heldBytes === 0)
+      assert.deepEqual(
+        site.log.filter(({ level }) => level === 'error'),
+        [],
+      )
     })
 
     it('are not begun for a client that broke off while the export was asked for holes', async () => {

@@ -1,8 +1,9 @@
 // How sessions end, and what their handle is told: once, after all its calls have settled.
 
 import assert from 'node:assert/strict'
-import { Command } from '../../src/nbd/constants.ts'
-import { Gate, RawClient, serve, until } from './harness.ts'
+import { ChunkType, Command } from '../../src/nbd/constants.ts'
+import { NbdError } from '../../src/nbd/export.ts'
+import { Gate, RawClient, requestBytesOf, serve, until } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
 
 describe('nbd session end', () => {
@@ -88,6 +89,7 @@ describe('nbd session end', () => {
     client.request({ type: Command.write, cookie: 1, payload: Buffer.alloc(512) })
     client.request({ type: Command.write, cookie: 2, payload: Buffer.alloc(512) })
     await gate.reached(1)
+    console.log(disk.calls)
     const stopped = site.server.stop({ drain: true })
     await Promise.all([idle.closed, negotiating.closed])
     await assert.rejects(RawClient.connect(site.path))
@@ -110,6 +112,7 @@ describe('nbd session end', () => {
     client.request({ type: Command.flush })
     await gate.reached(1)
     const drained = site.server.stop({ drain: true })
+    console.log(disk.calls)
     const stopped = site.server.stop({ drain: false })
     await client.closed
     assert.equal(client.leftBytes, 0)
@@ -129,5 +132,51 @@ describe('nbd session end', () => {
     await client.closed
     await until(() => site.server.sessions === 0)
     assert(site.log.some(({ level, message }) => level === 'error' && message === 'close failed'))
+  })
+
+  it('the handle is not told of a hang-up once it is closed, though replies may wait to be read', async () => {
+    const disk = new MemoryExport({ sizeBytes: 8 * 1024 * 1024 })
+    await using site = await serve([disk], { outputBytes: disk.sizeBytes })
+    const client = await RawClient.open(site.path)
+    client.socket.pause()
+    client.request({ type: Command.read, lengthBytes: disk.sizeBytes })
+    client.disconnect()
+    await disk.closed(1)
+    client.socket.end()
+    client.socket.resume()
+    await client.closed
+    await until(() => site.server.sessions === 0)
+    assert.deepEqual(disk.hangUps, [])
+  })
+
+  it('a status that fails in one context closes the handle only once every context has settled', async () => {
+    const disk = new MemoryExport({ contexts: ['base:allocation', 'vmstore:dirty'] })
+    const gate = new Gate(/^status/)
+    disk.gate = gate.enter
+    await using site = await serve([disk])
+    const client = await RawClient.open(site.path, { structured: true, contexts: [...disk.contexts] })
+    client.request({ type: Command.blockStatus, lengthBytes: 4096 })
+    client.disconnect()
+    await gate.reached(1)
+    const asked = gate.waiting.length
+    gate.release(0, new NbdError('EIO', 'one context is broken'))
+    await disk.closed(1)
+    assert.equal(asked, 1)
+    assert.deepEqual(gate.waiting, [])
+    assert.equal((await client.chunk()).type, ChunkType.error)
+  })
+
+  it('a request that breaks the connection after its client was held back is told as one that was not', async () => {
+    const disk = new MemoryExport()
+    const gate = new Gate(/^flush/)
+    disk.gate = gate.enter
+    await using site = await serve([disk], { inFlightRequests: 1 })
+    const client = await RawClient.open(site.path)
+    client.send(Buffer.concat([requestBytesOf({ type: Command.flush }), Buffer.alloc(28)]))
+    await gate.reached(1)
+    gate.release()
+    await client.closed
+    await until(() => site.server.sessions === 0)
+    assert.ok(site.log.some(({ message }) => /dropped: a request does not begin with its magic/.test(message)))
   })
 })

@@ -11,7 +11,7 @@ import { NbdServer } from '../../src/nbd/server.ts'
 import { presharedKeyCiphers } from '../../src/nbd/tls-credentials.ts'
 import { TlsServer } from '../../src/nbd/tls-server.ts'
 import { Authority, type FolderContent, type Issued, layOut } from './certificates.ts'
-import { Gate, RawClient, recordingLog, type TestServer, temporaryFolder, until } from './harness.ts'
+import { Gate, RawClient, recordingLog, requestBytesOf, type TestServer, temporaryFolder, until } from './harness.ts'
 import { catalogOf, MemoryExport } from './memory-export.ts'
 import { type SecureSiteOptions, serveWithTls } from './secure-site.ts'
 
@@ -169,6 +169,24 @@ describe('nbd over TLS', () => {
         assert.equal(disk.closes.at(-1), 'disconnected')
       }
       await until(() => site.server.sessions === 0)
+    })
+
+    it('whose client sends nothing more still has all answered that was held back', async () => {
+      const disk = new MemoryExport()
+      const gate = new Gate(/^flush/)
+      disk.gate = gate.enter
+      await using site = await serveSecurely({ exports: [disk], limits: { inFlightRequests: 1 } })
+      const guest = await openSecurely(site)
+      await guest.go('')
+      const requests = [1, 2, 3, 4, 5].map((cookie) => requestBytesOf({ type: Command.flush, cookie }))
+      guest.socket.end(Buffer.concat(requests))
+      await until(() => disk.hangUps.length > 0)
+      for (let cookie = 1; cookie <= 5; cookie++) {
+        await gate.reached(1)
+        gate.release()
+        assert.equal((await guest.reply()).cookieLow, cookie)
+      }
+      await guest.closed
     })
 
     it('that is drained has its requests answered, and is then dropped', async () => {
