@@ -102,15 +102,20 @@ function requestPieces(random: Random, of: UnrulyExport, style: Style, cookie: n
   const start = isZeroing ? Math.ceil(of.sizeBytes / 2) : 0
   const from = start + random.integer(of.sizeBytes - start)
   const offset = random.chance(0.5) ? from : Math.max(start, from - (from % 4096))
-  const lengthBytes = Math.min(1 + random.integer(mostBytes), of.sizeBytes - offset)
+  // Now and then one that just passes the end.
+  const isBeyond = random.chance(0.04)
+  const lengthBytes = isBeyond
+    ? of.sizeBytes - offset + 1
+    : Math.min(1 + random.integer(mostBytes), of.sizeBytes - offset)
   const flags = flagsOf(random, type)
   if (type !== write) return [{ kind: 'head', bytes: bytesOf(style, { type, flags, cookie, offset, lengthBytes }) }]
-  const payload = of.pattern.subarray(offset, offset + lengthBytes)
+  const payload = Buffer.alloc(lengthBytes)
+  of.pattern.copy(payload, 0, offset, offset + lengthBytes)
   const writeFlags = flags | (style === 'extended' ? CommandFlag.payloadLen : 0)
   const head = bytesOf(style, { type, flags: writeFlags, cookie, offset, lengthBytes })
   return [
     { kind: 'head', bytes: head },
-    { kind: 'payload', bytes: Buffer.from(payload) },
+    { kind: 'payload', bytes: payload },
   ]
 }
 
