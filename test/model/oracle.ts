@@ -34,7 +34,8 @@ export interface OpenWrite {
 /** A read of whole sectors that has begun. */
 export interface OpenRead {
   readonly first: number
-  readonly possible: readonly Set<number>[]
+  /** Of each sector, the writes that it may return: those that were possible at any time since it began. */
+  readonly possible: readonly Set<Write>[]
   /** Of each sector, how many writes there had been; -1: one was under way. */
   readonly writes: readonly number[]
 }
@@ -42,6 +43,7 @@ export interface OpenRead {
 export class Oracle {
   readonly #sectors: Sector[]
   #failures = 0
+  readonly #openReads = new Set<OpenRead>()
 
   constructor(initial: readonly number[]) {
     this.#sectors = initial.map((value) => {
@@ -51,8 +53,9 @@ export class Oracle {
   }
 
   writeBegins(first: number, count: number, value: number): OpenWrite {
-    const writes = this.#range(first, count).map((sector) => {
+    const writes = this.#range(first, count).map((sector, index) => {
       const write = { value, failures: this.#failures }
+      for (const read of this.#openReads) read.possible[first + index - read.first]?.add(write)
       sector.possible.push(write)
       sector.sinceFlush.push(write)
       sector.underWay++
@@ -81,6 +84,7 @@ export class Oracle {
       const sector = this.#sectors[first + index]!
       sector.possible = sector.possible.filter((each) => each !== write)
       sector.sinceFlush = sector.sinceFlush.filter((each) => each !== write)
+      for (const read of this.#openReads) read.possible[first + index - read.first]?.delete(write)
     }
   }
 
@@ -132,19 +136,21 @@ export class Oracle {
   /** The values that a read which begins now may return, together with those that become possible until it is answered. */
   readBegins(first: number, count: number): OpenRead {
     const sectors = this.#range(first, count)
-    return {
+    const read = {
       first,
       possible: sectors.map((sector) => new Set(readable(sector))),
       writes: sectors.map((sector) => (sector.underWay > 0 ? -1 : sector.writes)),
     }
+    this.#openReads.add(read)
+    return read
   }
 
-  readAnswered({ first, possible }: OpenRead, values: readonly number[], facts: string): void {
+  readAnswered(read: OpenRead, values: readonly number[], facts: string): void {
+    this.#openReads.delete(read)
     for (const [index, value] of values.entries()) {
-      const now = readable(this.#sectors[first + index]!)
-      const before = possible[index]!
-      const fits = before.has(value) || now.includes(value)
-      assert(fits, `${facts}: sector ${first + index} reads ${value}, possible are ${[...before, ...now].join(', ')}`)
+      const sector = read.first + index
+      const possible = [...read.possible[index]!, ...readable(this.#sectors[sector]!)].map((write) => write.value)
+      assert(possible.includes(value), `${facts}: sector ${sector} reads ${value}, possible are ${possible.join(', ')}`)
     }
   }
 
@@ -168,8 +174,8 @@ export class Oracle {
   }
 }
 
-function readable(sector: Sector): number[] {
-  return [...sector.possible, ...sector.dropped].map((write) => write.value)
+function readable(sector: Sector): Write[] {
+  return [...sector.possible, ...sector.dropped]
 }
 
 function onlyPossible(sector: Sector): Write | undefined {
