@@ -107,6 +107,7 @@ export class Disk implements Export {
         throw new StoreError('damaged', `${record.path} has ${sizeBytes} bytes, not ${record.sizeBytes} as recorded`)
       }
       if (state === 'arriving') await disk.#openMaps()
+      if (state === 'arriving' && record.failedSync) await disk.#mark(null) // All of it was written anew.
       if (state === 'owned') await disk.#dropOldBytes()
       disk.#chooseIo()
     } catch (error) {
@@ -263,10 +264,10 @@ export class Disk implements Export {
     }
   }
 
-  /** In its turn among the commits. A disk that arrives has its own way: its next start writes anew what no sync covered. */
+  /** In its turn among the commits. */
   #mark(failedSync: DiskRecord['failedSync']): Promise<void> {
     const work = this.#commits.then(async () => {
-      if (this.state !== 'owned') return
+      if (this.state !== 'owned' && this.state !== 'arriving') return
       await this.#services.records.commit([{ mark: 'disk', id: this.#record.id, failedSync }])
       this.#record = { ...this.#record, failedSync }
     })
@@ -412,7 +413,7 @@ export class Disk implements Export {
 
   async close(): Promise<void> {
     const { failure } = this.#syncs
-    if (failure && this.canBeAccepted && !this.#record.failedSync) await this.#noteFailedSync(failure) // Once more.
+    if (failure && !this.#record.failedSync) await this.#noteFailedSync(failure) // Once more.
     this.#closed.abort(new Error(`disk ${this.name} is closing`))
     this.#io = new RefusedIo(`disk ${this.name} is closed`)
     await this.#mapLog?.close()
@@ -479,8 +480,10 @@ export class Disk implements Export {
     const file = this.#file
     assert(file)
     const identity = { ...this.#mapIdentity, generation: this.#record.generation }
+    // After a failed sync also what an older commit covers, and a guest wrote again since, may have been dropped.
+    const everything = [{ first: 0, end: Math.ceil(this.sizeBytes / blockSizeBytes) }]
     const { log, maps } = await MapLog.open(this.#services.files, this.#mapLogPath, identity, async (uncommitted) => {
-      for (const run of uncommitted) {
+      for (const run of this.#record.failedSync ? everything : uncommitted) {
         const offset = run.first * blockSizeBytes
         await rewrite(file, offset, Math.min(run.end * blockSizeBytes, this.sizeBytes) - offset)
       }

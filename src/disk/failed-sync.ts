@@ -1,7 +1,7 @@
 // What is said and done about a sync that failed. The kernel may have dropped what was written since the last answered flush,
 // and the next sync would say nothing of it: so an owned disk takes no more writes, at later starts neither (the mark in its
-// record), until its operator accepts what is left. A disk that still arrives needs no mark: its next start writes anew, or
-// fetches, what no sync covered.
+// record), until its operator accepts what is left. A disk that still arrives is mended by its next start, which the mark
+// has write anew all that is here, and fetch what is not.
 
 import type { DiskRecord } from '../store/records.ts'
 import type { Disk } from './disk.ts'

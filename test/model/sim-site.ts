@@ -71,7 +71,8 @@ export class SimSite {
   /** The kernel may have dropped bytes, and the next start will not know: it died before the failure was on record. */
   get hasForgottenSync(): boolean {
     const record = this.database.disk.get(diskId)
-    return this.hasFailedSync && record?.state === 'owned' && record.failedSync === null
+    const isOurs = record?.state === 'owned' || record?.state === 'arriving'
+    return this.hasFailedSync && isOurs && record.failedSync === null
   }
 
   /** A disk that waits for its operator: what is wrong with it ends with a start of the daemon, or when it is accepted. */
