@@ -111,6 +111,7 @@ export class Disk implements Export {
       if (state === 'owned') await disk.#dropOldBytes()
       disk.#chooseIo()
     } catch (error) {
+      await disk.#mapLog?.close()
       await disk.#file?.close()
       throw error
     }

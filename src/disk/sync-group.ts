@@ -1,7 +1,7 @@
 // Flushes of one disk, grouped: at most one sync runs and one waits. Whoever asks while one runs is covered by the next,
 // because a sync covers only what was written before it began. A sync that failed is final (the kernel may have dropped
-// the pages and would report success the next time): every later flush fails with the same error, until it is mended. What fails before a
-// sync is tried, such as a map record that finds no room, fails that flush alone.
+// the pages and would report success the next time): every later flush fails with the same error, until it is mended. What
+// fails before a sync is tried, such as a map record that finds no room, fails that flush alone.
 
 import { FailedSync } from '../store/files.ts'
 
@@ -49,8 +49,10 @@ export class SyncGroup {
     const run: Promise<void> = this.#sync().then(
       () => this.#done(run),
       async (error: unknown) => {
-        if (error instanceof FailedSync) this.#failure = error
-        if (error instanceof FailedSync) await this.#onFailed(error)
+        if (error instanceof FailedSync) {
+          this.#failure = error
+          await this.#onFailed(error)
+        }
         this.#done(run)
         throw error
       },

@@ -221,7 +221,7 @@ export class Negotiation {
     return this.#refuse(ReplyType.errUnsup, 'this server does not know that option')
   }
 
-  /** Only TLS, or leave, may be asked for now. */
+  /** TLS is demanded and not there: the client may begin it, or leave. */
   get #isLocked(): boolean {
     return this.#terms.tls === 'require' && !this.#isSecured
   }
