@@ -115,8 +115,14 @@ export const plants: readonly Plant[] = [
   {
     name: 'a failed sync that is tried again',
     file: 'src/disk/sync-group.ts',
-    was: 'if (error instanceof FailedSync) this.#failure = error',
+    was: 'this.#failure = error',
     becomes: '',
+  },
+  {
+    name: 'after a failed sync, only what no commit covers written anew',
+    file: 'src/disk/disk.ts',
+    was: 'this.#record.failedSync ? everything : uncommitted',
+    becomes: 'uncommitted',
   },
   {
     name: 'a move that is not finished when its record lags behind its disk',
