@@ -1,11 +1,9 @@
-// What is said and done about a sync that failed. The kernel may have dropped what was written since the last answered flush,
-// and the next sync would say nothing of it: so an owned disk takes no more writes, at later starts neither (the mark in its
-// record), until its operator accepts what is left. A disk that still arrives is mended by its next start, which the mark
-// has write anew all that is here, and fetch what is not.
+// What a failed sync means for its disk, and how it is told. The kernel may have dropped what was written since the last
+// answered flush, and the next sync would say nothing of it: so an owned disk takes no more writes, at later starts neither
+// (the mark in its record), until its operator accepts what is left (failed-sync-acceptance.ts). A disk that still arrives
+// is mended by its next start, which the mark has write anew all that is here, and fetch what is not.
 
 import type { DiskRecord } from '../store/records.ts'
-import type { Disk } from './disk.ts'
-import { Refusal } from './refusal.ts'
 
 /** Of a disk that is opened: the failure that its record tells of. */
 export function failureOf({ state, failedSync }: DiskRecord): Error | undefined {
@@ -20,62 +18,4 @@ export function failureSentence(record: DiskRecord, failure: Error): string {
   if (state !== 'owned') return `${what}. Mend the storage, and start vmstore again.`
   const unrecorded = failedSync ? '' : ' The failure is not on record: do not restart vmstore before it is accepted.'
   return `${what}, and is not moved. What was flushed before is safe; what was written after the last answered flush may be lost.${unrecorded} Mend the storage, check the disk, then: vmstore disk accept ${name}.`
-}
-
-/** What an operator does about a disk that cannot be moved because something is wrong with it. */
-export function nextOfTroubled(disk: Disk): string {
-  return disk.canBeAccepted
-    ? `Mend the storage, check the disk, and say vmstore disk accept ${disk.name}; then move it.`
-    : 'Mend the storage and restart the daemon first.'
-}
-
-/** Has a disk take writes again after a failed sync. `isConfirmed`: the operator knows what may be lost. @throws Refusal */
-export async function accept(disk: Disk, isConfirmed: boolean, signal: AbortSignal): Promise<void> {
-  const refusal = refusalToAccept(disk, isConfirmed)
-  if (refusal) throw refusal
-  try {
-    await disk.acceptFailedSync(signal)
-  } catch (error) {
-    if (error instanceof Refusal) throw error
-    throw notAccepted(disk, error)
-  }
-}
-
-function refusalToAccept(disk: Disk, isConfirmed: boolean): Refusal | undefined {
-  const refusal = (code: string, message: string, next?: string) =>
-    new Refusal(code, message, { disk: disk.name, safe: 'Nothing was changed.', ...(next && { next }) })
-  const { name, sessions, gate } = disk
-  if (!disk.canBeAccepted) {
-    return refusal('nothing-to-accept', `no failed sync of ${name} waits to be accepted: it is ${disk.state} here`)
-  }
-  if (disk.readOnly) {
-    return refusal(
-      'read-only',
-      `${name} is served for reading only, and accepting it writes to it`,
-      'Start vmstore without --read-only.',
-    )
-  }
-  if (sessions.count > 0) {
-    const message = `${name} has ${sessions.count} client(s) attached, whose next flush would be told of success for writes that may be lost`
-    return refusal('disk-in-use', message, 'Detach them first, and check the disk before its guest goes on.')
-  }
-  if (gate.frozen || gate.inFlight > 0) {
-    return refusal('disk-busy', `${name} is busy: requests of its guests are not over`, 'Try again in a moment.')
-  }
-  if (isConfirmed) return undefined
-  return refusal(
-    'not-confirmed',
-    `${name}: ${disk.trouble} Accepting it keeps what can be read now, written anew and synced, and gives up what was lost.`,
-    'Check the disk (vmstore disk export makes a copy to look at). Then say so with --yes.',
-  )
-}
-
-function notAccepted(disk: Disk, cause: unknown): Refusal {
-  const message = `${disk.name} is not accepted: it could not be written anew, synced, and recorded as sound (${(cause as Error).message})`
-  return new Refusal('not-accepted', message, {
-    disk: disk.name,
-    safe: 'What can be read of it is as it was; it takes no writes.',
-    next: 'Mend the storage, and say it again.',
-    cause,
-  })
 }

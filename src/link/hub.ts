@@ -1,33 +1,17 @@
 // All links of a site. Finds the peer that a request is for, and hands the rest to that peer's links.
 
 import type { Duplex } from 'node:stream'
-import type { Log } from '../transport/index.ts'
-import {
-  type FetchRequest,
-  LinkError,
-  type PeerChannel,
-  type PeerHandlers,
-  type Piece,
-  type Purpose,
-} from './channel.ts'
-import { type Clock, systemClock } from './clock.ts'
-import { PeerLinks } from './peer-links.ts'
+import { type FetchRequest, LinkError, type PeerChannel, type Piece, type Purpose } from './channel.ts'
+import { systemClock } from './clock.ts'
+import { PeerLinks, type PeerLinksOptions } from './peer-links.ts'
 
-export interface LinkHubOptions {
-  /** This site's id: between two sites that can both dial, the smaller dials first. */
-  readonly ownId: string
-  /** A secured stream to the peer, whose key was checked. Rejects with LinkError 'unreachable'. */
-  dial(peerId: string, purpose: Purpose, signal: AbortSignal): Promise<Duplex>
-  hasAddress(peerId: string): boolean
-  readonly handlers: PeerHandlers
-  readonly log: Log
-  readonly clock?: Clock
-  /** 0 ≤ x < 1, for the jitter of delays. */
-  random?(): number
-}
+/** The clock and the chance are real ones unless given. */
+export interface LinkHubOptions
+  extends Omit<PeerLinksOptions, 'clock' | 'random'>,
+    Partial<Pick<PeerLinksOptions, 'clock' | 'random'>> {}
 
 export class LinkHub {
-  readonly #options: Required<LinkHubOptions>
+  readonly #options: PeerLinksOptions
   readonly #peers = new Map<string, PeerLinks>()
   readonly #listeners = new Set<(peerId: string) => void>()
   #closed = false

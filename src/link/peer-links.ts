@@ -2,8 +2,9 @@
 // There is at most one dial under way a purpose. Requests take the newest open lane; duplicates are harmless.
 
 import type { Duplex } from 'node:stream'
-import { aborted, LinkError, type Purpose, purposes } from './channel.ts'
-import type { LinkHubOptions } from './hub.ts'
+import type { Log } from '../transport/index.ts'
+import { aborted, LinkError, type PeerHandlers, type Purpose, purposes } from './channel.ts'
+import type { Clock } from './clock.ts'
 import { Lane } from './lane.ts'
 import { printable } from './messages.ts'
 
@@ -20,6 +21,19 @@ export const maximumOpening = 24
 const steadyMs = 2000
 export const maximumWaiters = 4096
 
+export interface PeerLinksOptions {
+  /** This site's id: between two sites that can both dial, the smaller dials first. */
+  readonly ownId: string
+  /** A secured stream to the peer, whose key was checked. Rejects with LinkError 'unreachable'. */
+  dial(peerId: string, purpose: Purpose, signal: AbortSignal): Promise<Duplex>
+  hasAddress(peerId: string): boolean
+  readonly handlers: PeerHandlers
+  readonly log: Log
+  readonly clock: Clock
+  /** 0 ≤ x < 1, for the jitter of delays. */
+  random(): number
+}
+
 interface Dialling {
   running: boolean
   failures: number
@@ -35,7 +49,7 @@ interface Waiter {
 
 export class PeerLinks {
   readonly #peerId: string
-  readonly #options: Required<LinkHubOptions>
+  readonly #options: PeerLinksOptions
   readonly #up: () => void
   /** Open lanes by purpose, the newest last. */
   readonly #lanes: Record<Purpose, Lane[]> = { control: [], demand: [], background: [] }
@@ -47,7 +61,7 @@ export class PeerLinks {
   #closed: LinkError | undefined
   #trouble: string | undefined
 
-  constructor(peerId: string, options: Required<LinkHubOptions>, up: () => void) {
+  constructor(peerId: string, options: PeerLinksOptions, up: () => void) {
     this.#peerId = peerId
     this.#options = options
     this.#up = up

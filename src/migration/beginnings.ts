@@ -4,7 +4,7 @@
 // prepared the disk is owned here; a beginning that fails leaves nothing behind, or is taken back for as long as that takes.
 
 import type { Disk } from '../disk/disk.ts'
-import { nextOfTroubled } from '../disk/failed-sync.ts'
+import { nextOfTroubled } from '../disk/failed-sync-acceptance.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { Terms } from './messages.ts'

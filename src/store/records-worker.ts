@@ -12,7 +12,17 @@ import {
   type PeerRecord,
   type SiteRecords,
 } from './records.ts'
-import type { RecordsReply, RecordsRequest } from './sqlite-records.ts'
+
+export type RecordsRequest =
+  | { readonly id: number; readonly do: 'load' }
+  | { readonly id: number; readonly do: 'commit'; readonly changes: readonly Change[] }
+  | { readonly id: number; readonly do: 'close' }
+
+export interface RecordsReply {
+  readonly id: number
+  readonly value?: SiteRecords
+  readonly error?: { readonly code: string; readonly message: string; readonly next?: string | undefined }
+}
 
 /** Raised with every change of the schema; a database with a higher one is refused. */
 const schemaVersion = 1

@@ -3,18 +3,8 @@
 
 import { Worker } from 'node:worker_threads'
 import type { Change, Records, SiteRecords } from './records.ts'
+import type { RecordsReply, RecordsRequest } from './records-worker.ts'
 import { StoreError, type StoreErrorCode } from './store-error.ts'
-
-export type RecordsRequest =
-  | { readonly id: number; readonly do: 'load' }
-  | { readonly id: number; readonly do: 'commit'; readonly changes: readonly Change[] }
-  | { readonly id: number; readonly do: 'close' }
-
-export interface RecordsReply {
-  readonly id: number
-  readonly value?: SiteRecords
-  readonly error?: { readonly code: string; readonly message: string; readonly next?: string | undefined }
-}
 
 export class SqliteRecords implements Records {
   readonly #worker: Worker

@@ -139,6 +139,20 @@ describe('who may know whom', () => {
     for (const part of known.keys()) walkFrom(part, [])
   })
 
+  it('no file knows, over others, a file that knows it, be it only for its types', () => {
+    const known = new Map(code.map((path): [string, Set<string>] => [path, new Set()]))
+    for (const { from, specifier } of imports.filter(isOwn)) known.get(from)!.add(join(dirname(from), specifier))
+    const clear = new Set<string>()
+    const walkFrom = (path: string, way: readonly string[]): void => {
+      const ring = [...way.slice(way.indexOf(path)), path].join(' → ')
+      assert(!way.includes(path), `${ring} is a ring: put what both need with its user, or into a file of its own`)
+      if (clear.has(path)) return
+      for (const to of known.get(path) ?? []) walkFrom(to, [...way, path])
+      clear.add(path)
+    }
+    for (const path of known.keys()) walkFrom(path, [])
+  })
+
   it('no allowance outlives its use', () => {
     const unused = allowances.filter((allowance) => !crossings().some((crossing) => permits(allowance, crossing)))
     assert.deepEqual(

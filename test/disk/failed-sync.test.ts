@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { accept } from '../../src/disk/failed-sync.ts'
+import { accept } from '../../src/disk/failed-sync-acceptance.ts'
 import { Refusal } from '../../src/disk/refusal.ts'
 import type { DiskRecord } from '../../src/store/records.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'

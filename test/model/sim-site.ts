@@ -3,7 +3,7 @@
 
 import type { Disk } from '../../src/disk/disk.ts'
 import { Disks } from '../../src/disk/disks.ts'
-import { accept } from '../../src/disk/failed-sync.ts'
+import { accept } from '../../src/disk/failed-sync-acceptance.ts'
 import { Migrations } from '../../src/migration/migrations.ts'
 import type { ExportHandle } from '../../src/nbd/export.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
