@@ -25,6 +25,7 @@ const packages: Readonly<Record<string, string>> = {
   'qemu-io': 'qemu-utils',
   'qemu-nbd': 'qemu-utils',
   'qemu-system-x86_64': 'qemu-system-x86',
+  script: 'bsdutils',
   'systemd-analyze': 'systemd',
   'systemd-socket-activate': 'systemd',
 }

@@ -40,6 +40,12 @@ describe('the tree', () => {
     )
   })
 
+  it('no test skips without a reason that is told at the end of the run: skipHere and needTool of test/tools.ts', () => {
+    const tests = filesBelow(['test', 'plugins'], /\.ts$/).filter((path) => path !== 'test/tools.ts')
+    assert(tests.length > 100)
+    assert.deepEqual(linesWith(/[.]skip\b|\bx(?:it|describe|specify)\(|\bit\((['"`]).*\1\)\s*$/, tests), [])
+  })
+
   it('nothing is left for later in a comment: what is to be done is an issue', () => {
     assert.deepEqual(linesWith(/\b(?:TO(?:DO)|FIX(?:ME)|XX(?:X))\b/, everywhere), [])
   })

@@ -17,6 +17,7 @@ import {
   serveFakeSite,
   wholeMigration,
 } from '../control/fake-site.ts'
+import { needTool } from '../tools.ts'
 
 const program = join(import.meta.dirname, '../../bin/run.js')
 
@@ -335,7 +336,7 @@ describe('commands', () => {
     })
 
     it('on a terminal it shows the steps, and Ctrl-C detaches there too', async function () {
-      if (spawnSync('script', ['--version']).error) this.skip()
+      needTool(this, 'script')
       served.site.events = stopAfter(wholeMigration.slice(0, 4))
       const line = `stty cols 120 rows 40; exec "${process.execPath}" "${program}" ${words.join(' ')} --control "${served.path}"`
       const child = spawn('script', ['-qec', line, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] })

@@ -6,6 +6,8 @@ import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, 
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 
+import { skipHere } from '../tools.ts'
+
 const program = resolve(import.meta.dirname, '../../bin/run.js')
 const nobody = 65534
 
@@ -43,7 +45,7 @@ describe('the cache of compiled code', () => {
   })
 
   it('is neither made nor used in the home of another user', function () {
-    if (process.getuid!() !== 0) this.skip() // Only root can stand in another's home.
+    if (process.getuid!() !== 0) skipHere(this, 'only root can stand in the home of another')
     chownSync(home, nobody, nobody)
     assert.equal(entriesAfterStart(), undefined)
     mkdirSync(join(home, '.cache', 'vmstore'), { recursive: true })

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { existsSync, readFileSync, statfsSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Disk } from '../../src/disk/disk.ts'
 import { AllocationFlag, type ExportHandle, type MaybePromise } from '../../src/nbd/export.ts'
 import { seededRandom } from '../random.ts'
-import { removeFoldersAfterEach, temporaryFolder, tmpfsFolder } from '../store/folder.ts'
+import { removeFoldersAfterEach, temporaryFolderOnTmpfs } from '../store/folder.ts'
 import {
   block,
   closeDisksAfterEach,
@@ -18,7 +18,6 @@ import {
 } from './hand.ts'
 
 const sector = 512
-const tmpfsMagic = 0x01021994
 const secondBoot = '22222222-2222-4222-8222-222222222222'
 
 describe('guest I/O on an arriving disk', () => {
@@ -512,8 +511,7 @@ describe('guest I/O on an arriving disk', () => {
 
     for (const state of ['arriving', 'owned']) {
       it(`zeroes that must be fast, and cannot be, are NBD_ENOTSUP: ${state}`, async function () {
-        if (!existsSync(tmpfsFolder) || statfsSync(tmpfsFolder).type !== tmpfsMagic) this.skip()
-        const folder = temporaryFolder(tmpfsFolder)
+        const folder = temporaryFolderOnTmpfs(this)
         const { disk } = await openDisk(new HandSource(), { state, folder, path: join(folder, 'web01.raw') })
         const session = disk.open('guest')
         await write(session, 0, block, 9)

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { needTool } from '../tools.ts'
+import { needTool, skipHere } from '../tools.ts'
 import {
   afterwards,
   attach,
@@ -30,10 +30,7 @@ const dataBytes = 48 * mebibyte
 describe('no space', () => {
   before(async function () {
     needTool(this, 'mount', 'umount')
-    if (!(await canMount())) {
-      console.error('    skipped: "no space" mounts small file systems, which this user may not')
-      this.skip()
-    }
+    if (!(await canMount())) skipHere(this, 'this user may not mount small file systems')
   })
   endSitesAfterEach()
 

@@ -2,27 +2,17 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statfsSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DirtyRoom } from '../../src/store/dirty-room.ts'
 import type { BlockFile, LogFile } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
 import { seededRandom } from '../random.ts'
-import { findTool, needTool } from '../tools.ts'
-import { removeFoldersAfterEach, temporaryFolder, tmpfsFolder } from './folder.ts'
+import { findTool, needTool, skipHere } from '../tools.ts'
+import { removeFoldersAfterEach, temporaryFolder, temporaryFolderOnTmpfs } from './folder.ts'
 
 const mebibyte = 2 ** 20
-const tmpfsMagic = 0x01021994
 
 describe('kernel files', () => {
   removeFoldersAfterEach()
@@ -178,8 +168,7 @@ describe('kernel files', () => {
 
   describe('on a file system without zero range and reads that do not wait', () => {
     async function onTmpfs(context: Mocha.Context): Promise<BlockFile> {
-      if (!existsSync(tmpfsFolder) || statfsSync(tmpfsFolder).type !== tmpfsMagic) context.skip()
-      return blockFile(4 * mebibyte, temporaryFolder(tmpfsFolder))
+      return blockFile(4 * mebibyte, temporaryFolderOnTmpfs(context))
     }
 
     it('bytes are read', async function () {
@@ -438,10 +427,10 @@ describe('kernel files', () => {
 
     /** A tmpfs with a page more than the log needs. Only root can make one. */
     function tinyFileSystem(context: Mocha.Context, sizeBytes: number): string {
-      if (process.getuid?.() !== 0) context.skip()
+      if (process.getuid?.() !== 0) skipHere(context, 'only root may mount a small file system')
       const folder = temporaryFolder()
       const done = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeBytes}`, 'tmpfs', folder])
-      if (done.status !== 0) context.skip() // Root in a container that may not mount.
+      if (done.status !== 0) skipHere(context, 'root may not mount here, as in many containers')
       mounted = folder
       return folder
     }

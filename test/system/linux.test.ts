@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, statfsSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   isRangeLocked,
@@ -10,10 +10,9 @@ import {
   seekHole,
   zeroRange,
 } from '../../src/system/linux.ts'
-import { removeFoldersAfterEach, temporaryFolder, tmpfsFolder } from '../store/folder.ts'
+import { removeFoldersAfterEach, temporaryFolder, temporaryFolderOnTmpfs } from '../store/folder.ts'
 
 const mebibyte = 2 ** 20
-const tmpfsMagic = 0x01021994
 
 describe('Linux calls', () => {
   removeFoldersAfterEach()
@@ -75,8 +74,7 @@ describe('Linux calls', () => {
     })
 
     it('rejects with a code that says that the file system cannot', async function () {
-      if (!isTmpfs()) return this.skip()
-      const { fd } = fullFile(temporaryFolder(tmpfsFolder))
+      const { fd } = fullFile(temporaryFolderOnTmpfs(this))
       await assert.rejects(zeroRange(fd, 0, 4096), { code: /^(ENOTSUP|EOPNOTSUPP)$/, syscall: 'fallocate' })
     })
   })
@@ -146,8 +144,7 @@ describe('Linux calls', () => {
     })
 
     it('answers -2 on a tmpfs, which cannot tell', function () {
-      if (!isTmpfs()) return this.skip()
-      const { fd } = fullFile(temporaryFolder(tmpfsFolder))
+      const { fd } = fullFile(temporaryFolderOnTmpfs(this))
       assert.equal(readNoWait(fd, Buffer.alloc(4096), 0), -2)
     })
 
@@ -226,7 +223,3 @@ describe('Linux calls', () => {
     })
   })
 })
-
-function isTmpfs(): boolean {
-  return existsSync(tmpfsFolder) && statfsSync(tmpfsFolder).type === tmpfsMagic
-}
