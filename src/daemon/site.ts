@@ -20,10 +20,11 @@ import type {
   StatusView,
   VerifyView,
 } from '../control/types.ts'
-import { type Disk, deletion } from '../disk/disk.ts'
+import type { Disk } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
 import { accept } from '../disk/failed-sync-acceptance.ts'
 import { Refusal } from '../disk/refusal.ts'
+import { deletion } from '../disk/reservation.ts'
 import { LinkError } from '../link/channel.ts'
 import type { Course, CourseEvent } from '../migration/course.ts'
 import type { Terms } from '../migration/messages.ts'

@@ -3,7 +3,8 @@
 
 import { join } from 'node:path'
 import type { BlockSource, Piece, Run, Urgency } from '../../src/disk/block-source.ts'
-import { Disk, type DiskServices, mapLogName } from '../../src/disk/disk.ts'
+import { Disk, type DiskServices } from '../../src/disk/disk.ts'
+import { mapLogName } from '../../src/disk/disk-files.ts'
 import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'

@@ -12,7 +12,7 @@ export interface Plant {
 export const plants: readonly Plant[] = [
   {
     name: 'a bit before its bytes',
-    file: 'src/disk/disk.ts',
+    file: 'src/disk/landing.ts',
     was: 'for (const part of claim.parts) {',
     becomes: 'claim.done()\nfor (const part of claim.parts) {',
   },
@@ -48,19 +48,19 @@ export const plants: readonly Plant[] = [
   },
   {
     name: "the log's position taken after the sync",
-    file: 'src/disk/disk.ts',
+    file: 'src/disk/disk-files.ts',
     was: 'await log?.commit(position)',
     becomes: 'await log?.commit(log.position + 0 * position)',
   },
   {
     name: 'a flush without the map',
-    file: 'src/disk/disk.ts',
+    file: 'src/disk/disk-files.ts',
     was: 'await log?.commit(position)',
     becomes: 'void position',
   },
   {
     name: 'a flush without the data',
-    file: 'src/disk/disk.ts',
+    file: 'src/disk/disk-files.ts',
     was: 'await this.#file.sync()\n',
     becomes: '\n',
   },
@@ -96,7 +96,7 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'bytes that a failed sync dropped taken for durable after a restart',
-    file: 'src/disk/disk.ts',
+    file: 'src/disk/disk-files.ts',
     was: 'await rewrite(file, offset',
     becomes: 'void (file, offset',
   },
@@ -108,7 +108,7 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'what a failed sync left, accepted without being written anew',
-    file: 'src/disk/disk.ts',
+    file: 'src/disk/disk-syncs.ts',
     was: 'await rewrite(file, 0',
     becomes: 'void (file, 0',
   },
@@ -120,8 +120,8 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'after a failed sync, only what no commit covers written anew',
-    file: 'src/disk/disk.ts',
-    was: 'this.#record.failedSync ? everything : uncommitted',
+    file: 'src/disk/disk-files.ts',
+    was: 'failedSync ? everything : uncommitted',
     becomes: 'uncommitted',
   },
   {
@@ -147,7 +147,7 @@ export const plants: readonly Plant[] = [
     file: 'src/disk/disk.ts',
     was: "await this.move('arriving', { generation, owner: this.#services.siteId }, others)",
     becomes:
-      "const kept = this.#record\nthis.#record = { ...kept, state: 'arriving', generation }\nthis.#chooseIo()\nthis.#record = kept\nawait this.move('arriving', { generation, owner: this.#services.siteId }, others)",
+      "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', { generation, owner: this.#services.siteId }, others)",
   },
   {
     name: 'a flush that joins a running sync',
