@@ -1,11 +1,9 @@
-// What is here of an arriving disk, and who may write where. Pure bookkeeping: no I/O but the map log's appends.
+// What is here of an arriving disk, and what a landing or a guest write may do about it. Pure bookkeeping: no I/O but the map
+// log's appends. Who is at which blocks is in holds.ts, how a block comes to be here in marks.ts.
 //
-// What always holds (promise 5, guest writes win):
-// - A block is claimed by at most one landing, checked and claimed in one synchronous step; the claim lasts until the
-//   landing's write has completed. A guest write to a claimed block waits for the claim's end.
-// - A landing gets no block with a guest write in flight, no present block, and of a partial block only the sectors that
-//   the guest did not write.
-// - A bit is set after its bytes are with the kernel, and is itself with the kernel (appended) before memory knows it.
+// What always holds (promise 5, guest writes win): a landing gets no present block, none that another landing claims, none
+// with a guest write in flight, and of a partial block only the sectors that the guest did not write. What it may write is
+// looked up and claimed in one synchronous step; the claim lasts until its write has completed.
 
 import assert from 'node:assert/strict'
 import type { StatusExtent } from '../nbd/export.ts'
@@ -13,41 +11,9 @@ import { blockSizeBytes } from '../store/block-map.ts'
 import { type ArrivalMaps, type MapLog, sectorBytes } from '../store/map-log.ts'
 import type { Run } from './block-source.ts'
 import { answerableBytes, dirtyExtents, partialBlocks, presentExtents } from './contexts.ts'
-
-/** Blocks [first, end). */
-export interface Span {
-  readonly first: number
-  readonly end: number
-}
-
-export function spanOf(offset: number, lengthBytes: number): Span {
-  return { first: Math.floor(offset / blockSizeBytes), end: Math.ceil((offset + lengthBytes) / blockSizeBytes) }
-}
-
-function overlaps(a: Span, b: Span): boolean {
-  return a.first < b.end && b.first < a.end
-}
-
-/** A range of blocks in use by a landing or a guest write; others may wait for its end. */
-class Hold implements Span {
-  readonly first: number
-  readonly end: number
-  #ended: PromiseWithResolvers<void> | undefined
-
-  constructor(span: Span) {
-    this.first = span.first
-    this.end = span.end
-  }
-
-  get ended(): Promise<void> {
-    this.#ended ??= Promise.withResolvers()
-    return this.#ended.promise
-  }
-
-  finish(): void {
-    this.#ended?.resolve()
-  }
-}
+import { Holds } from './holds.ts'
+import { Marks, sectorMask } from './marks.ts'
+import { type Span, spanOf, without } from './span.ts'
 
 /** The right of one landing to write `parts`. `done()` after the bytes are with the kernel; `release()` in any case. */
 export interface Claim {
@@ -67,16 +33,14 @@ export interface WriteTicket {
 
 export class Arrival {
   readonly #maps: ArrivalMaps
-  readonly #log: MapLog
   readonly #sizeBytes: number
-  readonly #claims = new Set<Hold>()
-  readonly #writes = new Set<Hold>()
-  #retired = false
+  readonly #holds = new Holds()
+  readonly #marks: Marks
 
   constructor(maps: ArrivalMaps, log: MapLog, sizeBytes: number) {
     this.#maps = maps
-    this.#log = log
     this.#sizeBytes = sizeBytes
+    this.#marks = new Marks(maps, log, sizeBytes)
   }
 
   get presentBlocks(): number {
@@ -97,7 +61,7 @@ export class Arrival {
 
   /** The disk is owned whole: what still completes has no bits to keep. */
   retire(): void {
-    this.#retired = true
+    this.#marks.retire()
   }
 
   isPresent(span: Span): boolean {
@@ -162,9 +126,7 @@ export class Arrival {
 
   /** Whether no guest wrote to the span since switchover, nor is about to. */
   isUntouched(span: Span): boolean {
-    if (!this.#maps.written.hasNone(span.first, span.end)) return false
-    for (const write of this.#writes) if (overlaps(write, span)) return false
-    return true
+    return this.#maps.written.hasNone(span.first, span.end) && !this.#holds.isBeingWritten(span)
   }
 
   /**
@@ -174,8 +136,7 @@ export class Arrival {
   forget(span: Span): boolean {
     assert(this.isUntouched(span))
     if (!this.isPresent(span)) return false
-    this.#log.forgotten(span.first, span.end - span.first)
-    this.#maps.present.delete(span.first, span.end)
+    this.#marks.forgotten(span)
     return true
   }
 
@@ -189,60 +150,40 @@ export class Arrival {
 
   /** A promise for when landings and guest writes that now touch the span have ended; undefined: there are none. */
   unsettled(span: Span): Promise<unknown> | undefined {
-    const holds = [...this.#claims, ...this.#writes].filter((hold) => overlaps(hold, span))
-    return holds.length === 0 ? undefined : Promise.all(holds.map((hold) => hold.ended))
+    return this.#holds.unsettled(span)
   }
 
   /** A promise for the end of a landing that a guest write to the span must wait for; undefined: it may go on now. */
   claimOver(span: Span): Promise<void> | undefined {
-    for (const claim of this.#claims) if (overlaps(claim, span)) return claim.ended
-    return undefined
+    return this.#holds.claimOver(span)
   }
 
   /** To be called in the same synchronous step as `claimOver` answered undefined. */
   beginWrite(span: Span): WriteTicket {
-    assert(!this.claimOver(span), 'a guest write waits for the landing on its blocks')
-    this.#markTouched(span)
-    const hold = new Hold(span)
-    this.#writes.add(hold)
+    this.#marks.touched(span) // Should the log not take it, nothing has begun.
+    const hold = this.#holds.write(span)
     return {
-      done: (offset, lengthBytes) => this.#markWritten(offset, lengthBytes),
-      release: () => {
-        this.#writes.delete(hold)
-        hold.finish()
-      },
+      done: (offset, lengthBytes) => this.#marks.written(offset, lengthBytes),
+      release: () => hold.finish(),
     }
   }
 
   /** Claims what a landing may write within the span now. undefined: nothing. */
   claimMissing(span: Span): Claim | undefined {
-    const runs = this.#landable(span)
+    const runs = this.#holds.free(span, this.#maps.present.runs(span.first, span.end, false))
     const first = runs[0]
     const last = runs.at(-1)
     if (!first || !last) return undefined
-    const hold = new Hold({ first: first.first, end: last.end })
-    this.#claims.add(hold)
+    const hold = this.#holds.claim({ first: first.first, end: last.end })
     const parts = runs.flatMap((run) => this.#unwrittenParts(run))
     return {
       parts,
       bytes: parts.reduce((sum, part) => sum + part.length, 0),
       done: () => {
-        for (const run of runs) this.#markLanded(run)
+        for (const run of runs) this.#marks.landed(run)
       },
-      release: () => {
-        this.#claims.delete(hold)
-        hold.finish()
-      },
+      release: () => hold.finish(),
     }
-  }
-
-  /** Missing blocks of the span without guest writes in flight and other landings' claims. */
-  #landable(span: Span): Span[] {
-    let runs: Span[] = [...this.#maps.present.runs(span.first, span.end, false)]
-    for (const hold of [...this.#writes, ...this.#claims]) {
-      if (overlaps(hold, span)) runs = runs.flatMap((run) => without(run, hold))
-    }
-    return runs
   }
 
   /** Byte ranges of a run of missing blocks, without the sectors that the guest wrote. */
@@ -285,87 +226,8 @@ export class Arrival {
     const offset = span.first * blockSizeBytes
     return { offset, length: Math.min(span.end * blockSizeBytes, this.#sizeBytes) - offset }
   }
-
-  #markLanded(run: Span): void {
-    this.#log.landed(run.first, run.end - run.first)
-    for (const block of this.#partialBlocks(run)) {
-      this.#maps.partial.delete(block)
-      this.#maps.written.add(block, block + 1) // In part, by the guest: it is not what the source has.
-    }
-    this.#maps.present.add(run.first, run.end)
-  }
-
-  /**
-   * Present blocks count as written from before the write on: should the daemon die in it, some of its bytes may stand in
-   * a block that is present, and which the comparison with the source must then leave alone.
-   */
-  #markTouched(span: Span): void {
-    if (this.#retired || this.#maps.written.hasAll(span.first, span.end)) return
-    for (const run of this.#maps.present.runs(span.first, span.end, true)) {
-      if (!this.#maps.written.hasAll(run.first, run.end)) this.#markWhole(run.first, run.end)
-    }
-  }
-
-  #markWritten(offset: number, lengthBytes: number): void {
-    if (this.#retired) return
-    const span = spanOf(offset, lengthBytes)
-    let { first, end } = span
-    if (!this.#countsWhole(span.first, offset, lengthBytes)) {
-      this.#markPartial(span.first, offset, lengthBytes)
-      first++
-    }
-    if (span.end - 1 > span.first && !this.#countsWhole(span.end - 1, offset, lengthBytes)) {
-      this.#markPartial(span.end - 1, offset, lengthBytes)
-      end--
-    }
-    if (first < end) this.#markWhole(first, end)
-  }
-
-  /** Whether a write makes the block present, or finds it so. */
-  #countsWhole(block: number, offset: number, lengthBytes: number): boolean {
-    const start = block * blockSizeBytes
-    const end = Math.min(start + blockSizeBytes, this.#sizeBytes)
-    return (offset <= start && offset + lengthBytes >= end) || this.#maps.present.has(block)
-  }
-
-  #markPartial(block: number, offset: number, lengthBytes: number): void {
-    const start = block * blockSizeBytes
-    const size = Math.min(blockSizeBytes, this.#sizeBytes - start)
-    const from = Math.max(offset - start, 0)
-    const to = Math.min(offset + lengthBytes - start, size)
-    const before = this.#maps.partial.get(block) ?? 0
-    const mask = before | sectorMask(from, to)
-    if (mask === sectorMask(0, size)) {
-      this.#markWhole(block, block + 1)
-    } else if (mask !== before) {
-      this.#log.partial(block, mask)
-      this.#maps.partial.set(block, mask)
-    }
-  }
-
-  #markWhole(first: number, end: number): void {
-    if (this.#maps.written.hasAll(first, end)) return
-    this.#log.written(first, end - first)
-    for (const block of this.#partialBlocks({ first, end })) this.#maps.partial.delete(block)
-    this.#maps.present.add(first, end)
-    this.#maps.written.add(first, end)
-  }
 }
 
 function sectorFloor(bytes: number): number {
   return bytes - (bytes % sectorBytes)
-}
-
-/** The sectors of [from, to) within a block, both multiples of a sector, as bits. */
-function sectorMask(from: number, to: number): number {
-  assert(from % sectorBytes === 0 && to % sectorBytes === 0 && from < to)
-  return (2 ** (to / sectorBytes) - 1) & ~(2 ** (from / sectorBytes) - 1)
-}
-
-function without(span: Span, taken: Span): Span[] {
-  if (!overlaps(span, taken)) return [span]
-  const rest: Span[] = []
-  if (span.first < taken.first) rest.push({ first: span.first, end: taken.first })
-  if (taken.end < span.end) rest.push({ first: taken.end, end: span.end })
-  return rest
 }

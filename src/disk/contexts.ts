@@ -3,7 +3,8 @@
 // runs of blocks, never block by block, so that a range of terabytes costs what is mixed in it, up to the limit of extents.
 
 import type { StatusExtent } from '../nbd/export.ts'
-import { type BlockMap, type BlockRun, blockSizeBytes } from '../store/block-map.ts'
+import { type BlockMap, blockSizeBytes } from '../store/block-map.ts'
+import { type Span, spanOf } from './span.ts'
 
 /** `vmstore:present`: the block's bytes are at this site. */
 export const PresentFlag = { present: 1 << 0 } as const
@@ -67,7 +68,7 @@ export function dirtyExtents(maps: Maps, offset: number, lengthBytes: number, li
 }
 
 /** The partial blocks of a span, in order. Costs the smaller of the two. */
-export function partialBlocks(partial: ReadonlyMap<number, unknown>, span: BlockRun): number[] {
+export function partialBlocks(partial: ReadonlyMap<number, unknown>, span: Span): number[] {
   if (partial.size === 0) return []
   const blocks: number[] = []
   if (partial.size < span.end - span.first) {
@@ -79,7 +80,7 @@ export function partialBlocks(partial: ReadonlyMap<number, unknown>, span: Block
 }
 
 /** Runs and single blocks, both in order, as one sequence; a block within a run may come after it. */
-function* withBlocks(runs: Iterable<BlockRun>, blocks: readonly number[]): Generator<BlockRun> {
+function* withBlocks(runs: Iterable<Span>, blocks: readonly number[]): Generator<Span> {
   let index = 0
   for (const run of runs) {
     for (; index < blocks.length && blocks[index]! < run.first; index++) yield runOf(blocks[index]!)
@@ -88,13 +89,13 @@ function* withBlocks(runs: Iterable<BlockRun>, blocks: readonly number[]): Gener
   for (; index < blocks.length; index++) yield runOf(blocks[index]!)
 }
 
-function runOf(block: number): BlockRun {
+function runOf(block: number): Span {
   return { first: block, end: block + 1 }
 }
 
 /** A byte range as extents: `flag` within the runs, 0 outside them. Runs come in order, may touch, and may repeat what has been. */
 export function runExtents(
-  runs: Iterable<BlockRun>,
+  runs: Iterable<Span>,
   offset: number,
   lengthBytes: number,
   limit: number,
@@ -119,8 +120,4 @@ export function runExtents(
   }
   upTo(end, 0)
   return extents
-}
-
-function spanOf(offset: number, lengthBytes: number): BlockRun {
-  return { first: Math.floor(offset / blockSizeBytes), end: Math.ceil((offset + lengthBytes) / blockSizeBytes) }
 }

@@ -4,9 +4,9 @@
 
 import type { MaybePromise } from '../nbd/export.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
-import type { Arrival, Span } from './arrival.ts'
-import { spanOf } from './arrival.ts'
+import type { Arrival } from './arrival.ts'
 import { type BlockSource, copyPiece, type Piece, type Run } from './block-source.ts'
+import { type Span, spanOf } from './span.ts'
 
 interface Flight extends Span {
   readonly done: Promise<void>

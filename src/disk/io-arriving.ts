@@ -5,11 +5,12 @@ import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { BlockFile } from '../store/files.ts'
 import { sectorBytes } from '../store/map-log.ts'
-import { type Arrival, type Span, spanOf } from './arrival.ts'
+import type { Arrival } from './arrival.ts'
 import type { Run } from './block-source.ts'
 import type { DiskContext } from './contexts.ts'
 import type { DemandFetch } from './demand.ts'
 import { fileAllocation, type GuestIo, guestError, isNoSpace, zeroFile } from './guest-io.ts'
+import { type Span, spanOf } from './span.ts'
 import type { SyncGroup } from './sync-group.ts'
 
 /** What a request without payload, which may be of any length, does in one step. */

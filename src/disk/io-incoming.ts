@@ -3,10 +3,10 @@
 
 import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
-import { spanOf } from './arrival.ts'
 import { type BlockSource, copyPiece } from './block-source.ts'
 import type { DiskContext } from './contexts.ts'
 import type { GuestIo } from './guest-io.ts'
+import { spanOf } from './span.ts'
 
 /** What an incoming disk needs of its migration. */
 export interface IncomingPart {

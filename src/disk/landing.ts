@@ -6,10 +6,10 @@
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../store/block-map.ts'
 import { StoreError } from '../store/store-error.ts'
-import { type Span, spanOf } from './arrival.ts'
 import type { Piece } from './block-source.ts'
 import type { DiskFiles } from './disk-files.ts'
 import { zeroFile } from './guest-io.ts'
+import { type Span, spanOf } from './span.ts'
 
 const saveEveryBytes = 16 * 2 ** 20
 

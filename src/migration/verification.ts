@@ -5,9 +5,9 @@
 // it is looked at again without what the guest wrote.
 
 import { hash } from 'node:crypto'
-import { type Span, spanOf } from '../disk/arrival.ts'
 import type { Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
+import { type Span, spanOf } from '../disk/span.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { Extent } from './background-copy.ts'
 import type { Pause } from './pause.ts'

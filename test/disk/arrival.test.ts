@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { Arrival, spanOf } from '../../src/disk/arrival.ts'
+import { Arrival } from '../../src/disk/arrival.ts'
+import { spanOf } from '../../src/disk/span.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
 import { seededRandom } from '../random.ts'

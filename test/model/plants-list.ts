@@ -18,7 +18,7 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a landing over a guest write in flight',
-    file: 'src/disk/arrival.ts',
+    file: 'src/disk/holds.ts',
     was: 'of [...this.#writes, ...this.#claims]) {',
     becomes: 'of [...this.#claims]) {',
   },
