@@ -33,46 +33,46 @@ export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
   app.get('/v1/site', async () => site.describe())
   app.get('/v1/status', () => site.status())
 
-  app.get('/v1/disks', () => site.listDisks())
+  app.get('/v1/disks', () => site.disks.list())
   app.post('/v1/disks', (request, reply) => {
     const body = checked(createDiskRequest, request.body)
-    return sendEvents(options, reply, (signal) => site.createDisk(body, signal))
+    return sendEvents(options, reply, (signal) => site.disks.create(body, signal))
   })
-  app.get('/v1/disks/:name', (request) => site.showDisk(named(request)))
-  app.delete('/v1/disks/:name', (request) => site.deleteDisk(named(request)))
+  app.get('/v1/disks/:name', (request) => site.disks.show(named(request)))
+  app.delete('/v1/disks/:name', (request) => site.disks.delete(named(request)))
 
-  app.post('/v1/disks/:name/verify', (request, reply) => site.verifyDisk(named(request), whileWanted(options, reply)))
+  app.post('/v1/disks/:name/verify', (request, reply) => site.disks.verify(named(request), whileWanted(options, reply)))
   app.post('/v1/disks/:name/reclaim', (request) =>
-    site.reclaimDisk(named(request), checked(reclaimRequest, request.body)),
+    site.disks.reclaim(named(request), checked(reclaimRequest, request.body)),
   )
 
   app.post('/v1/disks/:name/accept', (request, reply) =>
-    site.acceptDisk(named(request), checked(acceptRequest, request.body), whileWanted(options, reply)),
+    site.disks.accept(named(request), checked(acceptRequest, request.body), whileWanted(options, reply)),
   )
 
-  app.get('/v1/peers', async () => site.listPeers())
-  app.post('/v1/peers/invite', (request) => site.invite(checked(inviteRequest, request.body)))
+  app.get('/v1/peers', async () => site.peers.list())
+  app.post('/v1/peers/invite', (request) => site.peers.invite(checked(inviteRequest, request.body)))
   app.post('/v1/peers/join', (request, reply) => {
     const body = checked(joinRequest, request.body)
-    return site.join(body, whileWanted(options, reply))
+    return site.peers.join(body, whileWanted(options, reply))
   })
-  app.delete('/v1/peers/:name', (request) => site.removePeer(named(request)))
+  app.delete('/v1/peers/:name', (request) => site.peers.remove(named(request)))
 
-  app.get('/v1/migrations', async () => site.listMigrations())
+  app.get('/v1/migrations', async () => site.migrations.list())
   app.post('/v1/migrations', (request, reply) => {
     const body = checked(migrateRequest, request.body)
-    return site.migrate(body, whileWanted(options, reply))
+    return site.migrations.begin(body, whileWanted(options, reply))
   })
-  app.get('/v1/migrations/:name', async (request) => site.showMigration(named(request)))
-  app.post('/v1/migrations/:name/switchover', (request) => site.switchover(named(request)))
-  app.post('/v1/migrations/:name/pause', (request) => site.setPaused(named(request), true))
-  app.post('/v1/migrations/:name/resume', (request) => site.setPaused(named(request), false))
+  app.get('/v1/migrations/:name', async (request) => site.migrations.show(named(request)))
+  app.post('/v1/migrations/:name/switchover', (request) => site.migrations.switchover(named(request)))
+  app.post('/v1/migrations/:name/pause', (request) => site.migrations.setPaused(named(request), true))
+  app.post('/v1/migrations/:name/resume', (request) => site.migrations.setPaused(named(request), false))
   app.post('/v1/migrations/:name/cancel', (request) => {
     const { force = false } = checked(cancelRequest, request.body)
-    return site.cancel(named(request), { force })
+    return site.migrations.cancel(named(request), { force })
   })
   app.get('/v1/migrations/:name/events', (request, reply) =>
-    sendEvents(options, reply, (signal) => site.migrationEvents(named(request), signal)),
+    sendEvents(options, reply, (signal) => site.migrations.events(named(request), signal)),
   )
 }
 

@@ -21,34 +21,43 @@ import type {
 export interface Site {
   describe(): SiteView
   status(): Promise<StatusView>
+  readonly disks: SiteDisks
+  readonly peers: SitePeers
+  readonly migrations: SiteMigrations
+}
 
+/** Disks are named by name or id. */
+export interface SiteDisks {
   /** Ends with `result` or throws. Nothing is left behind when it throws or is aborted. */
-  createDisk(request: CreateDiskRequest, signal: AbortSignal): AsyncIterable<CreateEvent>
-  listDisks(): Promise<readonly DiskView[]>
-  /** By name or id. */
-  showDisk(name: string): Promise<DiskView>
-  deleteDisk(name: string): Promise<DiskView>
+  create(request: CreateDiskRequest, signal: AbortSignal): AsyncIterable<CreateEvent>
+  list(): Promise<readonly DiskView[]>
+  show(name: string): Promise<DiskView>
+  delete(name: string): Promise<DiskView>
   /** Compares an arriving disk with its source. What differs is missing again when this resolves. */
-  verifyDisk(name: string, signal: AbortSignal): Promise<VerifyView>
+  verify(name: string, signal: AbortSignal): Promise<VerifyView>
   /** Takes a departed disk back; not confirmed, it is refused with what would be lost (`not-confirmed`). */
-  reclaimDisk(name: string, request: ReclaimRequest): Promise<DiskView>
+  reclaim(name: string, request: ReclaimRequest): Promise<DiskView>
   /** Has a disk take writes again after a failed sync; not confirmed, it is refused with what may be lost (`not-confirmed`). */
-  acceptDisk(name: string, request: AcceptRequest, signal: AbortSignal): Promise<DiskView>
+  accept(name: string, request: AcceptRequest, signal: AbortSignal): Promise<DiskView>
+}
 
+export interface SitePeers {
   invite(request: InviteRequest): Promise<InviteView>
   join(request: JoinRequest, signal: AbortSignal): Promise<PeerView>
-  listPeers(): readonly PeerView[]
-  removePeer(name: string): Promise<PeerView>
+  list(): readonly PeerView[]
+  remove(name: string): Promise<PeerView>
+}
 
-  /** Resolves once the migration exists at both sites; what follows is told by `migrationEvents`. */
-  migrate(request: MigrateRequest, signal: AbortSignal): Promise<MigrationView>
-  listMigrations(): readonly MigrationView[]
-  /** By id, or an unambiguous beginning of it. */
-  showMigration(id: string): MigrationView
+/** Migrations are named by id, or an unambiguous beginning of it. */
+export interface SiteMigrations {
+  /** Resolves once the migration exists at both sites; what follows is told by `events`. */
+  begin(request: MigrateRequest, signal: AbortSignal): Promise<MigrationView>
+  list(): readonly MigrationView[]
+  show(id: string): MigrationView
   switchover(id: string): Promise<MigrationView>
   /** Holds the background copy, or lets it go on. */
   setPaused(id: string, paused: boolean): Promise<MigrationView>
   cancel(id: string, options: { force: boolean }): Promise<MigrationView>
   /** Starts with the present step; ends with `result` or `error`, or when `signal` aborts. */
-  migrationEvents(id: string, signal: AbortSignal): AsyncIterable<MigrationEvent>
+  events(id: string, signal: AbortSignal): AsyncIterable<MigrationEvent>
 }

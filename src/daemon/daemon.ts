@@ -26,12 +26,13 @@ import type { Records } from '../store/records.ts'
 import { systemClock } from './clock.ts'
 import { Drivers } from './drivers.ts'
 import { openDurable } from './durable.ts'
+import { freeBytes } from './free-space.ts'
 import { Links } from './links.ts'
 import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
 import type { PassedSocket } from './passed-sockets.ts'
-import { PeerBook } from './peer-book.ts'
+import { PeerBook, peerFacts } from './peer-book.ts'
 import { serveFile, stateFolderOf } from './served-file.ts'
-import { freeBytes, LocalSite, peerFacts } from './site.ts'
+import { LocalSite } from './site.ts'
 
 export interface DaemonOptions {
   readonly root: string
@@ -218,7 +219,7 @@ export class Daemon {
       root: folder.root,
     }
     const site = new LocalSite({
-      describe: () => view,
+      view,
       disks,
       disksFolder: folder.disksFolder,
       files,

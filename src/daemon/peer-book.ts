@@ -1,6 +1,7 @@
 // The peers that this site trusts, in memory and on record. A peer is who holds the pinned key; its name is ours to choose.
 
 import { Refusal } from '../disk/refusal.ts'
+import type { PeerFacts } from '../migration/services.ts'
 import type { PairedPeer } from '../peer/pairing.ts'
 import type { PeerRecord, Records } from '../store/records.ts'
 
@@ -80,4 +81,9 @@ function nameTaken(name: string): Refusal {
     safe: 'Nothing was changed.',
     next: 'Choose another name with --name.',
   })
+}
+
+/** A peer, as a migration needs to know it. */
+export function peerFacts(peer: PeerRecord): PeerFacts {
+  return { id: peer.fingerprint, site: peer.site, name: peer.name }
 }

@@ -5,12 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ControlError } from '../../src/control/errors.ts'
 import { type ControlServer, startControlServer } from '../../src/control/server.ts'
-import type { Site } from '../../src/control/site.ts'
+import type { Site, SiteDisks, SiteMigrations, SitePeers } from '../../src/control/site.ts'
 import {
   type CreateEvent,
   type DiskView,
   ExitCode,
-  type MigrateRequest,
   type MigrationEvent,
   type MigrationState,
   type MigrationView,
@@ -135,74 +134,66 @@ export class FakeSite implements Site {
   async status() {
     return { site: this.describe(), disks: [diskView('web01')], peers: [peer], migrations: [migrationView('copying')] }
   }
-  createDisk(request: unknown, signal: AbortSignal) {
-    this.asked.push(request)
-    return this.createEvents(signal)
+  readonly disks: SiteDisks = {
+    create: (request, signal) => {
+      this.asked.push(request)
+      return this.createEvents(signal)
+    },
+    list: async () => [diskView('web01'), diskView('db', { state: 'incoming' })],
+    show: async (name) => diskView(name),
+    delete: async (name) => {
+      if (this.deleteError !== undefined) throw this.deleteError
+      return diskView(name)
+    },
+    verify: async (name) => {
+      const bytes = { compared: 5 * MiB, missing: MiB }
+      return { disk: name, migration: 'm-1', peer: 'osaka', bytes, differing: this.differing }
+    },
+    reclaim: async (name, request) => {
+      this.asked.push(request)
+      if (!request.confirmed) throw unconfirmed
+      return diskView(name, { generation: 3 })
+    },
+    accept: async (name, request) => {
+      this.asked.push(request)
+      if (!request.confirmed) throw unconfirmed
+      return diskView(name)
+    },
   }
-  async listDisks() {
-    return [diskView('web01'), diskView('db', { state: 'incoming' })]
+
+  readonly peers: SitePeers = {
+    invite: async (request) => {
+      this.asked.push(request)
+      return { token: 'vms1.abc', address: request.address ?? 'tcp://a:1', expiresAt: '2024-05-01T10:15:00.000Z' }
+    },
+    join: async (request, signal) => {
+      this.asked.push(request)
+      await this.migrating(signal)
+      return peer
+    },
+    list: () => [peer],
+    remove: async () => peer,
   }
-  async showDisk(name: string) {
-    return diskView(name)
-  }
-  async deleteDisk(name: string) {
-    if (this.deleteError !== undefined) throw this.deleteError
-    return diskView(name)
-  }
-  async verifyDisk(name: string) {
-    const bytes = { compared: 5 * MiB, missing: MiB }
-    return { disk: name, migration: 'm-1', peer: 'osaka', bytes, differing: this.differing }
-  }
-  async reclaimDisk(name: string, request: { confirmed: boolean }) {
-    this.asked.push(request)
-    if (!request.confirmed) throw unconfirmed
-    return diskView(name, { generation: 3 })
-  }
-  async acceptDisk(name: string, request: { confirmed: boolean }) {
-    this.asked.push(request)
-    if (!request.confirmed) throw unconfirmed
-    return diskView(name)
-  }
-  async invite(request: { address?: string | undefined }) {
-    this.asked.push(request)
-    return { token: 'vms1.abc', address: request.address ?? 'tcp://a:1', expiresAt: '2024-05-01T10:15:00.000Z' }
-  }
-  async join(request: unknown, signal: AbortSignal) {
-    this.asked.push(request)
-    await this.migrating(signal)
-    return peer
-  }
-  listPeers() {
-    return [peer]
-  }
-  async removePeer() {
-    return peer
-  }
-  async migrate(request: MigrateRequest, signal: AbortSignal) {
-    this.asked.push(request)
-    if (this.migrateError !== undefined) throw this.migrateError
-    await this.migrating(signal)
-    return migrationView('preparing')
-  }
-  listMigrations() {
-    return [migrationView('copying')]
-  }
-  showMigration(id: string) {
-    return migrationView('copying', { id })
-  }
-  async switchover(id: string) {
-    return migrationView('switching', { id })
-  }
-  async setPaused(id: string, paused: boolean) {
-    return migrationView('copying', { id, paused })
-  }
-  async cancel(id: string, options: { force: boolean }) {
-    this.asked.push(options)
-    return migrationView('cancelled', { id })
-  }
-  migrationEvents(_id: string, signal: AbortSignal) {
-    this.watches += 1
-    return this.events(signal, this.watches)
+
+  readonly migrations: SiteMigrations = {
+    begin: async (request, signal) => {
+      this.asked.push(request)
+      if (this.migrateError !== undefined) throw this.migrateError
+      await this.migrating(signal)
+      return migrationView('preparing')
+    },
+    list: () => [migrationView('copying')],
+    show: (id) => migrationView('copying', { id }),
+    switchover: async (id) => migrationView('switching', { id }),
+    setPaused: async (id, paused) => migrationView('copying', { id, paused }),
+    cancel: async (id, options) => {
+      this.asked.push(options)
+      return migrationView('cancelled', { id })
+    },
+    events: (_id, signal) => {
+      this.watches += 1
+      return this.events(signal, this.watches)
+    },
   }
 }
 

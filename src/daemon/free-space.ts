@@ -1,0 +1,24 @@
+// How much room the data folder has, and what a new disk must leave of it to the others.
+
+import { statfs } from 'node:fs/promises'
+import { Refusal } from '../disk/refusal.ts'
+
+/** Free space that a new disk must leave. */
+export const spareBytes = 64 * 2 ** 20
+
+export async function freeBytes(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder)
+  return bavail * bsize
+}
+
+/** Before disk `name` is made. @throws Refusal `no-space` */
+export async function checkSpace(folder: string, name: string, neededBytes: number): Promise<void> {
+  const free = await freeBytes(folder)
+  if (free >= neededBytes + spareBytes) return
+  const message = `the data folder has ${free} bytes free; ${name} needs ${neededBytes}, and ${spareBytes} to spare`
+  throw new Refusal('no-space', message, {
+    disk: name,
+    safe: 'Nothing was changed.',
+    next: 'Make room, or use a data folder elsewhere.',
+  })
+}

@@ -1,0 +1,139 @@
+// The disks of a site as its operators see them: made, shown, deleted, compared, taken back, accepted.
+
+import { randomUUID } from 'node:crypto'
+import type { SiteDisks } from '../control/site.ts'
+import type {
+  AcceptRequest,
+  CreateDiskRequest,
+  CreateEvent,
+  DiskView,
+  ReclaimRequest,
+  VerifyView,
+} from '../control/types.ts'
+import type { Disk } from '../disk/disk.ts'
+import type { Disks } from '../disk/disks.ts'
+import { accept as acceptFailedSync } from '../disk/failed-sync-acceptance.ts'
+import { Refusal } from '../disk/refusal.ts'
+import { deletion } from '../disk/reservation.ts'
+import type { Migrations } from '../migration/migrations.ts'
+import { passingPrefix } from '../store/data-folder.ts'
+import type { Files } from '../store/files.ts'
+import { EventQueue } from './event-queue.ts'
+import { checkSpace, freeBytes, spareBytes } from './free-space.ts'
+import { openImageSource } from './image-opening.ts'
+import type { ImageSource } from './image-source.ts'
+import { leaveFile } from './served-file.ts'
+import { diskView, type Naming } from './views.ts'
+
+export interface LocalDisksParts {
+  readonly siteId: string
+  readonly disks: Disks
+  readonly disksFolder: string
+  readonly files: Files
+  readonly migrations: Migrations
+  readonly naming: Naming
+}
+
+export class LocalDisks implements SiteDisks {
+  readonly #parts: LocalDisksParts
+
+  constructor(parts: LocalDisksParts) {
+    this.#parts = parts
+  }
+
+  async *create(request: CreateDiskRequest, signal: AbortSignal): AsyncGenerator<CreateEvent> {
+    const { disks, files, disksFolder } = this.#parts
+    const place = { folder: disksFolder, passingPrefix: `${passingPrefix}qemu-` }
+    await using image = request.from === undefined ? undefined : await openImageSource(request.from, place, signal)
+    const sizeBytes = sizeOfNew(request, image)
+    if (image) await checkSpace(disksFolder, request.name, image.dataBytes)
+    const queue = new EventQueue<CreateEvent>((event) => event.type === 'progress')
+    const progress = (done: number) => queue.push({ type: 'progress', bytes: { done, total: image!.sizeBytes } })
+    const roomBytes = async () => (await freeBytes(disksFolder)) - spareBytes
+    const fill = async (path: string) => image?.copyTo({ files, path, spareBytes: roomBytes, progress, signal })
+    const made = disks.create({ id: randomUUID(), name: request.name, sizeBytes }, new Date().toISOString(), fill)
+    made.then(
+      () => queue.end(),
+      () => queue.end(),
+    )
+    yield* queue.drain(signal)
+    yield { type: 'result', ...this.#view(await made) }
+  }
+
+  async list(): Promise<readonly DiskView[]> {
+    return this.#parts.disks.all().map((disk) => this.#view(disk))
+  }
+
+  async show(name: string): Promise<DiskView> {
+    return this.#view(this.#parts.disks.named(name))
+  }
+
+  async delete(name: string): Promise<DiskView> {
+    const { disks } = this.#parts
+    const disk = disks.named(name)
+    const refuse = (code: string, message: string, next: string) => {
+      throw new Refusal(code, message, { disk: disk.name, safe: 'Nothing was deleted.', next })
+    }
+    if (disk.sessions.count > 0) {
+      refuse('disk-in-use', `${disk.name} has ${disk.sessions.count} client(s) attached`, 'Detach them first.')
+    }
+    if (disk.record.migrationId !== null) {
+      const id = disk.record.migrationId
+      refuse(
+        'migrating',
+        `${disk.name} is in migration ${id}`,
+        `Wait for its end, or cancel it: vmstore migration cancel ${id}.`,
+      )
+    }
+    if (disk.state === 'departed' || disk.state === 'arriving' || disk.state === 'incoming') {
+      refuse(
+        'disk-moving',
+        `${disk.name} is ${disk.state} here: its bytes may be needed`,
+        'Wait until the move is over.',
+      )
+    }
+    using _reservation = disk.reserve(deletion)
+    const view = this.#view(disk)
+    await leaveFile(this.#parts.files, disk.record, this.#parts.siteId)
+    await disks.remove(disk)
+    return view
+  }
+
+  async verify(name: string, signal: AbortSignal): Promise<VerifyView> {
+    const { course, comparison } = await this.#parts.migrations.commands.verify(name, signal)
+    return {
+      disk: course.record.diskName,
+      migration: course.id,
+      peer: this.#parts.naming.peerName(course.record.peerId),
+      bytes: { compared: comparison.comparedBytes, missing: course.missingBytes },
+      differing: comparison.differing,
+    }
+  }
+
+  async reclaim(name: string, { confirmed }: ReclaimRequest): Promise<DiskView> {
+    return this.#view(await this.#parts.migrations.commands.reclaim(name, confirmed, AbortSignal.timeout(30_000)))
+  }
+
+  async accept(name: string, { confirmed }: AcceptRequest, signal: AbortSignal): Promise<DiskView> {
+    const disk = this.#parts.disks.named(name)
+    await acceptFailedSync(disk, confirmed, signal)
+    return this.#view(disk)
+  }
+
+  #view(disk: Disk): DiskView {
+    const course = this.#parts.migrations.courses().find((each) => each.disk === disk)
+    return diskView(disk, course, this.#parts.naming)
+  }
+}
+
+/** Of a disk that is to be made. @throws Refusal `size-missing`, `wrong-size` */
+function sizeOfNew({ name, sizeBytes, from }: CreateDiskRequest, image: ImageSource | undefined): number {
+  const size = sizeBytes ?? image?.sizeBytes
+  if (size === undefined) throw new Refusal('size-missing', 'a new disk needs a size, or an image to start from')
+  if (image === undefined || size >= image.sizeBytes) return size
+  throw new Refusal('wrong-size', `${from} has ${image.sizeBytes} bytes, more than the size of ${size}`, {
+    disk: name,
+    safe: 'Nothing was changed.',
+    next: 'Give a size that holds it, or none.',
+  })
+}
