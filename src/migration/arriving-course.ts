@@ -4,54 +4,35 @@
 // What always holds: `owned` is committed, with every byte durable and compared, before the source is told that it may be
 // released (promise 8).
 
-import { randomUUID } from 'node:crypto'
 import type { BlockSource, Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
 import { type PeerChannel, PeerRefusal, type Piece } from '../link/channel.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 import { BackgroundCopy, type Extent } from './background-copy.ts'
+import { type Comparison, Comparisons } from './comparisons.ts'
 import { Course, type CourseServices } from './course.ts'
+import { DestinationNotices } from './destination-notices.ts'
 import { digestsAnswer, extentsAnswer, sentAnswer } from './messages.ts'
 import { Pause } from './pause.ts'
 import { RateLimit } from './rate-limit.ts'
-import { nothingToCompare, nothingToPause, pauseSentence } from './refusals.ts'
-import { RemoteBlocks, retryDelayMs, startingCode } from './remote-blocks.ts'
+import { nothingToPause, pauseSentence } from './refusals.ts'
+import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
 import { type Supersession, supersessionIn } from './superseded.ts'
-import { merged, namedRanges, rangesText } from './unreadable.ts'
-import { Verification } from './verification.ts'
+import { merged, namedRanges } from './unreadable.ts'
 
 const commitRetryMs = 1000
-const troublePauseMs = 1000
-const reportEveryMs = 500
-/** What an old copy lacks is seen when it is older than this. */
-const markEveryMs = 5000
-/** The counters are put on record once in so many reports. */
-const roundsPerRecord = 2
-const informTimeoutMs = 5000
-
-/** What a comparison with the source found. */
-export interface Comparison {
-  readonly comparedBytes: number
-  /** Ranges that differ; they are missing again, and fetched anew. */
-  readonly differing: readonly Run[]
-}
 
 export abstract class ArrivingCourse extends Course {
   readonly #limit: RateLimit
   readonly #pause: Pause
-  #isTellingPaused = false
-  /** Comparisons that operators asked for. */
-  readonly #asked = new Set<Promise<number>>()
-  #isOwning = false
+  readonly #comparisons: Comparisons
+  readonly #notices: DestinationNotices
   readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
 
   /** The source's word that a later generation exists. */
   protected supersededBy: Supersession | undefined
   readonly #leaving = new AbortController()
-  /** This daemon's run, as far as the source is concerned. */
-  readonly #run = randomUUID()
-  readonly #confirmed = Promise.withResolvers<void>()
   /** Ends when this site stops, and when the disk is superseded. */
   protected readonly working: AbortSignal
 
@@ -61,6 +42,27 @@ export abstract class ArrivingCourse extends Course {
     this.#counters = { ...record.counters }
     this.#limit = new RateLimit(services.clock, record.maxRate)
     this.#pause = new Pause(record.paused)
+    this.#notices = new DestinationNotices({
+      course: this,
+      clock: services.clock,
+      stopping: this.stopping.signal,
+      call: (method, params, signal) => this.call(method, params, signal),
+      update: (changes) => this.update(changes),
+      reported: (answer) => this.#hearSent(answer),
+      progressed: () => this.tell({ kind: 'progress' }),
+    })
+    this.#comparisons = new Comparisons({
+      migration: record.id,
+      disk,
+      clock: services.clock,
+      log: services.log,
+      pause: this.#pause,
+      working: this.working,
+      extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
+      digests: (runs, signal) => this.#digests(runs, signal),
+      recordDiffering: (differing) => this.#recordDiffering(differing),
+      note: (sentence) => this.setNote(sentence),
+    })
     if (disk.arrival) this.missingBytes = disk.arrival.missingBlocks * blockSizeBytes
     if (disk.state === 'owned') this.missingBytes = 0
   }
@@ -93,41 +95,21 @@ export abstract class ArrivingCourse extends Course {
     await this.update({ paused })
     this.#pause.set(paused)
     this.tell({ kind: 'step', message: pauseSentence(paused) })
-    if (!this.#isTellingPaused) void this.#sayPaused()
-  }
-
-  /** The operator at the source sees it too, as soon as the source can be reached. */
-  async #sayPaused(): Promise<void> {
-    this.#isTellingPaused = true
-    const { signal } = this.stopping
-    try {
-      for (let attempt = 1, told: boolean | undefined; told !== this.record.paused && !this.ended; attempt++) {
-        const { paused } = this.record
-        const isHeard = await this.call('paused', { paused }, signal).then(
-          () => true,
-          (error: unknown) => error instanceof PeerRefusal && error.code !== startingCode,
-        )
-        if (isHeard) told = paused
-        else await this.services.clock.sleep(retryDelayMs(attempt), signal)
-      }
-    } catch {
-      // This site is stopping.
-    } finally {
-      this.#isTellingPaused = false
-    }
+    this.#notices.paused()
   }
 
   protected async copy(): Promise<void> {
     const ended = new AbortController()
-    const reports = this.#report(ended.signal)
+    const signal = AbortSignal.any([ended.signal, this.working])
+    const reports = this.#notices.report(signal)
     try {
-      void this.#sayTaken(AbortSignal.any([ended.signal, this.working])).catch(() => {}) // Given up when the copy ends.
+      void this.#notices.sayTaken(signal).catch(() => {}) // Given up when the copy ends.
       const copy = new BackgroundCopy(
         {
           disk: this.disk,
           clock: this.services.clock,
           source: this.remote(this.record.generation),
-          extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
+          extents: (offset, lengthBytes, extentsSignal) => this.#extents(offset, lengthBytes, extentsSignal),
           limit: this.#limit,
           pause: this.#pause,
           landed: (bytes, isData) => this.#landed(bytes, isData),
@@ -139,9 +121,10 @@ export abstract class ArrivingCourse extends Course {
         },
         this.working,
       )
-      do await copy.run()
-      while (!((await this.#isVerified()) && (await this.#isUndisputed())))
-      this.#isOwning = true // In the same step: no comparison may find anything missing from here on.
+      do {
+        await copy.run()
+        this.tell({ kind: 'step', message: 'every block is here, and is being compared with the source' })
+      } while (!(await this.#comparisons.isLast()))
       await this.#own()
     } finally {
       ended.abort()
@@ -149,46 +132,9 @@ export abstract class ArrivingCourse extends Course {
     }
   }
 
-  /** Whether nothing is missing when the comparisons that operators asked for have ended. */
-  async #isUndisputed(): Promise<boolean> {
-    while (this.#asked.size > 0) await Promise.allSettled(this.#asked)
-    return this.disk.arrival?.missingBlocks === 0
-  }
-
   /** `disk verify`: compares what is here, and was not written here, with the source. @throws Refusal, LinkError, PeerRefusal */
-  async verify(signal: AbortSignal): Promise<Comparison> {
-    if (this.disk.state !== 'arriving' || this.#isOwning) throw nothingToCompare(this.disk)
-    const differing: Run[] = []
-    const verification = this.#comparison(new Pause(false), AbortSignal.any([signal, this.working]), differing)
-    const work = verification.run()
-    this.#asked.add(work)
-    try {
-      await work
-    } finally {
-      this.#asked.delete(work)
-      await this.#recordDiffering(differing)
-    }
-    return { comparedBytes: verification.comparedBytes, differing: merged(differing) }
-  }
-
-  #comparison(pause: Pause, signal: AbortSignal, differing: Run[]): Verification {
-    return new Verification(
-      {
-        disk: this.disk,
-        pause,
-        extents: (offset, lengthBytes, extentsSignal) => this.#extents(offset, lengthBytes, extentsSignal),
-        digests: async (runs, digestsSignal) => {
-          const params = { generation: this.record.generation, runs }
-          return digestsAnswer.parse(await this.call('digests', params, digestsSignal)).digests
-        },
-        differs: (run) => {
-          differing.push(run)
-          const facts = { migration: this.id, disk: this.disk.name, ...run }
-          this.services.log('error', facts, 'a range differs from the source: it is fetched again')
-        },
-      },
-      signal,
-    )
+  verify(signal: AbortSignal): Promise<Comparison> {
+    return this.#comparisons.ask(signal)
   }
 
   /** They are named at the end, at both sites. */
@@ -198,57 +144,9 @@ export abstract class ArrivingCourse extends Course {
     await this.update({ differed }).catch(() => {}) // The log has them, and what they said is missing again already.
   }
 
-  /** Whether what is here is what the source has. What is not is missing again. */
-  async #isVerified(): Promise<boolean> {
-    const { clock } = this.services
-    this.tell({ kind: 'step', message: 'every block is here, and is being compared with the source' })
-    for (;;) {
-      const differing: Run[] = []
-      const verification = this.#comparison(this.#pause, this.working, differing)
-      try {
-        await verification.run()
-        // A comparison that was cut short may have left blocks missing that this one does not count.
-        if (differing.length === 0 && this.disk.arrival?.missingBlocks === 0) {
-          this.setNote(null)
-          return true
-        }
-        await this.#recordDiffering(differing)
-        this.setNote(`it differed from the source in ${rangesText(merged(differing))}: fetched again`)
-        await clock.sleep(troublePauseMs, this.working) // Storage that goes on lying must not make a busy loop.
-        return false
-      } catch (error) {
-        this.working.throwIfAborted()
-        if (this.disk.trouble) throw error
-        this.setNote(`every block is here; the comparison with the source waits: ${(error as Error).message}`)
-        await clock.sleep(troublePauseMs, this.working)
-      }
-    }
-  }
-
   /** Resolves once the source has confirmed that this is no old copy of the disk, or the disk is not arriving any more. */
   get confirmed(): Promise<void> {
-    return this.disk.state === 'arriving' ? this.#confirmed.promise : Promise.resolve()
-  }
-
-  /**
-   * Says it again and again until the copy ends, each time with a higher mark, on record here first. Until it is heard
-   * the source would answer a repeated acquire; and by the mark it knows a copy that is older. `complete` says it too.
-   */
-  async #sayTaken(signal: AbortSignal): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        await this.update({ mark: this.record.mark + 1 })
-        const { generation, mark } = this.record
-        await this.call('taken', { generation, mark, run: this.#run }, signal)
-        this.#confirmed.resolve()
-        attempt = 0
-        await this.services.clock.sleep(markEveryMs, signal)
-      } catch (error) {
-        signal.throwIfAborted()
-        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return
-        await this.services.clock.sleep(retryDelayMs(attempt), signal)
-      }
-    }
+    return this.disk.state === 'arriving' ? this.#notices.confirmed : Promise.resolve()
   }
 
   async #own(): Promise<void> {
@@ -309,6 +207,11 @@ export abstract class ArrivingCourse extends Course {
     })
   }
 
+  async #digests(runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]> {
+    const params = { generation: this.record.generation, runs }
+    return digestsAnswer.parse(await this.call('digests', params, signal)).digests
+  }
+
   protected remote(generation: number): BlockSource {
     return new RemoteBlocks({
       channel: this.channel,
@@ -345,33 +248,6 @@ export abstract class ArrivingCourse extends Course {
     this.missingBytes = (this.disk.arrival?.missingBlocks ?? 0) * blockSizeBytes
   }
 
-  /** Tells listeners here, and the source, how far it is. */
-  async #report(ended: AbortSignal): Promise<void> {
-    const { clock } = this.services
-    const signal = AbortSignal.any([ended, this.working])
-    for (let round = 1; !signal.aborted; round++) {
-      if (round % roundsPerRecord === 0) await this.update({ counters: this.counters }).catch(() => {}) // Figures only.
-      this.tell({ kind: 'progress' })
-      const timeout = new AbortController()
-      const late = clock.sleep(informTimeoutMs, AbortSignal.any([signal, timeout.signal])).then(
-        () => timeout.abort(),
-        () => {},
-      )
-      await this.call('progress', this.#progress, AbortSignal.any([signal, timeout.signal])).then(
-        (answer) => this.#hearSent(answer),
-        () => {},
-      )
-      timeout.abort()
-      await late
-      await clock.sleep(reportEveryMs, signal).catch(() => {})
-    }
-  }
-
-  get #progress(): object {
-    const { counters, missingBytes: missing, unreadable, note } = this
-    return { ...counters, missing, paused: this.record.paused, unreadable: unreadable.slice(0, namedRanges), note }
-  }
-
   protected async call(method: string, params: object, signal: AbortSignal): Promise<unknown> {
     try {
       return await this.channel.call(method, { migration: this.id, ...params }, { signal })
@@ -394,6 +270,6 @@ export abstract class ArrivingCourse extends Course {
 
   /** Whoever waits for the source's word waits no more. */
   protected settleConfirmation(): void {
-    this.#confirmed.resolve()
+    this.#notices.settle()
   }
 }

@@ -4,6 +4,7 @@
 
 import { LinkError } from '../link/channel.ts'
 import type { Course, CourseServices } from './course.ts'
+import { withinTime } from './within-time.ts'
 
 /** How long a call that only informs the peer may take; it asks anyway when it comes back. */
 const informTimeoutMs = 5000
@@ -50,23 +51,16 @@ export class SourceNotices {
   async #inform(method: string): Promise<boolean> {
     const { id, channel } = this.#course
     const { clock, log } = this.#services
-    const timeout = new AbortController()
-    const late = clock.sleep(informTimeoutMs, timeout.signal).then(
-      () => timeout.abort(),
-      () => {},
-    )
     try {
-      const signal = AbortSignal.any([timeout.signal, this.#stopping])
-      await channel.call(method, { migration: id }, { signal })
+      await withinTime(clock, informTimeoutMs, this.#stopping, (signal) =>
+        channel.call(method, { migration: id }, { signal }),
+      )
       return true
     } catch (error) {
       if (!(error instanceof LinkError)) {
         log('warn', { migration: id, method, error: String(error) }, 'the destination did not take a message')
       }
       return false
-    } finally {
-      timeout.abort()
-      await late
     }
   }
 }

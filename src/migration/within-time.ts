@@ -1,4 +1,4 @@
-// How long a peer may take to answer, on behalf of an operator who waits.
+// How long a peer may take to answer.
 
 import type { Clock } from '../disk/clock.ts'
 import { LinkError } from '../link/channel.ts'

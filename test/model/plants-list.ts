@@ -133,8 +133,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a release before everything is there',
     file: 'src/migration/arriving-course.ts',
-    was: 'do await copy.run()',
-    becomes: "await this.call('complete', this.#completion, this.working).catch(() => {})\ndo await copy.run()",
+    was: 'await copy.run()\n',
+    becomes: "await this.call('complete', this.#completion, this.working).catch(() => {})\nawait copy.run()\n",
   },
   {
     name: 'a cancel that does not look whether the disk departed',

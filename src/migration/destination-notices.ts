@@ -1,0 +1,123 @@
+// What the destination tells its source unasked: that it serves the disk, how far the copy is, and whether it is paused.
+//
+// What always holds: each `taken` carries a higher mark, which is on record here before it is said, so that the source knows
+// an older copy of this site by it. Nothing else here has to be heard: it is said again.
+
+import { randomUUID } from 'node:crypto'
+import type { Clock } from '../disk/clock.ts'
+import { PeerRefusal } from '../link/channel.ts'
+import type { MigrationRecord } from '../store/records.ts'
+import type { Course } from './course.ts'
+import { retryDelayMs, startingCode } from './remote-blocks.ts'
+import { namedRanges } from './unreadable.ts'
+import { withinTime } from './within-time.ts'
+
+const reportEveryMs = 500
+/** What an old copy lacks is seen when it is older than this. */
+const markEveryMs = 5000
+/** The counters are put on record once in so many reports. */
+const roundsPerRecord = 2
+const informTimeoutMs = 5000
+
+export interface DestinationNoticesParts {
+  readonly course: Course
+  readonly clock: Clock
+  /** Ends when this site stops. */
+  readonly stopping: AbortSignal
+  call(method: string, params: object, signal: AbortSignal): Promise<unknown>
+  update(changes: Partial<MigrationRecord>): Promise<void>
+  /** The source has answered a report. */
+  reported(answer: unknown): void
+  /** Another report is due: listeners here are told too. */
+  progressed(): void
+}
+
+export class DestinationNotices {
+  readonly #parts: DestinationNoticesParts
+  /** This daemon's run, as far as the source is concerned. */
+  readonly #run = randomUUID()
+  readonly #confirmed = Promise.withResolvers<void>()
+  #isTellingPaused = false
+
+  constructor(parts: DestinationNoticesParts) {
+    this.#parts = parts
+  }
+
+  /** Resolves once the source has heard that this site serves, so that it is no old copy; or whoever waits waits no more. */
+  get confirmed(): Promise<void> {
+    return this.#confirmed.promise
+  }
+
+  /** Whoever waits for the source's word waits no more. */
+  settle(): void {
+    this.#confirmed.resolve()
+  }
+
+  /** The background copy is held, or goes on: the operator at the source sees it too, as soon as it can be reached. */
+  paused(): void {
+    if (!this.#isTellingPaused) void this.#sayPaused()
+  }
+
+  async #sayPaused(): Promise<void> {
+    const { course, clock, stopping } = this.#parts
+    this.#isTellingPaused = true
+    try {
+      for (let attempt = 1, told: boolean | undefined; told !== course.record.paused && !course.ended; attempt++) {
+        const { paused } = course.record
+        const isHeard = await this.#parts.call('paused', { paused }, stopping).then(
+          () => true,
+          (error: unknown) => error instanceof PeerRefusal && error.code !== startingCode,
+        )
+        if (isHeard) told = paused
+        else await clock.sleep(retryDelayMs(attempt), stopping)
+      }
+    } catch {
+      // This site is stopping.
+    } finally {
+      this.#isTellingPaused = false
+    }
+  }
+
+  /**
+   * Says it again and again until the copy ends. Until it is heard the source would answer a repeated acquire.
+   * `complete` says it too.
+   */
+  async sayTaken(signal: AbortSignal): Promise<void> {
+    const { course, clock } = this.#parts
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#parts.update({ mark: course.record.mark + 1 })
+        const { generation, mark } = course.record
+        await this.#parts.call('taken', { generation, mark, run: this.#run }, signal)
+        this.#confirmed.resolve()
+        attempt = 0
+        await clock.sleep(markEveryMs, signal)
+      } catch (error) {
+        signal.throwIfAborted()
+        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return
+        await clock.sleep(retryDelayMs(attempt), signal)
+      }
+    }
+  }
+
+  /** Tells listeners here, and the source, how far it is. */
+  async report(signal: AbortSignal): Promise<void> {
+    const { course, clock } = this.#parts
+    for (let round = 1; !signal.aborted; round++) {
+      if (round % roundsPerRecord === 0) await this.#parts.update({ counters: course.counters }).catch(() => {}) // Figures only.
+      this.#parts.progressed()
+      await withinTime(clock, informTimeoutMs, signal, (limited) =>
+        this.#parts.call('progress', this.#progress, limited),
+      ).then(
+        (answer) => this.#parts.reported(answer),
+        () => {},
+      )
+      await clock.sleep(reportEveryMs, signal).catch(() => {})
+    }
+  }
+
+  get #progress(): object {
+    const { counters, missingBytes: missing, unreadable, note, record } = this.#parts.course
+    return { ...counters, missing, paused: record.paused, unreadable: unreadable.slice(0, namedRanges), note }
+  }
+}
