@@ -5,23 +5,20 @@
 // - `arriving` is committed before the first guest write is answered (promise 2).
 // - `incoming` becomes `gone` only on the source's durable word, or by the operator's force.
 
-import type { BlockSource } from '../disk/block-source.ts'
 import type { Disk, RemotePart } from '../disk/disk.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { unknownOwner } from '../disk/states.ts'
-import { LinkError, type PeerChannel, PeerRefusal, type Piece } from '../link/channel.ts'
+import { LinkError, type PeerChannel, PeerRefusal } from '../link/channel.ts'
 import { NbdError } from '../nbd/export.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import { ArrivingCourse } from './arriving-course.ts'
 import type { CourseServices } from './course.ts'
-import { acquireAnswer, cancelAnswer, type InquireAnswer, inquireAnswer, pauseMessage } from './messages.ts'
+import { ForwardedReads } from './forwarded-reads.ts'
+import { Inquiry } from './inquiry.ts'
+import { acquireAnswer, cancelAnswer, pauseMessage } from './messages.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
-import { retryDelayMs } from './remote-blocks.ts'
 import { type Supersession, supersededNote } from './superseded.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
-
-/** While the source's right is passing on, a forwarded read looks again after this. */
-const passingPauseMs = 20
 
 export class DestinationCourse extends ArrivingCourse {
   readonly #asker: SwitchoverAsker
@@ -31,7 +28,8 @@ export class DestinationCourse extends ArrivingCourse {
   #going: Promise<void> | undefined
   /** The source's grant has arrived. */
   #hasGrant = false
-  #inquiring: Promise<InquireAnswer> | undefined
+  readonly #inquiry: Inquiry
+  readonly #reads: ForwardedReads
   readonly #stopped = Promise.withResolvers<void>()
   /** Whether the source has told, since this daemon started, that it still owns. */
   #sourceConfirmed: boolean
@@ -50,7 +48,7 @@ export class DestinationCourse extends ArrivingCourse {
     // The disk needs its remote part when it is opened, and the course needs the disk: the part reaches the course late.
     let course: DestinationCourse | undefined
     const part: RemotePart = {
-      source: { fetch: (runs, options) => course!.#forward(runs, options) },
+      source: { fetch: (runs, options) => course!.#reads.fetch(runs, options) },
       frozen: { fetch: (runs, options) => course!.fetchFrozen(runs, options) },
       askSwitchover: (signal) => course!.#askSwitchover(signal),
     }
@@ -68,6 +66,22 @@ export class DestinationCourse extends ArrivingCourse {
   ) {
     super(services, disk, record, channel)
     this.#sourceConfirmed = fresh
+    this.#inquiry = new Inquiry({
+      clock: services.clock,
+      signal: this.stopping.signal,
+      ask: (signal) => this.call('inquire', {}, signal),
+      note: (sentence) => this.setNote(sentence),
+    })
+    this.#reads = new ForwardedReads({
+      diskName: disk.name,
+      clock: services.clock,
+      remote: () => this.remote(record.generation - 1),
+      isIncoming: () => this.disk.state === 'incoming',
+      isAcquiring: () => this.#asker.active,
+      inquire: () => this.#inquiry.answer(),
+      hasDeparted: () => this.#asker.command('resume'),
+      isCancelled: () => this.#becomeGone(),
+    })
     this.#asker = new SwitchoverAsker({
       clock: services.clock,
       waitMs: record.switchoverWaitMs,
@@ -78,7 +92,7 @@ export class DestinationCourse extends ArrivingCourse {
         return acquireAnswer.parse(await this.call('acquire', { generation: record.generation, reason }, either))
       },
       hasDeparted: async () => {
-        const { state } = await this.#inquire()
+        const { state } = await this.#inquiry.answer()
         if (state === 'cancelled') void this.#becomeGone().catch(() => {}) // At a stop, the next start does it.
         return state === 'departed'
       },
@@ -219,7 +233,7 @@ export class DestinationCourse extends ArrivingCourse {
 
   async #awaitSwitchover(): Promise<void> {
     const moved = this.#moved.promise
-    const { state, writersAreGone } = await this.#inquire()
+    const { state, writersAreGone } = await this.#inquiry.answer()
     if (this.disk.state !== 'incoming') return
     if (state === 'cancelled') return this.#becomeGone()
     if (state === 'departed')
@@ -229,28 +243,6 @@ export class DestinationCourse extends ArrivingCourse {
     if (this.record.switchover === 'now') this.#switchoverNow()
     else if (writersAreGone) this.#readersOnly()
     await Promise.race([moved, this.#stopped.promise])
-  }
-
-  /** How the migration stands at the source: one question at a time, for all who want to know. */
-  #inquire(): Promise<InquireAnswer> {
-    this.#inquiring ??= this.#askHowItStands().finally(() => {
-      this.#inquiring = undefined
-    })
-    return this.#inquiring
-  }
-
-  /** Asks until it is answered. */
-  async #askHowItStands(): Promise<InquireAnswer> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return inquireAnswer.parse(await this.call('inquire', {}, this.stopping.signal))
-      } catch (error) {
-        this.stopping.signal.throwIfAborted()
-        if (!(error instanceof LinkError) && !(error instanceof PeerRefusal)) throw error
-        this.setNote(`the source does not answer: ${error.message}`)
-        await this.services.clock.sleep(retryDelayMs(attempt), this.stopping.signal)
-      }
-    }
   }
 
   #switchoverNow(): void {
@@ -265,7 +257,7 @@ export class DestinationCourse extends ArrivingCourse {
 
   #sessionsChanged(): void {
     if (this.disk.state !== 'incoming' || this.disk.sessions.count === 0 || this.record.switchover !== 'auto') return
-    void this.#inquire().then(
+    void this.#inquiry.answer().then(
       ({ writersAreGone }) => writersAreGone && this.#readersOnly(),
       () => {},
     )
@@ -337,36 +329,5 @@ export class DestinationCourse extends ArrivingCourse {
   #leaveIncoming(): void {
     this.#armed.abort()
     this.#moved.resolve()
-  }
-
-  /** Reads of an incoming disk: of the source's newest bytes, under the generation that it still has. */
-  async *#forward(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncGenerator<Piece> {
-    const remote = this.remote(this.record.generation - 1)
-    for (;;) {
-      try {
-        yield* remote.fetch(runs, options)
-        return
-      } catch (error) {
-        options.signal.throwIfAborted()
-        if (this.disk.state !== 'incoming') return // Read again, in the state that the disk has now.
-        if (!(error instanceof PeerRefusal && error.code === 'no-right')) throw error
-        // The source has departed, and its grant is on the way here; or the migration was cancelled there. A grant whose
-        // answer was lost is found by asking again.
-        if (!this.#asker.active) await this.#lookAgain()
-        await this.services.clock.sleep(passingPauseMs, options.signal)
-      }
-    }
-  }
-
-  async #lookAgain(): Promise<void> {
-    const { state } = await this.#inquire()
-    if (state === 'cancelled') await this.#becomeGone()
-    else if (state === 'departed' && this.disk.state === 'incoming') this.#asker.command('resume')
-    else if (state === 'taken' || state === 'released') {
-      throw new NbdError(
-        'EIO',
-        `the source says that ${this.disk.name} was taken already: this site was restored from an old copy`,
-      )
-    }
   }
 }
