@@ -66,6 +66,7 @@ export class BackgroundCopy {
   /** Resolves when nothing is missing. Rejects only when `signal` aborts or a sync failed. */
   async run(): Promise<void> {
     const { disk, clock, trouble } = this.#parts
+    this.#extents = [] // What was a hole, as the source said, may be what the comparison has found to be wrong.
     let pauseMs = troublePauseMs
     while (disk.arrival!.missingBlocks > 0) {
       try {

@@ -109,6 +109,21 @@ describe('background copy', () => {
     assert(found.equals(Buffer.from(source.piece(0, disk.sizeBytes).bytes!)))
   })
 
+  it('asks again where the source has holes when blocks turned out to be wrong', async () => {
+    const source = new ReadySource()
+    const { disk } = await openDisk(source, { sizeBytes: 4 * block })
+    let data = false
+    const extents = async (offset: number, length: number) => [{ offset, length, data }]
+    const copy = new BackgroundCopy(partsOf(disk, source, { extents }), never)
+    await copy.run()
+    assert(disk.arrival!.forget({ first: 0, end: 4 }))
+    data = true
+    await copy.run()
+    const found = Buffer.alloc(disk.sizeBytes)
+    await disk.readForPeer(0, found)
+    assert(found.equals(Buffer.from(source.piece(0, disk.sizeBytes).bytes!)))
+  })
+
   it('asks for nothing when nothing is missing', async () => {
     const source = new ReadySource()
     const { disk } = await openDisk(source)
