@@ -137,9 +137,10 @@ export abstract class ArrivingCourse extends Course {
     return this.#comparisons.ask(signal)
   }
 
-  /** They are named at the end, at both sites. */
+  /** They are named at the end, at both sites. That they are missing is durable first: a power loss must not bring them back. */
   async #recordDiffering(differing: readonly Run[]): Promise<void> {
     if (differing.length === 0) return
+    await this.recorded('that it differed from the source', () => this.disk.flush())
     const differed = merged([...this.record.differed, ...differing]).slice(0, namedRanges)
     await this.update({ differed }).catch(() => {}) // The log has them, and what they said is missing again already.
   }

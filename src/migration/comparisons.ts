@@ -1,6 +1,6 @@
 // The comparisons of an arriving disk with its source: the one before the disk is owned, and those that operators ask for.
 //
-// What always holds: whatever differs is missing again, is logged, and is named in the record. The last comparison ends them
+// What always holds: whatever differs is missing again, durably, is logged, and is named in the record. The last comparison ends them
 // all in the step in which nothing is missing and none that an operator asked for is under way: from then on nothing can be
 // found missing.
 
@@ -34,7 +34,7 @@ export interface ComparisonsParts {
   readonly working: AbortSignal
   extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
   digests(runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]>
-  /** Names the ranges at the end, at both sites. */
+  /** Resolves when it is durable that the ranges are missing. Names them at the end, at both sites. */
   recordDiffering(differing: readonly Run[]): Promise<void>
   note(sentence: string | null): void
 }
@@ -80,13 +80,16 @@ export class Comparisons {
       const differing: Run[] = []
       const verification = this.#verification(pause, working, differing)
       try {
-        await verification.run()
+        try {
+          await verification.run()
+        } finally {
+          await recordDiffering(differing) // Also what it found before it was cut short.
+        }
         // A comparison that was cut short may have left blocks missing that this one does not count.
         if (differing.length === 0 && disk.arrival?.missingBlocks === 0) {
           note(null)
           return true
         }
-        await recordDiffering(differing)
         note(`it differed from the source in ${rangesText(merged(differing))}: fetched again`)
         await clock.sleep(troublePauseMs, working) // Storage that goes on lying must not make a busy loop.
         return false
