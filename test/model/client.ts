@@ -122,6 +122,7 @@ export class Client {
     const label = `${value} to ${first}+${count}${fua ? ' fua' : ''}`
     world.log(`${this.name}: writes ${label} at ${site?.name}`)
     const begun = oracle.writeBegins(first, count, value)
+    if (site) this.stage.comparison.touches(site, first, count)
     let generation = 0
     const answer = await this.ask(
       open,

@@ -13,13 +13,16 @@ const mustHappen = [
   'verifications',
   'failedSyncs',
   'acceptances',
+  'flippedPieces',
+  'flips',
+  'differencesFound',
   'strayRefusals',
   'switched',
   'cancelled',
 ]
 
 describe('crash model', () => {
-  it('promises 1 to 8 hold while either site loses its process or its power at any await, disks fill up, syncs and commits fail, and messages are cut, delayed and repeated', async function () {
+  it('promises 1 to 8 hold while either site loses its process or its power at any await, disks fill up, syncs and commits fail, and messages are cut, delayed and repeated, bits flip, and storage lies', async function () {
     this.timeout(budgetMs * 6)
     const first = Number(process.env['SEED'] ?? randomInt(2 ** 31))
     const until = Date.now() + budgetMs

@@ -1,10 +1,14 @@
-// What a guest may read: for each sector the values that are possible. Knows every acknowledged and every flushed write.
-// One write at a time is under way on a sector; that is the guests' doing.
+// What a guest may read: for each sector the values that are possible, and the bits that storage has flipped in it. Knows
+// every acknowledged and every flushed write. One write at a time is under way on a sector; that is the guests' doing.
 
 import assert from 'node:assert/strict'
 import { sectorBytes } from './sim-file.ts'
 
 export { sectorBytes }
+
+/** Bits of a word that storage may flip. Values are smaller. */
+export const flippable = { first: 16, count: 15 }
+const valueMask = 2 ** flippable.first - 1
 
 /** What a sector may hold. Two writes of the same value are two writes: one may survive what the other does not. */
 interface Write {
@@ -23,6 +27,8 @@ interface Sector {
   /** Writes under way; how many there have been. */
   underWay: number
   writes: number
+  /** Flipped at rest, and perhaps to be read. */
+  flipped: number
 }
 
 /** A write that has begun, for each sector of its range. */
@@ -48,7 +54,7 @@ export class Oracle {
   constructor(initial: readonly number[]) {
     this.#sectors = initial.map((value) => {
       const write = { value, failures: 0 }
-      return { possible: [write], sinceFlush: [write], dropped: [], underWay: 0, writes: 0 }
+      return { possible: [write], sinceFlush: [write], dropped: [], underWay: 0, writes: 0, flipped: 0 }
     })
   }
 
@@ -145,12 +151,25 @@ export class Oracle {
     return read
   }
 
+  /** A bit of a sector flipped on a platter. */
+  flipped(sector: number, bit: number): void {
+    this.#sectors[sector]!.flipped |= bit
+  }
+
+  /** Of what flipped in a sector, only `bits` are left. */
+  standing(sector: number, bits: number): void {
+    this.#sectors[sector]!.flipped &= bits
+  }
+
   readAnswered(read: OpenRead, values: readonly number[], facts: string): void {
     this.#openReads.delete(read)
     for (const [index, value] of values.entries()) {
-      const sector = read.first + index
-      const possible = [...read.possible[index]!, ...readable(this.#sectors[sector]!)].map((write) => write.value)
-      assert(possible.includes(value), `${facts}: sector ${sector} reads ${value}, possible are ${possible.join(', ')}`)
+      const sector = this.#sectors[read.first + index]!
+      const possible = [...read.possible[index]!, ...readable(sector)].map((write) => write.value)
+      assert(
+        possible.includes(value & ~sector.flipped),
+        `${facts}: sector ${read.first + index} reads ${value}, possible are ${possible.join(', ')}`,
+      )
     }
   }
 
@@ -159,7 +178,7 @@ export class Oracle {
     for (const [index, value] of values.entries()) {
       const sector = this.#sectors[first + index]!
       // Of writes of one value the oldest: the others may never have happened.
-      const write = [...sector.possible, ...sector.dropped].find((each) => each.value === value)
+      const write = readable(sector).find((each) => each.value === (value & ~sector.flipped))
       if (write && sector.writes === writes[index]) sector.possible = [write]
     }
   }
@@ -187,17 +206,24 @@ export function fill(target: Uint8Array, value: number): void {
   new Uint32Array(target.buffer, target.byteOffset, target.byteLength / 4).fill(value)
 }
 
-/** The values of whole sectors. @throws when a sector is torn */
+/** The values of whole sectors, with what flipped in any of their words. @throws when a sector is torn */
 export function valuesOf(bytes: Uint8Array, facts: string): number[] {
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
   const values: number[] = []
-  for (let at = 0; at < words.length; at += sectorBytes / 4) {
-    const value = words[at]!
-    assert(
-      words.subarray(at, at + sectorBytes / 4).every((word) => word === value),
-      `${facts}: a sector is torn`,
-    )
-    values.push(value)
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+  for (let at = 0; at < words.length; ) {
+    const value = words[at]! & valueMask
+    let bits = 0
+    for (const end = at + sectorBytes / 4; at < end; at++) {
+      const difference = words[at]! ^ value
+      assert((difference & valueMask) === 0, `${facts}: a sector is torn`)
+      bits |= difference
+    }
+    values.push(value | bits)
   }
   return values
+}
+
+/** What flipped in any word of a sector. */
+export function flippedBits(sector: Uint8Array): number {
+  return valuesOf(sector.slice(), 'a sector at rest')[0]! & ~valueMask
 }

@@ -74,6 +74,17 @@ export class SimFile {
     this.#unsynced.clear()
   }
 
+  /** A bit of the sector at `at` flips at rest, whichever version of the sector is the one that stays. */
+  flip(at: number, bit: number): void {
+    for (const version of this.versionsOf(at)) version[bit >>> 3]! ^= 1 << (bit & 7)
+  }
+
+  /** What the sector at `at` may hold after a power loss, and what it holds. */
+  versionsOf(at: number): Uint8Array[] {
+    const whole = [this.bytes, this.durable].map((bytes) => bytes.subarray(at, at + sectorBytes))
+    return [...whole, ...(this.#unsynced.get(at) ?? [])].filter((version) => version.length === sectorBytes)
+  }
+
   copy(): SimFile {
     const copy = new SimFile(this.bytes)
     copy.durable = this.durable.slice()

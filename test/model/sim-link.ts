@@ -1,5 +1,5 @@
 // The link between two simulated sites: messages are delayed (the seed chooses when each arrives), lost, repeated and cut
-// off, and requests wait while the link is down. What a peer's handler throws travels as the real link lets it travel.
+// off, bits flip, and requests wait while the link is down. What a peer's handler throws travels as the real link lets it travel.
 
 import {
   type FetchRequest,
@@ -9,6 +9,7 @@ import {
   PeerRefusal,
   type Piece,
 } from '../../src/link/channel.ts'
+import { overTheWire } from './wire.ts'
 import type { SimProcess, World } from './world.ts'
 
 export interface SimEnd {
@@ -22,6 +23,10 @@ export class SimLink {
   up = true
   /** Faults per message; 0 when the world is to settle. */
   faultRate = 0
+  /** Of a hundred pieces in so many a bit flips on the way, as a fraction. */
+  flipRate = 0
+  /** A bit flipped in a piece with bytes. */
+  onFlip: () => void = () => {}
   /** Grows when the link is cut: what was under way before is lost. */
   #epoch = 0
 
@@ -121,12 +126,22 @@ export class SimLink {
       const result = await next
       if (result instanceof Error) throw result
       if (result.done) return
-      const { bytes, ...piece } = result.value
       // Bytes travel by value; they may be old when they arrive.
-      const copy = bytes?.slice()
+      const piece = this.#carried(result.value)
       await this.#world.event(from, '← bytes')
-      yield { ...piece, bytes: copy }
+      yield piece
     }
+  }
+
+  /** @throws LinkError, as the lane that breaks over a piece whose digest is wrong */
+  #carried(piece: Piece): Piece {
+    const { random } = this.#world
+    const flips = piece.bytes !== undefined && random.chance(this.flipRate)
+    if (flips) {
+      this.#world.log(`a bit of the piece at ${piece.offset} FLIPS on its way`)
+      this.onFlip()
+    }
+    return overTheWire(piece, flips ? random : undefined)
   }
 }
 

@@ -4,8 +4,10 @@
 import type { Disk } from '../../src/disk/disk.ts'
 import { Disks } from '../../src/disk/disks.ts'
 import { accept } from '../../src/disk/failed-sync-acceptance.ts'
+import type { Course } from '../../src/migration/course.ts'
 import { Migrations } from '../../src/migration/migrations.ts'
 import type { ExportHandle } from '../../src/nbd/export.ts'
+import type { SimFile } from './sim-file.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
 import type { SimEnd, SimLink } from './sim-link.ts'
 import { SimDatabase, SimRecords } from './sim-records.ts'
@@ -39,6 +41,9 @@ export class SimSite {
   /** Clients find nobody while it stops. */
   #stopping = false
   readonly #sessions = new Set<OpenSession>()
+  /** Each course that begins here, or is taken up; each line of the log. */
+  onCourse: (course: Course) => void = () => {}
+  onLog: (message: string, facts: object) => void = () => {}
 
   constructor(world: World, name: string, link: SimLink) {
     this.#world = world
@@ -78,6 +83,12 @@ export class SimSite {
   /** A disk that waits for its operator: what is wrong with it ends with a start of the daemon, or when it is accepted. */
   get isTroubled(): boolean {
     return this.up && this.disks!.all().some((disk) => disk.trouble !== undefined)
+  }
+
+  /** The disk's bytes on this machine. */
+  get blockFile(): SimFile | undefined {
+    const record = this.database.disk.get(diskId)
+    return record && this.machine.files.get(record.path)
   }
 
   open(name: string, client: string): OpenSession | undefined {
@@ -121,8 +132,10 @@ export class SimSite {
     this.#sessions.clear()
     const records = new SimRecords(this.machine, process, this.database)
     const files = new SimFiles(this.machine, process)
-    const log = (level: string, facts: object, message: string) =>
+    const log = (level: string, facts: object, message: string) => {
       this.#world.log(`${process.name} ${level}: ${message} ${JSON.stringify(facts)}`)
+      if (process.alive) this.onLog(message, facts)
+    }
     const disks = new Disks(
       { files, records, siteId: this.name, readOnly: false, clock: this.#world.clock(process), log },
       { diskFolder: (id) => `${this.name}/${id}`, passingFolder: (id) => `${this.name}/.passing-${id}` },
@@ -133,7 +146,7 @@ export class SimSite {
       log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened'),
     )
     let ids = this.#starts * 100
-    const migrations = new Migrations({
+    const services = {
       records,
       disks,
       clock: this.#world.clock(process),
@@ -141,13 +154,14 @@ export class SimSite {
       readOnly: false,
       log,
       newId: () => `00000000-0000-4000-8000-${String(++ids).padStart(12, '0')}`,
-      channel: (peerId) => this.#link.channel(process, this.name, peerId, () => this.other.end),
-      peer: (id) => ({ id, site: id, name: id }),
+      channel: (peerId: string) => this.#link.channel(process, this.name, peerId, () => this.other.end),
+      peer: (id: string) => ({ id, site: id, name: id }),
       keep: () => ({ [Symbol.dispose]: () => {} }),
       freeBytes: async () => 2 ** 40,
       transport: () => 'sim',
       probe: () => this.#link.probe(process, () => this.other.end),
-    })
+    }
+    const migrations = new Migrations(services, (course) => this.onCourse(course))
     this.migrations = migrations // Peers may ask while it takes up what it left.
     await migrations.takeUp(loaded.migrations, loaded.disks)
     await migrations.generations.askAll([this.other.name])

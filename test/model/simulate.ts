@@ -3,11 +3,13 @@
 // promise that does not hold.
 
 import assert from 'node:assert/strict'
-import type { DiskRecord } from '../../src/store/records.ts'
+import { ComparisonWatch } from './comparison-watch.ts'
 import { Guest } from './guest.ts'
 import { putDisk } from './image.ts'
+import { Lies } from './lies.ts'
 import { Operator } from './operator.ts'
 import { Oracle, valuesOf } from './oracle.ts'
+import { Owners } from './owners.ts'
 import { SimLink } from './sim-link.ts'
 import { SimSite } from './sim-site.ts'
 import { type Counts, diskId, diskName, type Stage, sectors } from './stage.ts'
@@ -42,19 +44,19 @@ class Run implements Stage {
     acceptances: 0,
     reclaims: 0,
     verifications: 0,
+    flippedPieces: 0,
+    flips: 0,
+    differencesFound: 0,
     strayWrites: 0,
     strayRefusals: 0,
   }
   readonly hasStrays: boolean
+  readonly comparison: ComparisonWatch
+  readonly #lies: Lies
   readonly #weather: Weather
-  readonly #generationHolder = new Map<number, string>()
+  readonly #owners: Owners
   #values = 1000
-  #departedSeen = false
   #operator: Operator | undefined
-  /** Back to what the source had when it departed. */
-  #asDeparted = () => {}
-  #reclaimedAs: number | undefined
-  #highestGeneration = new Map<SimSite, number>()
   #failure: unknown
 
   constructor(seed: number) {
@@ -66,6 +68,10 @@ class Run implements Stage {
     this.b.other = this.a
     this.oracle = new Oracle(putDisk(this.a, this.world.random))
     this.hasStrays = this.world.random.chance(0.4)
+    this.#owners = new Owners(this)
+    this.comparison = new ComparisonWatch(this)
+    for (const site of [this.a, this.b]) this.comparison.watch(site)
+    this.#lies = new Lies(this, this.comparison)
     this.#weather = new Weather(this)
   }
 
@@ -83,15 +89,12 @@ class Run implements Stage {
     return this.#values++
   }
 
-  fail(error: unknown): void {
+  fail = (error: unknown): void => {
     this.#failure ??= error
   }
 
   acknowledged(site: SimSite, generation: number): void {
-    const holder = this.#generationHolder.get(generation) ?? site.name
-    if (holder !== site.name)
-      this.fail(new Error(`${this.facts}: promise 1: two sites took writes in generation ${generation}`))
-    this.#generationHolder.set(generation, holder)
+    this.#owners.wrote(site, generation)
   }
 
   async run(): Promise<Outcome> {
@@ -109,7 +112,8 @@ class Run implements Stage {
       // The way back: the same disk, the other way, with late messages of the first move still about.
       world.log('the disk goes back')
       ;[this.a, this.b] = [this.b, this.a]
-      this.#departedSeen = false
+      this.#owners.begins()
+      this.comparison.begins()
     }
     const switched = this.b.database.disk.get(diskId)?.state === 'owned'
     return { ...this.counts, steps, switched, cancelled }
@@ -140,6 +144,7 @@ class Run implements Stage {
     let steps = 0
     for (; !isOver && steps < stepLimit; steps++) {
       this.#weather.pass(steps < limit)
+      if (steps < limit) this.#lies.pass()
       if (steps > limit + patience) operator.nudge()
       if (!(await world.step())) this.#weather.pass(false)
       this.#check()
@@ -158,6 +163,8 @@ class Run implements Stage {
       await this.world.step()
       this.#check()
     }
+    if (this.#weather.keepsRecords) this.comparison.checkRecord()
+    this.#lies.settle()
     await this.#steps(guest.resync(), patience)
     const owner = this.a.database.disk.get(diskId)?.state === 'owned' ? this.a : this.b
     assert.equal(guest.here.name, owner.name, `${this.facts}: the guest ends at the owner`)
@@ -196,51 +203,8 @@ class Run implements Stage {
 
   #check(): void {
     if (this.#failure) throw this.#failure
-    this.#checkOwners()
-    for (const site of [this.a, this.b]) this.#checkGeneration(site)
-  }
-
-  #checkOwners(): void {
-    const onA = this.a.database.disk.get(diskId)
-    const onB = this.b.database.disk.get(diskId)
-    this.#checkReclaim(onA)
-    if (this.#reclaimedAs !== undefined) return
-    const aOwns = onA?.state === 'owned'
-    const bOwns = onB?.state === 'arriving' || onB?.state === 'owned'
-    assert(!(aOwns && bOwns), `${this.facts}: promise 1: both sites own the disk`)
-    if (bOwns) {
-      assert(
-        onA?.state === 'departed' || onA?.state === 'released',
-        `${this.facts}: promise 2: B took what A had not given up`,
-      )
-      assert.equal(onA.generation, onB.generation, `${this.facts}: the sites disagree on the generation`)
-    }
-    if (onA?.state === 'departed' && !this.#departedSeen) {
-      this.#departedSeen = true
-      this.oracle.allDurable()
-      this.#asDeparted = this.oracle.remember()
-    }
-    if (onA?.state === 'released')
-      assert.equal(onB?.state, 'owned', `${this.facts}: promise 8: A was released before B had everything`)
-  }
-
-  /** A disk that was taken back: what was written at the destination is void. That site hears of it when it is up again. */
-  #checkReclaim(onA: DiskRecord | undefined): void {
-    if (onA?.state === 'owned' && this.#departedSeen && this.#reclaimedAs === undefined && this.isLost(this.b)) {
-      this.#reclaimedAs = onA.generation
-      this.counts.reclaims++
-      this.#asDeparted()
-    }
-    if (this.#reclaimedAs === undefined) return
-    assert(onA?.state === 'owned' && onA.generation === this.#reclaimedAs, `${this.facts}: what was taken back is gone`)
-  }
-
-  #checkGeneration(site: SimSite): void {
-    const generation = site.database.disk.get(diskId)?.generation
-    if (generation === undefined) return
-    const before = this.#highestGeneration.get(site) ?? 0
-    assert(generation >= before, `${this.facts}: promise 1: generation ${before} of ${site.name} went back`)
-    this.#highestGeneration.set(site, generation)
+    this.#owners.check()
+    this.comparison.check()
   }
 
   #sight(): string {

@@ -1,5 +1,6 @@
 // What the actors of one run share: the world, the two sites, the oracle, and what was counted.
 
+import type { ComparisonWatch } from './comparison-watch.ts'
 import type { Oracle } from './oracle.ts'
 import { sectorBytes } from './sim-file.ts'
 import type { SimLink } from './sim-link.ts'
@@ -11,6 +12,7 @@ export const diskId = '00000000-0000-4000-8000-000000000001'
 /** Not a whole number of blocks: the last one is short. */
 export const sizeBytes = 11 * 4096 + 3 * sectorBytes
 export const sectors = sizeBytes / sectorBytes
+export const blocks = Math.ceil(sizeBytes / 4096)
 /** Sectors that strays write, and the guest then does not: the second half of a block, and the next one. */
 export const strayRange = { first: 76, count: 12 }
 
@@ -24,6 +26,11 @@ export interface Counts {
   acceptances: number
   reclaims: number
   verifications: number
+  /** Pieces of which a bit flipped on the way. */
+  flippedPieces: number
+  /** Bits that flipped at rest, and ranges that a comparison named. */
+  flips: number
+  differencesFound: number
   strayWrites: number
   /** Writes of strays that were refused, so that nobody may ever read them. */
   strayRefusals: number
@@ -41,6 +48,7 @@ export interface Stage {
   readonly facts: string
   /** How often a machine lost its power so far. */
   readonly powerLosses: number
+  readonly comparison: ComparisonWatch
   readonly hasStrays: boolean
   /** The destination is lost for good, as far as its operator knows. */
   readonly isLost: (site: SimSite) => boolean

@@ -10,6 +10,7 @@ export interface Climate {
   /** Nothing happens at all. */
   readonly calm: boolean
   readonly messageFaultRate: number
+  readonly flipRate: number
   readonly commitFaultRate: number
   readonly syncFaultRate: number
   readonly disksFillUp: boolean
@@ -27,16 +28,23 @@ export class Weather {
     this.#climate = {
       calm: random.chance(0.2),
       messageFaultRate: random.pick([0, 0.02, 0.1]),
+      flipRate: random.pick([0, 0, 0.1]),
       commitFaultRate: random.pick([0, 0, 0.05, 0.2]),
       syncFaultRate: random.pick([0, 0, 0, 0, 0.05]),
       disksFillUp: random.chance(0.25),
     }
+    stage.link.onFlip = () => stage.counts.flippedPieces++
     for (const site of this.#sites) {
       site.machine.onSyncFailed = () => {
         this.#stage.counts.failedSyncs++
         site.hasFailedSync = true
       }
     }
+  }
+
+  /** No commit fails. */
+  get keepsRecords(): boolean {
+    return this.#climate.commitFaultRate === 0 && !this.#climate.disksFillUp
   }
 
   get #sites(): readonly SimSite[] {
@@ -53,6 +61,7 @@ export class Weather {
     this.#cleared = false
     const { link } = this.#stage
     link.faultRate = this.#climate.messageFaultRate
+    link.flipRate = this.#climate.flipRate
     if (random.chance(0.006)) link.up = !link.up
     if (random.chance(0.004)) link.cut()
     for (const site of this.#sites) {
@@ -82,6 +91,7 @@ export class Weather {
     const { link, world } = this.#stage
     link.up = true
     link.faultRate = 0
+    link.flipRate = 0
     for (const site of this.#sites) {
       site.database.faultRate = 0
       site.machine.syncFaultRate = 0
@@ -96,6 +106,7 @@ export class Weather {
     this.#stage.counts.crashes++
     if (this.#stage.world.random.chance(0.5)) {
       this.powerLosses++
+      this.#stage.comparison.losesPower(site)
       site.losePower()
       site.hasFailedSync = false // What was dropped is seen to be gone.
       const state = site.database.disk.get(diskId)?.state
@@ -103,6 +114,7 @@ export class Weather {
     } else {
       site.kill()
     }
+    this.#stage.comparison.check() // A commit may have come through, and the next process may start in the same step.
     void this.#restart(site)
   }
 

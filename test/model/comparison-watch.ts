@@ -1,0 +1,170 @@
+// What the comparison with the source must find. The model sees both files: when a comparison begins, it notes which blocks
+// differ; before the destination owns, each of these must have been named, and no block may differ any more.
+//
+// Which blocks it may not speak of, because the product cannot: those that a guest wrote to at the destination, be it one
+// sector; those that were there when its power went (which of them a guest wrote is not known any more); and what changes
+// on a platter after the comparison began.
+
+import assert from 'node:assert/strict'
+import type { Course } from '../../src/migration/course.ts'
+import { merged, rangesText } from '../../src/migration/unreadable.ts'
+import { blockSizeBytes } from '../../src/store/block-map.ts'
+import { sectorBytes } from './sim-file.ts'
+import type { SimSite } from './sim-site.ts'
+import { blocks, diskId, type Stage } from './stage.ts'
+import type { SimProcess } from './world.ts'
+
+const sectorsInBlock = blockSizeBytes / sectorBytes
+
+export class ComparisonWatch {
+  readonly #stage: Stage
+  /** Blocks that guests wrote to at the destination, or that may count as such there. */
+  readonly #touched = new Set<number>()
+  /** Blocks that changed below the sites since the comparison began. */
+  readonly #late = new Set<number>()
+  /** Blocks that differed when it began, and that it has not named yet. */
+  readonly #toFind = new Set<number>()
+  /** Blocks that were named, by the process that named them. */
+  #named: { readonly by: SimProcess; readonly blocks: Set<number> } | undefined
+  /** Blocks that were named, and are not known yet to be missing durably. */
+  readonly #unsettled = new Set<number>()
+  #comparing: SimProcess | undefined
+  #isOwned = false
+
+  constructor(stage: Stage) {
+    this.#stage = stage
+  }
+
+  /** A site may be the destination of a move: what it says of its comparisons is listened to. */
+  watch(site: SimSite): void {
+    const stage = this.#stage
+    site.onCourse = (course) => this.#listen(site, course)
+    site.onLog = (message, facts) => {
+      if (site === stage.b && message.startsWith('it differed from the source')) this.#isSettled(message)
+      if (message.startsWith('a range differs from the source'))
+        this.#differs(site, facts as { offset: number; length: number })
+    }
+  }
+
+  /** Another move begins. */
+  begins(): void {
+    for (const set of [this.#touched, this.#late, this.#toFind, this.#unsettled]) set.clear()
+    this.#named = undefined
+    this.#comparing = undefined
+    this.#isOwned = false
+  }
+
+  isTouched(block: number): boolean {
+    return this.#touched.has(block)
+  }
+
+  /** A guest's write at a site has begun. */
+  touches(site: SimSite, firstSector: number, sectors: number): void {
+    if (site !== this.#stage.b) return
+    const end = Math.ceil((firstSector + sectors) / sectorsInBlock)
+    for (let block = Math.floor(firstSector / sectorsInBlock); block < end; block++) this.#touched.add(block)
+  }
+
+  /** The destination is about to lose its power. */
+  losesPower(site: SimSite): void {
+    if (site !== this.#stage.b || site.database.disk.get(diskId)?.state !== 'arriving') return
+    const arrival = site.disks?.get(diskId)?.arrival
+    for (let block = 0; block < blocks; block++) {
+      const mayBePresent = !arrival || arrival.isPresent({ first: block, end: block + 1 }) || this.#unsettled.has(block)
+      if (mayBePresent) this.#touched.add(block)
+    }
+    this.#unsettled.clear()
+  }
+
+  /** A block changed on a platter, or cannot be read any more. */
+  changed(block: number): void {
+    this.#late.add(block)
+    this.#toFind.delete(block)
+  }
+
+  /** To be called at every step. */
+  check(): void {
+    const { a, b, facts } = this.#stage
+    if (this.#isOwned || b.database.disk.get(diskId)?.state !== 'owned') return
+    if (a.database.disk.get(diskId)?.state !== 'departed') return
+    this.#isOwned = true
+    assert.equal(this.#comparing, b.process, `${facts}: promise 8: ${b.name} owns what was never compared`)
+    const missed = this.#untouched(this.#toFind)
+    assert.deepEqual(missed, [], `${facts}: promise 8: blocks ${missed} differed, and were never named`)
+    const wrong = this.#differing().filter((block) => !this.#late.has(block))
+    assert.deepEqual(wrong, [], `${facts}: promise 8: blocks ${wrong} differ from the source, and ${b.name} owns`)
+  }
+
+  /** At the end of a move in which no commit could fail: what the last process named is on record at the destination. */
+  checkRecord(): void {
+    const { b, facts } = this.#stage
+    if (this.#named?.by !== b.process) return
+    const { generation } = b.database.disk.get(diskId)!
+    const record = [...b.database.migration.values()].find(
+      (each) => each.role === 'destination' && each.state === 'done' && each.generation === generation,
+    )
+    const onRecord = record?.differed ?? []
+    const unsaid = [...this.#named.blocks].filter(
+      (block) =>
+        !onRecord.some(
+          ({ offset, length }) => offset <= block * blockSizeBytes && block * blockSizeBytes < offset + length,
+        ),
+    )
+    assert.deepEqual(
+      unsaid,
+      [],
+      `${facts}: blocks ${unsaid} differed, and the record names ${rangesText(merged(onRecord))}`,
+    )
+  }
+
+  #listen(site: SimSite, course: Course): void {
+    course.listen((event) => {
+      if (site === this.#stage.b && event.kind === 'step' && event.message.includes('being compared'))
+        this.#begins(site)
+    })
+  }
+
+  #begins(site: SimSite): void {
+    this.#comparing = site.process
+    this.#late.clear()
+    this.#toFind.clear()
+    const { arrival } = site.disks!.get(diskId)!
+    for (const block of this.#differing()) {
+      if (arrival?.isPresent({ first: block, end: block + 1 })) this.#toFind.add(block)
+    }
+  }
+
+  #differs(site: SimSite, { offset, length }: { offset: number; length: number }): void {
+    if (this.#named?.by !== site.process) this.#named = { by: site.process, blocks: new Set() }
+    this.#stage.counts.differencesFound++
+    for (let at = offset; at < offset + length; at += blockSizeBytes) {
+      this.#toFind.delete(at / blockSizeBytes)
+      this.#unsettled.add(at / blockSizeBytes)
+      this.#named.blocks.add(at / blockSizeBytes)
+    }
+  }
+
+  /** That they differed is on record, and that they are missing. */
+  #isSettled(note: string): void {
+    for (const [, length, offset] of note.matchAll(/(\d+) bytes at (\d+)/g)) {
+      for (let at = Number(offset); at < Number(offset) + Number(length); at += blockSizeBytes)
+        this.#unsettled.delete(at / blockSizeBytes)
+    }
+  }
+
+  /** Untouched blocks that are not the same on both platters. */
+  #differing(): number[] {
+    const { a, b } = this.#stage
+    const [there, here] = [a.blockFile, b.blockFile]
+    if (!there || !here) return []
+    const all = Array.from({ length: blocks }, (_, block) => block)
+    return this.#untouched(all).filter((block) => {
+      const [from, to] = [block * blockSizeBytes, (block + 1) * blockSizeBytes]
+      return Buffer.compare(there.bytes.subarray(from, to), here.bytes.subarray(from, to)) !== 0
+    })
+  }
+
+  #untouched(some: Iterable<number>): number[] {
+    return [...some].filter((block) => !this.#touched.has(block))
+  }
+}

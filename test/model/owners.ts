@@ -1,0 +1,86 @@
+// Who owns the disk, as the records of both sites have it: never two, never one that the other has not given up for, and
+// generations that only grow (promises 1, 2, 8). Looked at after every step.
+
+import assert from 'node:assert/strict'
+import type { DiskRecord } from '../../src/store/records.ts'
+import type { SimSite } from './sim-site.ts'
+import { diskId, type Stage } from './stage.ts'
+
+export class Owners {
+  readonly #stage: Stage
+  /** In which generation each site took writes. */
+  readonly #writers = new Map<number, string>()
+  readonly #highestGeneration = new Map<SimSite, number>()
+  #departedSeen = false
+  /** Back to what the source had when it departed. */
+  #asDeparted = () => {}
+  #reclaimedAs: number | undefined
+
+  constructor(stage: Stage) {
+    this.#stage = stage
+  }
+
+  /** Another move begins, of the same disk. */
+  begins(): void {
+    this.#departedSeen = false
+  }
+
+  /** A write was acknowledged. */
+  wrote(site: SimSite, generation: number): void {
+    const writer = this.#writers.get(generation) ?? site.name
+    const { facts, fail } = this.#stage
+    if (writer !== site.name) fail(new Error(`${facts}: promise 1: two sites took writes in generation ${generation}`))
+    this.#writers.set(generation, writer)
+  }
+
+  check(): void {
+    const { a, b } = this.#stage
+    this.#checkOwners()
+    for (const site of [a, b]) this.#checkGeneration(site)
+  }
+
+  #checkOwners(): void {
+    const { a, b, facts, oracle } = this.#stage
+    const onA = a.database.disk.get(diskId)
+    const onB = b.database.disk.get(diskId)
+    this.#checkReclaim(onA)
+    if (this.#reclaimedAs !== undefined) return
+    const aOwns = onA?.state === 'owned'
+    const bOwns = onB?.state === 'arriving' || onB?.state === 'owned'
+    assert(!(aOwns && bOwns), `${facts}: promise 1: both sites own the disk`)
+    if (bOwns) {
+      assert(
+        onA?.state === 'departed' || onA?.state === 'released',
+        `${facts}: promise 2: B took what A had not given up`,
+      )
+      assert.equal(onA.generation, onB.generation, `${facts}: the sites disagree on the generation`)
+    }
+    if (onA?.state === 'departed' && !this.#departedSeen) {
+      this.#departedSeen = true
+      oracle.allDurable()
+      this.#asDeparted = oracle.remember()
+    }
+    if (onA?.state === 'released')
+      assert.equal(onB?.state, 'owned', `${facts}: promise 8: A was released before B had everything`)
+  }
+
+  /** A disk that was taken back: what was written at the destination is void. That site hears of it when it is up again. */
+  #checkReclaim(onA: DiskRecord | undefined): void {
+    const { b, counts, facts, isLost } = this.#stage
+    if (onA?.state === 'owned' && this.#departedSeen && this.#reclaimedAs === undefined && isLost(b)) {
+      this.#reclaimedAs = onA.generation
+      counts.reclaims++
+      this.#asDeparted()
+    }
+    if (this.#reclaimedAs === undefined) return
+    assert(onA?.state === 'owned' && onA.generation === this.#reclaimedAs, `${facts}: what was taken back is gone`)
+  }
+
+  #checkGeneration(site: SimSite): void {
+    const generation = site.database.disk.get(diskId)?.generation
+    if (generation === undefined) return
+    const before = this.#highestGeneration.get(site) ?? 0
+    assert(generation >= before, `${this.#stage.facts}: promise 1: generation ${before} of ${site.name} went back`)
+    this.#highestGeneration.set(site, generation)
+  }
+}

@@ -1,0 +1,22 @@
+// A piece as the link carries it: encoded, and decoded again, by the link's own code. On the way a bit of it may flip: of
+// its bytes, or of their digest. (What stands before them, offset and length, has no digest of its own: the link's TLS
+// guards the whole stream, and no TLS is simulated.)
+
+import type { Piece } from '../../src/link/channel.ts'
+import { encodePiece, FrameDecoder, headerBytes } from '../../src/link/frames.ts'
+import type { Random } from '../random.ts'
+
+/** Offset, length and kind of a piece, before its digest. */
+const pieceHeadBytes = 16
+const anyRequest = 1
+
+/** `random`: a bit flips, if the piece has bytes. @throws LinkError */
+export function overTheWire(piece: Piece, random: Random | undefined): Piece {
+  const bytes = Buffer.concat(encodePiece(anyRequest, piece))
+  if (random && piece.bytes) {
+    const first = headerBytes + pieceHeadBytes
+    bytes[first + random.integer(bytes.length - first)]! ^= 1 << random.integer(8)
+  }
+  for (const frame of new FrameDecoder().push(bytes)) if (frame.type === 'piece') return frame.piece
+  throw new Error('a piece that was encoded is not decoded')
+}
