@@ -9,6 +9,7 @@ const packages: Readonly<Record<string, string>> = {
   debugfs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   fio: 'fio',
+  ip: 'iproute2',
   ldd: 'libc-bin',
   mke2fs: 'e2fsprogs',
   'nbd-client': 'nbd-client',
@@ -19,6 +20,7 @@ const packages: Readonly<Record<string, string>> = {
   nbdinfo: 'libnbd-bin',
   nbdkit: 'nbdkit',
   nbdsh: 'python3-libnbd',
+  nsenter: 'util-linux',
   openssl: 'openssl',
   python3: 'python3',
   'qemu-img': 'qemu-utils',
@@ -28,6 +30,7 @@ const packages: Readonly<Record<string, string>> = {
   script: 'bsdutils',
   'systemd-analyze': 'systemd',
   'systemd-socket-activate': 'systemd',
+  tc: 'iproute2',
 }
 
 /** sbin is where nbd-client lies, and not on everybody's path. */

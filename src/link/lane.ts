@@ -1,6 +1,13 @@
 // One secured stream between two sites. Both say hello, then either may call and fetch; answers come in any order.
 // A lane is opening, open or closed, and closes once: everything under way then ends with the same LinkError.
 // Silence is counted in ticks and not by a clock, so that neither a busy loop nor a suspended host breaks a lane.
+//
+// A side to which the other owes an answer, to a request or to a ping, pings once a second, and so does one that answers:
+// each hears of the other every second, or bytes all the time. Of a lane on which an answer is due and nothing was heard for
+// 2 to 3 s it says that it is silent: that harms nothing (link/peer-links.ts). One on which nothing at all was heard for 10 s is dead.
+// Not taken for silent: round trips of up to a second, at any bandwidth; what stands in a queue of up to a second behind other
+// lanes; a slow line that is full of pieces, whose parts are heard as they come (a part is 16 KiB: 0.13 s at 1 Mbit/s).
+// Not used: TCP_USER_TIMEOUT, which also cuts a connection to a peer that lives but has its hands full and does not read.
 
 import type { Duplex } from 'node:stream'
 import type { Log } from '../transport/index.ts'
@@ -21,10 +28,12 @@ import { Responder } from './responder.ts'
 import { Sender } from './sender.ts'
 
 export const tickMs = 1000
-/** A side that sent nothing for this long sends a ping. */
+/** A side that sent nothing for this long sends a ping, also when nothing is due. */
 export const pingTicks = 3
+/** Ticks, the first of which is a part of one, in which an answer was due and nothing was heard. */
+export const silenceTicks = 3
 /** A side that heard nothing for this long, while it was reading, gives the lane up. */
-export const silentTicks = 10
+export const deadTicks = 10
 export const helloDeadlineMs = 10_000
 /** A peer that is refused gets our hello, and this long to read it. */
 const refusalLingerMs = 2000
@@ -51,6 +60,7 @@ export class Lane {
   readonly #requester: Requester
   readonly #responder: Responder
   readonly #closers: ((error: LinkError) => void)[] = []
+  #silenceChanged: () => void = () => {}
   readonly #settleOpened: PromiseWithResolvers<void>
   #state: 'opening' | 'open' | 'closed' = 'opening'
   #purpose: Purpose | undefined
@@ -59,6 +69,8 @@ export class Lane {
   #deadline: Disposable | undefined
   #ticksHeardNothing = 0
   #ticksSentNothing = 0
+  #ticksUnanswered = 0
+  #pongIsDue = false
   #sentBytes = 0
   #paused = false
   #pingUnsent = false
@@ -111,6 +123,16 @@ export class Lane {
     return this.#requester.fetch(request, urgency, signal)
   }
 
+  /** An answer is due, and nothing is heard. */
+  get isSilent(): boolean {
+    return this.#ticksUnanswered >= silenceTicks
+  }
+
+  /** Called when `isSilent` has changed. */
+  onSilence(listener: () => void): void {
+    this.#silenceChanged = listener
+  }
+
   /** At once, when it is closed already. */
   onClosed(listener: (error: LinkError) => void): void {
     if (this.#error) listener(this.#error)
@@ -132,7 +154,7 @@ export class Lane {
 
   #receive(chunk: Buffer): void {
     if (this.#state === 'closed') return
-    this.#ticksHeardNothing = 0
+    this.#heard()
     try {
       for (const frame of this.#decoder.push(chunk)) {
         this.#handle(frame)
@@ -141,6 +163,14 @@ export class Lane {
     } catch (error) {
       this.#fail(error instanceof LinkError ? error : new LinkError('protocol', 'a frame failed', { cause: error }))
     }
+  }
+
+  #heard(): void {
+    const wasSilent = this.isSilent
+    this.#ticksHeardNothing = 0
+    this.#ticksUnanswered = 0
+    this.#pongIsDue = false
+    if (wasSilent) this.#silenceChanged()
   }
 
   #handle(frame: Frame): void {
@@ -207,11 +237,13 @@ export class Lane {
 
   #tick(): void {
     if (this.#state !== 'open') return
+    const answerIsDue = !this.#paused && (this.outstanding > 0 || this.#pongIsDue)
     this.#ticksHeardNothing = this.#paused ? 0 : this.#ticksHeardNothing + 1
+    this.#ticksUnanswered = answerIsDue ? this.#ticksUnanswered + 1 : 0
     this.#ticksSentNothing = this.#sentBytes === this.#sender.sentBytes ? this.#ticksSentNothing + 1 : 0
     this.#sentBytes = this.#sender.sentBytes
-    if (this.#ticksHeardNothing >= silentTicks) {
-      this.#fail(lost(`nothing was heard from the peer for ${(silentTicks * tickMs) / 1000} s`))
+    if (this.#ticksHeardNothing >= deadTicks) {
+      this.#fail(lost(`nothing was heard from the peer for ${(deadTicks * tickMs) / 1000} s`))
       return
     }
     try {
@@ -220,9 +252,16 @@ export class Lane {
       this.#fail(error as LinkError)
       return
     }
-    // A paused side pings too: its peer hears that it lives, though nothing of the peer is read here.
-    if (this.#ticksSentNothing < pingTicks || this.#pingUnsent) return
+    this.#ping()
+    if (this.#ticksUnanswered === silenceTicks) this.#silenceChanged()
+  }
+
+  /** A paused side pings too: its peer hears that it lives, though nothing of the peer is read here. */
+  #ping(): void {
+    const isDue = this.outstanding > 0 || this.#paused || this.#pongIsDue || this.#ticksSentNothing >= pingTicks
+    if (!isDue || this.#pingUnsent) return
     this.#pingUnsent = true
+    this.#pongIsDue = true
     this.#ticksSentNothing = 0
     this.#sender.push(encodeEmpty('ping', 0), () => {
       this.#pingUnsent = false

@@ -1,23 +1,22 @@
-// The lanes to one peer: who dials when, which lane a request takes, how many there may be.
-// There is at most one dial under way a purpose. Requests take the newest open lane; duplicates are harmless.
+// The lanes to one peer: when one is missing, which lane a request takes, how many there may be.
+// Requests take the newest open lane; duplicates are harmless. A lane that is silent though an answer is due (link/lane.ts)
+// counts as missing while a fresh one is dialled, and is closed only when there is another that is not silent: what was
+// under way on it is then asked for again. If it is heard of first, nothing has happened. So it is given up for dead no
+// sooner than another stream has made its four round trips: however slow a network is, it is no slower for one than the other.
 
 import type { Duplex } from 'node:stream'
 import type { Log } from '../transport/index.ts'
 import { aborted, LinkError, type PeerHandlers, type Purpose, purposes } from './channel.ts'
 import type { Clock } from './clock.ts'
+import { afterDeadline, Dialler } from './dialler.ts'
 import { Lane } from './lane.ts'
 import { printable } from './messages.ts'
 
-export const firstBackoffMs = 250
-export const maximumBackoffMs = 2000
-/** Between two sites that can both dial, the one with the greater id lets the other go first. */
-export const yieldMs = 1000
-export const dialDeadlineMs = 15_000
 /** Open lanes of a purpose; over it the oldest idle one is closed. */
 export const maximumLanes = 8
 /** Streams that the peer dialled and that said no hello yet. */
 export const maximumOpening = 24
-/** A lane that broke sooner counts as a failed attempt, so that a peer that accepts and closes is not dialled in a loop. */
+/** A lane that broke sooner counts as a failed attempt. */
 const steadyMs = 2000
 export const maximumWaiters = 4096
 
@@ -34,13 +33,6 @@ export interface PeerLinksOptions {
   random(): number
 }
 
-interface Dialling {
-  running: boolean
-  failures: number
-  /** Ends a delay early. */
-  wake: () => void
-}
-
 interface Waiter {
   readonly purpose: Purpose
   readonly resolve: (lane: Lane) => void
@@ -53,7 +45,7 @@ export class PeerLinks {
   readonly #up: () => void
   /** Open lanes by purpose, the newest last. */
   readonly #lanes: Record<Purpose, Lane[]> = { control: [], demand: [], background: [] }
-  readonly #dialling: Record<Purpose, Dialling> = { control: idle(), demand: idle(), background: idle() }
+  readonly #diallers: Record<Purpose, Dialler>
   readonly #opening = new Set<Lane>()
   readonly #waiters = new Set<Waiter>()
   readonly #closing = new AbortController()
@@ -65,6 +57,11 @@ export class PeerLinks {
     this.#peerId = peerId
     this.#options = options
     this.#up = up
+    this.#diallers = {
+      control: this.#dialler('control'),
+      demand: this.#dialler('demand'),
+      background: this.#dialler('background'),
+    }
   }
 
   get connected(): boolean {
@@ -86,11 +83,12 @@ export class PeerLinks {
     })
   }
 
-  /** The newest open lane, or the next one. Rejects only when `signal` aborts or the peer is dropped. */
+  /** The newest open lane, rather one that is not silent, or the next one. Rejects only when `signal` aborts or the peer is dropped. */
   lane(purpose: Purpose, signal: AbortSignal): Promise<Lane> {
     if (this.#closed) return Promise.reject(this.#closed)
     if (signal.aborted) return Promise.reject(aborted(signal))
-    const open = this.#lanes[purpose].at(-1)
+    const lanes = this.#lanes[purpose]
+    const open = lanes.findLast((lane) => !lane.isSilent) ?? lanes.at(-1)
     if (open) return Promise.resolve(open)
     if (this.#waiters.size >= maximumWaiters) {
       return Promise.reject(new LinkError('overloaded', `over ${maximumWaiters} requests wait for this peer`))
@@ -114,7 +112,8 @@ export class PeerLinks {
       const onAbort = () => waiter.reject(aborted(signal))
       signal.addEventListener('abort', onAbort, { once: true })
       this.#waiters.add(waiter)
-      this.#start(purpose)
+      this.#diallers[purpose].look()
+      this.#diallers[purpose].start()
     })
   }
 
@@ -124,12 +123,14 @@ export class PeerLinks {
     if (!this.#options.hasAddress(this.#peerId)) {
       throw new LinkError('unreachable', 'the peer has no address here, and is not connected: it has to dial this site')
     }
-    await this.#dial('control', signal)
+    const dial = new AbortController()
+    using _deadline = afterDeadline(this.#options.clock, dial)
+    await this.#dial('control', AbortSignal.any([signal, dial.signal]))
   }
 
   keep(): Disposable {
     this.#keepers++
-    for (const purpose of purposes) this.#start(purpose)
+    for (const purpose of purposes) this.#startIfNeeded(purpose)
     let held = true
     return {
       [Symbol.dispose]: () => {
@@ -149,94 +150,67 @@ export class PeerLinks {
   }
 
   #needed(purpose: Purpose): boolean {
-    if (this.#closed || this.#lanes[purpose].length > 0) return false
-    return this.#keepers > 0 || this.#awaited(purpose)
+    const lanes = this.#lanes[purpose]
+    if (this.#closed || lanes.some((lane) => !lane.isSilent)) return false
+    return this.#keepers > 0 || this.#awaited(purpose) || lanes.some((lane) => lane.outstanding > 0)
   }
 
   #awaited(purpose: Purpose): boolean {
     return [...this.#waiters].some((waiter) => waiter.purpose === purpose)
   }
 
-  #start(purpose: Purpose): void {
-    const dialling = this.#dialling[purpose]
-    if (dialling.running) {
-      // Courtesy ends when somebody waits; a back-off does not.
-      if (dialling.failures === 0 && this.#awaited(purpose)) dialling.wake()
-      return
-    }
-    dialling.running = true
-    void this.#dialUntilOpen(purpose, dialling).finally(() => {
-      dialling.running = false
-      if (this.#needed(purpose)) this.#start(purpose)
-    })
+  #startIfNeeded(purpose: Purpose): void {
+    if (this.#needed(purpose)) this.#diallers[purpose].start()
   }
 
-  async #dialUntilOpen(purpose: Purpose, dialling: Dialling): Promise<void> {
-    const { ownId, hasAddress } = this.#options
-    if (dialling.failures === 0 && ownId > this.#peerId && !this.#awaited(purpose)) await this.#delay(yieldMs, dialling)
-    while (this.#needed(purpose)) {
-      if (dialling.failures > 0) await this.#delay(this.#backoffMs(dialling.failures), dialling)
-      if (!this.#needed(purpose)) return
-      try {
-        if (!hasAddress(this.#peerId))
+  #dialler(purpose: Purpose): Dialler {
+    const { ownId, hasAddress, clock, random, log } = this.#options
+    return new Dialler({
+      clock,
+      random,
+      closing: this.#closing.signal,
+      needed: () => this.#needed(purpose),
+      yields: () => ownId > this.#peerId && !this.#awaited(purpose),
+      attempt: async (signal) => {
+        if (!hasAddress(this.#peerId)) {
           throw new LinkError('unreachable', 'the peer has no address here: it has to dial this site')
-        await this.#dial(purpose, this.#closing.signal)
-      } catch (error) {
-        dialling.failures++
-        this.#options.log.debug({ peer: this.#peerId, purpose, err: error }, 'the peer could not be dialled')
-      }
-    }
-  }
-
-  /** Half of it fixed, half by chance: two sites that lost each other do not dial in step. */
-  #backoffMs(failures: number): number {
-    const ceilingMs = Math.min(maximumBackoffMs, firstBackoffMs * 2 ** Math.min(failures - 1, 10))
-    return ceilingMs / 2 + (ceilingMs / 2) * this.#options.random()
-  }
-
-  #delay(delayMs: number, dialling: Dialling): Promise<void> {
-    return new Promise((resolve) => {
-      const end = () => {
-        timer[Symbol.dispose]()
-        this.#closing.signal.removeEventListener('abort', end)
-        dialling.wake = () => {}
-        resolve()
-      }
-      const timer = this.#options.clock.after(delayMs, end)
-      this.#closing.signal.addEventListener('abort', end, { once: true })
-      dialling.wake = end
+        }
+        await this.#dial(purpose, signal)
+      },
+      failed: (error) => log.debug({ peer: this.#peerId, purpose, err: error }, 'the peer could not be dialled'),
     })
   }
 
   async #dial(purpose: Purpose, signal: AbortSignal): Promise<void> {
-    const deadline = new AbortController()
-    const timer = this.#options.clock.after(dialDeadlineMs, () =>
-      deadline.abort(new LinkError('unreachable', `the peer did not answer within ${dialDeadlineMs / 1000} s`)),
-    )
-    const whole = AbortSignal.any([signal, this.#closing.signal, deadline.signal])
+    const whole = AbortSignal.any([signal, this.#closing.signal])
     try {
       const stream = await raced(this.#options.dial(this.#peerId, purpose, whole), whole)
-      await raced(this.#open(stream, purpose), whole)
+      await this.#open(stream, purpose, whole)
       this.#trouble = undefined
-    } catch (error) {
-      if (signal.aborted && !this.#closed) throw aborted(signal)
+    } catch (reason) {
+      // A deadline is a LinkError; whoever gives up for another reason does not want to hear of it.
+      const error = signal.aborted ? signal.reason : reason
+      if (signal.aborted && !(error instanceof LinkError)) throw aborted(signal)
       const { message } = error as Error
       this.#trouble = printable(message)
       if (error instanceof LinkError && error.code !== 'lost') throw error
       throw new LinkError('unreachable', `the peer could not be reached: ${message}`, { cause: error })
-    } finally {
-      timer[Symbol.dispose]()
     }
   }
 
-  async #open(stream: Duplex, purpose: Purpose | undefined): Promise<void> {
+  /** `givenUp`: closes the lane unless it is open by then. */
+  async #open(stream: Duplex, purpose: Purpose | undefined, givenUp?: AbortSignal): Promise<void> {
     const { handlers, log, clock } = this.#options
     const lane = new Lane(stream, { peerId: this.#peerId, purpose, handlers, log, clock })
+    const giveUp = () => lane.close()
+    givenUp?.addEventListener('abort', giveUp, { once: true })
     this.#opening.add(lane)
     try {
       if (this.#closed) lane.close(this.#closed)
+      else if (givenUp?.aborted) lane.close()
       await lane.opened
     } finally {
+      givenUp?.removeEventListener('abort', giveUp)
       this.#opening.delete(lane)
     }
     this.#add(lane)
@@ -245,13 +219,13 @@ export class PeerLinks {
   #add(lane: Lane): void {
     const { purpose } = lane
     const lanes = this.#lanes[purpose]
-    const dialling = this.#dialling[purpose]
-    const first = !this.connected
+    const dialler = this.#diallers[purpose]
+    const first = purposes.every((each) => this.#lanes[each].every((other) => other.isSilent))
     lanes.push(lane)
     let steady = false
     const timer = this.#options.clock.after(steadyMs, () => {
       steady = true
-      dialling.failures = 0
+      dialler.steady()
     })
     lane.onClosed((error) => {
       timer[Symbol.dispose]()
@@ -259,20 +233,29 @@ export class PeerLinks {
       if (index >= 0) lanes.splice(index, 1)
       this.#trouble = error.message
       this.#options.log.debug({ peer: this.#peerId, purpose, code: error.code }, `a lane closed: ${error.message}`)
-      if (lanes.length > 0 || this.#closed) return
-      if (!steady) dialling.failures++
-      if (this.#needed(purpose)) this.#start(purpose)
+      if (this.#closed) return
+      if (!steady && lanes.length === 0) dialler.unsteady()
+      this.#startIfNeeded(purpose)
     })
     if (lanes.length > maximumLanes) (lanes.find((each) => each.outstanding === 0) ?? lanes[0])?.close()
     if (!lane.isOpen) return
-    if (dialling.failures === 0) dialling.wake()
+    lane.onSilence(() => this.#silenceChanged(purpose))
+    this.#silenceChanged(purpose)
     for (const waiter of [...this.#waiters]) if (waiter.purpose === purpose) waiter.resolve(lane)
     if (first) this.#up()
   }
-}
 
-function idle(): Dialling {
-  return { running: false, failures: 0, wake: () => {} }
+  /** Or a lane is new. */
+  #silenceChanged(purpose: Purpose): void {
+    const lanes = this.#lanes[purpose]
+    if (lanes.some((lane) => !lane.isSilent)) {
+      for (const lane of lanes.filter(({ isSilent }) => isSilent)) {
+        lane.close(new LinkError('lost', 'the connection is silent, and another one is not'))
+      }
+    }
+    this.#diallers[purpose].look()
+    this.#startIfNeeded(purpose)
+  }
 }
 
 /** Settles when `signal` aborts, though `promise` may not; a stream that comes too late is closed. */

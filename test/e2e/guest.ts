@@ -34,6 +34,16 @@ function fillSector(target: Buffer, index: number, version: Version): void {
   }
 }
 
+/** What the image has at a place. */
+export function bytesOfImage(offset: number, lengthBytes: number): Buffer {
+  const bytes = Buffer.alloc(lengthBytes)
+  for (let at = 0; at < lengthBytes; at += sector) {
+    const index = (offset + at) / sector
+    if (isData(index)) fillSector(bytes.subarray(at, at + sector), index, 0)
+  }
+  return bytes
+}
+
 /** A raw image with the content that a guest finds at its start. */
 export async function makeGuestImage(path: string, sizeBytes: number): Promise<void> {
   const file = await open(path, 'wx')

@@ -68,6 +68,8 @@ export interface SiteOptions {
   readonly flags?: readonly string[]
   /** Where peers dial it; a TCP port of its own unless given. */
   readonly peer?: string
+  /** The file of the network namespace in which it runs (test/e2e/network.ts). */
+  readonly namespace?: string
 }
 
 /** A daemon that may be killed and started again with the same command. */
@@ -77,14 +79,16 @@ export class Site {
   readonly root: string
   readonly control: ControlClient
   readonly #command: readonly string[]
+  readonly #namespace: string | undefined
   #process: ChildProcess | undefined
   #log: string[] = []
   #listening: { nbd: string[]; peer: string | null; control: string } | undefined
 
-  private constructor(name: string, root: string, command: readonly string[]) {
+  private constructor(name: string, root: string, command: readonly string[], namespace: string | undefined) {
     this.name = name
     this.root = root
     this.#command = command
+    this.#namespace = namespace
     this.control = new ControlClient(join(root, 'control.sock'))
   }
 
@@ -97,7 +101,7 @@ export class Site {
       ...['--nbd', `nbd+unix:///?socket=${join(root, 'nbd.sock')}`, '--nbd', `nbd://127.0.0.1:${await freePort()}`],
       ...['--peer', options.peer ?? `tcp://127.0.0.1:${await freePort()}`, '--json', ...flags],
     ]
-    const site = new Site(name, root, command)
+    const site = new Site(name, root, command, options.namespace)
     sites.add(site)
     await site.restart()
     return site
@@ -140,7 +144,9 @@ export class Site {
   async restart(crashPoint?: string): Promise<void> {
     assert(!this.isRunning, `${this.name} is running`)
     const armed = crashPoint === undefined ? {} : { VMSTORE_TEST_CRASH_POINT: crashPoint }
-    const child = spawn(process.execPath, [runFile, ...this.#command], {
+    const program = [process.execPath, runFile, ...this.#command]
+    if (this.#namespace !== undefined) program.unshift(findTool('nsenter')!, `--net=${this.#namespace}`)
+    const child = spawn(program[0]!, program.slice(1), {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...environment(), ...armed },
     })

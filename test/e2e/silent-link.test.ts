@@ -1,0 +1,25 @@
+// The network between two sites falls silent and comes back, in the middle of a move under a guest's load: nothing is reset,
+// packets vanish, as on the way between two providers. Longer silences are in test/crash/silence.crash.ts.
+
+import { Network } from './network.ts'
+import { checkSilences, moveThroughSilences, type Silences } from './silence.ts'
+import { endSitesAfterEach } from './sites.ts'
+
+const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 32)
+
+describe(`a link that falls silent, SEED=${seed}`, () => {
+  endSitesAfterEach()
+
+  for (const dials of ['destination', 'source'] as const) {
+    it(`promise 8: goes on within 3 s of its return when the ${dials} dials, and sends again no more than what was in flight`, async function () {
+      this.timeout(90_000)
+      const silences: Silences = {
+        network: Network.make(this),
+        seed,
+        dials,
+        outagesMs: dials === 'source' ? [3000, 12_000] : [3000, 6500],
+      }
+      checkSilences(silences, await moveThroughSilences(silences))
+    })
+  }
+})
