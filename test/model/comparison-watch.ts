@@ -9,12 +9,9 @@ import assert from 'node:assert/strict'
 import type { Course } from '../../src/migration/course.ts'
 import { merged, rangesText } from '../../src/migration/unreadable.ts'
 import { blockSizeBytes } from '../../src/store/block-map.ts'
-import { sectorBytes } from './sim-file.ts'
 import type { SimSite } from './sim-site.ts'
-import { blocks, diskId, type Stage } from './stage.ts'
+import { blocks, diskId, type Stage, sectorsInBlock } from './stage.ts'
 import type { SimProcess } from './world.ts'
-
-const sectorsInBlock = blockSizeBytes / sectorBytes
 
 export class ComparisonWatch {
   readonly #stage: Stage
@@ -91,6 +88,12 @@ export class ComparisonWatch {
     assert.equal(this.#comparing, b.process, `${facts}: promise 8: ${b.name} owns what was never compared`)
     const missed = this.#untouched(this.#toFind)
     assert.deepEqual(missed, [], `${facts}: promise 8: blocks ${missed} differed, and were never named`)
+    const unread = this.#untouched(a.blockFile?.unreadable ?? []).filter((block) => !this.#late.has(block))
+    assert.deepEqual(
+      unread,
+      [],
+      `${facts}: promise 8: blocks ${unread} cannot be read at ${a.name}, and ${b.name} owns`,
+    )
     const wrong = this.#differing().filter((block) => !this.#late.has(block))
     assert.deepEqual(wrong, [], `${facts}: promise 8: blocks ${wrong} differ from the source, and ${b.name} owns`)
   }

@@ -4,7 +4,7 @@
 import { Client } from './client.ts'
 import { sectorBytes, valuesOf } from './oracle.ts'
 import type { OpenSession, SimSite } from './sim-site.ts'
-import { type Answer, diskName, type Stage, sectors, sizeBytes, strayRange } from './stage.ts'
+import { type Answer, diskName, type Stage, sectors, sectorsInBlock, sizeBytes, strayRange } from './stage.ts'
 
 export class Guest extends Client {
   here: SimSite
@@ -130,9 +130,30 @@ export class Guest extends Client {
         oracle.settle(before, values)
         return
       }
+      if (answer.kind === 'error' && a.blockFile?.unreadable.size && (await this.#readBlocks())) return
       this.#leave()
       await world.event(this.process, 'guest waits')
     }
+  }
+
+  /** Block by block, because some of them cannot be read at the source. Whether all others could. */
+  async #readBlocks(): Promise<boolean> {
+    const { oracle, a } = this.stage
+    for (let first = 0; first < sectors; first += sectorsInBlock) {
+      const target = new Uint8Array(Math.min(sectorsInBlock, sectors - first) * sectorBytes)
+      const before = oracle.readBegins(first, target.length / sectorBytes)
+      const losses = this.stage.powerLosses
+      const answer = await this.ask(await this.#attached(), (session) => session.read(first * sectorBytes, target))
+      if (answer.kind === 'unknown' || losses !== this.stage.powerLosses) return false
+      if (answer.kind === 'error') {
+        if (a.blockFile?.unreadable.has(first / sectorsInBlock)) continue
+        return false
+      }
+      const values = valuesOf(target, this.stage.facts)
+      oracle.readAnswered(before, values, `${this.stage.facts}: a block at ${this.here.name}`)
+      oracle.settle(before, values)
+    }
+    return true
   }
 
   #leave(): void {
@@ -140,9 +161,4 @@ export class Guest extends Client {
     this.#open = undefined
     open?.site.close(open, 'broken')
   }
-}
-
-/** What the whole disk holds, for the end of a run. */
-export function sectorValues(bytes: Uint8Array, facts: string): number[] {
-  return valuesOf(bytes.subarray(0, sectors * sectorBytes), facts)
 }

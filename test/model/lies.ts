@@ -8,9 +8,8 @@ import type { ComparisonWatch } from './comparison-watch.ts'
 import { flippable, flippedBits } from './oracle.ts'
 import { sectorBytes } from './sim-file.ts'
 import type { SimSite } from './sim-site.ts'
-import { diskId, type Stage, sectors } from './stage.ts'
+import { diskId, type Stage, sectors, sectorsInBlock } from './stage.ts'
 
-const sectorsInBlock = 8
 export class Lies {
   readonly #stage: Stage
   readonly #watch: ComparisonWatch

@@ -16,6 +16,7 @@ const mustHappen = [
   'flippedPieces',
   'flips',
   'differencesFound',
+  'unreadableProbes',
   'strayRefusals',
   'switched',
   'cancelled',

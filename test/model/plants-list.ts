@@ -216,4 +216,16 @@ export const plants: readonly Plant[] = [
     was: "await this.recorded('that it differed from the source', () => this.disk.flush())",
     becomes: '',
   },
+  {
+    name: 'an unreadable range served as zeros',
+    file: 'src/migration/frozen-reader.ts',
+    was: 'return { error }',
+    becomes: 'return bytes.fill(0, 0, error ? bytes.length : 0)',
+  },
+  {
+    name: 'an unreadable range that keeps the rest from coming',
+    file: 'src/migration/background-copy.ts',
+    was: 'if (!bad || bad.offset < at || bad.offset >= end) throw error',
+    becomes: 'if (bad !== null) throw error',
+  },
 ]

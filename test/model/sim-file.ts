@@ -5,6 +5,7 @@
 import type { Random } from '../random.ts'
 
 export const sectorBytes = 512
+const blockBytes = 4096
 
 /** What a sync that begins now will make durable. */
 export interface SyncSnapshot {
@@ -15,6 +16,8 @@ export interface SyncSnapshot {
 export class SimFile {
   bytes: Uint8Array
   durable: Uint8Array
+  /** Blocks that cannot be read any more; the whole block written anew can be. */
+  readonly unreadable = new Set<number>()
   /** Sectors with versions that may or may not be on the platter, oldest first. */
   readonly #unsynced = new Map<number, Uint8Array[]>()
 
@@ -26,6 +29,10 @@ export class SimFile {
   write(offset: number, source: Uint8Array): void {
     const end = offset + source.length
     this.bytes = grown(this.bytes, end)
+    for (const block of this.unreadable) {
+      const isWhole = offset <= block * blockBytes && Math.min((block + 1) * blockBytes, this.bytes.length) <= end
+      if (isWhole) this.unreadable.delete(block)
+    }
     this.bytes.set(source, offset)
     for (let at = offset - (offset % sectorBytes); at < end; at += sectorBytes) {
       const versions = this.#unsynced.get(at) ?? []
@@ -72,6 +79,17 @@ export class SimFile {
     this.bytes = left
     this.durable = left.slice()
     this.#unsynced.clear()
+  }
+
+  canRead(offset: number, lengthBytes: number): boolean {
+    for (const block of this.unreadable)
+      if (offset < (block + 1) * blockBytes && block * blockBytes < offset + lengthBytes) return false
+    return true
+  }
+
+  /** Nothing but zeros. */
+  isHole(block: number): boolean {
+    return this.bytes.subarray(block * blockBytes, (block + 1) * blockBytes).every((byte) => byte === 0)
   }
 
   /** A bit of the sector at `at` flips at rest, whichever version of the sector is the one that stays. */

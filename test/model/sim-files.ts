@@ -1,5 +1,5 @@
 // Files of one simulated machine, as Files. What was written survives the death of the process; what was not synced may be
-// lost with the power. The machine's faults: the disk is full for a while, and syncs fail.
+// lost with the power. The machine's faults: the disk is full for a while, syncs fail, and blocks cannot be read.
 
 import assert from 'node:assert/strict'
 import {
@@ -34,6 +34,11 @@ export class SimMachine {
   losePower(): void {
     this.boots++
     for (const [path, file] of this.files) file.losePower(this.world.random, path.endsWith('.log'))
+  }
+
+  /** What could not be read can be. */
+  mend(): void {
+    for (const file of this.files.values()) file.unreadable.clear()
   }
 
   putFile(path: string, bytes: Uint8Array): void {
@@ -151,7 +156,10 @@ export class SimFiles implements Files {
 
   #read(file: SimFile, path: string, offset: number, target: Uint8Array): MaybePromise<void> {
     const { world } = this.#machine
-    const happen = () => target.set(file.bytes.subarray(offset, offset + target.length))
+    const happen = () => {
+      if (!file.canRead(offset, target.length)) throw Object.assign(new Error(`${path} at ${offset}`), { code: 'EIO' })
+      target.set(file.bytes.subarray(offset, offset + target.length))
+    }
     if (world.random.chance(0.4)) return happen()
     return world.event(this.#process, `read ${path} ${offset}`).then(happen)
   }

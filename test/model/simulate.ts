@@ -4,6 +4,7 @@
 
 import assert from 'node:assert/strict'
 import { ComparisonWatch } from './comparison-watch.ts'
+import { FailingDisk } from './failing-disk.ts'
 import { Guest } from './guest.ts'
 import { putDisk } from './image.ts'
 import { Lies } from './lies.ts'
@@ -21,6 +22,8 @@ const stepLimit = 60_000
 /** Steps after which the weather has cleared, and after which the operator helps out. */
 const badWeather = { least: 300, spread: 4000 }
 const patience = 5000
+/** A disk that cannot be read is mended after so many, when that keeps nothing from coming. */
+const mendAfter = 1000
 
 export interface Outcome extends Counts {
   readonly steps: number
@@ -47,12 +50,15 @@ class Run implements Stage {
     flippedPieces: 0,
     flips: 0,
     differencesFound: 0,
+    unreadableBlocks: 0,
+    unreadableProbes: 0,
     strayWrites: 0,
     strayRefusals: 0,
   }
   readonly hasStrays: boolean
   readonly comparison: ComparisonWatch
   readonly #lies: Lies
+  readonly #failing: FailingDisk
   readonly #weather: Weather
   readonly #owners: Owners
   #values = 1000
@@ -72,6 +78,7 @@ class Run implements Stage {
     this.comparison = new ComparisonWatch(this)
     for (const site of [this.a, this.b]) this.comparison.watch(site)
     this.#lies = new Lies(this, this.comparison)
+    this.#failing = new FailingDisk(this, this.comparison)
     this.#weather = new Weather(this)
   }
 
@@ -144,7 +151,7 @@ class Run implements Stage {
     let steps = 0
     for (; !isOver && steps < stepLimit; steps++) {
       this.#weather.pass(steps < limit)
-      if (steps < limit) this.#lies.pass()
+      if (steps < limit) this.#disksFail()
       if (steps > limit + patience) operator.nudge()
       if (!(await world.step())) this.#weather.pass(false)
       this.#check()
@@ -162,7 +169,9 @@ class Run implements Stage {
       if (count % 500 === 499) operator.nudge()
       await this.world.step()
       this.#check()
+      if (this.#failing.isFailing) await this.#mendDisk(count)
     }
+    this.#failing.mend()
     if (this.#weather.keepsRecords) this.comparison.checkRecord()
     this.#lies.settle()
     await this.#steps(guest.resync(), patience)
@@ -172,6 +181,18 @@ class Run implements Stage {
     const facts = `${this.facts}: the block file at the end`
     assert(file, `${facts}: promise 8: it is gone`)
     this.oracle.readAnswered(this.oracle.readBegins(0, sectors), valuesOf(file.bytes, facts), facts)
+  }
+
+  #disksFail(): void {
+    this.#lies.pass()
+    this.#failing.pass()
+  }
+
+  /** Once everything else has come; or when the move does not go on otherwise. */
+  async #mendDisk(count: number): Promise<void> {
+    if (this.#failing.isAllThatIsLeft) await this.#steps(this.#failing.probe(), patience)
+    else if (this.#failing.isMissing || count < mendAfter) return
+    this.#failing.mend()
   }
 
   #isOver(): boolean {

@@ -13,6 +13,7 @@ export const diskId = '00000000-0000-4000-8000-000000000001'
 export const sizeBytes = 11 * 4096 + 3 * sectorBytes
 export const sectors = sizeBytes / sectorBytes
 export const blocks = Math.ceil(sizeBytes / 4096)
+export const sectorsInBlock = 4096 / sectorBytes
 /** Sectors that strays write, and the guest then does not: the second half of a block, and the next one. */
 export const strayRange = { first: 76, count: 12 }
 
@@ -31,6 +32,9 @@ export interface Counts {
   /** Bits that flipped at rest, and ranges that a comparison named. */
   flips: number
   differencesFound: number
+  /** Blocks that the source could not read any more; how often all else had come. */
+  unreadableBlocks: number
+  unreadableProbes: number
   strayWrites: number
   /** Writes of strays that were refused, so that nobody may ever read them. */
   strayRefusals: number

@@ -97,7 +97,9 @@ export class Weather {
       site.machine.syncFaultRate = 0
       site.machine.isFull = false
       // A disk that has failed is mended by its operator: the storage is replaced, the daemon started again, the disk accepted.
-      if (site.isTroubled && (!this.#cleared || world.random.chance(0.05))) void this.stop(site)
+      if (!site.isTroubled || (this.#cleared && !world.random.chance(0.05))) continue
+      site.machine.mend()
+      void this.stop(site)
     }
     this.#cleared = true
   }
