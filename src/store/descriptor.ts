@@ -2,8 +2,12 @@
 // were free by then, the call could read from, or write to, a file that was opened meanwhile.
 // Always: the number is given back to the kernel only after the last call that got it has come back.
 
-import { closeSync } from 'node:fs'
+import { closeSync, fdatasync } from 'node:fs'
+import { promisify } from 'node:util'
+import { FailedSync } from './files.ts'
 import { StoreError } from './store-error.ts'
+
+const fdatasyncAsync = promisify(fdatasync)
 
 /** What a closed file has for a number: no call succeeds with it. */
 const closedFd = -1
@@ -39,6 +43,17 @@ export class Descriptor {
       this.#users--
       if (this.#isClosing && this.#users === 0) this.#unused.resolve()
     }
+  }
+
+  /** fdatasync. @throws FailedSync */
+  sync(): Promise<void> {
+    return this.use(async (fd) => {
+      try {
+        await fdatasyncAsync(fd)
+      } catch (error) {
+        throw new FailedSync(this.#path, error)
+      }
+    })
   }
 
   /** Nothing begins any more; resolves when the calls under way are over and the file is closed. */

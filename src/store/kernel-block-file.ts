@@ -1,0 +1,139 @@
+// A block file on a Linux file system. Reads that the page cache can answer, and aligned writes while little is unsynced, are
+// done at once on the caller's turn; everything that may wait for the disk goes to the thread pool.
+
+import assert from 'node:assert/strict'
+import { fstatSync, read, readSync, statfsSync, write, writeSync } from 'node:fs'
+import { performance } from 'node:perf_hooks'
+import { promisify } from 'node:util'
+import { punchHole, readNoWait, seekData, seekHole, zeroRange } from '../system/linux.ts'
+import { Descriptor } from './descriptor.ts'
+import type { DirtyRoom } from './dirty-room.ts'
+import type { BlockFile, FileExtent, MaybePromise } from './files.ts'
+import { StoreError } from './store-error.ts'
+
+const readAsync = promisify(read)
+const writeAsync = promisify(write)
+
+/** Longest read or write done on the caller's turn: about half a millisecond of copying. */
+const syncBoundBytes = 2 ** 20
+/** TMPFS_MAGIC of <linux/magic.h>. */
+const tmpfsType = 0x01021994
+const pageBytes = 4096
+
+export class KernelBlockFile implements BlockFile {
+  readonly path: string
+  readonly sizeBytes: number
+  readonly #file: Descriptor
+  readonly #dirtyRoom: DirtyRoom
+  #canReadNoWait = true
+  readonly #isInMemory: boolean
+
+  constructor(path: string, fd: number, sizeBytes: number, dirtyRoom: DirtyRoom) {
+    this.path = path
+    this.#file = new Descriptor(path, fd)
+    this.#dirtyRoom = dirtyRoom
+    this.sizeBytes = sizeBytes
+    this.#isInMemory = statfsSync(path).type === tmpfsType
+  }
+
+  read(offset: number, target: Uint8Array): MaybePromise<void> {
+    if (target.length > syncBoundBytes) return this.#readRest(offset, target, 0)
+    if (this.#canReadNoWait) {
+      const count = readNoWait(this.#file.now, target, offset)
+      if (count === target.length) return
+      if (count !== -2) return this.#readRest(offset, target, Math.max(count, 0))
+      this.#canReadNoWait = false
+    }
+    if (!this.#isInMemory) return this.#readRest(offset, target, 0) // NFS, FUSE …: nobody can tell whether it would wait.
+    const count = readSync(this.#file.now, target, 0, target.length, offset)
+    if (count < target.length) return this.#readRest(offset, target, count)
+  }
+
+  async #readRest(offset: number, target: Uint8Array, done: number): Promise<void> {
+    for (let at = done; at < target.length; ) {
+      const { bytesRead } = await this.#file.use((fd) => readAsync(fd, target, at, target.length - at, offset + at))
+      if (bytesRead === 0)
+        throw new StoreError('short-file', `${this.path} ends before ${offset + at}: it was made shorter`)
+      at += bytesRead
+    }
+  }
+
+  /** Aligned, so that no page must be read first; short; and with room for dirty pages, so that the kernel does not brake. */
+  takesAtOnce(offset: number, lengthBytes: number): boolean {
+    const aligned = offset % pageBytes === 0 && lengthBytes % pageBytes === 0
+    return aligned && lengthBytes <= syncBoundBytes && this.#dirtyRoom.has(lengthBytes)
+  }
+
+  write(offset: number, source: Uint8Array): MaybePromise<void> {
+    const atOnce = this.takesAtOnce(offset, source.length)
+    this.#dirtyRoom.take(source.length)
+    if (!atOnce) return this.#writeRest(offset, source, 0)
+    const startedMs = performance.now()
+    for (let at = 0; at < source.length; ) {
+      at += writeSync(this.#file.now, source, at, source.length - at, offset + at)
+    }
+    this.#dirtyRoom.wrote(performance.now() - startedMs)
+  }
+
+  async #writeRest(offset: number, source: Uint8Array, done: number): Promise<void> {
+    for (let at = done; at < source.length; ) {
+      const { bytesWritten } = await this.#file.use((fd) => writeAsync(fd, source, at, source.length - at, offset + at))
+      assert(bytesWritten > 0)
+      at += bytesWritten
+    }
+  }
+
+  async zero(offset: number, lengthBytes: number, allocated: boolean, fast = false): Promise<void> {
+    try {
+      await this.#file.use((fd) => (allocated ? zeroRange : punchHole)(fd, offset, lengthBytes))
+    } catch (error) {
+      if (fast || (error as NodeJS.ErrnoException).code !== 'ENOTSUP') throw error
+      await this.#writeZeros(offset, lengthBytes) // A file system without these calls.
+    }
+  }
+
+  async #writeZeros(offset: number, lengthBytes: number): Promise<void> {
+    const zeros = new Uint8Array(Math.min(lengthBytes, syncBoundBytes))
+    for (let at = 0; at < lengthBytes; at += zeros.length) {
+      await this.#writeRest(offset + at, zeros.subarray(0, Math.min(zeros.length, lengthBytes - at)), 0)
+    }
+  }
+
+  sync(): Promise<void> {
+    return this.#file.sync()
+  }
+
+  extents(offset: number, lengthBytes: number, limit: number): FileExtent[] {
+    const extents: FileExtent[] = []
+    const end = offset + lengthBytes
+    for (let at = offset; at < end && extents.length < limit; ) {
+      const next = seekData(this.#file.now, at)
+      if (next === undefined) this.#mustBeWhole()
+      const data = Math.min(next ?? end, end)
+      if (data > at) {
+        extents.push({ offset: at, length: data - at, kind: 'hole' })
+        at = data
+        continue
+      }
+      const hole = Math.min(seekHole(this.#file.now, at) ?? end, end)
+      if (hole === at) continue // A hole was punched in between: look again.
+      extents.push({ offset: at, length: hole - at, kind: 'data' })
+      at = hole
+    }
+    return extents
+  }
+
+  allocatedBytes(): number {
+    return fstatSync(this.#file.now).blocks * 512
+  }
+
+  /** What lies behind the end of a file that was made shorter is no hole. */
+  #mustBeWhole(): void {
+    const { size } = fstatSync(this.#file.now)
+    if (size < this.sizeBytes) throw new StoreError('short-file', `${this.path} ends at ${size}: it was made shorter`)
+  }
+
+  close(): Promise<void> {
+    return this.#file.close()
+  }
+}
