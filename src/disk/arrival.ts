@@ -7,8 +7,9 @@
 
 import assert from 'node:assert/strict'
 import type { StatusExtent } from '../nbd/export.ts'
+import { type ArrivalMaps, sectorBytes } from '../store/arrival-maps.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
-import { type ArrivalMaps, type MapLog, sectorBytes } from '../store/map-log.ts'
+import type { MapLog } from '../store/map-log.ts'
 import type { Run } from './block-source.ts'
 import { answerableBytes, dirtyExtents, partialBlocks, presentExtents } from './contexts.ts'
 import { Holds } from './holds.ts'

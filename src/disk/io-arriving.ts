@@ -2,9 +2,9 @@
 // a read of missing blocks waits for a demand fetch; a write aligned to sectors waits for no remote byte (promise 7).
 
 import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
+import { sectorBytes } from '../store/arrival-maps.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { BlockFile } from '../store/files.ts'
-import { sectorBytes } from '../store/map-log.ts'
 import type { Arrival } from './arrival.ts'
 import type { Run } from './block-source.ts'
 import type { DiskContext } from './contexts.ts'

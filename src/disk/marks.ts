@@ -6,8 +6,9 @@
 // - A block is present, partial, or wholly missing. What the guest wrote of it since switchover counts as written for good.
 
 import assert from 'node:assert/strict'
+import { type ArrivalMaps, sectorBytes } from '../store/arrival-maps.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
-import { type ArrivalMaps, type MapLog, sectorBytes } from '../store/map-log.ts'
+import type { MapLog } from '../store/map-log.ts'
 import { partialBlocks } from './contexts.ts'
 import { type Span, spanOf } from './span.ts'
 

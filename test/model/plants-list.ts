@@ -36,13 +36,13 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'an uncommitted log believed after a power loss',
-    file: 'src/store/map-log.ts',
+    file: 'src/store/map-log-replay.ts',
     was: 'const believed = sameBoot ? intact : committed',
     becomes: 'const believed = intact',
   },
   {
     name: 'only the committed log believed after a mere kill',
-    file: 'src/store/map-log.ts',
+    file: 'src/store/map-log-replay.ts',
     was: 'const believed = sameBoot ? intact : committed',
     becomes: 'const believed = committed',
   },
@@ -170,7 +170,7 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'the last partial block of a disk dropped',
-    file: 'src/store/map-log.ts',
+    file: 'src/store/arrival-maps.ts',
     was: 'const blocks = Math.ceil(sizeBytes / blockSizeBytes)',
     becomes: 'const blocks = Math.floor(sizeBytes / blockSizeBytes)',
   },

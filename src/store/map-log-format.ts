@@ -1,0 +1,110 @@
+// The bytes of a map log: a header, and fixed records behind it. Pure.
+//
+// What always holds: a record is intact in its own place of its own log only, for its checksum covers both. A header is believed
+// after its checksum; magic and version are looked at before, because a newer header may be laid out otherwise.
+
+import { crc32 } from 'node:zlib'
+import { StoreError } from './store-error.ts'
+
+export const headerBytes = 128
+export const recordBytes = 24
+const magic = Buffer.from('VMSTMAPS')
+const formatVersion = 1
+const lostPowerFlag = 1
+
+/** Record types. `tentative` (blocks copied before switchover, of one epoch) is part of the format for hybrid copy. */
+export const RecordType = { landed: 1, written: 2, partial: 3, commit: 4, tentative: 5, forgotten: 6 } as const
+
+export interface MapIdentity {
+  readonly diskId: string
+  readonly generation: number
+  readonly sizeBytes: number
+}
+
+// Header, little-endian: magic 8 | version u32 | key u32 | size u64 | generation u64 | disk id 36 ASCII | boot id 36 ASCII |
+// flags u32 | … zero … | crc32 u32 of the bytes before.
+export function encodeHeader(identity: MapIdentity, bootId: string, key: number, lostPower: boolean): Buffer {
+  const header = Buffer.alloc(headerBytes)
+  magic.copy(header, 0)
+  header.writeUInt32LE(formatVersion, 8)
+  header.writeUInt32LE(key, 12)
+  header.writeBigUInt64LE(BigInt(identity.sizeBytes), 16)
+  header.writeBigUInt64LE(BigInt(identity.generation), 24)
+  header.write(identity.diskId, 32, 36, 'ascii')
+  header.write(bootId, 68, 36, 'ascii')
+  header.writeUInt32LE(lostPower ? lostPowerFlag : 0, 104)
+  header.writeUInt32LE(crc32(header.subarray(0, headerBytes - 4)), headerBytes - 4)
+  return header
+}
+
+// Record, little-endian: type u8 | mask u8 | zero u16 | count u32 | first u64 | key u32 | crc32 u32, where the checksum
+// starts from the record's index, so that a record is true in its own place only.
+export function encodeRecord(
+  key: number,
+  index: number,
+  type: number,
+  first: number,
+  count: number,
+  mask: number,
+): Buffer {
+  const record = Buffer.alloc(recordBytes)
+  record[0] = type
+  record[1] = mask
+  record.writeUInt32LE(count, 4)
+  record.writeBigUInt64LE(BigInt(first), 8)
+  record.writeUInt32LE(key, 16)
+  record.writeUInt32LE(crc32(record.subarray(0, recordBytes - 4), index >>> 0), recordBytes - 4)
+  return record
+}
+
+export interface MapRecord {
+  readonly type: number
+  readonly mask: number
+  readonly first: number
+  readonly count: number
+}
+
+function decodeRecord(record: Buffer, key: number, index: number): MapRecord | undefined {
+  if (record.readUInt32LE(16) !== key) return undefined
+  if (record.readUInt32LE(recordBytes - 4) !== crc32(record.subarray(0, recordBytes - 4), index >>> 0)) return undefined
+  return { type: record[0]!, mask: record[1]!, count: record.readUInt32LE(4), first: Number(record.readBigUInt64LE(8)) }
+}
+
+interface MapHeader {
+  readonly key: number
+  readonly bootId: string
+  readonly lostPower: boolean
+}
+
+/** Reads a log's header. @throws StoreError `newer-format`, `damaged` */
+export function decodeHeader(bytes: Buffer, identity: MapIdentity, path: string): MapHeader {
+  if (bytes.length < headerBytes || !bytes.subarray(0, 8).equals(magic)) throw damaged(path, 'it does not begin as one')
+  const version = bytes.readUInt32LE(8)
+  if (version > formatVersion) {
+    throw new StoreError('newer-format', `${path} has format ${version}; this vmstore knows up to ${formatVersion}`, {
+      next: 'Use the newer vmstore that wrote it.',
+    })
+  }
+  if (bytes.readUInt32LE(headerBytes - 4) !== crc32(bytes.subarray(0, headerBytes - 4))) {
+    throw damaged(path, 'the checksum of its header is wrong')
+  }
+  const sameDisk = bytes.toString('ascii', 32, 68) === identity.diskId
+  const sameGeneration = Number(bytes.readBigUInt64LE(24)) === identity.generation
+  const sameSize = Number(bytes.readBigUInt64LE(16)) === identity.sizeBytes
+  if (!sameDisk || !sameGeneration || !sameSize) throw damaged(path, 'it is of another disk, generation or size')
+  const lostPower = (bytes.readUInt32LE(104) & lostPowerFlag) !== 0
+  return { key: bytes.readUInt32LE(12), bootId: bytes.toString('ascii', 68, 104), lostPower }
+}
+
+/** What the guest wrote here is known by this log alone: without it nothing may be fetched over it. */
+export function damaged(path: string, why: string): StoreError {
+  return new StoreError('damaged', `${path} is not the map of what is here: ${why}`, {
+    next: 'Restore it, or the data folder, from a good copy. The disk is kept as it is, and served to nobody.',
+  })
+}
+
+/** undefined: it is not intact. */
+export function recordAt(bytes: Buffer, key: number, index: number): MapRecord | undefined {
+  const at = headerBytes + index * recordBytes
+  return decodeRecord(bytes.subarray(at, at + recordBytes), key, index)
+}

@@ -1,0 +1,84 @@
+// What of a map log may be believed after a start (map-log.ts says why), and the maps that follow from it. Pure.
+
+import type { ArrivalMaps } from './arrival-maps.ts'
+import { BlockMap } from './block-map.ts'
+import {
+  damaged,
+  decodeHeader,
+  headerBytes,
+  type MapIdentity,
+  type MapRecord,
+  RecordType,
+  recordAt,
+  recordBytes,
+} from './map-log-format.ts'
+
+/**
+ * Applies what may be believed. Under the same boot id nothing of the log can be lost, so that a record that does not
+ * fit is damage; under another, reading ends at the first that was not written whole. Returns the blocks that believed
+ * records speak of and no commit covers.
+ */
+export function replay(
+  content: Uint8Array,
+  identity: MapIdentity,
+  bootId: string,
+  path: string,
+  maps: ArrivalMaps,
+): BlockMap {
+  const bytes = Buffer.from(content.buffer, content.byteOffset, content.byteLength)
+  const header = decodeHeader(bytes, identity, path)
+  const sameBoot = header.bootId === bootId
+  const whole = Math.floor((bytes.length - headerBytes) / recordBytes)
+  let intact = 0
+  let committed = 0
+  for (; intact < whole; intact++) {
+    const record = recordAt(bytes, header.key, intact)
+    if (!record) break
+    if (record.type === RecordType.commit && record.first <= intact) committed = record.first
+  }
+  if (sameBoot && intact < whole) throw damaged(path, `its record ${intact} is not intact`)
+  const believed = sameBoot ? intact : committed
+  const uncommitted = new BlockMap(maps.present.blocks)
+  for (let index = 0; index < believed; index++) {
+    const record = recordAt(bytes, header.key, index)!
+    applyRecord(record, maps)
+    if (index >= committed) addBlocks(uncommitted, record)
+  }
+  maps.lostPower = header.lostPower || !sameBoot
+  if (sameBoot) return uncommitted
+  for (const run of maps.present.runs(0, maps.present.blocks, true)) maps.written.add(run.first, run.end)
+  return uncommitted
+}
+
+/** The blocks whose bytes a record says to be here. */
+function addBlocks(blocks: BlockMap, { type, first, count }: MapRecord): void {
+  if (type === RecordType.commit || type === RecordType.forgotten || first + count > blocks.blocks) return
+  blocks.add(first, first + count)
+}
+
+function applyRecord(record: MapRecord, maps: ArrivalMaps): void {
+  const { first, count } = record
+  if (record.type === RecordType.commit) return
+  if (first + count > maps.present.blocks) return // Not of this disk: believe nothing of it.
+  if (record.type === RecordType.forgotten) {
+    maps.present.delete(first, first + count)
+  } else if (record.type === RecordType.landed || record.type === RecordType.written) {
+    maps.present.add(first, first + count)
+    if (record.type === RecordType.written) maps.written.add(first, first + count)
+    settlePartial(maps, first, first + count)
+  } else if (record.type === RecordType.partial && !maps.present.has(first)) {
+    maps.partial.set(first, (maps.partial.get(first) ?? 0) | record.mask)
+  }
+}
+
+/** Partial blocks that are present now: the guest wrote a part of them. Walks the run or the partial blocks, whichever is less. */
+function settlePartial({ partial, written }: ArrivalMaps, first: number, end: number): void {
+  const settle = (block: number) => {
+    if (partial.delete(block)) written.add(block, block + 1)
+  }
+  if (end - first < partial.size) {
+    for (let block = first; block < end; block++) settle(block)
+  } else {
+    for (const block of partial.keys()) if (block >= first && block < end) settle(block)
+  }
+}
