@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { basename, join } from 'node:path'
 import type { ExportCatalog } from '../nbd/export.ts'
-import type { Change, DiskRecord } from '../store/records.ts'
+import { type Change, type DiskRecord, untouchedDisk } from '../store/records.ts'
 import type { RemotePart } from './disk.ts'
 import { Disk, type DiskServices } from './disk.ts'
 import { diskNamePattern } from './disk-name.ts'
@@ -235,22 +235,7 @@ export class Disks implements ExportCatalog {
     const { id, name, sizeBytes } = fresh
     assert(diskNamePattern.test(name)) // It becomes a path.
     const path = join(folder, `${name}.raw`)
-    return {
-      id,
-      name,
-      path,
-      folder,
-      sizeBytes,
-      state,
-      generation,
-      owner,
-      migrationId: null,
-      servedFile: null,
-      before: null,
-      taken: false,
-      failedSync: null,
-      createdAt,
-    }
+    return { ...untouchedDisk, id, name, path, folder, sizeBytes, state, generation, owner, createdAt }
   }
 }
 

@@ -1,7 +1,7 @@
 // The record of a migration that begins, at either site, and the message by which the source has the destination begin it.
 
 import type { Disk } from '../disk/disk.ts'
-import type { MigrationRecord } from '../store/records.ts'
+import { type MigrationRecord, untouchedMigration } from '../store/records.ts'
 import type { PrepareMessage, Terms } from './messages.ts'
 
 export interface Beginning {
@@ -18,6 +18,8 @@ export interface Beginning {
 export function newRecord(beginning: Beginning): MigrationRecord {
   const { id, role, state, disk, peer, transport, terms, startedAt } = beginning
   return {
+    ...untouchedMigration,
+    ...terms,
     id,
     diskId: disk.id,
     diskName: disk.name,
@@ -26,27 +28,9 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     peerSite: peer.site,
     transport,
     state,
-    mode: terms.mode,
-    switchover: terms.switchover,
-    switchoverWaitMs: terms.switchoverWaitMs,
-    maxRate: terms.maxRate,
-    stallTimeoutMs: terms.stallTimeoutMs,
-    sourcePolicy: terms.sourcePolicy,
     generation: disk.generation + 1,
     sizeBytes: disk.sizeBytes,
-    counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
-    note: null,
     startedAt,
-    switchedAt: null,
-    endedAt: null,
-    switchoverMs: 0,
-    verified: false,
-    differed: [],
-    paused: false,
-    sourceTold: true,
-    reclaimedAs: null,
-    mark: 0,
-    markRun: null,
   }
 }
 

@@ -6,11 +6,11 @@ import { parentPort, workerData } from 'node:worker_threads'
 import {
   type Change,
   type DiskRecord,
-  diskFieldsAddedLater,
   type MigrationRecord,
-  migrationFieldsAddedLater,
   type PeerRecord,
   type SiteRecords,
+  untouchedDisk,
+  untouchedMigration,
 } from './records.ts'
 
 export type RecordsRequest =
@@ -44,9 +44,9 @@ class RecordsDatabase {
         .all()
         .map((row) => JSON.parse(String(row['body'])) as unknown)
     return {
-      disks: (all(tables.disk) as DiskRecord[]).map((record) => ({ ...diskFieldsAddedLater, ...record })),
+      disks: (all(tables.disk) as DiskRecord[]).map((record) => ({ ...untouchedDisk, ...record })),
       migrations: (all(tables.migration) as MigrationRecord[]).map((record) => ({
-        ...migrationFieldsAddedLater,
+        ...untouchedMigration,
         ...record,
       })),
       peers: all(tables.peer) as PeerRecord[],

@@ -35,8 +35,14 @@ export interface FailedSyncMark {
   readonly message: string
 }
 
-/** Records written before these fields were there mean this. */
-export const diskFieldsAddedLater: Pick<DiskRecord, 'failedSync'> = { failedSync: null }
+/** A disk to which nothing has happened. A record that lacks one of these was written before it was there, and means it. */
+export const untouchedDisk: Pick<DiskRecord, 'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync'> = {
+  migrationId: null,
+  servedFile: null,
+  before: null,
+  taken: false,
+  failedSync: null,
+}
 
 export interface MigrationRecord {
   readonly id: string
@@ -80,19 +86,22 @@ export interface MigrationRecord {
   readonly markRun: string | null
 }
 
-/** Records written before these fields were there mean this. */
-export const migrationFieldsAddedLater: Pick<
-  MigrationRecord,
-  'stallTimeoutMs' | 'differed' | 'paused' | 'sourceTold' | 'reclaimedAs' | 'mark' | 'markRun'
-> = {
+/** A migration that has only begun. A record that lacks one of these was written before it was there, and means it. */
+export const untouchedMigration = {
   stallTimeoutMs: null,
+  counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
+  note: null,
+  switchedAt: null,
+  endedAt: null,
+  switchoverMs: 0,
+  verified: false,
   differed: [],
   paused: false,
   sourceTold: true,
   reclaimedAs: null,
   mark: 0,
   markRun: null,
-}
+} as const satisfies Partial<MigrationRecord>
 
 /** Bytes, as of the last time they were recorded. */
 export interface MigrationCounters {

@@ -1,9 +1,16 @@
 // Records for tests: complete, and as little as each test needs to say.
 
-import type { DiskRecord, MigrationRecord, PeerRecord } from '../../src/store/records.ts'
+import {
+  type DiskRecord,
+  type MigrationRecord,
+  type PeerRecord,
+  untouchedDisk,
+  untouchedMigration,
+} from '../../src/store/records.ts'
 
 export function diskRecord(facts: Partial<DiskRecord> = {}): DiskRecord {
   return {
+    ...untouchedDisk,
     id: '33333333-3333-4333-8333-333333333333',
     name: 'web01',
     path: '/data/disks/web01.raw',
@@ -12,11 +19,6 @@ export function diskRecord(facts: Partial<DiskRecord> = {}): DiskRecord {
     state: 'owned',
     generation: 1,
     owner: 'here',
-    migrationId: null,
-    servedFile: null,
-    before: null,
-    taken: false,
-    failedSync: null,
     createdAt: '2026-01-01T00:00:00.000Z',
     ...facts,
   }
@@ -35,6 +37,7 @@ export function peerRecord(facts: Partial<PeerRecord> = {}): PeerRecord {
 
 export function migrationRecord(facts: Partial<MigrationRecord> = {}): MigrationRecord {
   return {
+    ...untouchedMigration,
     id: '55555555-5555-4555-8555-555555555555',
     diskId: '33333333-3333-4333-8333-333333333333',
     diskName: 'web01',
@@ -47,23 +50,10 @@ export function migrationRecord(facts: Partial<MigrationRecord> = {}): Migration
     switchover: 'auto',
     switchoverWaitMs: 10_000,
     maxRate: null,
-    stallTimeoutMs: null,
     sourcePolicy: 'keep',
     generation: 2,
     sizeBytes: 2 ** 20,
-    counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
-    note: null,
     startedAt: '2026-01-01T00:00:00.000Z',
-    switchedAt: null,
-    endedAt: null,
-    switchoverMs: 0,
-    verified: false,
-    differed: [],
-    paused: false,
-    sourceTold: true,
-    reclaimedAs: null,
-    mark: 0,
-    markRun: null,
     ...facts,
   }
 }
