@@ -66,6 +66,8 @@ export interface SiteOptions {
   /** Raw images to serve where they lie; without `root` the first one's folder is the root. */
   readonly files?: readonly string[]
   readonly flags?: readonly string[]
+  /** For its daemon, beside the usual. */
+  readonly env?: NodeJS.ProcessEnv
   /** Where peers dial it; a TCP port of its own unless given. */
   readonly peer?: string
   /** The file of the network namespace in which it runs (test/e2e/network.ts). */
@@ -79,16 +81,16 @@ export class Site {
   readonly root: string
   readonly control: ControlClient
   readonly #command: readonly string[]
-  readonly #namespace: string | undefined
+  readonly #options: Pick<SiteOptions, 'env' | 'namespace'>
   #process: ChildProcess | undefined
   #log: string[] = []
   #listening: { nbd: string[]; peer: string | null; control: string } | undefined
 
-  private constructor(name: string, root: string, command: readonly string[], namespace: string | undefined) {
+  private constructor(name: string, root: string, command: readonly string[], options: SiteOptions) {
     this.name = name
     this.root = root
     this.#command = command
-    this.#namespace = namespace
+    this.#options = options
     this.control = new ControlClient(join(root, 'control.sock'))
   }
 
@@ -101,7 +103,7 @@ export class Site {
       ...['--nbd', `nbd+unix:///?socket=${join(root, 'nbd.sock')}`, '--nbd', `nbd://127.0.0.1:${await freePort()}`],
       ...['--peer', options.peer ?? `tcp://127.0.0.1:${await freePort()}`, '--json', ...flags],
     ]
-    const site = new Site(name, root, command, options.namespace)
+    const site = new Site(name, root, command, options)
     sites.add(site)
     await site.restart()
     return site
@@ -145,10 +147,11 @@ export class Site {
     assert(!this.isRunning, `${this.name} is running`)
     const armed = crashPoint === undefined ? {} : { VMSTORE_TEST_CRASH_POINT: crashPoint }
     const program = [process.execPath, runFile, ...this.#command]
-    if (this.#namespace !== undefined) program.unshift(findTool('nsenter')!, `--net=${this.#namespace}`)
+    const { namespace, env } = this.#options
+    if (namespace !== undefined) program.unshift(findTool('nsenter')!, `--net=${namespace}`)
     const child = spawn(program[0]!, program.slice(1), {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...environment(), ...armed },
+      env: { ...environment(), ...env, ...armed },
     })
     this.#process = child
     createInterface(child.stderr).on('line', (line) => this.#log.push(line))

@@ -2,17 +2,15 @@
 
 import assert from 'node:assert/strict'
 import { existsSync, writeFileSync } from 'node:fs'
-import { open, stat } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { until } from '../e2e/sites.ts'
+import { mounted } from '../fuse.ts'
 import { serve } from '../nbd/harness.ts'
 import { Program } from '../program.ts'
 import { findTool, needTool, skipHere } from '../tools.ts'
 import { assertNoFailure, filled, mebibyte, patterned } from './clients.ts'
 
 const deadlineSeconds = 15
-/** What libfuse says where nobody may mount, as in many containers. */
-const mayNotMount = /fuse: (device not found|failed to open|mount failed)|fusermount3?: /
 
 describe('nbdfuse', () => {
   before(function () {
@@ -28,7 +26,7 @@ describe('nbdfuse', () => {
     writeFileSync(file, '')
     const fuse = new Program('nbdfuse', findTool('nbdfuse')!, ['-C', '4', file, site.uri])
     try {
-      if (!(await isMounted(fuse, file, bytes.length))) skipHere(this, 'FUSE mounts are not permitted')
+      await mounted(this, fuse, file, bytes.length)
       await useFile(file, bytes)
     } finally {
       fuse.signal('SIGTERM') // It unmounts.
@@ -40,14 +38,6 @@ describe('nbdfuse', () => {
     assertNoFailure(site)
   })
 })
-
-/** Resolves to false when nobody may mount here. */
-function isMounted(fuse: Program, file: string, sizeBytes: number): Promise<boolean> {
-  return until('nbdfuse has mounted', async () => {
-    if ((await stat(file)).size === sizeBytes) return true
-    return fuse.stderr.seen.some((line) => mayNotMount.test(line)) ? false : undefined
-  })
-}
 
 /** Reads all, writes a part that begins in the middle of a block, and syncs; `bytes` is what the file then holds. */
 async function useFile(path: string, bytes: Buffer): Promise<void> {
