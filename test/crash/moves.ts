@@ -71,7 +71,7 @@ export async function completed(from: Site, to: Site): Promise<void> {
   await until(`the move from ${from.name} to ${to.name} completes`, look, deadlineMs)
 }
 
-function assertOneOwner(here: DiskView | undefined, there: DiskView | undefined): void {
+export function assertOneOwner(here: DiskView | undefined, there: DiskView | undefined): void {
   const owners = [here, there].filter((disk) => disk && ['owned', 'arriving'].includes(disk.state))
   assert(owners.length <= 1, `promise 1: both own: ${JSON.stringify({ here, there })}`)
 }
@@ -81,7 +81,12 @@ export async function verified({ guest }: MovingDisk, owner: Site, other: Site):
   const client = await attach(owner, diskName)
   await guest.verify(client)
   await client.disconnect()
-  const stray = await NbdClient.connect(other.uri(diskName)).catch(() => undefined)
+  await servesNobody(other)
+}
+
+/** The site refuses guests, or does not know the disk. */
+export async function servesNobody(site: Site): Promise<void> {
+  const stray = await NbdClient.connect(site.uri(diskName)).catch(() => undefined)
   if (!stray) return
   await assert.rejects(stray.write(0, Buffer.alloc(block)), { code: 'ESHUTDOWN' })
   await stray.disconnect()

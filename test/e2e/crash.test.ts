@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { DiskView, MigrationView } from '../../src/control/types.ts'
 import { NbdClient } from '../../src/nbd/client.ts'
+import { servesNobody } from '../crash/moves.ts'
 import { type Random, seededRandom } from '../random.ts'
 import { Guest, makeGuestImage } from './guest.ts'
 import {
@@ -300,13 +301,5 @@ async function readAllOf(owner: Site, version: number): Promise<void> {
     const bytes = await client.read(slot * block, block)
     assert(bytes.equals(Buffer.alloc(block, version)), `slot ${slot} has ${bytes[0]}, not ${version}`)
   }
-  await client.disconnect()
-}
-
-/** The site that does not own refuses guests, or does not know the disk. */
-async function servesNobody(site: Site): Promise<void> {
-  const client = await NbdClient.connect(site.uri('web01')).catch(() => undefined)
-  if (!client) return
-  await assert.rejects(client.write(0, Buffer.alloc(block)), { code: 'ESHUTDOWN' })
   await client.disconnect()
 }

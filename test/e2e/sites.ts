@@ -173,10 +173,10 @@ export class Site {
   }
 
   /** Resolves when the daemon has killed itself at the crash point with which it was started. */
-  async crashed(): Promise<void> {
+  async crashed(deadlineMs = startDeadlineMs): Promise<void> {
     const child = this.#process
     assert(child)
-    if (this.isRunning) await once(child, 'exit', { signal: AbortSignal.timeout(startDeadlineMs) })
+    if (this.isRunning) await once(child, 'exit', { signal: AbortSignal.timeout(deadlineMs) })
     assert.equal(child.signalCode, 'SIGKILL', this.report())
   }
 
