@@ -1,5 +1,5 @@
-// What is here of an arriving disk, and what a landing or a guest write may do about it. Pure bookkeeping: no I/O but the map
-// log's appends. Who is at which blocks is in holds.ts, how a block comes to be here in marks.ts.
+// What is here of an arriving disk, and what a landing or a guest write may do about it. Pure bookkeeping: no I/O but the
+// map log's appends. Who is at which blocks is in holds.ts, the record of what is here in presence.ts.
 //
 // What always holds (promise 5, guest writes win): a landing gets no present block, none that another landing claims, none
 // with a guest write in flight, and of a partial block only the sectors that the guest did not write. What it may write is
@@ -13,7 +13,7 @@ import type { MapLog } from '../store/map-log.ts'
 import type { Run } from './block-source.ts'
 import { answerableBytes, dirtyExtents, partialBlocks, presentExtents } from './contexts.ts'
 import { Holds } from './holds.ts'
-import { Marks, sectorMask } from './marks.ts'
+import { Presence, sectorMask } from './presence.ts'
 import { type Span, spanOf, without } from './span.ts'
 
 /** The right of one landing to write `parts`. `done()` after the bytes are with the kernel; `release()` in any case. */
@@ -36,12 +36,12 @@ export class Arrival {
   readonly #maps: ArrivalMaps
   readonly #sizeBytes: number
   readonly #holds = new Holds()
-  readonly #marks: Marks
+  readonly #presence: Presence
 
   constructor(maps: ArrivalMaps, log: MapLog, sizeBytes: number) {
     this.#maps = maps
     this.#sizeBytes = sizeBytes
-    this.#marks = new Marks(maps, log, sizeBytes)
+    this.#presence = new Presence(maps, log, sizeBytes)
   }
 
   get presentBlocks(): number {
@@ -62,7 +62,7 @@ export class Arrival {
 
   /** The disk is owned whole: what still completes has no bits to keep. */
   retire(): void {
-    this.#marks.retire()
+    this.#presence.retire()
   }
 
   isPresent(span: Span): boolean {
@@ -137,7 +137,7 @@ export class Arrival {
   forget(span: Span): boolean {
     assert(this.isUntouched(span))
     if (!this.isPresent(span)) return false
-    this.#marks.forgotten(span)
+    this.#presence.forgotten(span)
     return true
   }
 
@@ -161,10 +161,10 @@ export class Arrival {
 
   /** To be called in the same synchronous step as `claimOver` answered undefined. */
   beginWrite(span: Span): WriteTicket {
-    this.#marks.touched(span) // Should the log not take it, nothing has begun.
+    this.#presence.touched(span) // Should the log not take it, nothing has begun.
     const hold = this.#holds.write(span)
     return {
-      done: (offset, lengthBytes) => this.#marks.written(offset, lengthBytes),
+      done: (offset, lengthBytes) => this.#presence.written(offset, lengthBytes),
       release: () => hold.finish(),
     }
   }
@@ -181,7 +181,7 @@ export class Arrival {
       parts,
       bytes: parts.reduce((sum, part) => sum + part.length, 0),
       done: () => {
-        for (const run of runs) this.#marks.landed(run)
+        for (const run of runs) this.#presence.landed(run)
       },
       release: () => hold.finish(),
     }

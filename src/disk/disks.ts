@@ -1,4 +1,7 @@
-// The disks of a site, and what its NBD server offers. Names are unique among disks that are served or on their way.
+// The disks of a site, and what its NBD server offers.
+//
+// What always holds: names are unique among disks that are served or on their way. A disk is on record before it is opened
+// and off it before its files go; where a commit failed, and may be durable all the same, files stay.
 
 import assert from 'node:assert/strict'
 import { basename, join } from 'node:path'

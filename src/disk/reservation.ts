@@ -1,6 +1,6 @@
-// A disk is claimed by one purpose at a time: what must not run beside another of its kind (to begin a migration, to delete,
-// to come back, to accept a failed sync) claims it in the synchronous step in which it looked, and holds it until it is done, or
-// durable.
+// A disk is claimed by one purpose at a time. What must not run beside another of its kind (to begin a migration, to delete,
+// to come back, to accept a failed sync) claims it in the synchronous step in which it looked, and holds it until it is
+// done, or durable.
 
 import { Refusal } from './refusal.ts'
 

@@ -1,4 +1,4 @@
-// What the destination does once it owns: says that it took, fetches what is missing, compares it with the source, and has
+// What the destination does once it owns: fetches what is missing, has it compared with the source (comparisons.ts), and has
 // the source released. The part of its course that comes before is in destination-course.ts.
 //
 // What always holds: `owned` is committed, with every byte durable and compared, before the source is told that it may be

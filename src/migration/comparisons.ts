@@ -1,8 +1,8 @@
 // The comparisons of an arriving disk with its source: the one before the disk is owned, and those that operators ask for.
 //
-// What always holds: whatever differs is missing again, durably, is logged, and is named in the record. The last comparison ends them
-// all in the step in which nothing is missing and none that an operator asked for is under way: from then on nothing can be
-// found missing.
+// What always holds: whatever differs is missing again, durably, is logged, and is named in the record. The last comparison
+// ends them all in the step in which nothing is missing and none that an operator asked for is under way: from then on
+// nothing can be found missing.
 
 import type { Run } from '../disk/block-source.ts'
 import type { Clock } from '../disk/clock.ts'

@@ -1,8 +1,8 @@
 // Reads of an incoming disk: of the source's newest bytes, under the generation that it still has. Nothing of them is kept
 // (promise 3).
 //
-// What always holds: a read that meets the switchover gives nothing of the old generation; it waits until the right has passed,
-// and is read again in the state that the disk has then.
+// What always holds: a read that meets the switchover gives nothing of the old generation; it waits until the right has
+// passed, and is read again in the state that the disk has then.
 
 import type { BlockSource } from '../disk/block-source.ts'
 import type { Clock } from '../disk/clock.ts'

@@ -1,5 +1,5 @@
-// How the migration stands at the source, as the destination finds it out: asked until it is answered, one question at a time
-// for all who want to know.
+// How the migration stands at the source, as the destination finds it out: asked until it is answered, one question at a
+// time for all who want to know.
 
 import type { Clock } from '../disk/clock.ts'
 import { LinkError, PeerRefusal } from '../link/channel.ts'

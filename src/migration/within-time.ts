@@ -1,4 +1,4 @@
-// How long a peer may take to answer.
+// How long a peer may take to answer, and whether it can be reached at all.
 
 import type { Clock } from '../disk/clock.ts'
 import { LinkError } from '../link/channel.ts'

@@ -1,5 +1,5 @@
-// A block file on a Linux file system. Reads that the page cache can answer, and aligned writes while little is unsynced, are
-// done at once on the caller's turn; everything that may wait for the disk goes to the thread pool.
+// A block file on a Linux file system. Reads that the page cache can answer, and aligned writes while little is unsynced,
+// are done at once on the caller's turn; everything that may wait for the disk goes to the thread pool.
 
 import assert from 'node:assert/strict'
 import { fstatSync, read, readSync, statfsSync, write, writeSync } from 'node:fs'

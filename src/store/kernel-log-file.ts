@@ -1,7 +1,7 @@
 // A log on a Linux file system. What was appended is with the kernel when the call returns.
 //
-// What always holds: the file ends with a whole record. Half a one, of which no more would fit, is cut off before the next, for
-// what comes after it could never be read.
+// What always holds: the file ends with a whole record. Half a one, of which no more would fit, is cut off before the next,
+// for what comes after it could never be read.
 
 import { fstatSync, ftruncateSync, writeSync } from 'node:fs'
 import { Descriptor } from './descriptor.ts'

@@ -1,7 +1,7 @@
 // The bytes of a map log: a header, and fixed records behind it. Pure.
 //
-// What always holds: a record is intact in its own place of its own log only, for its checksum covers both. A header is believed
-// after its checksum; magic and version are looked at before, because a newer header may be laid out otherwise.
+// What always holds: a record is intact in its own place of its own log only, for its checksum covers both. A header is
+// believed after its checksum; magic and version are looked at before, because a newer header may be laid out otherwise.
 
 import { crc32 } from 'node:zlib'
 import { StoreError } from './store-error.ts'

@@ -1,8 +1,8 @@
-// Marks what is here of an arriving disk, block by block and, where the guest wrote less, sector by sector: in the log, then
-// in memory.
+// The record of what is here of an arriving disk, block by block and, where the guest wrote less, sector by sector: in the log,
+// and then in memory.
 //
 // What always holds:
-// - A mark is with the kernel before memory knows it. A log that cannot take it throws, and memory stays as it was.
+// - What memory says is with the kernel already. A log that cannot take it throws, and memory stays as it was.
 // - A block is present, partial, or wholly missing. What the guest wrote of it since switchover counts as written for good.
 
 import assert from 'node:assert/strict'
@@ -12,7 +12,7 @@ import type { MapLog } from '../store/map-log.ts'
 import { partialBlocks } from './contexts.ts'
 import { type Span, spanOf } from './span.ts'
 
-export class Marks {
+export class Presence {
   readonly #maps: ArrivalMaps
   readonly #log: MapLog
   readonly #sizeBytes: number
