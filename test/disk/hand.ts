@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { BlockSource, Piece, Run, Urgency } from '../../src/disk/block-source.ts'
 import { Disk, type DiskServices } from '../../src/disk/disk.ts'
 import { mapLogName } from '../../src/disk/disk-files.ts'
+import type { ExportHandle } from '../../src/nbd/export.ts'
 import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
@@ -33,6 +34,17 @@ export async function isSettled(promise: Promise<unknown>): Promise<boolean> {
   )
   for (let turn = 0; turn < 5; turn++) await settled()
   return done
+}
+
+/** As a guest. */
+export async function read(session: ExportHandle, offset: number, lengthBytes: number): Promise<Buffer> {
+  const target = Buffer.alloc(lengthBytes, 0xee)
+  await session.read(offset, target)
+  return target
+}
+
+export function write(session: ExportHandle, offset: number, lengthBytes: number, byte: number): MaybePromise<void> {
+  return session.write(offset, Buffer.alloc(lengthBytes, byte), false)
 }
 
 interface HandFetch {

@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict'
+import { removeFoldersAfterEach } from '../store/folder.ts'
+import {
+  block,
+  closeDisksAfterEach,
+  HandSource,
+  isSettled,
+  openDisk,
+  ReadySource,
+  read,
+  settled,
+  write,
+} from './hand.ts'
+
+const sector = 512
+
+const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+
+describe('landing', () => {
+  removeFoldersAfterEach()
+  closeDisksAfterEach()
+
+  it("promise 5: a late piece does not land over a guest's write that came before it", async () => {
+    const { disk } = await openDisk(new HandSource())
+    const session = disk.open('guest')
+    await write(session, block, block, 9)
+    await write(session, 2 * block + sector, sector, 8)
+    await disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    const expected = Buffer.alloc(4 * block, 1)
+      .fill(9, block, 2 * block)
+      .fill(8, 2 * block + sector, 2 * block + 2 * sector)
+    assert((await read(session, 0, 4 * block)).equals(expected))
+  })
+
+  it('promise 5: a late piece of zeros does not punch a hole into a guest write', async () => {
+    const { disk } = await openDisk(new HandSource())
+    const session = disk.open('guest')
+    await write(session, block + sector, sector, 8)
+    await disk.land({ offset: 0, length: 4 * block, bytes: undefined })
+    const expected = Buffer.alloc(4 * block).fill(8, block + sector, block + 2 * sector)
+    assert((await read(session, 0, 4 * block)).equals(expected))
+  })
+
+  it('promise 5: a guest write to a block that is landing waits for the landing, and wins', async () => {
+    const { disk, files } = await openDisk(new HandSource())
+    const session = disk.open('guest')
+    files.hold('write')
+    const landing = disk.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) })
+    const writing = Promise.resolve(write(session, 0, block, 9))
+    await settled()
+    files.release('write')
+    await Promise.all([landing, writing])
+    assert((await read(session, 0, block)).equals(Buffer.alloc(block, 9)))
+  })
+
+  it('promise 5: a piece that comes while a guest write is in flight is left out', async () => {
+    const { disk, files } = await openDisk(new HandSource())
+    const session = disk.open('guest')
+    files.hold('write')
+    const writing = Promise.resolve(write(session, 0, block, 9))
+    const landing = disk.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) })
+    assert.equal(await isSettled(landing), true)
+    assert.equal(await landing, 0)
+    files.release('write')
+    await writing
+    assert((await read(session, 0, block)).equals(Buffer.alloc(block, 9)))
+  })
+
+  it('promise 5: a trim of missing blocks reads as zeros after, whatever comes late', async () => {
+    const { disk, source } = await openDisk(new HandSource())
+    const session = disk.open('guest')
+    await session.trim(block, 2 * block, false)
+    await disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    assert((await read(session, block, 2 * block)).equals(Buffer.alloc(2 * block)))
+    assert.equal(source.fetches.length, 0)
+  })
+
+  it('promise 5: zeroes over parts of missing blocks stay zeros, whatever comes late', async () => {
+    const { disk } = await openDisk(new HandSource())
+    const session = disk.open('guest')
+    await session.writeZeroes(sector, 2 * block, { mayPunch: true, fast: false, fua: false })
+    await disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    const expected = Buffer.alloc(4 * block, 1).fill(0, sector, sector + 2 * block)
+    assert((await read(session, 0, 4 * block)).equals(expected))
+  })
+
+  it('promise 8: bytes that guests had fetched are made durable every so often, without a flush of theirs', async () => {
+    const { disk, files } = await openDisk(new ReadySource(() => 1), { sizeBytes: 72 * 2 ** 20 })
+    const session = disk.open('guest')
+    for (let at = 0; at < 72; at++) await session.cache(at * 2 ** 20, 2 ** 20)
+    for (let turn = 0; turn < 5; turn++) await settled()
+    assert(files.done.includes('sync'), 'over 64 MiB would be sent again after a power loss')
+  })
+
+  it('promise 8: bytes count as not durable from the moment on at which they begin to land', async () => {
+    const { disk, files } = await openDisk(new HandSource())
+    files.hold('write')
+    const landing = disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    assert.equal(disk.unsavedBytes, 4 * block)
+    files.release('write')
+    await landing
+    assert.equal(disk.unsavedBytes, 4 * block)
+    await disk.flush()
+    assert.equal(disk.unsavedBytes, 0)
+  })
+
+  it('a landing that failed leaves its blocks missing and holds up nobody', async () => {
+    const { disk, files } = await openDisk(new HandSource())
+    files.fail('write', full)
+    await assert.rejects(disk.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) }), { code: 'ENOSPC' })
+    files.fail('write', undefined)
+    assert.equal(disk.arrival!.missingBlocks, 64)
+    await write(disk.open('guest'), 0, block, 9)
+  })
+})
