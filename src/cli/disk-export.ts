@@ -1,5 +1,5 @@
-// Copies a disk into a new file: read from the daemon by NBD, as any client reads it, and written with the rights of
-// whoever runs the command.
+// Copies a disk into a new file: read from the daemon by NBD, over a connection to its control socket, so that it does not
+// matter where and how guests may connect; and written with the rights of whoever runs the command.
 //
 // What always holds:
 // - FILE is there when all of it is, durably, or it is not there at all. A file that exists is never touched.
@@ -15,11 +15,10 @@ import { ControlError } from '../control/errors.ts'
 import { type DiskView, ExitCode } from '../control/types.ts'
 import { NbdClient, NbdConnectionError, NbdRefusedError, NbdRequestError } from '../nbd/client.ts'
 import { allocationContext, copyOut } from '../nbd/copy-out.ts'
-import { formatNbdUri, parseNbdUri } from '../nbd/uri.ts'
 import { refused } from './errors.ts'
 
 export interface ExportRequest {
-  readonly client: Pick<ControlClient, 'showDisk' | 'describe'>
+  readonly client: Pick<ControlClient, 'showDisk' | 'openNbd'>
   readonly disk: string
   /** Absolute. */
   readonly file: string
@@ -47,10 +46,9 @@ export async function exportDisk(request: ExportRequest): Promise<ExportResult> 
   checkState(before)
   if (before.sessions > 0 && !force) throw inUse(before)
   if (await exists(file)) throw fileExists(before.name, file)
-  const uri = await uriOf(client, before.name)
   const passing = await PassingFile.create(file, before.name)
   try {
-    const data = await copy(request, before, uri, passing)
+    const data = await copy(request, before, passing)
     const after = await client.showDisk(before.id)
     const isSame = after.writes === before.writes && after.generation === before.generation
     if (!isSame && !force) throw changed(before.name)
@@ -63,11 +61,12 @@ export async function exportDisk(request: ExportRequest): Promise<ExportResult> 
   }
 }
 
-async function copy(request: ExportRequest, disk: DiskView, uri: string, passing: PassingFile): Promise<number> {
-  const { signal } = request
+async function copy(request: ExportRequest, disk: DiskView, passing: PassingFile): Promise<number> {
+  const { client, signal } = request
   try {
     // One connection, which is not mended: a daemon that was away has forgotten what was written meanwhile.
-    const nbd = await NbdClient.connect(uri, { metaContexts: [allocationContext], signal })
+    const socket = await client.openNbd(signal)
+    const nbd = await NbdClient.over(socket, disk.name, { metaContexts: [allocationContext], signal })
     try {
       const total = nbd.info().sizeBytes
       await passing.resize(total)
@@ -85,14 +84,6 @@ async function copy(request: ExportRequest, disk: DiskView, uri: string, passing
     if (signal.aborted) throw signal.reason
     throw explained(error, disk.name)
   }
-}
-
-/** The disk's export at one of the daemon's listeners: a Unix socket if there is one. */
-async function uriOf(client: ExportRequest['client'], disk: string): Promise<string> {
-  const uris = (await client.describe()).nbd.map(parseNbdUri)
-  const listener = uris.find(({ address }) => address.transport === 'unix') ?? uris.find(({ tls }) => !tls) ?? uris[0]
-  if (listener === undefined) throw failed('no-listener', `The daemon has no NBD listener to read ${disk} from.`, disk)
-  return formatNbdUri({ ...listener, exportName: disk })
 }
 
 /** What is written beside FILE until it is whole. */

@@ -1,6 +1,7 @@
 // A command's way to its daemon. Each method asks one thing; every failure is a ControlError with a sentence.
 // `daemon-unreachable`: nothing was asked. `daemon-lost`: something was asked, and no answer came.
 
+import type { Socket } from 'node:net'
 import { type Dispatcher, Pool } from 'undici'
 import { ControlError, errorViewOf } from './errors.ts'
 import { fromLines } from './event-lines.ts'
@@ -21,7 +22,7 @@ import type {
   StatusView,
   VerifyView,
 } from './types.ts'
-import { ExitCode } from './types.ts'
+import { ExitCode, nbdPath, nbdProtocol } from './types.ts'
 
 const connectTimeoutMs = 5_000
 
@@ -55,6 +56,16 @@ export class ControlClient {
   /** Ends with `result`, or throws. Going away undoes what was begun. */
   createDisk(request: CreateDiskRequest, signal?: AbortSignal): AsyncGenerator<ToldCreateEvent> {
     return this.#listen('POST', '/v1/disks', request, signal)
+  }
+  /** A connection to the daemon's NBD server, which is about to greet: with the operator's rights, however guests connect. */
+  async openNbd(signal?: AbortSignal): Promise<Socket> {
+    try {
+      const { socket } = await this.#pool.upgrade({ path: nbdPath, protocol: nbdProtocol, signal: signal ?? null })
+      return socket as Socket
+    } catch (error) {
+      if ((error as Error).message === 'bad upgrade') throw this.#stranger(error)
+      throw this.#explain(error, signal)
+    }
   }
   listDisks(): Promise<DiskView[]> {
     return this.#ask('GET', '/v1/disks')

@@ -8,6 +8,7 @@ import { ControlError, errorViewOf } from './errors.ts'
 import { addRoutes } from './routes.ts'
 import type { Site } from './site.ts'
 import { type ErrorView, ExitCode } from './types.ts'
+import { type ServeNbd, upgradeToNbd } from './upgrade.ts'
 
 const maxBodyBytes = 64 * 1024
 /** Each watched migration holds one. */
@@ -35,8 +36,10 @@ export async function startControlServer(options: {
   site: Site
   path: string
   log: ControlLog
+  /** Serves NBD, in the clear, to whoever may open the socket. */
+  serveNbd: ServeNbd
 }): Promise<ControlServer> {
-  const { site, path, log } = options
+  const { site, path, log, serveNbd } = options
   const closing = new AbortController()
   const viewOf = (error: unknown) => {
     const view = requestFault(error) ?? errorViewOf(error)
@@ -62,6 +65,7 @@ export async function startControlServer(options: {
   addRoutes(app, { site, closing: closing.signal, viewOf })
   await app.ready()
 
+  upgradeToNbd(app.server, serveNbd)
   app.server.maxConnections = maxConnections
   await listenAlone(app.server, path)
   app.server.on('error', (error) => log.error({ err: error, path }, 'the control socket failed'))

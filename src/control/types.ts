@@ -28,6 +28,10 @@ export interface ErrorView {
   readonly next?: string
 }
 
+/** Where, and with which `Upgrade`, a connection to the control socket becomes one of NBD. */
+export const nbdPath = '/v1/nbd'
+export const nbdProtocol = 'nbd'
+
 /** An export's name has up to 4096 bytes, each of which may be escaped. */
 const imageFromMaxLength = 16_384
 

@@ -227,7 +227,12 @@ export class Daemon {
       book,
       links,
     })
-    const server: ControlServer = await startControlServer({ site, path: control, log })
+    const server: ControlServer = await startControlServer({
+      site,
+      path: control,
+      log,
+      serveNbd: (socket) => nbd.attach(socket),
+    })
     this.#stops.push(() => server.close())
     this.#view = view
   }

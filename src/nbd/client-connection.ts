@@ -24,17 +24,30 @@ export interface NbdConnectOptions {
   readonly requestTimeoutMs?: number
 }
 
+type Act<T> = (socket: Socket, negotiation: ClientNegotiation) => Promise<T>
+
 /** Connects, with TLS for `nbds://`, runs `act` after the greeting, and breaks off on failure, timeout or abort. */
-export async function withNegotiation<T>(
-  uri: NbdUri,
+export function withNegotiation<T>(uri: NbdUri, options: NbdConnectOptions, act: Act<T>): Promise<T> {
+  const { address } = uri
+  const where = address.transport === 'unix' ? { path: address.path } : { host: address.host, port: address.port }
+  return negotiate(() => connectSocket({ ...where, noDelay: true }), uri.tls ? uri : undefined, options, act)
+}
+
+/** As withNegotiation, over a connection that is there, in the clear. */
+export function withNegotiationOver<T>(connected: Socket, options: NbdConnectOptions, act: Act<T>): Promise<T> {
+  return negotiate(() => connected, undefined, options, act)
+}
+
+/** `secureFor`: its server is asked for TLS. */
+async function negotiate<T>(
+  connect: () => Socket,
+  secureFor: NbdUri | undefined,
   options: NbdConnectOptions,
-  act: (socket: Socket, negotiation: ClientNegotiation) => Promise<T>,
+  act: Act<T>,
 ): Promise<T> {
   const { signal, connectTimeoutMs = 10_000 } = options
   signal?.throwIfAborted()
-  const { address } = uri
-  const where = address.transport === 'unix' ? { path: address.path } : { host: address.host, port: address.port }
-  let socket: Socket = connectSocket({ ...where, noDelay: true })
+  let socket = connect()
   let negotiation = new ClientNegotiation(socket)
   const broken = new AbortController()
   const fail = (error: Error): void => {
@@ -49,9 +62,9 @@ export async function withNegotiation<T>(
   const timer = setTimeout(() => fail(slow), connectTimeoutMs)
   try {
     await negotiation.greet()
-    if (uri.tls) {
+    if (secureFor) {
       await negotiation.startTls()
-      socket = await secureClient(socket, uri, { ...uri.tlsOptions, ...options.tls }, broken.signal)
+      socket = await secureClient(socket, secureFor, { ...secureFor.tlsOptions, ...options.tls }, broken.signal)
       socket.on('error', onError)
       negotiation = negotiation.continuedOver(socket)
     }

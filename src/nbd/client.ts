@@ -4,7 +4,7 @@
 // `requestTimeoutMs` while requests wait, or that breaks the protocol, ends the connection.
 
 import type { Socket } from 'node:net'
-import { type NbdConnectOptions, withNegotiation } from './client-connection.ts'
+import { type NbdConnectOptions, withNegotiation, withNegotiationOver } from './client-connection.ts'
 import { NbdConnectionError, NbdRefusedError } from './client-errors.ts'
 import { asConnectionError, type ClientNegotiation, type NbdExportInfo } from './client-negotiation.ts'
 import { type PendingRequest, ReplyParser } from './client-replies.ts'
@@ -66,20 +66,36 @@ export class NbdClient {
   /** Opens the URI's export. Throws NbdUriError, NbdConnectionError, NbdRefusedError, or the signal's reason. */
   static async connect(uri: string, options: NbdConnectOptions = {}): Promise<NbdClient> {
     const parsed = parseNbdUri(uri)
-    return withNegotiation(parsed, options, async (socket, negotiation) => {
-      const style = await negotiation.replyStyle(options)
-      const wanted = options.metaContexts ?? []
-      const contexts =
-        style.hasChunks && wanted.length > 0
-          ? await metaContextsIfKnown(negotiation, parsed.exportName, wanted)
-          : new Map<number, string>()
-      const info = await negotiation.open(parsed.exportName)
-      const rest = negotiation.release()
-      const client = new NbdClient({ socket, style, contexts }, info, options.requestTimeoutMs ?? 60_000)
-      if (rest.length > 0) client.#received(rest)
-      socket.resume()
-      return client
-    })
+    return withNegotiation(parsed, options, (socket, negotiation) =>
+      NbdClient.#open(parsed.exportName, options, socket, negotiation),
+    )
+  }
+
+  /** As connect(), over a connection that is there and was not read from; it is the client's, whatever comes of this. */
+  static over(connected: Socket, exportName: string, options: NbdConnectOptions = {}): Promise<NbdClient> {
+    return withNegotiationOver(connected, options, (socket, negotiation) =>
+      NbdClient.#open(exportName, options, socket, negotiation),
+    )
+  }
+
+  static async #open(
+    exportName: string,
+    options: NbdConnectOptions,
+    socket: Socket,
+    negotiation: ClientNegotiation,
+  ): Promise<NbdClient> {
+    const style = await negotiation.replyStyle(options)
+    const wanted = options.metaContexts ?? []
+    const contexts =
+      style.hasChunks && wanted.length > 0
+        ? await metaContextsIfKnown(negotiation, exportName, wanted)
+        : new Map<number, string>()
+    const info = await negotiation.open(exportName)
+    const rest = negotiation.release()
+    const client = new NbdClient({ socket, style, contexts }, info, options.requestTimeoutMs ?? 60_000)
+    if (rest.length > 0) client.#received(rest)
+    socket.resume()
+    return client
   }
 
   /** What a server says of the URI's export, without opening it. */

@@ -106,6 +106,14 @@ export class NbdServer {
   }
 
   /**
+   * Serves a connection that was accepted elsewhere, by whom the client was found to have every right: in the clear,
+   * whatever the listeners demand, and in all else as one of theirs. Nothing was read that is meant for this server.
+   */
+  attach(socket: Socket): void {
+    this.#accept(socket, 'off')
+  }
+
+  /**
    * Stops. With `drain`, requests in flight finish and are answered, then connections are dropped without a word; without,
    * they are dropped at once. May be called again, without `drain`, while a drain lasts. Resolves when every handle is closed.
    */

@@ -34,7 +34,7 @@ const allowances: readonly Allowance[] = [
   { from: /^cli\/demo\//, to: /^nbd\/client\.ts$/, why: 'the client of the demo is a client of NBD' },
   {
     from: /^cli\/disk-export\.ts$/,
-    to: /^nbd\/(client|copy-out|uri)\.ts$/,
+    to: /^nbd\/(client|copy-out)\.ts$/,
     why: 'an export is read as any client of the daemon reads it, and written with the rights of whoever asks',
   },
   {

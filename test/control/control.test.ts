@@ -267,7 +267,8 @@ describe('control', () => {
   })
 
   describe('its socket', () => {
-    const start = (path: string) => startControlServer({ site: new FakeSite(), path, log: { error() {} } })
+    const start = (path: string) =>
+      startControlServer({ site: new FakeSite(), path, log: { error() {} }, serveNbd() {} })
 
     it('is for its owner only', () => {
       assert.equal(statSync(served.path).mode & 0o777, 0o600)

@@ -1,6 +1,7 @@
 // A site without disks: what it answers, and when, is the test's to say.
 
 import { mkdtemp, rm } from 'node:fs/promises'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ControlError } from '../../src/control/errors.ts'
@@ -213,13 +214,15 @@ export interface Served extends AsyncDisposable {
   readonly logged: unknown[]
 }
 
-export async function serveFakeSite(): Promise<Served> {
+export async function serveFakeSite(
+  serveNbd: (socket: Socket) => void = (socket) => socket.destroy(),
+): Promise<Served> {
   const folder = await mkdtemp(join(tmpdir(), 'vmstore-control-'))
   const path = join(folder, 'control.sock')
   const logged: unknown[] = []
   const site = new FakeSite()
   site.control = path
-  const server = await startControlServer({ site, path, log: { error: (facts) => logged.push(facts) } })
+  const server = await startControlServer({ site, path, log: { error: (facts) => logged.push(facts) }, serveNbd })
   return {
     site,
     folder,

@@ -6,6 +6,7 @@ import { truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type ExportRequest, exportDisk } from '../../src/cli/disk-export.ts'
 import type { ControlError } from '../../src/control/errors.ts'
+import { Authority, layOut } from '../nbd/certificates.ts'
 import { needTool } from '../tools.ts'
 import {
   attach,
@@ -86,6 +87,24 @@ describe('disk export', () => {
     await must(site, 'disk', 'create', 'web02', '--from', file)
   })
 
+  it('works wherever and however guests connect: over TCP alone, or only with TLS and a certificate', async () => {
+    const authority = await Authority.make()
+    const server = await authority.issue('server', { hosts: ['localhost'], purpose: 'server' })
+    const pki = layOut(join(folder(), 'pki'), { authority: authority.certificate, server })
+    const ways = [
+      { nbd: ['nbd://127.0.0.1:0'], flags: [] },
+      { nbd: ['nbds://127.0.0.1:0'], flags: ['--tls-certificates', pki, '--tls-verify-peer'] },
+    ]
+    const bytes = Buffer.alloc(mebibyte, 'what a machine wrote')
+    for (const [index, way] of ways.entries()) {
+      const image = join(place, `disk${index}.img`)
+      writeFileSync(image, bytes)
+      site = await Site.start('osaka', { files: [image], ...way })
+      await must(site, 'disk', 'export', `disk${index}`, `${image}.copy`)
+      assert(readFileSync(`${image}.copy`).equals(bytes))
+    }
+  })
+
   it('1 TiB of holes takes seconds', async () => {
     const large = join(place, 'large.raw')
     await writeFile(large, '')
@@ -140,7 +159,7 @@ describe('disk export', () => {
     const client = (atEnd: () => Promise<void>): ExportRequest['client'] => {
       let looks = 0
       return {
-        describe: () => site.control.describe(),
+        openNbd: () => site.control.openNbd(),
         showDisk: async (name) => {
           if (++looks === 2) await atEnd()
           return site.control.showDisk(name)
@@ -161,13 +180,27 @@ describe('disk export', () => {
     await failsWith('file-failed', exporting({ file: join(place, 'missing', 'web01.raw') }))
     let killing: Promise<void> | undefined
     const killed = {
-      describe: () => site.control.describe(),
+      openNbd: () => site.control.openNbd(),
       showDisk: async (name: string) => {
         await killing
         return site.control.showDisk(name)
       },
     }
     await assert.rejects(exporting({ client: killed, progress: () => (killing ??= site.kill()) }))
+    assert.deepEqual(readdirSync(place), [])
+  })
+
+  it('a daemon that is stopped while it waits for a byte ends the command with a sentence, and leaves no file', async () => {
+    const { a, b } = await twoSites()
+    await withDisk(a)
+    await begin(a, b, 'web01', 'now', { maxRate: 4096 })
+    await untilDisk(b, 'web01', ({ state }) => state === 'arriving')
+    await a.kill()
+    const exported = vmstore(b, 'disk', 'export', 'web01', file)
+    await untilDisk(b, 'web01', ({ sessions }) => sessions === 1)
+    await b.stop()
+    const view = refusalOf(await exported, 1)
+    assert.match(view.safe!, /the disk was not changed, and no file was made/)
     assert.deepEqual(readdirSync(place), [])
   })
 

@@ -2,7 +2,7 @@
 // peer and an operator beside them notice nothing.
 
 import assert from 'node:assert/strict'
-import { connect, type NetConnectOpts, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import type { DiskView } from '../../src/control/types.ts'
 import { type Random, seededRandom } from '../random.ts'
 import { attach, begin, createDisk, endSitesAfterEach, type Site, twoSites, untilMigration } from './sites.ts'
@@ -34,6 +34,7 @@ const beginnings: Readonly<Record<string, readonly Buffer[]>> = {
     Buffer.alloc(0),
     Buffer.from('GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n'),
     Buffer.from('POST /v1/disks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 64\r\n\r\n'),
+    Buffer.from('GET /v1/nbd HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: nbd\r\n\r\n'),
     Buffer.from('DELETE /v1/disks/%00%ff HTTP/1.1\r\nHost: x\r\n\r\n'),
     Buffer.from('POST /v1/migrations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n'),
   ],
@@ -42,14 +43,20 @@ const beginnings: Readonly<Record<string, readonly Buffer[]>> = {
 describe('garbage', () => {
   endSitesAfterEach()
 
-  const doors: readonly { name: string; kind: string; at: (site: Site) => NetConnectOpts }[] = [
-    { name: 'the NBD Unix socket', kind: 'nbd', at: (site) => ({ path: site.nbdSocket }) },
-    { name: 'the NBD TCP port', kind: 'nbd', at: (site) => ({ host: '127.0.0.1', port: site.nbdPort }) },
-    { name: 'the peer port', kind: 'peer', at: (site) => ({ host: '127.0.0.1', port: site.peerPort }) },
-    { name: 'the control socket', kind: 'control', at: (site) => ({ path: site.controlSocket }) },
+  type Opened = (site: Site) => Socket | Promise<Socket>
+  const doors: readonly { name: string; kind: string; open: Opened }[] = [
+    { name: 'the NBD Unix socket', kind: 'nbd', open: (site) => connect(site.nbdSocket) },
+    { name: 'the NBD TCP port', kind: 'nbd', open: (site) => connect(site.nbdPort, '127.0.0.1') },
+    { name: 'the peer port', kind: 'peer', open: (site) => connect(site.peerPort, '127.0.0.1') },
+    { name: 'the control socket', kind: 'control', open: (site) => connect(site.controlSocket) },
+    {
+      name: 'a connection of the control socket that became one of NBD',
+      kind: 'nbd',
+      open: (site) => site.control.openNbd(),
+    },
   ]
 
-  for (const { name, kind, at } of doors) {
+  for (const { name, kind, open } of doors) {
     it(`promise 11: random bytes on ${name} harm nobody`, async () => {
       const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 32)
       const random = seededRandom(seed)
@@ -62,7 +69,7 @@ describe('garbage', () => {
       try {
         for (let round = 0; round < rounds; round += atOnce) {
           const strangers = Array.from({ length: atOnce }, () =>
-            disturb(at(a), noise(random, beginnings[kind]!), random),
+            Promise.resolve(open(a)).then((socket) => disturb(socket, noise(random, beginnings[kind]!), random)),
           )
           await guest.write(block, Buffer.alloc(block, round))
           assert((await guest.read(block, block)).equals(Buffer.alloc(block, round)))
@@ -96,8 +103,7 @@ function noise(random: Random, from: readonly Buffer[]): Buffer {
 }
 
 /** Sends it in up to three parts, and waits until the site has hung up, or for as long as a stranger has patience. */
-async function disturb(where: NetConnectOpts, bytes: Buffer, random: Random): Promise<void> {
-  const socket = connect(where)
+async function disturb(socket: Socket, bytes: Buffer, random: Random): Promise<void> {
   const [first, second] = [random.integer(bytes.length), random.integer(bytes.length)].sort((one, two) => one - two)
   const mayEnd = random.chance(0.5)
   const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))

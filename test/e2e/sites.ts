@@ -68,6 +68,8 @@ export interface SiteOptions {
   readonly flags?: readonly string[]
   /** For its daemon, beside the usual. */
   readonly env?: NodeJS.ProcessEnv
+  /** Where guests connect; a Unix socket and a TCP port unless given. */
+  readonly nbd?: readonly string[]
   /** Where peers dial it; a TCP port of its own unless given. */
   readonly peer?: string
   /** The file of the network namespace in which it runs (test/e2e/network.ts). */
@@ -98,9 +100,13 @@ export class Site {
     const { files = [], flags = [] } = options
     const beside = files[0] !== undefined && options.root === undefined
     const root = beside ? `${files[0]}.vmstore` : (options.root ?? folder())
+    const listeners = options.nbd ?? [
+      `nbd+unix:///?socket=${join(root, 'nbd.sock')}`,
+      `nbd://127.0.0.1:${await freePort()}`,
+    ]
     const command = [
       ...['serve', ...files, ...(beside ? [] : ['--root', root])],
-      ...['--nbd', `nbd+unix:///?socket=${join(root, 'nbd.sock')}`, '--nbd', `nbd://127.0.0.1:${await freePort()}`],
+      ...listeners.flatMap((uri) => ['--nbd', uri]),
       ...['--peer', options.peer ?? `tcp://127.0.0.1:${await freePort()}`, '--json', ...flags],
     ]
     const site = new Site(name, root, command, options)
