@@ -9,18 +9,15 @@ import { type Export, type ExportHandle, NbdError } from '../nbd/export.ts'
 import type { BlockFile, FileExtent, Files, MaybePromise } from '../store/files.ts'
 import type { Change, DiskRecord, Records } from '../store/records.ts'
 import type { Arrival } from './arrival.ts'
-import type { BlockSource, Piece } from './block-source.ts'
+import type { Piece } from './block-source.ts'
 import { CommittedRecord } from './committed-record.ts'
 import { contextsOf } from './contexts.ts'
-import { DemandFetch } from './demand-fetch.ts'
 import { DiskFiles } from './disk-files.ts'
 import { DiskSyncs, type SyncServices } from './disk-syncs.ts'
 import { failureSentence } from './failed-sync.ts'
 import { Gate } from './gate.ts'
 import type { GuestIo } from './guest-io.ts'
-import { ArrivingIo } from './io-arriving.ts'
-import { IncomingIo, type IncomingPart } from './io-incoming.ts'
-import { OwnedIo } from './io-owned.ts'
+import { ioOf, type RemotePart } from './io-of-state.ts'
 import { RefusedIo } from './io-refused.ts'
 import { Landing } from './landing.ts'
 import { Sessions } from './quiet.ts'
@@ -35,12 +32,6 @@ export interface DiskServices extends SyncServices {
   readonly siteId: string
   /** `serve --read-only`. */
   readonly readOnly: boolean
-}
-
-/** What a disk needs of its migration while it is incoming or arriving. */
-export interface RemotePart extends IncomingPart {
-  /** The source's frozen bytes, once this site owns. */
-  readonly frozen: BlockSource
 }
 
 export class Disk implements Export {
@@ -307,27 +298,13 @@ export class Disk implements Export {
   }
 
   #ioOf(state: DiskState): GuestIo {
-    const { block, arrival } = this.#files
-    const { group } = this.#syncs
-    if (state === 'owned') {
-      assert(block)
-      return new OwnedIo(block, group)
-    }
-    if (state === 'incoming') {
-      assert(this.#remote)
-      return new IncomingIo(this.#remote, this.sizeBytes, () => this.#io)
-    }
-    if (state === 'arriving') {
-      assert(block && arrival && this.#remote)
-      const land = (piece: Piece) => this.land(piece)
-      return new ArrivingIo(
-        block,
-        group,
-        arrival,
-        new DemandFetch(arrival, this.#remote.frozen, land, this.#closed.signal),
-      )
-    }
-    const { generation, owner } = this.record
-    return new RefusedIo(`disk ${this.name} is ${state} here: generation ${generation} is served by ${owner}`)
+    return ioOf(state, this.record, {
+      files: this.#files,
+      syncs: this.#syncs.group,
+      remote: this.#remote,
+      closed: this.#closed.signal,
+      land: (piece) => this.land(piece),
+      current: () => this.#io,
+    })
   }
 }

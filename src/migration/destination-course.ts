@@ -5,7 +5,8 @@
 // - `arriving` is committed before the first guest write is answered (promise 2).
 // - `incoming` becomes `gone` only on the source's durable word, or by the operator's force.
 
-import type { Disk, RemotePart } from '../disk/disk.ts'
+import type { Disk } from '../disk/disk.ts'
+import type { RemotePart } from '../disk/io-of-state.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { unknownOwner } from '../disk/states.ts'
 import { LinkError, type PeerChannel, PeerRefusal } from '../link/channel.ts'
