@@ -96,8 +96,11 @@ export class Comparisons {
       } catch (error) {
         working.throwIfAborted()
         if (disk.trouble) throw error
-        note(`every block is here; the comparison with the source waits: ${(error as Error).message}`)
+        const isWhole = disk.arrival?.missingBlocks === 0
+        const standing = isWhole ? 'every block is here' : 'what differed is fetched again'
+        note(`${standing}; the comparison with the source waits: ${(error as Error).message}`)
         await clock.sleep(troublePauseMs, working)
+        if (!isWhole) return false // What is missing again does not wait for what cannot be compared.
       }
     }
   }

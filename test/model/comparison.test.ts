@@ -76,4 +76,20 @@ describe('comparison with the source, interrupted', () => {
     )
     assert.deepEqual(sites.a.database.migration.get(id)!.differed, differed)
   })
+
+  it('promise 8: what differed is fetched again though another range cannot be compared', async () => {
+    const { sites, id } = await paused()
+    const [differing, unreadable] = [blockOf(sites, 'zeros'), blockOf(sites, 'data')]
+    flip(sites, differing)
+    sites.a.blockFile!.unreadable.add(unreadable)
+    await sites.drive(sites.b.migrations!.commands.setPaused(id, false, never()))
+    await sites.until('it is found', () => sites.b.database.migration.get(id)!.differed.length > 0)
+    const isHere = () => sites.b.disks!.get(diskId)!.arrival!.missingBlocks === 0
+    await sites.until('it has come', isHere)
+    assert.equal(sites.b.blockFile!.isHole(differing), true)
+    await sites.until('the other is named', () => /cannot read/.test(sites.b.migrations!.courses()[0]?.note ?? ''))
+    assert.equal(sites.record(sites.a)?.state, 'departed')
+    sites.a.machine.mend()
+    await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
+  })
 })
