@@ -125,6 +125,7 @@ export abstract class ArrivingCourse extends Course {
         await copy.run()
         this.tell({ kind: 'step', message: 'every block is here, and is being compared with the source' })
       } while (!(await this.#comparisons.isLast()))
+      await this.#notices.heard(this.working) // An old copy of this site must not have the source released.
       await this.#own()
     } finally {
       ended.abort()

@@ -48,6 +48,19 @@ export class DestinationNotices {
     return this.#confirmed.promise
   }
 
+  /** As `confirmed`, for as long as `signal` lets it. */
+  async heard(signal: AbortSignal): Promise<void> {
+    const { promise: aborted, reject } = Promise.withResolvers<never>()
+    const onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    try {
+      signal.throwIfAborted()
+      await Promise.race([this.confirmed, aborted])
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+    }
+  }
+
   /** Whoever waits for the source's word waits no more. */
   settle(): void {
     this.#confirmed.resolve()
@@ -94,7 +107,8 @@ export class DestinationNotices {
         await clock.sleep(markEveryMs, signal)
       } catch (error) {
         signal.throwIfAborted()
-        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return
+        // The source has moved on, and knows no better.
+        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return this.settle()
         await clock.sleep(retryDelayMs(attempt), signal)
       }
     }

@@ -2,6 +2,7 @@
 // late, when sites come back from the dead or from an old copy, and when clients are where they should not be.
 
 import assert from 'node:assert/strict'
+import { sectors } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
 
 const acquire = (migration: string, reason = 'operator') => ({ migration, generation: 2, reason })
@@ -212,6 +213,40 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     assert.equal(sites.b.open('web01', 'guest'), undefined)
     await sites.drive(sites.a.migrations!.commands.reclaim('web01', true, new AbortController().signal))
     assert.deepEqual(sites.standing(sites.a), ['owned', 3, 'A'])
+  })
+
+  it('promise 1: one that has everything does not have the source released before it is known for old', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('now')
+    await sites.until('B has said so', () => sites.record(sites.a)?.taken === true)
+    const setPaused = async (paused: boolean) => {
+      sites.link.up = false
+      await sites.drive(sites.b.migrations!.commands.setPaused(id, paused, new AbortController().signal))
+    }
+    await setPaused(true)
+    sites.link.up = true
+    const guest = sites.open(sites.b)
+    for (let sector = 0; sector < sectors; sector++) await sites.read(guest, sector)
+    await sites.flush(guest)
+    await setPaused(false)
+    const old = sites.b.copyFolder()
+    await setPaused(true)
+    sites.b.kill()
+    const { mark } = sites.a.database.migration.get(id)!
+    sites.link.up = true
+    await sites.drive(sites.b.start())
+    await sites.until('B has said so again', () => sites.a.database.migration.get(id)!.mark > mark)
+    await sites.write(sites.open(sites.b), 0, 7)
+    // What B says first is heard last: all else could be over by then.
+    const there = sites.a.migrations!
+    const call = there.call.bind(there)
+    there.call = async (peer, method, params, signal) => {
+      if (method === 'taken') await sites.world.event(undefined, 'taken is late', { atMs: sites.world.nowMs + 500 })
+      return call(peer, method, params, signal)
+    }
+    await sites.restore(sites.b, old)
+    await sites.until('B has heard', () => sites.record(sites.b)?.state !== 'arriving')
+    assert.deepEqual([sites.standing(sites.b)[0], sites.standing(sites.a)[0]], ['superseded', 'departed'])
   })
 
   it('promise 1: a destination from before its end, whose source is released, serves nobody', async () => {
