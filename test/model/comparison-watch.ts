@@ -81,7 +81,8 @@ export class ComparisonWatch {
 
   /** To be called at every step. */
   check(): void {
-    const { a, b, facts } = this.#stage
+    const { a, b, facts, archive } = this.#stage
+    if (archive.restored) return // The bytes of one of them are not those of this move any more.
     if (this.#isOwned || b.database.disk.get(diskId)?.state !== 'owned') return
     if (a.database.disk.get(diskId)?.state !== 'departed') return
     this.#isOwned = true

@@ -17,6 +17,8 @@ const mustHappen = [
   'flips',
   'differencesFound',
   'unreadableProbes',
+  'restored',
+  'restoredReclaims',
   'strayRefusals',
   'switched',
   'cancelled',

@@ -44,7 +44,7 @@ export class Operator {
     const chance = random.next()
     if (chance < 0.2) await this.#pauseForAWhile()
     else if (chance < 0.3) await this.#verify()
-    else if (chance < 0.4 && !this.#stage.hasStrays) await this.#loseDestination()
+    else if (chance < 0.4 && !this.#stage.hasStrays && !this.#stage.archive.isUsed) await this.#loseDestination()
   }
 
   async #verify(): Promise<void> {

@@ -44,7 +44,7 @@ export class Owners {
     const onA = a.database.disk.get(diskId)
     const onB = b.database.disk.get(diskId)
     this.#checkReclaim(onA)
-    if (this.#reclaimedAs !== undefined) return
+    if (this.#checkRestored() || this.#reclaimedAs !== undefined) return
     const aOwns = onA?.state === 'owned'
     const bOwns = onB?.state === 'arriving' || onB?.state === 'owned'
     assert(!(aOwns && bOwns), `${facts}: promise 1: both sites own the disk`)
@@ -64,6 +64,19 @@ export class Owners {
       assert.equal(onB?.state, 'owned', `${facts}: promise 8: A was released before B had everything`)
   }
 
+  /** A site that was put back to an old copy serves nobody once it has started. Whether there is one. */
+  #checkRestored(): boolean {
+    const { archive, facts } = this.#stage
+    const site = archive.restored
+    if (!site) return false
+    const state = site.database.disk.get(diskId)?.state
+    assert(
+      !site.up || (state !== 'owned' && state !== 'arriving'),
+      `${facts}: promise 1: ${site.name} serves an old copy, ${state}`,
+    )
+    return true
+  }
+
   /** A disk that was taken back: what was written at the destination is void. That site hears of it when it is up again. */
   #checkReclaim(onA: DiskRecord | undefined): void {
     const { b, counts, facts, isLost } = this.#stage
@@ -79,7 +92,7 @@ export class Owners {
   #checkGeneration(site: SimSite): void {
     const generation = site.database.disk.get(diskId)?.generation
     if (generation === undefined) return
-    const before = this.#highestGeneration.get(site) ?? 0
+    const before = site === this.#stage.archive.restored ? 0 : (this.#highestGeneration.get(site) ?? 0)
     assert(generation >= before, `${this.#stage.facts}: promise 1: generation ${before} of ${site.name} went back`)
     this.#highestGeneration.set(site, generation)
   }

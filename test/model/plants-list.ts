@@ -228,4 +228,28 @@ export const plants: readonly Plant[] = [
     was: 'if (!bad || bad.offset < at || bad.offset >= end) throw error',
     becomes: 'if (bad !== null) throw error',
   },
+  {
+    name: 'a repeated acquire granted to a destination that has said taken',
+    file: 'src/migration/grant.ts',
+    was: 'if (ours && !disk.record.taken)',
+    becomes: 'if (ours)',
+  },
+  {
+    name: 'an older mark of the destination believed',
+    file: 'src/migration/source-course.ts',
+    was: 'if (run !== record.markRun) throw restoredRefusal(record)',
+    becomes: 'void (run, restoredRefusal)',
+  },
+  {
+    name: 'a higher generation elsewhere not heeded',
+    file: 'src/migration/generations.ts',
+    was: 'if (generation <= disk.record.generation) return []',
+    becomes: 'if (generation > 0) return []',
+  },
+  {
+    name: 'a source released by an old copy of its destination',
+    file: 'src/migration/arriving-course.ts',
+    was: 'await this.#notices.heard(this.working)',
+    becomes: '',
+  },
 ]

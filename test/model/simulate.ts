@@ -3,6 +3,7 @@
 // promise that does not hold.
 
 import assert from 'node:assert/strict'
+import { Archive } from './archive.ts'
 import { ComparisonWatch } from './comparison-watch.ts'
 import { FailingDisk } from './failing-disk.ts'
 import { Guest } from './guest.ts'
@@ -52,11 +53,14 @@ class Run implements Stage {
     differencesFound: 0,
     unreadableBlocks: 0,
     unreadableProbes: 0,
+    restored: 0,
+    restoredReclaims: 0,
     strayWrites: 0,
     strayRefusals: 0,
   }
   readonly hasStrays: boolean
   readonly comparison: ComparisonWatch
+  readonly archive: Archive
   readonly #lies: Lies
   readonly #failing: FailingDisk
   readonly #weather: Weather
@@ -77,6 +81,7 @@ class Run implements Stage {
     this.#owners = new Owners(this)
     this.comparison = new ComparisonWatch(this)
     for (const site of [this.a, this.b]) this.comparison.watch(site)
+    this.archive = new Archive(this)
     this.#lies = new Lies(this, this.comparison)
     this.#failing = new FailingDisk(this, this.comparison)
     this.#weather = new Weather(this)
@@ -121,6 +126,7 @@ class Run implements Stage {
       ;[this.a, this.b] = [this.b, this.a]
       this.#owners.begins()
       this.comparison.begins()
+      this.archive.begins()
     }
     const switched = this.b.database.disk.get(diskId)?.state === 'owned'
     return { ...this.counts, steps, switched, cancelled }
@@ -149,9 +155,10 @@ class Run implements Stage {
     await drained()
     const limit = badWeather.least + world.random.integer(badWeather.spread)
     let steps = 0
-    for (; !isOver && steps < stepLimit; steps++) {
+    for (; (!isOver || this.archive.isStranded) && steps < stepLimit; steps++) {
       this.#weather.pass(steps < limit)
-      if (steps < limit) this.#disksFail()
+      if (steps < limit) await this.#disksFail()
+      if (this.archive.hasSeenEnough() && !(await this.#endStranded(operator))) return steps
       if (steps > limit + patience) operator.nudge()
       if (!(await world.step())) this.#weather.pass(false)
       this.#check()
@@ -183,9 +190,27 @@ class Run implements Stage {
     this.oracle.readAnswered(this.oracle.readBegins(0, sectors), valuesOf(file.bytes, facts), facts)
   }
 
-  #disksFail(): void {
+  async #disksFail(): Promise<void> {
     this.#lies.pass()
     this.#failing.pass()
+    const copy = this.archive.pass()
+    if (!copy) return
+    this.#weather.calm()
+    await this.archive.restore(copy, (until, limit) => this.#steps(until, limit))
+  }
+
+  /** A site was put back to an old copy, and took bytes with it that are nowhere else. Whether the run goes on. */
+  async #endStranded(operator: Operator): Promise<boolean> {
+    let goesOn = false
+    const ending = this.archive.end(() => {
+      operator.lost = this.b
+    })
+    const over = ending.then((answer) => {
+      goesOn = answer
+    })
+    this.#failing.mend()
+    await this.#steps(over, patience, () => this.#weather.pass(false))
+    return goesOn
   }
 
   /** Once everything else has come; or when the move does not go on otherwise. */
@@ -199,13 +224,14 @@ class Run implements Stage {
     if (!this.a.up || !this.b.up || this.a.isTroubled || this.b.isTroubled) return false
     const onA = this.a.database.disk.get(diskId)
     const onB = this.b.database.disk.get(diskId)
+    if (this.archive.restored === this.a) return onB?.state === 'owned' && onB.migrationId === null
     if (onA?.state === 'released') return onB?.state === 'owned' && onB.migrationId === null
     // `gone`: what could not be removed goes with the next start, or when the disk comes again.
     const left = onB === undefined || ['released', 'gone', 'superseded'].includes(onB.state)
     return onA?.state === 'owned' && onA.migrationId === null && left
   }
 
-  async #steps(until: Promise<unknown>, limit: number): Promise<void> {
+  async #steps(until: Promise<unknown>, limit: number, before = () => {}): Promise<void> {
     let isDone = false
     until.then(
       () => {
@@ -215,6 +241,7 @@ class Run implements Stage {
     )
     for (let count = 0; !isDone; count++) {
       assert(count < limit, `${this.facts}: stuck; ${this.#sight()}`)
+      before()
       await this.world.step()
       this.#check()
     }

@@ -1,5 +1,6 @@
 // What the actors of one run share: the world, the two sites, the oracle, and what was counted.
 
+import type { Archive } from './archive.ts'
 import type { ComparisonWatch } from './comparison-watch.ts'
 import type { Oracle } from './oracle.ts'
 import { sectorBytes } from './sim-file.ts'
@@ -35,6 +36,9 @@ export interface Counts {
   /** Blocks that the source could not read any more; how often all else had come. */
   unreadableBlocks: number
   unreadableProbes: number
+  /** Sites put back to an old copy; disks taken back after it. */
+  restored: number
+  restoredReclaims: number
   strayWrites: number
   /** Writes of strays that were refused, so that nobody may ever read them. */
   strayRefusals: number
@@ -53,6 +57,7 @@ export interface Stage {
   /** How often a machine lost its power so far. */
   readonly powerLosses: number
   readonly comparison: ComparisonWatch
+  readonly archive: Archive
   readonly hasStrays: boolean
   /** The destination is lost for good, as far as its operator knows. */
   readonly isLost: (site: SimSite) => boolean

@@ -87,8 +87,9 @@ export class Weather {
     if (site.process === dead) await this.#restart(site)
   }
 
-  #clear(): void {
-    const { link, world } = this.#stage
+  /** No more faults from now on; what has failed stays so. */
+  calm(): void {
+    const { link } = this.#stage
     link.up = true
     link.faultRate = 0
     link.flipRate = 0
@@ -96,6 +97,13 @@ export class Weather {
       site.database.faultRate = 0
       site.machine.syncFaultRate = 0
       site.machine.isFull = false
+    }
+  }
+
+  #clear(): void {
+    const { world } = this.#stage
+    this.calm()
+    for (const site of this.#sites) {
       // A disk that has failed is mended by its operator: the storage is replaced, the daemon started again, the disk accepted.
       if (!site.isTroubled || (this.#cleared && !world.random.chance(0.05))) continue
       site.machine.mend()

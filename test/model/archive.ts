@@ -1,0 +1,150 @@
+// Sites that are put back to an old copy of their data folder. Only copies that the product must know for old, by the
+// generation or by the mark, and only while the other site can be reached (docs/safety.md, "Old copies"): the restored
+// site must then serve nobody, whatever comes after.
+//
+// A source whose disk has all arrived is missed by nobody, and the run goes on. In any other case bytes are lost with the
+// restored folder: after some more weather the operator takes the disk back, if the product lets him, or the run ends.
+
+import assert from 'node:assert/strict'
+import type { DiskRecord } from '../../src/store/records.ts'
+import { Client } from './client.ts'
+import type { SimSite } from './sim-site.ts'
+import { blocks, diskId, diskName, type Stage, sectors, sectorsInBlock } from './stage.ts'
+
+const mostCopies = 8
+const startLimit = 5000
+/** Steps of weather that a stranded disk sees. */
+const aftermathSteps = 400
+
+interface Copy {
+  readonly site: SimSite
+  readonly record: DiskRecord | undefined
+  /** The last mark that this site had on record, as a destination. */
+  readonly mark: number
+  readonly putBack: () => void
+}
+
+export class Archive {
+  readonly #stage: Stage
+  readonly #rate: number
+  readonly #copies: Copy[] = []
+  #restored: SimSite | undefined
+  #strandedSteps: number | undefined
+
+  constructor(stage: Stage) {
+    this.#stage = stage
+    this.#rate = stage.world.random.pick([0, 0, 0, 0, 0.02])
+  }
+
+  get isUsed(): boolean {
+    return this.#rate > 0
+  }
+
+  get restored(): SimSite | undefined {
+    return this.#restored
+  }
+
+  /** Another move begins. */
+  begins(): void {
+    this.#restored = undefined
+  }
+
+  /** Before a step of the world, in bad weather: makes a copy, or returns one to be put back. */
+  pass(): Copy | undefined {
+    const { world, a, b, isLost } = this.#stage
+    const { random } = world
+    if (!this.isUsed || this.#restored || !random.chance(this.#rate)) return undefined
+    if (random.chance(0.6)) {
+      const site = random.pick([a, b])
+      const record = site.database.disk.get(diskId)
+      const mark = Math.max(0, ...[...site.database.migration.values()].map((each) => each.mark))
+      if (this.#copies.length === mostCopies) this.#copies.splice(random.integer(mostCopies), 1)
+      this.#copies.push({ site, record, mark, putBack: site.copyFolder() })
+      return undefined
+    }
+    const seen = isLost(b) ? [] : this.#copies.filter((copy) => this.#isSeen(copy))
+    return seen.length > 0 ? random.pick(seen) : undefined
+  }
+
+  /** The weather is calm until the site has started. `steps` lets the world go on until the start is over. */
+  async restore(copy: Copy, steps: (until: Promise<unknown>, limit: number) => Promise<void>): Promise<void> {
+    const { world, b, counts } = this.#stage
+    const { site } = copy
+    const { haste } = world
+    const state = (one: SimSite) => one.database.disk.get(diskId)?.state
+    world.haste = 0 // Messages are faster than the 2 s for which a site that starts waits for its peers.
+    site.losePower()
+    const before = state(site)
+    copy.putBack()
+    site.hasFailedSync = false
+    world.log(`${site.name}: RESTORED from ${before} to ${copy.record?.state} ${copy.record?.generation}`)
+    this.#restored = site
+    await steps(site.start(), startLimit)
+    world.haste = haste
+    counts.restored++
+    if (site === b || state(b) === 'arriving') this.#strandedSteps = 0
+  }
+
+  /** Bytes of the disk were lost with the folder, and the weather goes on. */
+  get isStranded(): boolean {
+    return this.#strandedSteps !== undefined
+  }
+
+  /** To be called at every step. Whether a stranded disk has seen enough weather. */
+  hasSeenEnough(): boolean {
+    return this.#strandedSteps !== undefined && ++this.#strandedSteps > aftermathSteps
+  }
+
+  /** Calm weather. What is left of the disk: taken back at the source, or what the destination has. Whether the run goes on. */
+  async end(takenBack: () => void): Promise<boolean> {
+    const { world, a, b, counts } = this.#stage
+    await world.event(undefined, 'both are up', { ready: () => a.up && b.up })
+    this.#strandedSteps = undefined
+    if (this.#restored === a) {
+      await this.#probe()
+      return false
+    }
+    if (a.disks!.get(diskId)?.state !== 'departed') return false
+    a.closeAll()
+    const outcome = await a.migrations!.commands.reclaim(diskName, true, new AbortController().signal).then(
+      () => 'done',
+      (error: Error) => error.message,
+    )
+    world.log(`operator: reclaim after a restoration: ${outcome}`)
+    if (outcome !== 'done') return false
+    counts.restoredReclaims++
+    takenBack()
+    return true
+  }
+
+  /** The source has older bytes now: the destination may read what it has, and not a byte more. */
+  async #probe(): Promise<void> {
+    const { b, facts } = this.#stage
+    const client = new Client(this.#stage, 'probe')
+    const open = await client.connect(b)
+    const arrival = b.disks!.get(diskId)?.arrival
+    for (let block = 0; open && arrival && block < blocks; block++) {
+      const isHere = arrival.isPresent({ first: block, end: block + 1 })
+      const first = block * sectorsInBlock
+      const answer = await client.read(open, first, Math.min(sectorsInBlock, sectors - first))
+      if (answer.kind === 'unknown') return
+      assert.equal(answer.kind, isHere ? 'good' : 'error', `${facts}: block ${block}, whose source is an old copy`)
+    }
+  }
+
+  /** Whether the product must know the copy for old, were it put back now. */
+  #isSeen({ site, record, mark }: Copy): boolean {
+    const { a, b } = this.#stage
+    const other = site === a ? b : a
+    const there = other.database.disk.get(diskId)
+    if (!other.up || other.isTroubled || !there) return false
+    const isLower = (record?.generation ?? 0) < there.generation
+    if (site === a) return isLower && (there.state === 'arriving' || there.state === 'owned')
+    // Until the source has heard that it was taken, the grant is simply given again.
+    if (there.state !== 'released' && !(there.state === 'departed' && there.taken)) return false
+    if (isLower) return true
+    if (record?.state !== 'arriving') return false
+    const migration = a.database.migration.get(record.migrationId ?? '')
+    return there.state === 'released' || (migration?.mark ?? 0) > mark
+  }
+}
