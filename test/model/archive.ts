@@ -136,7 +136,8 @@ export class Archive {
   #isSeen({ site, record, mark }: Copy): boolean {
     const { a, b } = this.#stage
     const other = site === a ? b : a
-    const there = other.database.disk.get(diskId)
+    // As the site itself has it: what was committed, and reported as failed, it has not heard.
+    const there = other.disks?.get(diskId)?.record
     if (!other.up || other.isTroubled || !there) return false
     const isLower = (record?.generation ?? 0) < there.generation
     if (site === a) return isLower && (there.state === 'arriving' || there.state === 'owned')
@@ -144,7 +145,7 @@ export class Archive {
     if (there.state !== 'released' && !(there.state === 'departed' && there.taken)) return false
     if (isLower) return true
     if (record?.state !== 'arriving') return false
-    const migration = a.database.migration.get(record.migrationId ?? '')
-    return there.state === 'released' || (migration?.mark ?? 0) > mark
+    const course = a.migrations!.courses().find(({ id }) => id === record.migrationId)
+    return there.state === 'released' || (course?.record.mark ?? 0) > mark
   }
 }
