@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
-import type { Change, DiskRecord } from '../../src/store/records.ts'
+import type { Change, DiskRecord, MigrationRecord } from '../../src/store/records.ts'
 import { SqliteRecords } from '../../src/store/sqlite-records.ts'
 import { removeFoldersAfterEach, temporaryFolder } from './folder.ts'
 import { diskRecord, migrationRecord, peerRecord } from './samples.ts'
@@ -49,6 +49,22 @@ describe('records in SQLite', () => {
     const records = await opened()
     await records.commit([{ put: 'disk', record: older as DiskRecord }])
     assert.deepEqual((await records.load()).disks, [diskRecord({ failedSync: null })])
+  })
+
+  it('of a migration written before a field was there are those of one to which nothing of it has happened', async () => {
+    const later = {
+      stallTimeoutMs: null,
+      differed: [],
+      paused: false,
+      sourceTold: true,
+      reclaimedAs: null,
+      mark: 0,
+      markRun: null,
+    }
+    const older = Object.fromEntries(Object.entries(migrationRecord()).filter(([field]) => !(field in later)))
+    const records = await opened()
+    await records.commit([{ put: 'migration', record: older as unknown as MigrationRecord }])
+    assert.deepEqual((await records.load()).migrations, [migrationRecord(later)])
   })
 
   it('promise 6: a mark of a failed sync changes nothing else of its disk, and goes again', async () => {
