@@ -151,7 +151,7 @@ describe('the rules of a move', () => {
       await guest.disconnect()
       const source = move === 2 ? 'delete' : 'keep'
       const { id } = await begin(from, to, 'web01', 'now', { source })
-      await untilMigration(from, id, ({ state }) => state === 'done')
+      await untilMigration(to, id, ({ state }) => state === 'done')
       const [atFrom, atTo] = await Promise.all([from.control.showDisk('web01'), to.control.showDisk('web01')])
       assert.deepEqual([atTo.id, atTo.state, atTo.generation], [disk, 'owned', move + 1])
       assert.deepEqual([atFrom.state, atFrom.generation, atFrom.owner], ['released', move + 1, atTo.owner])
@@ -169,7 +169,7 @@ describe('the rules of a move', () => {
     const old = await attach(a, 'web01')
     await old.write(0, Buffer.alloc(block, 1))
     const there = await begin(a, b, 'web01', 'now')
-    await untilMigration(a, there.id, ({ state }) => state === 'done')
+    await untilMigration(b, there.id, ({ state }) => state === 'done')
     const guest = await attach(b, 'web01')
     await guest.write(0, Buffer.alloc(block, 2))
     await guest.disconnect()
