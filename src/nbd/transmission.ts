@@ -18,7 +18,7 @@ import { PayloadWriter } from './payload-writer.ts'
 import { refusalOf } from './request-rules.ts'
 import { RequestRunner } from './request-runner.ts'
 import { decodeExtendedRequest, decodeRequest, type Request } from './transmission-codecs.ts'
-import type { Wire } from './wire.ts'
+import { headroomBytes, type Wire } from './wire.ts'
 
 export interface TransmissionOptions {
   readonly wire: Wire
@@ -80,7 +80,7 @@ export class Transmission implements BudgetMember {
     this.#wire = wire
     this.#headBytes = style.isExtended ? extendedRequestBytes : requestBytes
     this.#decode = style.isExtended ? decodeExtendedRequest : decodeRequest
-    this.#input = new Input(budget)
+    this.#input = new Input(budget, pool)
     const lease = (maxBytes: number): BlockLease => new BlockLease(pool, budget, this, maxBytes)
     this.#output = new Output(wire, lease(limits.inFlightBytes), () => this.#resume())
     this.#runner = new RequestRunner({
@@ -151,17 +151,16 @@ export class Transmission implements BudgetMember {
 
   /** One batch: steps until bytes are missing or something holds this client back. */
   #intake(): void {
-    const { batchRequests } = this.#options.limits
     this.#isInIntake = true
     try {
       while (!this.#isStopped || this.#reads.length > 0) {
-        if (this.#steps >= batchRequests) {
+        if (this.#steps >= this.#stepsOfTurn()) {
           // Other connections have their turn before this one goes on.
           this.#hold()
           this.#scheduleTurn()
           break
         }
-        if (this.#isFull()) {
+        if (!this.#isMidPayload && this.#isFull()) {
           this.#hold()
           break
         }
@@ -177,6 +176,17 @@ export class Transmission implements BudgetMember {
     this.#output.flush()
     this.#payloads.releaseUnused()
     if (this.#isStopped) this.#quietIfOver()
+  }
+
+  /** Payloads that have arrived are rather used up than copied to be kept, within the double of a turn. */
+  #stepsOfTurn(): number {
+    const { batchRequests } = this.#options.limits
+    return this.#input.availableBytes > headroomBytes ? 2 * batchRequests : batchRequests
+  }
+
+  /** The rest of a payload takes no further room of its own. */
+  get #isMidPayload(): boolean {
+    return this.#payloads.isBusy && this.#reads.length === 0
   }
 
   /** Too many requests in flight, or too many replies unread. An answer, or a reply that leaves, ends it. */
