@@ -6,6 +6,7 @@ import {
   type MaybePromise,
   NbdError,
   type NbdErrorCode,
+  type PageTaker,
   type StatusExtent,
   type ZeroOptions,
 } from '../nbd/export.ts'
@@ -14,6 +15,8 @@ import type { DiskContext } from './contexts.ts'
 
 export interface GuestIo {
   read(offset: number, target: Uint8Array, signal: AbortSignal): MaybePromise<void>
+  /** What read() would answer with at once, by reference. Without this method, none is. */
+  readPages?(offset: number, lengthBytes: number, pipe: PageTaker): boolean
   /** Whether write() of this range without FUA, called in the same step, would answer at once. */
   takesAtOnce(offset: number, lengthBytes: number): boolean
   write(offset: number, source: Uint8Array, fua: boolean, signal: AbortSignal): MaybePromise<void>

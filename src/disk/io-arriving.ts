@@ -1,7 +1,7 @@
 // Guest I/O on a disk that this site owns and that is not all here. Blocks that are here are served from the file at once;
 // a read of missing blocks waits for a demand fetch; a write aligned to sectors waits for no remote byte (promise 7).
 
-import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
+import type { MaybePromise, PageTaker, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import { sectorBytes } from '../store/arrival-maps.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { BlockFile } from '../store/files.ts'
@@ -32,6 +32,11 @@ export class ArrivingIo implements GuestIo {
   read(offset: number, target: Uint8Array): MaybePromise<void> {
     if (this.#arrival.isPresent(spanOf(offset, target.length))) return this.#file.read(offset, target)
     return this.#readMissing(offset, target)
+  }
+
+  readPages(offset: number, lengthBytes: number, pipe: PageTaker): boolean {
+    if (!this.#arrival.isPresent(spanOf(offset, lengthBytes))) return false
+    return this.#file.readPages?.(offset, lengthBytes, pipe) ?? false
   }
 
   async #readMissing(offset: number, target: Uint8Array): Promise<void> {

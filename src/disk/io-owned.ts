@@ -1,6 +1,6 @@
 // Guest I/O on a disk whose every block is here: straight to the file.
 
-import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
+import type { MaybePromise, PageTaker, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import type { BlockFile } from '../store/files.ts'
 import { DirtyFlag, type DiskContext, PresentFlag } from './contexts.ts'
 import { fileAllocation, type GuestIo, guestError, zeroFile } from './guest-io.ts'
@@ -17,6 +17,10 @@ export class OwnedIo implements GuestIo {
 
   read(offset: number, target: Uint8Array): MaybePromise<void> {
     return this.#file.read(offset, target)
+  }
+
+  readPages(offset: number, lengthBytes: number, pipe: PageTaker): boolean {
+    return this.#file.readPages?.(offset, lengthBytes, pipe) ?? false
   }
 
   takesAtOnce(offset: number, lengthBytes: number): boolean {

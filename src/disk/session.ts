@@ -1,7 +1,7 @@
 // One client's use of a disk. Counts each request at the disk's gate and for the quiet rule, and gives it to the I/O of the
 // state that the disk has at that moment. What is held while the disk freezes goes on in the state that follows.
 
-import type { ExportHandle, MaybePromise, SessionEnd, StatusExtent, ZeroOptions } from '../nbd/export.ts'
+import type { ExportHandle, MaybePromise, PageTaker, SessionEnd, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import type { DiskContext } from './contexts.ts'
 import type { Gate } from './gate.ts'
 import { type GuestIo, guestError } from './guest-io.ts'
@@ -30,6 +30,12 @@ export class DiskSession implements ExportHandle {
 
   read(offset: number, target: Uint8Array): MaybePromise<void> {
     return this.#run('read', (io) => io.read(offset, target, this.#gone.signal))
+  }
+
+  readPages(offset: number, lengthBytes: number, pipe: PageTaker): boolean {
+    const { gate, io } = this.#host
+    if (gate.frozen || io.readPages === undefined) return false
+    return this.#run('read', () => io.readPages!(offset, lengthBytes, pipe)) as boolean
   }
 
   takesAtOnce(offset: number, lengthBytes: number): boolean {

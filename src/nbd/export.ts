@@ -51,10 +51,24 @@ export interface Export {
   open(client: string): ExportHandle
 }
 
+/** Takes pages of a file (system/page-pipe.ts). */
+export interface PageTaker {
+  /** The number of bytes taken; fewer than asked for when the file cannot give them. */
+  takeFrom(fd: number, offset: number, lengthBytes: number): number
+  /** Gives up all that was taken. */
+  discard(): void
+}
+
 /** One session's use of an export. Every method may throw, or reject with, an NbdError. Lengths and offsets are bytes. */
 export interface ExportHandle {
   /** Fills `target` with the bytes at `offset`. `target` is not touched after the promise settles. */
   read(offset: number, target: Uint8Array): MaybePromise<void>
+  /**
+   * What read() would answer with at once, given to `pipe` by reference: true. false: nothing is in the pipe, and read()
+   * serves. Bytes that a write changes before the client has the reply may be the new ones: for the client, both requests
+   * were under way. Without this method, every read copies.
+   */
+  readPages?(offset: number, lengthBytes: number, pipe: PageTaker): boolean
   /**
    * Whether write() of this range without FUA, called in the same step, would answer at once (return, or throw) and keep
    * nothing of `source`. Its bytes need not be copied then. Without this method, no write does.

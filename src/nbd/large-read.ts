@@ -22,6 +22,9 @@ import type { Request } from './transmission-codecs.ts'
 /** Where a piece's bytes begin in its block: behind the longest header, on a cache line. */
 const bytesAt = 64
 
+/** Shorter parts are copied: a copy of so few bytes costs less than the calls to do without. */
+const pagesMinBytes = 64 * 1024
+
 export interface LargeReadOptions {
   readonly request: Request
   /** What the range consists of; without holes if `isWhole`. */
@@ -68,6 +71,7 @@ export class LargeRead {
       this.#sendHole(offset, segment.lengthBytes)
       return true
     }
+    if (this.#sendPages(segment, offset)) return true
     const block = isWhole ? this.#blockOfWhole() : output.take(1)?.[0]
     if (block === undefined) return false
     const lengthBytes = Math.min(pieceBytes, segment.lengthBytes - this.#atBytes)
@@ -88,6 +92,36 @@ export class LargeRead {
     if (this.#atBytes < this.#options.segments[this.#segment]!.lengthBytes) return
     this.#segment++
     this.#atBytes = 0
+  }
+
+  /** What the page cache has goes to the client by reference. False: nothing was done. */
+  #sendPages(segment: Segment, offset: number): boolean {
+    const { request, output, isWhole, style, handle } = this.#options
+    const leftBytes = segment.lengthBytes - this.#atBytes
+    if (handle.readPages === undefined || leftBytes < pagesMinBytes || (isWhole && this.#blocks !== undefined))
+      return false
+    const pipe = output.pipeForPages()
+    if (pipe === undefined) return false
+    const mostBytes = isWhole ? leftBytes : Math.min(leftBytes, output.pagesMaxBytes)
+    const lengthBytes = Math.min(mostBytes, pipe.roomBytes(offset))
+    if (isWhole && lengthBytes < request.lengthBytes) return false
+    // For what the client does not take at once.
+    const blocks = output.take(Math.ceil(lengthBytes / pieceBytes))
+    if (blocks === undefined) return false
+    if (!handle.readPages(offset, lengthBytes, pipe)) {
+      for (const block of blocks) output.drop(block)
+      return false
+    }
+    this.#advance(lengthBytes)
+    const from = bytesAt - style.readHeadBytes
+    if (isWhole) writeReadHead(blocks[0]!.bytes, from, style, request)
+    else {
+      const flags = this.#isComplete ? ChunkFlag.done : 0
+      writeOffsetDataHeader(blocks[0]!.bytes, from, style, request, flags, offset, lengthBytes)
+    }
+    output.sendPages(blocks, from, bytesAt, pipe)
+    if (this.#outstanding === 0 && !this.hasMore) this.#options.onOver(this.#failure)
+    return true
   }
 
   #blockOfWhole(): Block | undefined {

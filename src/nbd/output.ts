@@ -4,8 +4,12 @@
 // holds a region in it. Replies leave in the order in which they were completed.
 
 import assert from 'node:assert/strict'
-import { type Block, type BlockLease, Packer } from './blocks.ts'
+import type { PagePipe } from '../system/page-pipe.ts'
+import { type Block, type BlockLease, Packer, pieceBytes } from './blocks.ts'
 import type { Wire } from './wire.ts'
+
+/** Sent by reference at once. Longer parts were not faster. */
+const pagesMostBytes = 4 * pieceBytes
 
 interface Slice {
   readonly bytes: Buffer
@@ -22,6 +26,7 @@ export class Output {
   #start = 0
   #slices: Slice[] = []
   #unsentBytes = 0
+  #pagesMaxBytes = pagesMostBytes
   /** A reply for which there was no room in a block. */
   #spare: Buffer | undefined
 
@@ -107,6 +112,37 @@ export class Output {
     this.#seal()
     this.#slices.push({ bytes: block.bytes.subarray(from, to), block })
     this.#unsentBytes += to - from
+  }
+
+  /** How much to send by reference at once: less while the client leaves some of it, which takes memory. */
+  get pagesMaxBytes(): number {
+    return this.#pagesMaxBytes
+  }
+
+  /** For sendPages(). undefined: earlier bytes wait, or pages cannot go to this client by reference. */
+  pipeForPages(): PagePipe | undefined {
+    this.flush()
+    return this.#wire.pipe
+  }
+
+  /**
+   * Sends the head, [from, to) of the first block, and what the pipe holds. What the kernel does not take at once is copied
+   * into the blocks, a piece into each, from `to` on; their pins go with it.
+   */
+  sendPages(blocks: readonly Block[], from: number, to: number, pipe: PagePipe): void {
+    const head = blocks[0]!.bytes.subarray(from, to)
+    const takenBytes = this.#wire.sendNow(head, true)
+    if (takenBytes === head.length) this.#wire.sendPages(pipe)
+    const hasLeft = pipe.heldBytes > 0
+    this.#pagesMaxBytes = hasLeft ? pieceBytes : Math.min(2 * this.#pagesMaxBytes, pagesMostBytes)
+    let start = from + takenBytes
+    for (const block of blocks) {
+      const end = to + pipe.drainTo(block.bytes.subarray(to, to + pieceBytes))
+      if (start < end) this.append(block, start, end)
+      else this.drop(block)
+      start = to
+    }
+    assert(pipe.heldBytes === 0)
   }
 
   drop(block: Block): void {

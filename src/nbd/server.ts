@@ -13,7 +13,7 @@ import { Session } from './session.ts'
 import { type TlsMode, tlsModeOf } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
 import { formatNbdUri, type NbdAddress, type NbdUri, parseNbdUri } from './uri.ts'
-import { ReadBuffer } from './wire.ts'
+import { ReadBuffer, SharedPipe } from './wire.ts'
 
 export interface NbdServerOptions {
   readonly catalog: ExportCatalog
@@ -39,6 +39,7 @@ export class NbdServer {
   readonly #budget: MemoryBudget
   readonly #pools = new BlockPools()
   readonly #readBuffer = new ReadBuffer()
+  readonly #pipe = new SharedPipe()
   readonly #poll: BusyPoll
   readonly #tls: TlsServer | undefined
   readonly #plainIsAllowed: boolean
@@ -126,6 +127,7 @@ export class NbdServer {
     }
     if (this.#sessions.size > 0) await new Promise<void>((resolve) => this.#whenEmpty.push(resolve))
     await Promise.all(closing)
+    this.#pipe.close()
   }
 
   #accept(socket: Socket, tlsMode: TlsMode): void {
@@ -149,6 +151,7 @@ export class NbdServer {
     const session: Session = new Session({
       socket,
       readBuffer: this.#readBuffer,
+      pipe: this.#pipe,
       poll: this.#poll,
       client,
       catalog: this.#catalog,

@@ -13,7 +13,7 @@ import { encodeGreeting, ProtocolError } from './negotiation-codecs.ts'
 import type { TlsMode } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
 import { Transmission } from './transmission.ts'
-import { type ReadBuffer, takeOver, Wire } from './wire.ts'
+import { type ReadBuffer, type SharedPipe, takeOver, Wire } from './wire.ts'
 
 type SessionState = 'negotiating' | 'transmitting' | 'finishing' | 'hangingUp' | 'over'
 
@@ -32,6 +32,7 @@ export interface SessionOptions {
   /** As it was accepted: nothing was read. */
   readonly socket: Socket
   readonly readBuffer: ReadBuffer
+  readonly pipe: SharedPipe
   readonly poll: BusyPoll
   readonly client: string
   readonly catalog: ExportCatalog
@@ -217,7 +218,7 @@ export class Session {
     const { style } = agreement
     const facts = { client, export: agreement.export.name, replies: style.name, tls: this.#tlsVersion }
     log.info(facts, 'session open')
-    this.#wire = new Wire(socket, this.#fd)
+    this.#wire = new Wire(socket, this.#fd, this.#options.pipe)
     this.#transmission = new Transmission({
       wire: this.#wire,
       agreement,

@@ -4,6 +4,7 @@
 // for each read, and about 4 µs less for each write.
 
 import { Socket } from 'node:net'
+import { PagePipe } from '../system/page-pipe.ts'
 import { duplicate, sendNow, setSendBuffer } from '../system/sockets.ts'
 
 /** Free bytes before what arrives, where a connection puts what it has left of earlier bytes. */
@@ -22,6 +23,30 @@ export type Receive = (bytes: Buffer, from: number, to: number) => void
 export class ReadBuffer {
   readonly bytes = Buffer.alloc(headroomBytes + readBytes)
   readonly target: Uint8Array = this.bytes.subarray(headroomBytes)
+}
+
+/** Through which the pages of long reads go to the sockets. One for each server, made when it is first used. */
+export class SharedPipe {
+  #pipe: PagePipe | undefined
+  #isUsable = true
+
+  /** undefined: there is none, because it was closed or the system has none to give. */
+  get pipe(): PagePipe | undefined {
+    if (this.#pipe === undefined && this.#isUsable) {
+      try {
+        this.#pipe = new PagePipe()
+      } catch {
+        this.#isUsable = false // Such as EMFILE. Reads go the other way, which needs no descriptor.
+      }
+    }
+    return this.#pipe
+  }
+
+  close(): void {
+    this.#isUsable = false
+    this.#pipe?.close()
+    this.#pipe = undefined
+  }
 }
 
 /** A socket in the place of an accepted one, which must not have been read from. What arrives goes to `receive`. */
@@ -49,13 +74,15 @@ function descriptorOf(socket: Socket): number {
 export class Wire {
   readonly #socket: Socket
   readonly #fd: number | undefined
+  readonly #pipe: SharedPipe
   #queuedWrites = 0
   #sentWrites = 0
 
   /** `fd`: the socket's, if bytes may go to the kernel as they are. */
-  constructor(socket: Socket, fd: number | undefined) {
+  constructor(socket: Socket, fd: number | undefined, pipe: SharedPipe) {
     this.#socket = socket
     this.#fd = fd
+    this.#pipe = pipe
   }
 
   /** Bytes that were queued and are not with the kernel. */
@@ -68,12 +95,24 @@ export class Wire {
     return this.#queuedWrites > this.#sentWrites ? this.#sentWrites : undefined
   }
 
+  /** For sendPages(). undefined: pages cannot go to this socket by reference, or not now. */
+  get pipe(): PagePipe | undefined {
+    const isDirect = this.#fd !== undefined && this.#socket.writable && this.#socket.writableLength === 0
+    return isDirect ? this.#pipe.pipe : undefined
+  }
+
+  /** Gives the kernel what the pipe holds; what it does not take at once is held still. */
+  sendPages(pipe: PagePipe): void {
+    // A socket that has failed says so through its stream.
+    pipe.sendTo(this.#fd!)
+  }
+
   /** How many bytes, from the first on, need no further care: the kernel has them, or nobody will. */
-  sendNow(bytes: Buffer): number {
+  sendNow(bytes: Buffer, more = false): number {
     if (!this.#socket.writable) return bytes.length
     if (this.#fd === undefined || this.#socket.writableLength > 0) return 0
     // A socket that has failed says so through its stream.
-    return Math.max(0, sendNow(this.#fd, bytes))
+    return Math.max(0, sendNow(this.#fd, bytes, more))
   }
 
   /** `sent`: the memory is free again, whatever became of the bytes. */

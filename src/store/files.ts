@@ -18,12 +18,25 @@ export interface FileExtent {
   readonly kind: 'data' | 'hole'
 }
 
+/** Takes pages of a file by reference (system/page-pipe.ts). */
+export interface PageTaker {
+  /** The number of bytes taken; fewer than asked for when the file cannot give them. */
+  takeFrom(fd: number, offset: number, lengthBytes: number): number
+  /** Gives up all that was taken. */
+  discard(): void
+}
+
 /** The bytes of one disk: raw, sparse, of fixed size. Offsets and lengths are bytes within the size. */
 export interface BlockFile {
   readonly path: string
   readonly sizeBytes: number
   /** Fills `target`. Answers at once when the bytes are at hand. */
   read(offset: number, target: Uint8Array): MaybePromise<void>
+  /**
+   * What read() would answer with at once, given to `pipe` by reference: true. false: nothing is in the pipe. A write that
+   * comes before the bytes are used may change them. Without this method, none are given.
+   */
+  readPages?(offset: number, lengthBytes: number, pipe: PageTaker): boolean
   /** Whether write() of this range, called in the same step, would answer at once. Without this method, nobody knows. */
   takesAtOnce?(offset: number, lengthBytes: number): boolean
   /** Writes all of `source`. Answered: the bytes are with the kernel, and survive this process. */

@@ -6,9 +6,10 @@ import { fstatSync, read, readSync, statfsSync, write, writeSync } from 'node:fs
 import { performance } from 'node:perf_hooks'
 import { promisify } from 'node:util'
 import { punchHole, readNoWait, seekData, seekHole, zeroRange } from '../system/linux.ts'
+import { PageCacheView } from '../system/page-cache.ts'
 import { Descriptor } from './descriptor.ts'
 import type { DirtyRoom } from './dirty-room.ts'
-import type { BlockFile, FileExtent, MaybePromise } from './files.ts'
+import type { BlockFile, FileExtent, MaybePromise, PageTaker } from './files.ts'
 import { StoreError } from './store-error.ts'
 
 const readAsync = promisify(read)
@@ -27,13 +28,17 @@ export class KernelBlockFile implements BlockFile {
   readonly #dirtyRoom: DirtyRoom
   #canReadNoWait = true
   readonly #isInMemory: boolean
+  /** undefined: nobody tells what the page cache has. */
+  readonly #pageCache: PageCacheView | undefined
 
-  constructor(path: string, fd: number, sizeBytes: number, dirtyRoom: DirtyRoom) {
+  constructor(path: string, fd: number, sizeBytes: number, readOnly: boolean, dirtyRoom: DirtyRoom) {
     this.path = path
     this.#file = new Descriptor(path, fd)
     this.#dirtyRoom = dirtyRoom
     this.sizeBytes = sizeBytes
     this.#isInMemory = statfsSync(path).type === tmpfsType
+    // To whoever may only read a file, the kernel says that all of it is cached.
+    this.#pageCache = readOnly ? undefined : viewOf(fd, sizeBytes)
   }
 
   read(offset: number, target: Uint8Array): MaybePromise<void> {
@@ -47,6 +52,14 @@ export class KernelBlockFile implements BlockFile {
     if (!this.#isInMemory) return this.#readRest(offset, target, 0) // NFS, FUSE …: nobody can tell whether it would wait.
     const count = readSync(this.#file.now, target, 0, target.length, offset)
     if (count < target.length) return this.#readRest(offset, target, count)
+  }
+
+  readPages(offset: number, lengthBytes: number, pipe: PageTaker): boolean {
+    // Looked at first: splice(2) waits for what is not there. (What is thrown out between the two calls is waited for.)
+    if (!this.#pageCache?.has(offset, lengthBytes)) return false
+    if (pipe.takeFrom(this.#file.now, offset, lengthBytes) === lengthBytes) return true
+    pipe.discard()
+    return false
   }
 
   async #readRest(offset: number, target: Uint8Array, done: number): Promise<void> {
@@ -134,6 +147,16 @@ export class KernelBlockFile implements BlockFile {
   }
 
   close(): Promise<void> {
+    this.#pageCache?.close() // A mapping holds the file, and with it its locks.
     return this.#file.close()
+  }
+}
+
+function viewOf(fd: number, sizeBytes: number): PageCacheView | undefined {
+  if (sizeBytes === 0) return undefined
+  try {
+    return new PageCacheView(fd, sizeBytes)
+  } catch {
+    return undefined // A file system whose files cannot be mapped.
   }
 }

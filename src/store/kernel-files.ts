@@ -45,7 +45,7 @@ export class KernelFiles implements Files {
     try {
       const info = await fs.stat(path)
       takeImageLocks(fd, path, readOnly)
-      return new KernelBlockFile(path, fd, info.size, this.#dirtyRoom)
+      return new KernelBlockFile(path, fd, info.size, readOnly, this.#dirtyRoom)
     } catch (error) {
       closeSync(fd)
       throw error

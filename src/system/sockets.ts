@@ -34,6 +34,7 @@ const SOCK_DGRAM = 2
 const SOCK_CLOEXEC = 0o2000000
 const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
+const MSG_MORE = 0x8000
 const F_SETFD = 2
 const F_DUPFD_CLOEXEC = 1030
 const FD_CLOEXEC = 1
@@ -116,9 +117,10 @@ export function duplicate(fd: number): number {
   return result
 }
 
-/** How many bytes, from the first on, the kernel takes at once; -1 when the connection has failed. */
-export function sendNow(fd: number, bytes: Uint8Array): number {
-  const count = Number(callSend(fd, bytes, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL))
+/** How many bytes, from the first on, the kernel takes at once; -1 when the connection has failed. `more` will follow. */
+export function sendNow(fd: number, bytes: Uint8Array, more: boolean): number {
+  const flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0)
+  const count = Number(callSend(fd, bytes, bytes.length, flags))
   if (count >= 0) return count
   return getSystemErrorName(-koffi.errno()) === 'EAGAIN' ? 0 : -1
 }

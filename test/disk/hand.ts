@@ -195,6 +195,7 @@ export class WatchedFiles implements Files {
       path: file.path,
       sizeBytes: file.sizeBytes,
       read: (offset, target) => file.read(offset, target),
+      readPages: (offset, lengthBytes, pipe) => file.readPages?.(offset, lengthBytes, pipe) ?? false,
       write: (offset, source) => this.#enter('write', () => file.write(offset, source)),
       zero: async (offset, lengthBytes, allocated, fast) =>
         this.#enter('zero', () => file.zero(offset, lengthBytes, allocated, fast)),
