@@ -74,11 +74,11 @@ export class BlockLease {
 
   /**
    * `count` blocks, each with one pin. Nothing: too many are held (try again when one was given back), or the server's
-   * memory is used up (the member is told). Whoever holds none gets as many as it needs.
+   * memory is used up (the member is told, if it `waits`). Whoever holds none gets as many as it needs.
    */
-  take(count: number): Block[] | undefined {
+  take(count: number, waits = true): Block[] | undefined {
     if (this.#heldBlocks > 0 && this.#heldBlocks + count > this.#maxBlocks) return undefined
-    if (!this.#budget.tryTake(this.#member, count * blockBytes)) return undefined
+    if (!this.#budget.tryTake(count * blockBytes, waits ? this.#member : undefined)) return undefined
     this.#heldBlocks += count
     return Array.from({ length: count }, () => this.#pool.take())
   }
@@ -115,9 +115,9 @@ export class Packer {
     return this.#block !== undefined && this.#end + lengthBytes <= blockBytes
   }
 
-  /** Goes on in another block. False: there is none now. */
-  next(): boolean {
-    const taken = this.#lease.take(1)
+  /** Goes on in another block. False: there is none now, and who `waits` is told when to try again. */
+  next(waits = true): boolean {
+    const taken = this.#lease.take(1, waits)
     if (taken === undefined) return false
     this.leave()
     this.#block = taken[0]

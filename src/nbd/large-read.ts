@@ -106,7 +106,7 @@ export class LargeRead {
     const lengthBytes = Math.min(mostBytes, pipe.roomBytes(offset))
     if (isWhole && lengthBytes < request.lengthBytes) return false
     // For what the client does not take at once.
-    const blocks = output.take(Math.ceil(lengthBytes / pieceBytes))
+    const blocks = output.take(Math.ceil(lengthBytes / pieceBytes), false)
     if (blocks === undefined) return false
     if (!handle.readPages(offset, lengthBytes, pipe)) {
       for (const block of blocks) output.drop(block)

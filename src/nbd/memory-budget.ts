@@ -1,14 +1,14 @@
-// Counts the bytes that the server holds for all its connections: payloads being gathered, requests in flight, replies not
-// yet read. Whoever needs more than is left waits; if nothing was given back for a while, the connection that holds the
-// most on behalf of its client (gathered or unread bytes, which only that client can move) is dropped. So memory is bounded,
-// no mix of stalled clients can hold the others up for longer, and the one who took most pays.
+// Counts the bytes that the server holds for all its connections: blocks for payloads and replies, and what arrived and
+// waits to be taken. Whoever needs more than is left waits; if nothing was given back for a while, the connection that holds
+// the most on behalf of its client (bytes that wait, and replies that were not read, which only that client can move) is
+// dropped. So memory is bounded, no mix of stalled clients can hold the others up for longer, and the one who took most pays.
 
 export interface BudgetMember {
   /** Bytes that only this connection's client can bring to an end. */
   readonly clientHeldBytes: number
   /** Memory may be there again: try once more. */
   memoryFreed(): void
-  /** Too much was held for too long: the connection ends now, and its bytes are given back before this returns. */
+  /** Too much was held for too long: the connection ends. Its bytes come back as what is under way for it settles. */
   memoryDenied(): void
 }
 
@@ -38,13 +38,14 @@ export class MemoryBudget {
     this.#waiting.delete(member)
   }
 
-  /** True and counted; or false, and `member` is told when to try again. One alone may always go on, however large. */
-  tryTake(member: BudgetMember, bytes: number): boolean {
+  /** True and counted; or false, and `waiter`, if there is one, is told when to try again. One alone may always go on. */
+  tryTake(bytes: number, waiter: BudgetMember | undefined): boolean {
     if (this.#usedBytes + bytes <= this.#maxBytes || this.#usedBytes === 0) {
       this.#usedBytes += bytes
       return true
     }
-    this.#waiting.add(member)
+    if (waiter === undefined) return false
+    this.#waiting.add(waiter)
     this.#startTimer()
     return false
   }

@@ -48,11 +48,11 @@ export class Output {
     return this.#unsentBytes + this.#packer.at - this.#start
   }
 
-  /** Room for one packed region. False: there is no memory for it now. */
-  makeRoom(lengthBytes: number): boolean {
+  /** Room for one packed region. False: there is no memory for it now; who `waits` is told when there may be. */
+  makeRoom(lengthBytes: number, waits = true): boolean {
     if (this.#packer.hasRoom(lengthBytes)) return true
     this.#seal()
-    if (!this.#packer.next()) return false
+    if (!this.#packer.next(waits)) return false
     this.#start = 0
     return true
   }
@@ -68,7 +68,7 @@ export class Output {
 
   /** Where a short reply is put, from `at` on, until commit(). There is always room: at worst, memory of its own. */
   reserve(lengthBytes: number): Buffer {
-    if (this.makeRoom(lengthBytes)) return this.block.bytes
+    if (this.makeRoom(lengthBytes, false)) return this.block.bytes
     this.#spare = Buffer.alloc(lengthBytes)
     return this.#spare
   }
@@ -102,9 +102,9 @@ export class Output {
     return block
   }
 
-  /** Blocks for a long reply. Nothing: there is no memory for it now. */
-  take(count: number): Block[] | undefined {
-    return this.#lease.take(count)
+  /** Blocks for a long reply. Nothing: there is no memory for it now; who `waits` is told when there may be. */
+  take(count: number, waits = true): Block[] | undefined {
+    return this.#lease.take(count, waits)
   }
 
   /** Sends a region; its pin goes with it. */
