@@ -17,7 +17,7 @@ export interface NbdLimits {
   readonly outputBytes: number
   /** Requests not begun, payloads and replies of requests in flight, and unread replies, of all connections together. */
   readonly serverBytes: number
-  /** How long a connection waits for memory before the one that holds the most for its client is dropped. */
+  /** How long a connection waits for memory before the one that holds the most for its client, and not little, is dropped. */
   readonly memoryWaitMs: number
   /** Extents in one chunk of a BLOCK_STATUS reply. */
   readonly extents: number

@@ -2,6 +2,8 @@
 // waits to be taken. Whoever needs more than is left waits; if nothing was given back for a while, the connection that holds
 // the most on behalf of its client (bytes that wait, and replies that were not read, which only that client can move) is
 // dropped. So memory is bounded, no mix of stalled clients can hold the others up for longer, and the one who took most pays.
+// Whoever holds less than half of its share of the memory is never dropped: if clients alone fill the memory, one of them
+// holds more than that; if requests in flight fill it (on a disk that freezes, or whose source is away), no client is at fault.
 
 export interface BudgetMember {
   /** Bytes that only this connection's client can bring to an end. */
@@ -15,13 +17,15 @@ export interface BudgetMember {
 export class MemoryBudget {
   readonly #maxBytes: number
   readonly #waitMs: number
+  readonly #harmlessBytes: number
   readonly #members = new Set<BudgetMember>()
   readonly #waiting = new Set<BudgetMember>()
   #usedBytes = 0
   #timer: NodeJS.Timeout | undefined
 
-  constructor(maxBytes: number, waitMs: number) {
+  constructor(maxBytes: number, waitMs: number, maxMembers: number) {
     this.#maxBytes = maxBytes
+    this.#harmlessBytes = maxBytes / maxMembers / 2
     this.#waitMs = waitMs
   }
 
@@ -78,9 +82,9 @@ export class MemoryBudget {
     if (this.#waiting.size === 0) return
     let largest: BudgetMember | undefined
     for (const member of this.#members) {
-      if (member.clientHeldBytes > (largest?.clientHeldBytes ?? 0)) largest = member
+      if (member.clientHeldBytes > (largest?.clientHeldBytes ?? this.#harmlessBytes)) largest = member
     }
-    // Nobody's client holds anything: the requests in flight will end by themselves.
+    // Nobody's client holds much: the requests in flight will end by themselves.
     if (largest === undefined) this.#startTimer()
     else largest.memoryDenied()
   }

@@ -55,7 +55,7 @@ export class NbdServer {
     this.#plainIsAllowed = options.plainIsAllowed ?? false
     this.#limits = { ...defaultLimits, ...options.limits }
     this.#poll = new BusyPoll(this.#limits.pollMs)
-    this.#budget = new MemoryBudget(this.#limits.serverBytes, this.#limits.memoryWaitMs)
+    this.#budget = new MemoryBudget(this.#limits.serverBytes, this.#limits.memoryWaitMs, this.#limits.connections)
   }
 
   /** Connections, negotiating ones included. */

@@ -10,7 +10,7 @@ const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 32))
 describe('nbd input', () => {
   it('gives every byte once, in order, however much is left for later each time', () => {
     const random = seededRandom(seed)
-    const budget = new MemoryBudget(2 ** 30, 1000)
+    const budget = new MemoryBudget(2 ** 30, 1000, 1)
     const input = new Input(budget, new BlockPool())
     const shared = new ReadBuffer()
     let sent = 0
@@ -34,7 +34,7 @@ describe('nbd input', () => {
   })
 
   it('keeps what is left in memory that was used before', () => {
-    const input = new Input(new MemoryBudget(2 ** 30, 1000), new BlockPool())
+    const input = new Input(new MemoryBudget(2 ** 30, 1000, 1), new BlockPool())
     const shared = new ReadBuffer()
     for (const leftBytes of [4000, 200_000]) {
       const places = [1, 2, 3].map(() => {

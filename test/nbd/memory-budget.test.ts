@@ -19,7 +19,7 @@ describe('nbd memory budget', () => {
   let member: Member
 
   beforeEach(() => {
-    budget = new MemoryBudget(100, waitMs)
+    budget = new MemoryBudget(100, waitMs, 1)
     member = new Member()
     budget.join(member)
     assert(budget.tryTake(90, member))
