@@ -7,6 +7,9 @@ import { endSitesAfterEach } from './sites.ts'
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 32)
 
+/** Within TCP's waiting for its next attempt (6.2 to 12.8 s after the first), and beyond the life of a connection. */
+const outagesMs = { destination: [3000, 12_000], source: [6500] }
+
 describe(`a link that falls silent, SEED=${seed}`, () => {
   endSitesAfterEach()
 
@@ -17,7 +20,7 @@ describe(`a link that falls silent, SEED=${seed}`, () => {
         network: Network.make(this),
         seed,
         dials,
-        outagesMs: dials === 'source' ? [3000, 12_000] : [3000, 6500],
+        outagesMs: outagesMs[dials],
       }
       checkSilences(silences, await moveThroughSilences(silences))
     })
