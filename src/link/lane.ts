@@ -2,11 +2,11 @@
 // A lane is opening, open or closed, and closes once: everything under way then ends with the same LinkError.
 // Silence is counted in ticks and not by a clock, so that neither a busy loop nor a suspended host breaks a lane.
 //
-// A side to which the other owes an answer, to a request or to a ping, pings once a second, and so does one that answers:
-// each hears of the other every second, or bytes all the time. Of a lane on which an answer is due and nothing was heard for
-// 2 to 3 s it says that it is silent: that harms nothing (link/peer-links.ts). One on which nothing at all was heard for 10 s is dead.
-// Not taken for silent: round trips of up to a second, at any bandwidth; what stands in a queue of up to a second behind other
-// lanes; a slow line that is full of pieces, whose parts are heard as they come (a part is 16 KiB: 0.13 s at 1 Mbit/s).
+// Both sides ping once a second, whatever else they do, so each hears of the other every second, or bytes all the time.
+// When nothing was heard for 2 to 3 s the lane is silent, which harms nothing (link/peer-links.ts); after 10 s it is dead.
+// It does not matter whether an answer is due: what the other side waits for may be stuck here, in the kernel.
+// Not taken for silent: any round trip and any bandwidth, if the way gets no longer by more than a second at once, as when a
+// queue fills; a slow line that is full of pieces, whose parts are heard as they come (16 KiB: 0.13 s at 1 Mbit/s).
 // Not used: TCP_USER_TIMEOUT, which also cuts a connection to a peer that lives but has its hands full and does not read.
 
 import type { Duplex } from 'node:stream'
@@ -28,9 +28,7 @@ import { Responder } from './responder.ts'
 import { Sender } from './sender.ts'
 
 export const tickMs = 1000
-/** A side that sent nothing for this long sends a ping, also when nothing is due. */
-export const pingTicks = 3
-/** Ticks, the first of which is a part of one, in which an answer was due and nothing was heard. */
+/** Ticks, the first of which is a part of one, in which nothing was heard by a side that was reading. */
 export const silenceTicks = 3
 /** A side that heard nothing for this long, while it was reading, gives the lane up. */
 export const deadTicks = 10
@@ -68,10 +66,6 @@ export class Lane {
   #timer: Disposable | undefined
   #deadline: Disposable | undefined
   #ticksHeardNothing = 0
-  #ticksSentNothing = 0
-  #ticksUnanswered = 0
-  #pongIsDue = false
-  #sentBytes = 0
   #paused = false
   #pingUnsent = false
   #pongUnsent = false
@@ -123,9 +117,8 @@ export class Lane {
     return this.#requester.fetch(request, urgency, signal)
   }
 
-  /** An answer is due, and nothing is heard. */
   get isSilent(): boolean {
-    return this.#ticksUnanswered >= silenceTicks
+    return this.#ticksHeardNothing >= silenceTicks
   }
 
   /** Called when `isSilent` has changed. */
@@ -168,8 +161,6 @@ export class Lane {
   #heard(): void {
     const wasSilent = this.isSilent
     this.#ticksHeardNothing = 0
-    this.#ticksUnanswered = 0
-    this.#pongIsDue = false
     if (wasSilent) this.#silenceChanged()
   }
 
@@ -237,11 +228,7 @@ export class Lane {
 
   #tick(): void {
     if (this.#state !== 'open') return
-    const answerIsDue = !this.#paused && (this.outstanding > 0 || this.#pongIsDue)
     this.#ticksHeardNothing = this.#paused ? 0 : this.#ticksHeardNothing + 1
-    this.#ticksUnanswered = answerIsDue ? this.#ticksUnanswered + 1 : 0
-    this.#ticksSentNothing = this.#sentBytes === this.#sender.sentBytes ? this.#ticksSentNothing + 1 : 0
-    this.#sentBytes = this.#sender.sentBytes
     if (this.#ticksHeardNothing >= deadTicks) {
       this.#fail(lost(`nothing was heard from the peer for ${(deadTicks * tickMs) / 1000} s`))
       return
@@ -253,16 +240,13 @@ export class Lane {
       return
     }
     this.#ping()
-    if (this.#ticksUnanswered === silenceTicks) this.#silenceChanged()
+    if (this.#ticksHeardNothing === silenceTicks) this.#silenceChanged()
   }
 
   /** A paused side pings too: its peer hears that it lives, though nothing of the peer is read here. */
   #ping(): void {
-    const isDue = this.outstanding > 0 || this.#paused || this.#pongIsDue || this.#ticksSentNothing >= pingTicks
-    if (!isDue || this.#pingUnsent) return
+    if (this.#pingUnsent) return
     this.#pingUnsent = true
-    this.#pongIsDue = true
-    this.#ticksSentNothing = 0
     this.#sender.push(encodeEmpty('ping', 0), () => {
       this.#pingUnsent = false
     })

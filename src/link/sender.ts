@@ -17,8 +17,6 @@ export class Sender {
   readonly #waiters: Waiter[] = []
   #unsentBytes = 0
   #error: LinkError | undefined
-  /** Bytes handed to the stream since the lane began. */
-  sentBytes = 0
 
   constructor(stream: Writable) {
     this.#stream = stream
@@ -55,7 +53,6 @@ export class Sender {
   #write(bytes: Uint8Array, sent?: () => void): void {
     if (this.#error) return
     this.#unsentBytes += bytes.length
-    this.sentBytes += bytes.length
     this.#stream.write(bytes, (error) => {
       this.#unsentBytes -= bytes.length
       if (error) return

@@ -6,7 +6,7 @@ import { type Duplex, duplexPair } from 'node:stream'
 import type { PeerHandlers, Purpose } from '../../src/link/channel.ts'
 import { maximumAttempts } from '../../src/link/dialler.ts'
 import { LinkHub } from '../../src/link/hub.ts'
-import { isLinkError, ManualClock, never, noHandlers, quiet, settle } from './pair.ts'
+import { collect, fetchOf, isLinkError, ManualClock, never, noHandlers, quiet, settle } from './pair.ts'
 
 interface Dial {
   readonly purpose: Purpose
@@ -131,7 +131,7 @@ describe('a silent network', () => {
     assert.equal(network.dials.length - before, 10, 'one in two seconds')
   })
 
-  it('promise 8: a lane on which an answer is due and nothing is heard for 3 s is dialled anew, and given up when that works', async () => {
+  it('promise 8: a lane on which nothing is heard for 3 s is dialled anew, and given up when that works', async () => {
     let answered = 0
     const network = new SilentNetwork({
       call: (_peer, method) => (++answered === 1 ? new Promise<never>(() => {}) : Promise.resolve({ method })),
@@ -185,6 +185,29 @@ describe('a silent network', () => {
     await network.clock.advance(1000)
     network.isSilent = false
     assert.deepEqual(await network.a.channel('b').call('x', {}, { signal: never }), { method: 'x' })
+  })
+
+  it('promise 8: a side to which nothing is owed, and whose answers are stuck, dials anew', async () => {
+    const gate = Promise.withResolvers<void>()
+    const network = new SilentNetwork({
+      async *fetch(_peer, { runs }) {
+        await gate.promise
+        yield { ...runs[0]!, bytes: Buffer.alloc(runs[0]!.length) }
+      },
+    })
+    network.a.keep('b')
+    await network.clock.advance(5000)
+    const fetched = collect(
+      network.b.channel('a').fetch(fetchOf([0, 4096]), { urgency: 'background', signal: never }),
+    ).catch((error: unknown) => error)
+    await settle()
+    network.isSilent = true
+    gate.resolve()
+    await network.clock.advance(4100)
+    assert(network.dials.slice(3).some(({ purpose }) => purpose === 'background'))
+    network.answerDials()
+    await network.clock.advance(1000)
+    assert(isLinkError('lost')(await fetched), 'it may be asked again')
   })
 
   it('a lane that nobody needs is not dialled anew', async () => {
