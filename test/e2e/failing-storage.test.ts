@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { randomFillSync } from 'node:crypto'
-import { type FailingFile, failingFile, failingSyncs } from './failing-storage.ts'
+import { removeFoldersAfterEach } from '../store/folder.ts'
+import { type FailingFile, failingFiles, failingStorage } from './failing-storage.ts'
 import {
   afterwards,
   attach,
@@ -27,60 +28,63 @@ const bad = { offset: 3 * mebibyte, length: 2 * block }
 
 describe('storage that fails', () => {
   endSitesAfterEach()
+  removeFoldersAfterEach()
 
-  it('promise 6: a failed sync is answered with EIO, and final: also for the next daemon, until the disk is accepted', async function () {
-    const { site, file } = await servedFile(this)
-    const guest = await attach(site, 'web01')
-    await guest.write(0, Buffer.alloc(block, 1), { fua: true })
-    await guest.write(block, Buffer.alloc(block, 2))
-    file.syncs.begin()
-    await refusedWith('EIO', guest.flush())
-    await takesNoWrites(site)
-    await guest.disconnect()
+  for (const kind of Object.keys(failingFiles)) {
+    it(`promise 6, ${kind}: a failed sync is answered with EIO, and final: also for the next daemon, until the disk is accepted`, async function () {
+      const { site, file } = await servedFile(this, kind)
+      const guest = await attach(site, 'web01')
+      await guest.write(0, Buffer.alloc(block, 1), { fua: true })
+      await guest.write(block, Buffer.alloc(block, 2))
+      file.syncs.begin()
+      await refusedWith('EIO', guest.flush())
+      await takesNoWrites(site)
+      await guest.disconnect()
 
-    await site.kill()
-    await site.restart()
-    await takesNoWrites(site)
-    refusalOf(await vmstore(site, 'disk', 'accept', 'web01', '--yes'), 3, 'not-accepted')
-    await file.syncs.end()
-    await takesNoWrites(site)
-    refusalOf(await vmstore(site, 'disk', 'accept', 'web01'), 3, 'not-confirmed')
-    await must(site, 'disk', 'accept', 'web01', '--yes')
-    await takesWrites(site)
-    await site.kill()
-    await site.restart()
-    await takesWrites(site)
-  })
+      await site.kill()
+      await site.restart()
+      await takesNoWrites(site)
+      refusalOf(await vmstore(site, 'disk', 'accept', 'web01', '--yes'), 3, 'not-accepted')
+      await file.syncs.end()
+      await takesNoWrites(site)
+      refusalOf(await vmstore(site, 'disk', 'accept', 'web01'), 3, 'not-confirmed')
+      await must(site, 'disk', 'accept', 'web01', '--yes')
+      await takesWrites(site)
+      await site.kill()
+      await site.restart()
+      await takesWrites(site)
+    })
 
-  it('promise 8: a move goes on past a range that the source cannot read, names it, and releases nothing before it can', async function () {
-    const { site: a, file, content } = await servedFile(this)
-    const b = await Site.start('tokyo')
-    await pair(a, b)
-    file.reads.begin()
-    const { id } = await begin(a, b, 'web01', 'now')
-    const stuck = await untilMigration(
-      a,
-      id,
-      ({ unreadable, bytes }) => unreadable.length > 0 && bytes.missing === bad.length,
-    )
-    assert.deepEqual([stuck.unreadable, stuck.verified], [[bad], false])
-    const there = await b.control.showMigration(id)
-    assert.deepEqual(there.unreadable, [bad])
-    assert.match(there.note!, /cannot read 8192 bytes at 3145728.*the source is not released/)
-    assert.equal((await a.control.showDisk('web01')).state, 'departed')
-    const guest = await attach(b, 'web01')
-    assert((await guest.read(0, mebibyte)).equals(content.subarray(0, mebibyte)))
+    it(`promise 8, ${kind}: a move goes on past a range that the source cannot read, names it, and releases nothing before it can`, async function () {
+      const { site: a, file, content } = await servedFile(this, kind)
+      const b = await Site.start('tokyo')
+      await pair(a, b)
+      file.reads.begin()
+      const { id } = await begin(a, b, 'web01', 'now')
+      const stuck = await untilMigration(
+        a,
+        id,
+        ({ unreadable, bytes }) => unreadable.length > 0 && bytes.missing === bad.length,
+      )
+      assert.deepEqual([stuck.unreadable, stuck.verified], [[bad], false])
+      const there = await b.control.showMigration(id)
+      assert.deepEqual(there.unreadable, [bad])
+      assert.match(there.note!, /cannot read 8192 bytes at 3145728.*the source is not released/)
+      assert.equal((await a.control.showDisk('web01')).state, 'departed')
+      const guest = await attach(b, 'web01')
+      assert((await guest.read(0, mebibyte)).equals(content.subarray(0, mebibyte)))
 
-    await file.reads.end()
-    const done = await untilMigration(a, id, ({ state }) => state === 'done')
-    assert.equal(done.verified, true)
-    assert.equal((await a.control.showDisk('web01')).state, 'released')
-    assert((await readAll(guest)).equals(content))
-  })
+      await file.reads.end()
+      const done = await untilMigration(a, id, ({ state }) => state === 'done')
+      assert.equal(done.verified, true)
+      assert.equal((await a.control.showDisk('web01')).state, 'released')
+      assert((await readAll(guest)).equals(content))
+    })
+  }
 
   it('promises 6, 8: a failed sync of an arriving disk is final for its daemon; the next one has all that was answered', async function () {
-    const syncs = failingSyncs(this)
-    const [a, b] = await Promise.all([Site.start('osaka'), Site.start('tokyo', { env: syncs.env })])
+    const { env, syncs } = failingStorage(this, '.raw')
+    const [a, b] = await Promise.all([Site.start('osaka'), Site.start('tokyo', { env })])
     await pair(a, b)
     await createDisk(a, 'web01', sizeBytes)
     const content = randomFillSync(Buffer.alloc(sizeBytes))
@@ -120,10 +124,13 @@ describe('storage that fails', () => {
 })
 
 /** A site that serves a file which may fail. */
-async function servedFile(context: Mocha.Context): Promise<{ site: Site; file: FailingFile; content: Buffer }> {
+async function servedFile(
+  context: Mocha.Context,
+  kind: string,
+): Promise<{ site: Site; file: FailingFile; content: Buffer }> {
   const content = randomFillSync(Buffer.alloc(sizeBytes))
-  const file = await failingFile(context, content, bad)
-  const site = await Site.start('osaka', { files: [file.path] })
+  const file = await failingFiles[kind]!(context, content, bad)
+  const site = await Site.start('osaka', { files: [file.path], env: file.env })
   afterwards(() => site.kill()) // Before its file goes.
   return { site, file, content }
 }

@@ -1,6 +1,6 @@
-// Storage that fails when a test says so, below a real daemon. A file of its own kind for disks that are served where they
-// lie: nbdkit over a script, which nbdfuse shows as a file, so that the kernel's own EIO comes up. And a library for the
-// files that a daemon makes itself: it is loaded before libc, and lets the syncs of block files fail.
+// Storage that fails when a test says so, below a real daemon, in two ways. nbdkit over a script, which nbdfuse shows as a
+// file: the kernel's own EIO comes up, where FUSE mounts are permitted. And a library that is loaded before libc, which can
+// also let files fail that a daemon makes itself.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -9,6 +9,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { mounted } from '../fuse.ts'
 import { Program } from '../program.ts'
+import { temporaryFolderOnTmpfs } from '../store/folder.ts'
 import { findTool, needTool, skipHere } from '../tools.ts'
 import { afterwards, folder } from './sites.ts'
 
@@ -19,12 +20,17 @@ export interface Fault {
   end(): Promise<void>
 }
 
-export interface FailingFile {
-  readonly path: string
+export interface Faults {
   /** Each sync fails, and nothing else. */
   readonly syncs: Fault
   /** Reads of the bad range fail. */
   readonly reads: Fault
+}
+
+export interface FailingFile extends Faults {
+  readonly path: string
+  /** For the daemon that serves it. */
+  readonly env: NodeJS.ProcessEnv
 }
 
 export interface BadRange {
@@ -32,15 +38,22 @@ export interface BadRange {
   readonly length: number
 }
 
-/** The test is skipped where FUSE mounts are not permitted. `content` is what the file has at first. */
-export async function failingFile(context: Mocha.Context, content: Buffer, bad: BadRange): Promise<FailingFile> {
+/** A file web01.img with this content at first. The test is skipped where there is no such storage. */
+type MakeFailingFile = (context: Mocha.Context, content: Buffer, bad: BadRange) => Promise<FailingFile>
+
+export const failingFiles: Readonly<Record<string, MakeFailingFile>> = {
+  'a file that nbdfuse shows': fileThroughFuse,
+  'a file below a library': fileBelowLibrary,
+}
+
+async function fileThroughFuse(context: Mocha.Context, content: Buffer, bad: BadRange): Promise<FailingFile> {
   needTool(context, 'nbdkit', 'nbdfuse')
   if (!existsSync('/dev/fuse')) skipHere(context, 'there is no /dev/fuse')
   const place = folder()
   const [backing, path] = [join(place, 'backing'), join(place, 'web01.img')]
   writeFileSync(backing, content)
   writeFileSync(path, '')
-  const [syncs, reads] = [faultOf(join(place, 'no-syncs')), faultOf(join(place, 'no-reads'))]
+  const { syncs, reads } = faultsIn(place)
   const fails = (why: string) => `{ echo "EIO ${why}" >&2; exit 1; }`
   const isBad = `[ $4 -lt ${bad.offset + bad.length} ] && [ $(($4 + $3)) -gt ${bad.offset} ]`
   const script = {
@@ -59,31 +72,29 @@ exec dd if=${backing} skip=$4 count=$3 bs=64k iflag=skip_bytes,count_bytes statu
     await fuse.ended(deadlineSeconds)
   })
   await mounted(context, fuse, path, content.length)
-  return { path, syncs, reads }
+  return { path, env: {}, syncs, reads }
 }
 
-export interface FailingSyncs extends Fault {
-  /** For the daemon whose block files it is about. */
-  readonly env: NodeJS.ProcessEnv
+/** On a tmpfs, where reads go through libc: elsewhere those of the page cache do not. */
+async function fileBelowLibrary(context: Mocha.Context, content: Buffer, bad: BadRange): Promise<FailingFile> {
+  const path = join(temporaryFolderOnTmpfs(context), 'web01.img')
+  writeFileSync(path, content)
+  const { env, syncs, reads } = failingStorage(context, '.img')
+  return { path, env: { ...env, FAILING_STORAGE_BAD: `${bad.offset} ${bad.length}` }, syncs, reads }
 }
 
-/** Syncs of block files (`.raw`) fail, in daemons that are started with `env`. */
-export function failingSyncs(context: Mocha.Context): FailingSyncs {
+/** Of files whose names end so, in daemons that are started with `env`. */
+export function failingStorage(context: Mocha.Context, suffix: string): Faults & Pick<FailingFile, 'env'> {
   needTool(context, 'gcc')
   const place = folder()
-  const library = join(place, 'failing-syncs.so')
-  execFileSync('gcc', [
-    '-O2',
-    '-Wall',
-    '-Werror',
-    '-shared',
-    '-fPIC',
-    '-o',
-    library,
-    join(import.meta.dirname, 'failing-syncs.c'),
-  ])
-  const fault = faultOf(join(place, 'no-syncs'))
-  return { ...fault, env: { LD_PRELOAD: library, FAILING_SYNCS_TRIGGER: fault.trigger } }
+  const [library, source] = [join(place, 'failing-storage.so'), join(import.meta.dirname, 'failing-storage.c')]
+  execFileSync('gcc', ['-O2', '-Wall', '-Werror', '-shared', '-fPIC', '-o', library, source])
+  const env = { LD_PRELOAD: library, FAILING_STORAGE: place, FAILING_STORAGE_SUFFIX: suffix }
+  return { env, ...faultsIn(place) }
+}
+
+function faultsIn(place: string) {
+  return { syncs: faultOf(join(place, 'no-syncs')), reads: faultOf(join(place, 'no-reads')) }
 }
 
 /** There while the file `trigger` is. */
