@@ -3,9 +3,6 @@
 
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { once } from 'node:events'
-import { createServer, type Socket } from 'node:net'
-import { join } from 'node:path'
 import { NbdClient, NbdConnectionError, type NbdConnectOptions, type NbdRequestError } from '../../src/nbd/client.ts'
 import { ChunkFlag, ChunkType, OptionType, ReplyType, requestBytes } from '../../src/nbd/constants.ts'
 import {
@@ -21,8 +18,9 @@ import {
   writeOffsetDataHeader,
 } from '../../src/nbd/reply-writers.ts'
 import { seededRandom } from '../random.ts'
-import { serve, temporaryFolder, uriOf } from './harness.ts'
+import { serve, uriOf } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
+import { type RawServer, rawServer } from './raw-server.ts'
 
 const mebibyte = 1024 * 1024
 const { extended, structured } = replyStyles
@@ -189,12 +187,8 @@ function bytesOf(lengthBytes: number, write: (bytes: Buffer) => void): Buffer {
 }
 
 /** A server that says its part of the negotiation at once, and `reply` when the first request has come. */
-async function scripted(parts: readonly Buffer[], reply: Buffer): Promise<{ uri: string } & AsyncDisposable> {
-  const folder = temporaryFolder()
-  const sockets = new Set<Socket>()
-  const server = createServer((socket) => {
-    sockets.add(socket)
-    socket.on('error', () => {})
+function scripted(parts: readonly Buffer[], reply: Buffer): Promise<RawServer> {
+  return rawServer((socket) => {
     let arrived = Buffer.alloc(0)
     socket.on('data', (chunk) => {
       arrived = Buffer.concat([arrived, chunk])
@@ -205,15 +199,4 @@ async function scripted(parts: readonly Buffer[], reply: Buffer): Promise<{ uri:
     })
     socket.write(Buffer.concat(parts))
   })
-  const path = join(folder.path, 'scripted.sock')
-  server.listen(path)
-  await once(server, 'listening')
-  return {
-    uri: `nbd+unix:///?socket=${path}`,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy()
-      server.close()
-      folder[Symbol.dispose]()
-    },
-  }
 }

@@ -1,9 +1,7 @@
 // Our own client: against our server, and against servers that lie.
 
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { createServer, type Socket } from 'node:net'
-import { join } from 'node:path'
+import type { Socket } from 'node:net'
 import {
   NbdClient,
   NbdConnectionError,
@@ -27,33 +25,12 @@ import {
   writeOffsetHole,
   writeSimpleReply,
 } from '../../src/nbd/reply-writers.ts'
-import { Gate, serve, temporaryFolder, uriOf } from './harness.ts'
+import { Gate, serve, uriOf } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
+import { rawServer } from './raw-server.ts'
 
 const { structured } = replyStyles
 const cookie = { cookieHigh: 0, cookieLow: 1, offsetHigh: 0, offsetLow: 0 }
-
-/** A server that sends what the test says: `script` gets the socket once the client has connected. */
-async function badServer(script: (socket: Socket) => void): Promise<{ uri: string } & AsyncDisposable> {
-  const folder = temporaryFolder()
-  const sockets = new Set<Socket>()
-  const server = createServer((socket) => {
-    sockets.add(socket)
-    socket.on('error', () => {})
-    script(socket)
-  })
-  const path = join(folder.path, 'bad.sock')
-  server.listen(path)
-  await once(server, 'listening')
-  return {
-    uri: `nbd+unix:///?socket=${path}`,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy()
-      server.close()
-      folder[Symbol.dispose]()
-    },
-  }
-}
 
 /** A whole negotiation, blindly; then `replies` as answer to the first request. */
 function blindly(replies: Buffer): (socket: Socket) => void {
@@ -225,7 +202,7 @@ describe('nbd client', () => {
     ]
     for (const [what, flags, answers] of servers) {
       it(`opens an export of one ${what}`, async () => {
-        await using server = await badServer(oldServer(flags, answers))
+        await using server = await rawServer(oldServer(flags, answers))
         const client = await NbdClient.connect(server.uri, { metaContexts: ['base:allocation'] })
         assert.equal(client.info().sizeBytes, 1 << 20)
         assert.equal(client.info().canFlush, true)
@@ -237,7 +214,7 @@ describe('nbd client', () => {
 
     it('says that a hang-up is how it refuses an export', async () => {
       const script = oldServer(3, withoutGo)
-      await using server = await badServer((socket) => {
+      await using server = await rawServer((socket) => {
         script(socket)
         socket.on('data', (chunk) => chunk.readUInt32BE(8) === OptionType.exportName && socket.destroy())
       })
@@ -245,7 +222,7 @@ describe('nbd client', () => {
     })
 
     it('cannot ask one that is not fixed for its list', async () => {
-      await using server = await badServer(oldServer(0, new Map()))
+      await using server = await rawServer(oldServer(0, new Map()))
       await assert.rejects(NbdClient.list(server.uri), /no fixed newstyle/)
     })
   })
@@ -277,20 +254,20 @@ describe('nbd client', () => {
     ]
     for (const [what, bytes] of negotiations) {
       it(`fails when it ${what}`, async () => {
-        await using server = await badServer((socket) => socket.write(bytes))
+        await using server = await rawServer((socket) => socket.write(bytes))
         await assert.rejects(NbdClient.connect(server.uri), NbdConnectionError)
       })
     }
 
     it('fails at the deadline when it says nothing', async () => {
-      await using server = await badServer(() => {})
+      await using server = await rawServer(() => {})
       await assert.rejects(NbdClient.connect(server.uri, { connectTimeoutMs: 20 }), /within 20 ms/)
     })
 
     it('fails when it lists without end', async () => {
       const name = encodeOptionReply(OptionType.list, ReplyType.server, encodeServerName('x'))
       const many = Buffer.concat(Array.from({ length: 20_000 }, () => name))
-      await using server = await badServer((socket) => socket.write(Buffer.concat([greeting, many])))
+      await using server = await rawServer((socket) => socket.write(Buffer.concat([greeting, many])))
       await assert.rejects(NbdClient.list(server.uri), /over 16384 replies/)
     })
 
@@ -345,7 +322,7 @@ describe('nbd client', () => {
     ]
     for (const [what, bytes, message] of replies) {
       it(`fails when a read brings ${what}`, async () => {
-        await using server = await badServer(blindly(bytes))
+        await using server = await rawServer(blindly(bytes))
         const client = await NbdClient.connect(server.uri)
         await assert.rejects(client.read(4096, 4096), (error: Error) => {
           return error instanceof NbdConnectionError && message.test(error.message)
@@ -355,10 +332,10 @@ describe('nbd client', () => {
     }
 
     it('fails when it falls silent, or hangs up', async () => {
-      await using silent = await badServer(blindly(Buffer.alloc(0)))
+      await using silent = await rawServer(blindly(Buffer.alloc(0)))
       const client = await NbdClient.connect(silent.uri, { requestTimeoutMs: 20 })
       await assert.rejects(client.read(0, 512), /silent for 20 ms/)
-      await using gone = await badServer((socket) => {
+      await using gone = await rawServer((socket) => {
         blindly(Buffer.alloc(0))(socket)
         socket.on('data', (bytes) => bytes.includes(Buffer.from([0x25, 0x60, 0x95, 0x13])) && socket.destroy())
       })

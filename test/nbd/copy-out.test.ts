@@ -1,9 +1,7 @@
 // Copying an export out: every byte arrives, what is zero costs nothing, and what goes wrong ends the copy whole.
 
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { connect, createServer } from 'node:net'
-import { join } from 'node:path'
+import { connect } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { NbdRequestError } from '../../src/nbd/client-errors.ts'
 import type { NbdExportInfo } from '../../src/nbd/client-negotiation.ts'
@@ -12,8 +10,9 @@ import { allocationContext, type CopySource, copyOut, nonZeroRuns } from '../../
 import { AllocationFlag, NbdError } from '../../src/nbd/export.ts'
 import { SteadyNbdClient, type SteadyOptions } from '../../src/nbd/steady-client.ts'
 import { seededRandom } from '../random.ts'
-import { serve, type TestServer, temporaryFolder } from './harness.ts'
+import { serve, type TestServer } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
+import { type RawServer, rawServer } from './raw-server.ts'
 import { bytesAt, scriptedServer } from './scripted-server.ts'
 
 const mebibyte = 2 ** 20
@@ -51,14 +50,9 @@ function fill(disk: MemoryExport, offset: number, lengthBytes: number, value = 7
 const readsOf = (disk: MemoryExport) => disk.calls.filter((call) => call.startsWith('read'))
 
 /** Stands before a server, and breaks each connection off once that many bytes have come over it. */
-async function cuttingProxy(
-  site: TestServer,
-  cutAfterBytes: number,
-): Promise<{ readonly uri: string; cuts(): number } & AsyncDisposable> {
-  const folder = temporaryFolder()
-  const path = join(folder.path, 'proxy.sock')
+async function cuttingProxy(site: TestServer, cutAfterBytes: number): Promise<RawServer & { cuts(): number }> {
   let cuts = 0
-  const server = createServer((near) => {
+  const server = await rawServer((near) => {
     const far = connect(site.path)
     let leftBytes = cutAfterBytes
     const end = () => {
@@ -80,16 +74,7 @@ async function cuttingProxy(
       near.end(part, end)
     })
   })
-  server.listen(path)
-  await once(server, 'listening')
-  return {
-    uri: `nbd+unix:///?socket=${path}`,
-    cuts: () => cuts,
-    async [Symbol.asyncDispose]() {
-      server.close()
-      folder[Symbol.dispose]()
-    },
-  }
+  return { ...server, cuts: () => cuts }
 }
 
 describe('copying an export out', () => {

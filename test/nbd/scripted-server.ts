@@ -1,9 +1,7 @@
 // An NBD server that does what a test says: its sizes, flags and block sizes are told, and may change while it runs; each
 // request is shown to the test, which may answer it, leave it, or hang up. Simple replies only, unless it is told otherwise.
 
-import { once } from 'node:events'
-import { createServer, type Socket } from 'node:net'
-import { join } from 'node:path'
+import type { Socket } from 'node:net'
 import { Command, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/constants.ts'
 import {
   encodeGreeting,
@@ -13,7 +11,7 @@ import {
 } from '../../src/nbd/negotiation-codecs.ts'
 import { writeSimpleReply } from '../../src/nbd/reply-writers.ts'
 import { decodeRequest, type Request } from '../../src/nbd/transmission-codecs.ts'
-import { temporaryFolder } from './harness.ts'
+import { type RawServer, rawServer } from './raw-server.ts'
 
 export const manyFlags =
   TransmissionFlag.hasFlags |
@@ -34,50 +32,26 @@ export interface Script {
   answer: (request: Request, connection: number) => Answer
 }
 
-export interface ScriptedServer extends AsyncDisposable {
-  readonly uri: string
+export interface ScriptedServer extends RawServer {
   readonly script: Script
   /** Connections that it ever had. */
   readonly connections: number
   /** "read 0 512", in order. */
   readonly requests: readonly string[]
-  /** Breaks every connection off. */
-  dropAll(): void
-  /** Nobody can connect any more, or again. */
-  close(): void
 }
 
 export async function scriptedServer(script: Partial<Script> = {}): Promise<ScriptedServer> {
-  const folder = temporaryFolder()
-  const sockets = new Set<Socket>()
   const requests: string[] = []
-  const path = join(folder.path, 'scripted.sock')
   const whole: Script = { sizeBytes: 1 << 20, flags: manyFlags, blockSize: undefined, answer: goodAnswer, ...script }
   let connections = 0
-  const server = createServer((socket) => {
-    sockets.add(socket)
-    socket.on('error', () => {})
-    speak(socket, whole, ++connections, requests)
-  })
-  server.listen(path)
-  await once(server, 'listening')
-  const dropAll = () => {
-    for (const socket of sockets) socket.destroy()
-  }
+  const server = await rawServer((socket) => speak(socket, whole, ++connections, requests))
   return {
-    uri: `nbd+unix:///disk?socket=${path}`,
+    ...server,
     script: whole,
     get connections() {
       return connections
     },
     requests,
-    dropAll,
-    close: () => void server.close(),
-    async [Symbol.asyncDispose]() {
-      dropAll()
-      server.close()
-      folder[Symbol.dispose]()
-    },
   }
 }
 
