@@ -19,6 +19,8 @@ const writeAsync = promisify(write)
 const syncBoundBytes = 2 ** 20
 /** TMPFS_MAGIC of <linux/magic.h>. */
 const tmpfsType = 0x01021994
+/** FUSE, NFS, CIFS, SMB2, 9p, Ceph, of the same: a write may wait for a program or another machine, however little is dirty. */
+const farTypes = [0x65735546, 0x6969, 0xff534d42, 0xfe534d42, 0x01021997, 0x00c36400]
 const pageBytes = 4096
 
 export class KernelBlockFile implements BlockFile {
@@ -28,6 +30,7 @@ export class KernelBlockFile implements BlockFile {
   readonly #dirtyRoom: DirtyRoom
   #canReadNoWait = true
   readonly #isInMemory: boolean
+  readonly #isFar: boolean
   /** undefined: nobody tells what the page cache has. */
   readonly #pageCache: PageCacheView | undefined
 
@@ -36,9 +39,11 @@ export class KernelBlockFile implements BlockFile {
     this.#file = new Descriptor(path, fd)
     this.#dirtyRoom = dirtyRoom
     this.sizeBytes = sizeBytes
-    this.#isInMemory = statfsSync(path).type === tmpfsType
-    // To whoever may only read a file, the kernel says that all of it is cached.
-    this.#pageCache = readOnly ? undefined : viewOf(fd, sizeBytes)
+    const { type } = statfsSync(path)
+    this.#isInMemory = type === tmpfsType
+    this.#isFar = farTypes.includes(type)
+    // To whoever may only read a file, the kernel says that all of it is cached; far away, cached pages may be asked after.
+    this.#pageCache = readOnly || this.#isFar ? undefined : viewOf(fd, sizeBytes)
   }
 
   read(offset: number, target: Uint8Array): MaybePromise<void> {
@@ -71,10 +76,10 @@ export class KernelBlockFile implements BlockFile {
     }
   }
 
-  /** Aligned, so that no page must be read first; short; and with room for dirty pages, so that the kernel does not brake. */
+  /** Aligned, so that no page must be read first; short; near; and with room for dirty pages, so that the kernel does not brake. */
   takesAtOnce(offset: number, lengthBytes: number): boolean {
     const aligned = offset % pageBytes === 0 && lengthBytes % pageBytes === 0
-    return aligned && lengthBytes <= syncBoundBytes && this.#dirtyRoom.has(lengthBytes)
+    return aligned && lengthBytes <= syncBoundBytes && !this.#isFar && this.#dirtyRoom.has(lengthBytes)
   }
 
   write(offset: number, source: Uint8Array): MaybePromise<void> {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomFillSync } from 'node:crypto'
 import { removeFoldersAfterEach } from '../store/folder.ts'
-import { type FailingFile, failingFiles, failingStorage } from './failing-storage.ts'
+import { type FailingFile, failingFiles, failingStorage, fileThroughFuse } from './failing-storage.ts'
 import {
   afterwards,
   attach,
@@ -120,6 +120,26 @@ describe('storage that fails', () => {
     assert.equal(done.verified, true)
     await a.stop()
     assert((await readAll(await attach(b, 'web01'))).equals(content))
+  })
+
+  it('a write for which a file system in user space takes its time stalls no guest of another disk', async function () {
+    const { path, writes } = await fileThroughFuse(this, randomFillSync(Buffer.alloc(sizeBytes)))
+    const site = await Site.start('osaka', { files: [path] })
+    afterwards(() => site.kill())
+    await createDisk(site, 'web02', mebibyte)
+    const [slow, other] = await Promise.all([attach(site, 'web01'), attach(site, 'web02', { requestTimeoutMs: 2000 })])
+    writes.begin()
+    const write = slow.write(0, Buffer.alloc(block, 1))
+    try {
+      for (let round = 0; round < 50; round++) {
+        await other.write(round * block, Buffer.alloc(block, 2))
+        assert((await other.read(round * block, block)).equals(Buffer.alloc(block, 2)))
+      }
+    } finally {
+      await writes.end()
+    }
+    await write
+    assert((await slow.read(0, block)).equals(Buffer.alloc(block, 1)))
   })
 })
 

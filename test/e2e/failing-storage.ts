@@ -46,7 +46,12 @@ export const failingFiles: Readonly<Record<string, MakeFailingFile>> = {
   'a file below a library': fileBelowLibrary,
 }
 
-async function fileThroughFuse(context: Mocha.Context, content: Buffer, bad: BadRange): Promise<FailingFile> {
+/** `writes`: while there is a fault, they wait. */
+export async function fileThroughFuse(
+  context: Mocha.Context,
+  content: Buffer,
+  bad: BadRange = { offset: 0, length: 0 },
+): Promise<FailingFile & { readonly writes: Fault }> {
   needTool(context, 'nbdkit', 'nbdfuse')
   if (!existsSync('/dev/fuse')) skipHere(context, 'there is no /dev/fuse')
   const place = folder()
@@ -54,6 +59,7 @@ async function fileThroughFuse(context: Mocha.Context, content: Buffer, bad: Bad
   writeFileSync(backing, content)
   writeFileSync(path, '')
   const { syncs, reads } = faultsIn(place)
+  const writes = faultOf(join(place, 'no-writes-yet'))
   const fails = (why: string) => `{ echo "EIO ${why}" >&2; exit 1; }`
   const isBad = `[ $4 -lt ${bad.offset + bad.length} ] && [ $(($4 + $3)) -gt ${bad.offset} ]`
   const script = {
@@ -62,7 +68,8 @@ async function fileThroughFuse(context: Mocha.Context, content: Buffer, bad: Bad
     can_flush: 'exit 0',
     pread: `[ -e ${reads.trigger} ] && ${isBad} && ${fails('a sector cannot be read')}
 exec dd if=${backing} skip=$4 count=$3 bs=64k iflag=skip_bytes,count_bytes status=none`,
-    pwrite: `exec dd of=${backing} seek=$4 bs=64k oflag=seek_bytes conv=notrunc status=none`,
+    pwrite: `while [ -e ${writes.trigger} ]; do sleep 0.05; done
+exec dd of=${backing} seek=$4 bs=64k oflag=seek_bytes conv=notrunc status=none`,
     flush: `[ ! -e ${syncs.trigger} ] || ${fails('the cache of the device is lost')}`,
   }
   const server = ['nbdkit', '-s', 'eval', ...Object.entries(script).map(([call, lines]) => `${call}=${lines}`)]
@@ -72,7 +79,7 @@ exec dd if=${backing} skip=$4 count=$3 bs=64k iflag=skip_bytes,count_bytes statu
     await fuse.ended(deadlineSeconds)
   })
   await mounted(context, fuse, path, content.length)
-  return { path, env: {}, syncs, reads }
+  return { path, env: {}, syncs, reads, writes }
 }
 
 /** On a tmpfs, where reads go through libc: elsewhere those of the page cache do not. */
