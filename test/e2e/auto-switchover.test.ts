@@ -4,15 +4,14 @@
 import assert from 'node:assert/strict'
 import type { NbdClient } from '../../src/nbd/client.ts'
 import { seededRandom } from '../random.ts'
+import { sitesWithDisk } from './scenes.ts'
 import {
   attach,
   begin,
-  createDisk,
   endSitesAfterEach,
   must,
   refusedWith,
   type Site,
-  twoSites,
   until,
   untilDisk,
   untilMigration,
@@ -27,7 +26,7 @@ describe('switchover', () => {
 
   describe('auto', () => {
     it('promise 1: the first write at the destination, after the source was flushed, moves the disk', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       const guest = await attach(a, 'web01')
       await guest.write(0, filled(1, 8 * block))
       await guest.flush()
@@ -47,7 +46,7 @@ describe('switchover', () => {
     })
 
     it('promise 1: a write at the destination is refused while the source has unflushed writes, and changes nothing', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       const guest = await attach(a, 'web01')
       await guest.write(0, filled(1))
       const { id } = await begin(a, b, 'web01', 'auto', { switchoverWaitMs: 700 })
@@ -67,7 +66,7 @@ describe('switchover', () => {
     })
 
     it('a write at the destination that waits goes on as soon as the source is flushed', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       const guest = await attach(a, 'web01')
       const other = await attach(a, 'web01')
       await guest.write(0, filled(1))
@@ -86,7 +85,7 @@ describe('switchover', () => {
     })
 
     it('a write whose client has gone while it waited brings no switchover about', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       const guest = await attach(a, 'web01')
       await guest.write(0, filled(1))
       const { id } = await begin(a, b, 'web01', 'auto', { switchoverWaitMs: 60_000 })
@@ -107,7 +106,7 @@ describe('switchover', () => {
     })
 
     it('a session that broke before it flushed keeps the source busy, and the operator can overrule it', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       const guest = await attach(a, 'web01')
       await guest.write(0, filled(1))
       guest.destroy()
@@ -123,7 +122,7 @@ describe('switchover', () => {
     })
 
     it('flushes, reads and maps at the destination do not move the disk', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       const guest = await attach(a, 'web01')
       await guest.write(0, filled(1))
       await guest.flush()
@@ -142,7 +141,7 @@ describe('switchover', () => {
   it('promise 3: before switchover a read at the destination returns the newest write of the source', async () => {
     const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 32)
     const random = seededRandom(seed)
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(sizeBytes)
     await begin(a, b, 'web01', 'manual')
     const guest = await attach(a, 'web01')
     const reader = await attach(b, 'web01')
@@ -161,7 +160,7 @@ describe('switchover', () => {
   })
 
   it('promise 3: what a busy source acknowledged until it was fenced is what the destination reads', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(sizeBytes)
     const guest = await attach(a, 'web01')
     const newest = writeUntilFenced(guest)
     await until('the guest writes', () => (newest.count > 500 ? true : undefined))
@@ -179,7 +178,7 @@ describe('switchover', () => {
   describe('manual', () => {
     for (const side of ['source', 'destination'] as const) {
       it(`a write at the destination waits for the word, which is given at the ${side}`, async () => {
-        const { a, b } = await sitesWithDisk()
+        const { a, b } = await sitesWithDisk(sizeBytes)
         const { id } = await begin(a, b, 'web01', 'manual', { switchoverWaitMs: 20_000 })
         const moved = await attach(b, 'web01')
         let isWritten = false
@@ -195,7 +194,7 @@ describe('switchover', () => {
     }
 
     it('a write is refused with EPERM when the word does not come in time', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       await begin(a, b, 'web01', 'manual', { switchoverWaitMs: 300 })
       const moved = await attach(b, 'web01')
       await refusedWith('EPERM', moved.write(0, filled(1)))
@@ -204,7 +203,7 @@ describe('switchover', () => {
   })
 
   it('now: the disk moves though the source is busy and nobody is at the destination', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(sizeBytes)
     const guest = await attach(a, 'web01')
     await guest.write(0, filled(1))
     const { id } = await begin(a, b, 'web01', 'now')
@@ -216,7 +215,7 @@ describe('switchover', () => {
 
   describe('only a reader is left', () => {
     it('the disk moves when the writer at the source disconnects while a reader is open at the destination', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       const writer = await attach(a, 'web01')
       await writer.write(0, filled(1))
       await begin(a, b, 'web01', 'auto')
@@ -230,7 +229,7 @@ describe('switchover', () => {
     })
 
     it('the disk moves when the reader comes after the writer has gone', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       const writer = await attach(a, 'web01')
       await writer.write(0, filled(1))
       await begin(a, b, 'web01', 'auto')
@@ -243,7 +242,7 @@ describe('switchover', () => {
     })
 
     it('the disk stays while another writer is at the source', async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(sizeBytes)
       const [writer, other] = [await attach(a, 'web01'), await attach(a, 'web01')]
       await writer.write(0, filled(1))
       await other.write(block, filled(2))
@@ -260,12 +259,6 @@ describe('switchover', () => {
     })
   })
 })
-
-async function sitesWithDisk(): Promise<{ a: Site; b: Site }> {
-  const { a, b } = await twoSites()
-  await createDisk(a, 'web01', sizeBytes)
-  return { a, b }
-}
 
 async function sourceOwns(a: Site, b: Site): Promise<void> {
   const [atA, atB] = await Promise.all([a.control.showDisk('web01'), b.control.showDisk('web01')])

@@ -7,17 +7,8 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { ControlError } from '../../src/control/errors.ts'
 import type { MigrateRequest } from '../../src/control/types.ts'
-import {
-  attach,
-  begin,
-  createDisk,
-  endSitesAfterEach,
-  type Site,
-  twoSites,
-  until,
-  untilDisk,
-  untilMigration,
-} from './sites.ts'
+import { sitesWithData } from './scenes.ts'
+import { attach, begin, createDisk, endSitesAfterEach, type Site, until, untilDisk, untilMigration } from './sites.ts'
 
 const mebibyte = 2 ** 20
 const document = readFileSync(join(import.meta.dirname, '../../docs/commands-by-state.md'), 'utf8')
@@ -84,18 +75,18 @@ const effects: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
 
 const scenes: Readonly<Record<string, () => Promise<Scene>>> = {
   'owned, in no migration': async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithData(4 * mebibyte)
     return { site: a, other: b, id: 'ffffffff' }
   },
   'owned, after a failed sync': async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithData(4 * mebibyte)
     await a.kill()
     rewrite(a, 'disk', { failedSync: { at: '2026-03-01T10:00:00.000Z', message: 'EIO: i/o error, fdatasync' } })
     await a.restart()
     return { site: a, other: b, id: 'ffffffff' }
   },
   'source, preparing': async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithData(4 * mebibyte)
     await createDisk(a, 'other', mebibyte)
     const first = await begin(a, b, 'other', 'now') // It leaves a link that is up.
     await untilMigration(a, first.id, ({ state }) => state === 'done')
@@ -211,29 +202,19 @@ async function sight({ site, id }: Scene): Promise<unknown> {
   return { state, generation, owner, migration, migrationState: view?.state, paused: view?.paused }
 }
 
-async function sitesWithDisk(): Promise<{ a: Site; b: Site }> {
-  const { a, b } = await twoSites()
-  await createDisk(a, 'web01', 4 * mebibyte)
-  const guest = await attach(a, 'web01')
-  await guest.write(0, Buffer.alloc(4 * mebibyte, 7))
-  await guest.disconnect()
-  await untilDisk(a, 'web01', ({ sessions }) => sessions === 0)
-  return { a, b }
-}
-
 function sceneAt(side: 'source' | 'destination', a: Site, b: Site, id: string): Scene {
   return side === 'source' ? { site: a, other: b, id } : { site: b, other: a, id }
 }
 
 async function ready(side: 'source' | 'destination'): Promise<Scene> {
-  const { a, b } = await sitesWithDisk()
+  const { a, b } = await sitesWithData(4 * mebibyte)
   const { id } = await begin(a, b, 'web01', 'manual')
   return sceneAt(side, a, b, id)
 }
 
 /** So slow that it is not over before the test is. */
 async function copying(side: 'source' | 'destination'): Promise<Scene> {
-  const { a, b } = await sitesWithDisk()
+  const { a, b } = await sitesWithData(4 * mebibyte)
   const { id } = await begin(a, b, 'web01', 'now', { maxRate: 16 * 1024 })
   await untilMigration(b, id, ({ state }) => state === 'copying')
   await untilMigration(a, id, ({ state }) => state === 'copying')
@@ -241,7 +222,7 @@ async function copying(side: 'source' | 'destination'): Promise<Scene> {
 }
 
 async function done(side: 'source' | 'destination'): Promise<Scene> {
-  const { a, b } = await sitesWithDisk()
+  const { a, b } = await sitesWithData(4 * mebibyte)
   const { id } = await begin(a, b, 'web01', 'now')
   for (const site of [a, b]) await untilMigration(site, id, ({ state }) => state === 'done')
   return sceneAt(side, a, b, id)

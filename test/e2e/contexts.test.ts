@@ -4,17 +4,8 @@ import assert from 'node:assert/strict'
 import type { NbdClient } from '../../src/nbd/client.ts'
 import { run, shell } from '../interop/clients.ts'
 import { needTool } from '../tools.ts'
-import {
-  attach,
-  begin,
-  createDisk,
-  endSitesAfterEach,
-  must,
-  type Site,
-  tool,
-  twoSites,
-  untilMigration,
-} from './sites.ts'
+import { sitesWithData } from './scenes.ts'
+import { attach, begin, endSitesAfterEach, must, type Site, tool, untilMigration } from './sites.ts'
 
 const block = 4096
 const mebibyte = 2 ** 20
@@ -85,12 +76,7 @@ describe('metadata contexts of a move', () => {
 
   it('nbdinfo, nbdsh and QEMU see what has come and what the guest wrote, and a session that saw the disk come sees it whole', async function () {
     needTool(this, 'nbdinfo', 'nbdsh', 'qemu-img')
-    const { a, b } = await twoSites()
-    await createDisk(a, 'web01', sizeBytes)
-    const guest = await attach(a, 'web01')
-    await guest.write(0, Buffer.alloc(sizeBytes, 1))
-    await guest.flush()
-    await guest.disconnect()
+    const { a, b } = await sitesWithData(sizeBytes)
     assert.deepEqual(await contextsOf(a), ['base:allocation'])
 
     const { id } = await begin(a, b, 'web01', 'manual', { maxRate: mebibyte })

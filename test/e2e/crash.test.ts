@@ -9,6 +9,7 @@ import { NbdClient } from '../../src/nbd/client.ts'
 import { servesNobody } from '../crash/moves.ts'
 import { type Random, seededRandom } from '../random.ts'
 import { Guest, makeGuestImage } from './guest.ts'
+import { sitesWithDisk } from './scenes.ts'
 import {
   afterwards,
   attach,
@@ -140,8 +141,7 @@ describe('sites that are killed', () => {
     this.timeout(90_000)
     const seed = seedOfRun()
     const random = seededRandom(seed)
-    const { a, b } = await twoSites()
-    await createDisk(a, 'web01', 8 * mebibyte)
+    const { a, b } = await sitesWithDisk(8 * mebibyte)
     let [from, to] = [a, b]
     const outcomes = { moved: 0, stayed: 0 }
     const end = performance.now() + boundMs

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import type { DiskView } from '../../src/control/types.ts'
 import { type Random, seededRandom } from '../random.ts'
-import { attach, begin, createDisk, endSitesAfterEach, type Site, twoSites, untilMigration } from './sites.ts'
+import { sitesWithDisk } from './scenes.ts'
+import { attach, begin, endSitesAfterEach, type Site, untilMigration } from './sites.ts'
 
 const block = 4096
 const mebibyte = 2 ** 20
@@ -60,8 +61,7 @@ describe('garbage', () => {
     it(`promise 11: random bytes on ${name} harm nobody`, async () => {
       const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 32)
       const random = seededRandom(seed)
-      const { a, b } = await twoSites()
-      await createDisk(a, 'web01', 4 * mebibyte)
+      const { a, b } = await sitesWithDisk(4 * mebibyte)
       const guest = await attach(a, 'web01')
       await guest.write(0, Buffer.alloc(block, 7))
       const before: DiskView = await a.control.showDisk('web01')

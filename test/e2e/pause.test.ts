@@ -2,16 +2,15 @@
 
 import assert from 'node:assert/strict'
 import { setTimeout as wait } from 'node:timers/promises'
+import { sitesWithData, sitesWithDisk } from './scenes.ts'
 import {
   attach,
   begin,
-  createDisk,
   endSitesAfterEach,
   must,
   refusalOf,
   refusedWith,
   type Site,
-  twoSites,
   until,
   untilDisk,
   untilMigration,
@@ -55,8 +54,7 @@ describe('migration pause', () => {
   })
 
   it('before switchover keeps no guest from taking the disk over; the copy then waits', async () => {
-    const { a, b } = await twoSites()
-    await createDisk(a, 'web01', sizeBytes)
+    const { a, b } = await sitesWithDisk(sizeBytes)
     const { id } = await begin(a, b, 'web01', 'auto')
     await must(a, 'migration', 'pause', id)
     const guest = await attach(b, 'web01')
@@ -110,11 +108,7 @@ describe('--stall-timeout', () => {
 
 /** A disk full of sevens, a part of which has been copied from A to B. */
 async function copyingDisk(terms: { stallTimeoutMs?: number } = {}): Promise<{ a: Site; b: Site; id: string }> {
-  const { a, b } = await twoSites()
-  await createDisk(a, 'web01', sizeBytes)
-  const guest = await attach(a, 'web01')
-  for (let at = 0; at < sizeBytes; at += mebibyte) await guest.write(at, Buffer.alloc(mebibyte, 7))
-  await guest.disconnect()
+  const { a, b } = await sitesWithData(sizeBytes)
   const { id } = await begin(a, b, 'web01', 'now', { maxRate: 4 * mebibyte, ...terms })
   await untilMigration(b, id, ({ bytes }) => bytes.missing < sizeBytes - mebibyte)
   return { a, b, id }

@@ -1,16 +1,15 @@
 // A destination that is lost for good: the disk is taken back at the source, above the generation that was given away.
 
 import assert from 'node:assert/strict'
+import { sitesWithData, sitesWithDisk } from './scenes.ts'
 import {
   attach,
   begin,
-  createDisk,
   endSitesAfterEach,
   must,
   refusalOf,
   refusedWith,
   type Site,
-  twoSites,
   untilDisk,
   untilMigration,
   vmstore,
@@ -73,8 +72,7 @@ describe('disk reclaim', () => {
   })
 
   it('refuses a disk that this site owns, has never had, or was released', async () => {
-    const { a, b } = await twoSites()
-    await createDisk(a, 'web01', mebibyte)
+    const { a, b } = await sitesWithDisk(mebibyte)
     refusalOf(await vmstore(a, 'disk', 'reclaim', 'web01', '--yes'), 3, 'not-departed')
     refusalOf(await vmstore(a, 'disk', 'reclaim', 'nothing', '--yes'), 3, 'disk-unknown')
     const { id } = await begin(a, b, 'web01', 'now')
@@ -86,11 +84,7 @@ describe('disk reclaim', () => {
 
 /** A disk full of sevens, a part of which has been copied from A to B. */
 async function copyingDisk(): Promise<{ a: Site; b: Site; id: string }> {
-  const { a, b } = await twoSites()
-  await createDisk(a, 'web01', sizeBytes)
-  const guest = await attach(a, 'web01')
-  for (let at = 0; at < sizeBytes; at += mebibyte) await guest.write(at, Buffer.alloc(mebibyte, 7))
-  await guest.disconnect()
+  const { a, b } = await sitesWithData(sizeBytes)
   const { id } = await begin(a, b, 'web01', 'now', { maxRate: mebibyte })
   await untilMigration(b, id, ({ state }) => state === 'copying')
   return { a, b, id }

@@ -5,16 +5,15 @@ import assert from 'node:assert/strict'
 import { cpSync, lstatSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { NbdClient } from '../../src/nbd/client.ts'
+import { sitesWithData, sitesWithDisk } from './scenes.ts'
 import {
   attach,
   begin,
-  createDisk,
   endSitesAfterEach,
   folder,
   must,
   refusedWith,
   type Site,
-  twoSites,
   untilDisk,
   untilMigration,
 } from './sites.ts'
@@ -26,8 +25,7 @@ describe('a site restored from an old copy of its data folder', () => {
   endSitesAfterEach()
 
   it('promise 1: a source from before the move serves nobody, and says who owns', async () => {
-    const { a, b } = await twoSites()
-    await createDisk(a, 'web01', mebibyte)
+    const { a, b } = await sitesWithDisk(mebibyte)
     const restore = await copied(a)
     const { id } = await begin(a, b, 'web01', 'now')
     await untilMigration(a, id, ({ state }) => state === 'done')
@@ -40,11 +38,7 @@ describe('a site restored from an old copy of its data folder', () => {
   })
 
   it('promise 1: a destination from an earlier moment of the copy serves nobody; the source takes the disk back', async () => {
-    const { a, b } = await twoSites()
-    await createDisk(a, 'web01', 8 * mebibyte)
-    const guest = await attach(a, 'web01')
-    await guest.write(0, Buffer.alloc(8 * mebibyte, 7))
-    await guest.disconnect()
+    const { a, b } = await sitesWithData(8 * mebibyte)
     const { id } = await begin(a, b, 'web01', 'now', { maxRate: 64 * 1024 })
     await untilMigration(b, id, ({ state }) => state === 'copying')
     const restore = await copied(b)

@@ -7,16 +7,14 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DiskView } from '../../src/control/types.ts'
 import { NbdClient } from '../../src/nbd/client.ts'
+import { sitesWithDisk } from './scenes.ts'
 import {
   attach,
   begin,
-  createDisk,
   endSitesAfterEach,
   must,
   refusalOf,
   refusedWith,
-  type Site,
-  twoSites,
   until,
   untilDisk,
   untilMigration,
@@ -30,7 +28,7 @@ describe('the rules of a move', () => {
   endSitesAfterEach()
 
   it('a disk that migrates is not migrated once more, from either side', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(16 * mebibyte)
     const { id } = await begin(a, b, 'web01', 'manual')
     assert.match(refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'tokyo'), 3, 'migrating').next!, new RegExp(id))
     refusalOf(await vmstore(b, 'migrate', 'web01', '--from', 'osaka'), 3, 'migrating')
@@ -44,7 +42,7 @@ describe('the rules of a move', () => {
   })
 
   it('a disk is not deleted under a client, nor while it moves', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(16 * mebibyte)
     const guest = await attach(a, 'web01')
     refusalOf(await vmstore(a, 'disk', 'delete', 'web01'), 3, 'disk-in-use')
     await guest.write(0, Buffer.alloc(block, 1))
@@ -63,7 +61,7 @@ describe('the rules of a move', () => {
 
   for (const side of ['source', 'destination'] as const) {
     it(`a migration cancelled at the ${side} before switchover leaves the source's guest alone and nothing behind`, async () => {
-      const { a, b } = await sitesWithDisk()
+      const { a, b } = await sitesWithDisk(16 * mebibyte)
       const guest = await attach(a, 'web01')
       await guest.write(0, Buffer.alloc(block, 1))
       const { id } = await begin(a, b, 'web01', 'manual', { switchoverWaitMs: 60_000 })
@@ -92,7 +90,7 @@ describe('the rules of a move', () => {
   }
 
   it('a migrate command that watches a cancelled migration ends with 4: the source owns', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(16 * mebibyte)
     const watching = vmstore(a, 'migrate', 'web01', '--to', 'tokyo', '--switchover', 'manual')
     const { id } = await until('it has begun', async () => (await b.control.listMigrations())[0])
     await untilMigration(a, id, ({ state }) => state === 'ready')
@@ -101,7 +99,7 @@ describe('the rules of a move', () => {
   })
 
   it('a cancel while the destination is away is decided at the source, and the destination follows when it is back', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(16 * mebibyte)
     const { id } = await begin(a, b, 'web01', 'auto')
     await b.kill()
     await must(a, 'migration', 'cancel', id)
@@ -113,7 +111,7 @@ describe('the rules of a move', () => {
   })
 
   it('a cancel at the destination while the source is away is refused: only the source decides', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(16 * mebibyte)
     const { id } = await begin(a, b, 'web01', 'auto')
     await a.kill()
     const view = refusalOf(await vmstore(b, 'migration', 'cancel', id), 3, 'no-answer')
@@ -125,7 +123,7 @@ describe('the rules of a move', () => {
   })
 
   it('after switchover there is no cancel', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(16 * mebibyte)
     const guest = await attach(a, 'web01')
     await guest.write(0, Buffer.alloc(8 * mebibyte, 1))
     const { id } = await begin(a, b, 'web01', 'now', { maxRate: 256 * 1024 })
@@ -142,7 +140,7 @@ describe('the rules of a move', () => {
   })
 
   it('promise 1: a disk goes back, and forth again; its generation grows each time', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(16 * mebibyte)
     const { id: disk } = await a.control.showDisk('web01')
     let [from, to] = [a, b]
     for (let move = 1; move <= 4; move++) {
@@ -165,7 +163,7 @@ describe('the rules of a move', () => {
   })
 
   it('a guest that stays attached to the source over a move there and back is never served from old bytes', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(16 * mebibyte)
     const old = await attach(a, 'web01')
     await old.write(0, Buffer.alloc(block, 1))
     const there = await begin(a, b, 'web01', 'now')
@@ -181,7 +179,7 @@ describe('the rules of a move', () => {
   })
 
   it('migrate --from, asked at the destination, is the same move', async () => {
-    const { a, b } = await sitesWithDisk()
+    const { a, b } = await sitesWithDisk(16 * mebibyte)
     const guest = await attach(a, 'web01')
     await guest.write(0, Buffer.alloc(block, 1))
     const { exit, json } = await vmstore(b, 'migrate', 'web01', '--from', 'osaka', '--switchover', 'now')
@@ -190,9 +188,3 @@ describe('the rules of a move', () => {
     assert.equal((await a.control.showDisk('web01')).state, 'released')
   })
 })
-
-async function sitesWithDisk(): Promise<{ a: Site; b: Site }> {
-  const { a, b } = await twoSites()
-  await createDisk(a, 'web01', 16 * mebibyte)
-  return { a, b }
-}
