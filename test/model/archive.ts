@@ -16,7 +16,7 @@ const startLimit = 5000
 /** Steps of weather that a stranded disk sees. */
 const aftermathSteps = 400
 
-interface Copy {
+export interface Copy {
   readonly site: SimSite
   readonly record: DiskRecord | undefined
   /** The last mark that this site had on record, as a destination. */

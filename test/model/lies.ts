@@ -52,7 +52,8 @@ export class Lies {
 
   /** The move is over: only what stands on a platter now may be read from now on. */
   settle(): void {
-    const { a, b, oracle } = this.#stage
+    const { a, b, oracle, counts } = this.#stage
+    if (counts.flips === 0) return
     const files = [a.blockFile, b.blockFile].filter((file) => file !== undefined)
     for (let sector = 0; sector < sectors; sector++) {
       const versions = files.flatMap((file) => file.versionsOf(sector * sectorBytes))

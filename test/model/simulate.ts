@@ -3,7 +3,7 @@
 // promise that does not hold.
 
 import assert from 'node:assert/strict'
-import { Archive } from './archive.ts'
+import { Archive, type Copy } from './archive.ts'
 import { ComparisonWatch } from './comparison-watch.ts'
 import { FailingDisk } from './failing-disk.ts'
 import { Guest } from './guest.ts'
@@ -157,7 +157,8 @@ class Run implements Stage {
     let steps = 0
     for (; (!isOver || this.archive.isStranded) && steps < stepLimit; steps++) {
       this.#weather.pass(steps < limit)
-      if (steps < limit) await this.#disksFail()
+      const copy = steps < limit ? this.#disksFail() : undefined
+      if (copy) await this.#restore(copy)
       if (this.archive.hasSeenEnough() && !(await this.#endStranded(operator))) return steps
       if (steps > limit + patience) operator.nudge()
       if (!(await world.step())) this.#weather.pass(false)
@@ -190,11 +191,14 @@ class Run implements Stage {
     this.oracle.readAnswered(this.oracle.readBegins(0, sectors), valuesOf(file.bytes, facts), facts)
   }
 
-  async #disksFail(): Promise<void> {
+  /** Returns what is to be put back. */
+  #disksFail(): Copy | undefined {
     this.#lies.pass()
     this.#failing.pass()
-    const copy = this.archive.pass()
-    if (!copy) return
+    return this.archive.pass()
+  }
+
+  async #restore(copy: Copy): Promise<void> {
     this.#weather.calm()
     await this.archive.restore(copy, (until, limit) => this.#steps(until, limit))
   }
