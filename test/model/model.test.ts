@@ -18,7 +18,6 @@ const mustHappen = [
   'differencesFound',
   'unreadableProbes',
   'restored',
-  'restoredReclaims',
   'strayRefusals',
   'switched',
   'cancelled',
