@@ -2,12 +2,15 @@
 // put them; all others are copied into a block that lasts until the handle has answered.
 
 import assert from 'node:assert/strict'
-import { type BlockLease, Packer } from './blocks.ts'
+import { type BlockLease, Packer, pieceBytes } from './blocks.ts'
 import type { ExportHandle } from './export.ts'
 import type { Input } from './input.ts'
 import type { RequestRunner } from './request-runner.ts'
 import { StreamedWrite } from './streamed-write.ts'
 import type { Request } from './transmission-codecs.ts'
+
+/** Of a piece that is written from where the socket put it. */
+const atOnceMaxBytes = 1024 * 1024
 
 export class PayloadWriter {
   readonly #handle: ExportHandle
@@ -42,10 +45,12 @@ export class PayloadWriter {
   /** Takes the next piece. `missing`: more bytes must arrive. `held`: an answer, or memory, must come first. */
   take(input: Input): 'taken' | 'missing' | 'held' {
     const write = this.#write!
-    const lengthBytes = write.nextPieceBytes(input.availableBytes)
+    let lengthBytes = write.nextPieceBytes(input.availableBytes, atOnceMaxBytes)
     if (lengthBytes === 0) return 'missing'
-    const source = input.bytes.subarray(input.at, input.at + lengthBytes)
-    if (write.failure === undefined && !this.#writePiece(write, source)) return 'held'
+    if (write.failure === undefined && !this.#writeAtOnce(write, input, lengthBytes)) {
+      lengthBytes = write.nextPieceBytes(input.availableBytes, pieceBytes)
+      if (!this.#writeCopy(write, input.bytes.subarray(input.at, input.at + lengthBytes))) return 'held'
+    }
     input.at += lengthBytes
     write.advance(lengthBytes)
     if (!write.isBegun) return 'taken'
@@ -59,21 +64,16 @@ export class PayloadWriter {
     if (this.#packer.isUnused) this.#packer.leave()
   }
 
-  /** False: held. */
-  #writePiece(write: StreamedWrite, source: Buffer): boolean {
-    const fua = write.isFua && write.isLast(source.length)
-    if (!fua && this.#handle.takesAtOnce?.(write.offset, source.length) === true) {
-      try {
-        const pending = this.#handle.write(write.offset, source, false)
-        assert(pending === undefined, 'a handle that takes a write at once keeps nothing of it')
-      } catch (error) {
-        write.failure = { error }
-      }
-      return true
+  /** False: nothing was done. */
+  #writeAtOnce(write: StreamedWrite, input: Input, lengthBytes: number): boolean {
+    if (write.isFua && write.isLast(lengthBytes)) return false
+    if (this.#handle.takesAtOnce?.(write.offset, lengthBytes) !== true) return false
+    try {
+      const pending = this.#handle.write(write.offset, input.bytes.subarray(input.at, input.at + lengthBytes), false)
+      assert(pending === undefined, 'a handle that takes a write at once keeps nothing of it')
+    } catch (error) {
+      write.failure = { error }
     }
-    if (fua && write.outstanding > 0) return false
-    if (!this.#hasRoomFor(source.length)) return false
-    this.#writeCopy(write, source, fua)
     return true
   }
 
@@ -84,13 +84,17 @@ export class PayloadWriter {
     return this.#packer.next()
   }
 
-  #writeCopy(write: StreamedWrite, source: Buffer, fua: boolean): void {
+  /** False: held. */
+  #writeCopy(write: StreamedWrite, source: Buffer): boolean {
+    const fua = write.isFua && write.isLast(source.length)
+    if (fua && write.outstanding > 0) return false
+    if (!this.#hasRoomFor(source.length)) return false
     const block = this.#packer.block!
     const from = this.#packer.at
     source.copy(block.bytes, from)
     try {
       const pending = this.#handle.write(write.offset, block.bytes.subarray(from, from + source.length), fua)
-      if (pending === undefined) return
+      if (pending === undefined) return true
       block.pins++
       this.#packer.advance(source.length)
       write.outstanding++
@@ -108,6 +112,7 @@ export class PayloadWriter {
     } catch (error) {
       write.failure = { error }
     }
+    return true
   }
 
   #answer({ request, failure }: StreamedWrite): void {

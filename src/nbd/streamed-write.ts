@@ -1,11 +1,12 @@
 // One WRITE whose payload goes to the export as it arrives, so that no memory is taken by the length that a client
 // announces. Bookkeeping only. Until it is answered its range may hold any part of it, as with any write that was begun.
-// Always: pieces are cut where a 4 KiB block ends, so that none needs a block to be read first; with FUA the last piece
-// begins after all others have settled; after a failure the rest is consumed and not written.
+// Always: pieces are cut where a 4 KiB block ends, so that none needs a block to be read first; what fits before the bytes
+// that arrive next makes no piece of its own, unless it is the last; with FUA the last piece begins after all others have
+// settled; after a failure the rest is consumed and not written.
 
-import { pieceBytes } from './blocks.ts'
 import { CommandFlag } from './constants.ts'
 import type { Request } from './transmission-codecs.ts'
+import { headroomBytes } from './wire.ts'
 
 const alignmentBytes = 4096
 
@@ -36,13 +37,14 @@ export class StreamedWrite {
     return this.isBegun && this.outstanding === 0
   }
 
-  /** How many of `availableBytes` the next piece has. 0: more must arrive first. */
-  nextPieceBytes(availableBytes: number): number {
+  /** How many of `availableBytes` the next piece has, at most `mostBytes`. 0: more must arrive first. */
+  nextPieceBytes(availableBytes: number, mostBytes: number): number {
     const leftBytes = this.request.lengthBytes - this.#begunBytes
-    const mostBytes = Math.min(availableBytes, pieceBytes)
-    if (leftBytes <= mostBytes) return leftBytes
-    const end = this.offset + mostBytes
-    return Math.max(0, end - (end % alignmentBytes) - this.offset)
+    const wholeBytes = Math.min(availableBytes, mostBytes)
+    if (leftBytes <= wholeBytes) return leftBytes
+    if (availableBytes <= headroomBytes) return 0
+    const end = this.offset + wholeBytes
+    return end - (end % alignmentBytes) - this.offset
   }
 
   isLast(lengthBytes: number): boolean {
