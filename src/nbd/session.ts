@@ -3,13 +3,15 @@
 // 'disconnected' only after NBD_CMD_DISC; `onOver` comes exactly once, when socket and handle are both done with.
 
 import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import type { BlockPool } from './blocks.ts'
 import type { BusyPoll } from './busy-poll.ts'
 import { type Export, type ExportCatalog, NbdError, type SessionEnd } from './export.ts'
 import type { NbdLimits, NbdLog } from './limits.ts'
 import type { MemoryBudget } from './memory-budget.ts'
-import { type Agreement, Negotiation, type NegotiationStep } from './negotiation.ts'
-import { encodeGreeting, ProtocolError } from './negotiation-codecs.ts'
+import type { Agreement } from './negotiation.ts'
+import { ProtocolError } from './negotiation-codecs.ts'
+import { NegotiationPhase } from './negotiation-phase.ts'
 import type { TlsMode } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
 import { Transmission } from './transmission.ts'
@@ -48,7 +50,7 @@ export interface SessionOptions {
 
 export class Session {
   readonly #options: SessionOptions
-  readonly #negotiation: Negotiation
+  readonly #negotiation: NegotiationPhase
   /** The client's; from STARTTLS on the one that TLS made of it. */
   #socket: Socket
   /** Of the plain socket; none behind TLS. */
@@ -60,7 +62,6 @@ export class Session {
   #agreement: Agreement | undefined
   #end: SessionEnd = 'broken'
   #socketIsClosed = false
-  #negotiationIsHeld = false
   #tlsVersion: string | undefined
   /** By us, and it has been said why. */
   #isDropped = false
@@ -68,7 +69,7 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.#options = options
-    const { catalog, limits, client } = options
+    const { catalog, limits, client, log, tls } = options
     const { socket, fd } = takeOver(options.socket, options.readBuffer, (bytes, from, to) =>
       this.#received(bytes, from, to),
     )
@@ -76,32 +77,35 @@ export class Session {
     socket.setKeepAlive(true, keepAliveMs)
     this.#socket = socket
     this.#fd = fd
-    this.#negotiation = new Negotiation({
+    this.#negotiation = new NegotiationPhase({
+      socket,
+      client,
       catalog,
-      tls: options.tls?.mode ?? 'off',
-      optionLimit: limits.options,
-      optionLimitBytes: limits.optionBytes,
-      open: (wanted) => {
-        try {
-          return wanted.open(client)
-        } catch (error) {
-          if (error instanceof NbdError) throw error
-          // What broke in an export is for the log alone.
-          options.log.error({ client, export: wanted.name, err: error }, 'open failed')
-          throw new NbdError('EIO', 'the export cannot be opened now', { cause: error })
-        }
+      limits,
+      log,
+      tls,
+      onSecured: (secured) => this.#secured(secured),
+      onAgreed: (agreement, rest) => {
+        clearTimeout(this.#timer)
+        this.#transmit(agreement, rest)
+      },
+      onHangUp: () => this.#hangUp(),
+      onFailure: (error) => this.#failed(error),
+      onTlsFailure: (reason) => {
+        if (!this.#isDropped) this.#breakOff(`the TLS handshake failed: ${reason}`)
       },
     })
     this.#listen()
     this.#timer = setTimeout(() => this.#breakOff('negotiation took too long'), limits.negotiationTimeoutMs)
-    socket.write(encodeGreeting())
   }
 
   #listen(): void {
     this.#socket.on('error', (error) => this.#logBreak(error))
     this.#socket.on('close', this.#onClose)
     this.#socket.on('end', () => this.#ended())
-    this.#socket.on('drain', () => this.#negotiateOn())
+    this.#socket.on('drain', () => {
+      if (this.#state === 'negotiating') this.#negotiation.drained()
+    })
   }
 
   get isOver(): boolean {
@@ -132,82 +136,20 @@ export class Session {
         this.#transmission!.receive(bytes, from, to)
         this.#options.poll.ended()
       } else if (this.#state === 'negotiating') {
-        this.#negotiation.push(Buffer.from(bytes.subarray(from, to)))
-        this.#negotiate()
+        this.#negotiation.push(bytes, from, to)
       }
     } catch (error) {
       this.#failed(error)
     }
   }
 
-  /** Answers the options that have arrived, as long as the client reads the answers. */
-  #negotiate(): void {
-    const socket = this.#socket
-    while (this.#state === 'negotiating' && !socket.destroyed) {
-      if (socket.writableNeedDrain) {
-        this.#negotiationIsHeld = true
-        socket.pause()
-        return
-      }
-      const step = this.#negotiation.next()
-      if (step === undefined) return
-      this.#take(step)
-    }
-  }
-
-  #negotiateOn(): void {
-    if (!this.#negotiationIsHeld) return
-    this.#negotiationIsHeld = false
-    // First this: what is negotiated may hold the client back again.
-    this.#socket.resume()
-    try {
-      this.#negotiate()
-    } catch (error) {
-      this.#failed(error)
-    }
-  }
-
-  #take(step: NegotiationStep): void {
-    const { log, client } = this.#options
-    if (step.kind === 'startTls') {
-      this.#startTls(step)
-      return
-    }
-    if (step.bytes !== undefined) this.#socket.write(step.bytes)
-    if (step.kind === 'hangUp') {
-      log.debug({ client }, `session over: ${step.reason}`)
-      this.#hangUp()
-    } else if (step.kind === 'transmit') {
-      clearTimeout(this.#timer)
-      this.#transmit(step.agreement, step.rest)
-    }
-  }
-
-  /** The answer is the last that leaves in the clear; from then on not a byte is taken that TLS has not brought. */
-  #startTls({ bytes, discardedBytes }: Extract<NegotiationStep, { kind: 'startTls' }>): void {
-    const { log, client, tls } = this.#options
-    const plain = this.#socket
-    if (discardedBytes > 0) log.warn({ client, bytes: discardedBytes }, 'bytes behind STARTTLS in the clear: discarded')
-    plain.pause()
-    // TLS writes past the socket's own queue: the answer must have left it.
-    plain.write(bytes, () => {
-      if (plain.destroyed) return
-      tls!.server.accept(
-        plain,
-        (secured) => {
-          plain.off('close', this.#onClose)
-          this.#socket = secured
-          this.#tlsVersion = secured.getProtocol() ?? undefined
-          this.#fd = undefined
-          this.#listen()
-          secured.on('data', (chunk: Buffer) => this.#received(chunk, 0, chunk.length))
-          this.#negotiation.secured()
-        },
-        (reason) => {
-          if (!this.#isDropped) this.#breakOff(`the TLS handshake failed: ${reason}`)
-        },
-      )
-    })
+  #secured(secured: TLSSocket): void {
+    this.#socket.off('close', this.#onClose)
+    this.#socket = secured
+    this.#tlsVersion = secured.getProtocol() ?? undefined
+    this.#fd = undefined
+    this.#listen()
+    secured.on('data', (chunk: Buffer) => this.#received(chunk, 0, chunk.length))
   }
 
   #transmit(agreement: Agreement, rest: Buffer): void {
