@@ -89,10 +89,10 @@ describe('the main job on real input', function () {
   })
 })
 
-/** Pauses the copy when it has come to its last quarter. */
+/** Pauses the copy when half of it is left: on a busy machine the pause may come seconds later. */
 async function pauseBeforeTheEnd(site: Site, id: string): Promise<void> {
   const before = await site.control.showMigration(id)
-  await untilMigration(site, id, ({ bytes }) => bytes.missing < before.bytes.missing / 4, 60_000)
+  await untilMigration(site, id, ({ bytes }) => bytes.missing < before.bytes.missing / 2, 60_000)
   await site.control.pause(id)
 }
 
