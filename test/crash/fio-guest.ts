@@ -53,7 +53,7 @@ export class FioGuest {
   #failure: Error | undefined
 
   constructor(options: FioGuestOptions) {
-    this.#options = { roundSeconds: 1, flushEvery: 32, ...options }
+    this.#options = { roundSeconds: 0.6, flushEvery: 32, ...options }
   }
 
   /** Attaches to the disk at `site`, and works there round after round. */
