@@ -24,7 +24,13 @@ process.emitWarning = (warning, ...rest) => {
   return emitWarning.call(process, warning, ...rest)
 }
 
-import('./compile-cache.js')
+// The young generation of V8 stays small, from the first module on: a request leaves next to nothing that survives, and one
+// of the usual 3 x 16 MiB is only memory.
+import('node:v8')
+  .then((v8) => {
+    v8.setFlagsFromString('--semi-space-growth-factor=1')
+    return import('./compile-cache.js')
+  })
   .then((cache) => {
     cache.keepCompiledCode()
     return import('../src/cli/main.ts')
