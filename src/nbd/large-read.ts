@@ -94,7 +94,7 @@ export class LargeRead {
     this.#atBytes = 0
   }
 
-  /** What the page cache has goes to the client by reference. False: nothing was done. */
+  /** What the page cache has goes to the client by reference, or the answer is an error. False: nothing was done. */
   #sendPages(segment: Segment, offset: number): boolean {
     const { request, output, isWhole, style, handle } = this.#options
     const leftBytes = segment.lengthBytes - this.#atBytes
@@ -108,9 +108,17 @@ export class LargeRead {
     // For what the client does not take at once.
     const blocks = output.take(Math.ceil(lengthBytes / pieceBytes), false)
     if (blocks === undefined) return false
-    if (!handle.readPages(offset, lengthBytes, pipe)) {
+    let isGiven = false
+    try {
+      isGiven = handle.readPages(offset, lengthBytes, pipe)
+    } catch (error) {
+      this.#failure = { error }
+    }
+    if (!isGiven) {
       for (const block of blocks) output.drop(block)
-      return false
+      if (this.#failure === undefined) return false
+      if (this.#outstanding === 0) this.#over()
+      return true
     }
     this.#advance(lengthBytes)
     const from = bytesAt - style.readHeadBytes

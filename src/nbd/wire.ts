@@ -25,13 +25,18 @@ export class ReadBuffer {
   readonly target: Uint8Array = this.bytes.subarray(headroomBytes)
 }
 
-/** Through which the pages of long reads go to the sockets. One for each server, made when it is first used. */
+/** Through which the pages of long reads go to the sockets. One for each server, made when it is first used. Always: given out empty. */
 export class SharedPipe {
   #pipe: PagePipe | undefined
   #isUsable = true
 
   /** undefined: there is none, because it was closed or the system has none to give. */
   get pipe(): PagePipe | undefined {
+    if (this.#pipe !== undefined && this.#pipe.heldBytes > 0) {
+      // Whoever had it failed on the way. Those bytes are not the next client's.
+      this.#pipe.close()
+      this.#pipe = undefined
+    }
     if (this.#pipe === undefined && this.#isUsable) {
       try {
         this.#pipe = new PagePipe()
@@ -103,8 +108,8 @@ export class Wire {
 
   /** Gives the kernel what the pipe holds; what it does not take at once is held still. */
   sendPages(pipe: PagePipe): void {
-    // A socket that has failed says so through its stream.
-    pipe.sendTo(this.#fd!)
+    // Once it is destroyed, the descriptor's number may be another file's. One that has failed says so through its stream.
+    if (this.#socket.writable) pipe.sendTo(this.#fd!)
   }
 
   /** How many bytes, from the first on, need no further care: the kernel has them, or nobody will. */

@@ -2,9 +2,10 @@
 // bytes behind the right head, in order, whatever the client takes at once, and no memory kept.
 
 import assert from 'node:assert/strict'
+import { closeSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { ChunkFlag, ChunkType, Command, CommandFlag } from '../../src/nbd/constants.ts'
-import type { Export, PageTaker } from '../../src/nbd/export.ts'
+import { ChunkFlag, ChunkType, Command, CommandFlag, ErrorNumber } from '../../src/nbd/constants.ts'
+import { type Export, type ExportHandle, NbdError, type PageTaker } from '../../src/nbd/export.ts'
 import type { BlockFile } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { seededRandom } from '../random.ts'
@@ -132,6 +133,54 @@ describe('nbd pages', () => {
     client.request({ type: Command.read, lengthBytes: 3 * mebibyte })
     assert((await client.dataChunks()).equals(bytes.subarray(0, 3 * mebibyte)))
     assert(counts.given > 0 && counts.refused > 0 && counts.copied > 0)
+    client.destroy()
+  })
+
+  it('whose handle throws halfway are answered with its error, and reach no other client', async () => {
+    const other = exportOf(file, counts)
+    const open = (): ExportHandle => {
+      const handle = other.open('')
+      const readPages = (offset: number, lengthBytes: number, pipe: PageTaker): boolean => {
+        handle.readPages!(offset, lengthBytes, pipe)
+        throw new NbdError('ESHUTDOWN', 'the disk departed')
+      }
+      return { ...handle, readPages }
+    }
+    const partBytes = 128 * 1024 // The pipe has room for more than one.
+    await using site = await serve([other, { ...other, name: 'throws', open }])
+    for (const structured of [true, false]) {
+      const failing = await RawClient.open(site.path, { structured, exportName: 'throws' })
+      failing.request({ type: Command.read, cookie: 3, offset: 0, lengthBytes: partBytes })
+      if (structured) {
+        const { type, flags, payload } = await failing.chunk()
+        assert.deepEqual([type, flags], [ChunkType.error, ChunkFlag.done])
+        assert.equal(payload.readUInt32BE(0), ErrorNumber.ESHUTDOWN)
+      } else assert.equal((await failing.reply()).errorNumber, ErrorNumber.ESHUTDOWN)
+      assert.equal(site.server.heldBytes, 0)
+      const client = await RawClient.open(site.path, { structured: true })
+      client.request({ type: Command.read, offset: mebibyte, lengthBytes: partBytes })
+      assert((await client.dataChunks()).equals(bytes.subarray(mebibyte, mebibyte + partBytes)))
+      failing.destroy()
+      client.destroy()
+    }
+  })
+
+  it('never go to a descriptor that was closed meanwhile, whatever has its number now', async () => {
+    const opened: number[] = []
+    const path = join(temporaryFolder(), 'bystander')
+    await using site = await serve([
+      exportOf(file, counts, () => {
+        void site.server.stop({ drain: false })
+        while (opened.length < 4) opened.push(openSync(path, 'w'))
+        return false
+      }),
+    ])
+    const client = await RawClient.open(site.path, { structured: true })
+    client.request({ type: Command.read, offset: 0, lengthBytes: mebibyte })
+    await until(() => site.server.sessions === 0)
+    assert.equal(counts.given, 1)
+    assert.equal(statSync(path).size, 0)
+    for (const fd of opened) closeSync(fd)
     client.destroy()
   })
 
