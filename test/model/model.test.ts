@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { addTo, simulate } from './simulate.ts'
 
-const budgetMs = 30_000
+const budgetMs = 60_000
 /** Without these a run would prove little. */
 const mustHappen = [
   'writes',
