@@ -1,5 +1,6 @@
-// A block file on a Linux file system. Reads that the page cache can answer, and aligned writes while little is unsynced,
-// are done at once on the caller's turn; everything that may wait for the disk goes to the thread pool.
+// A block file on a Linux file system. Reads that the page cache can answer, and aligned writes while little is unsynced
+// and nothing slow changes the file, are done at once on the caller's turn; everything that may wait for the disk goes to
+// the thread pool.
 
 import assert from 'node:assert/strict'
 import { fstatSync, read, readSync, statfsSync, write, writeSync } from 'node:fs'
@@ -33,6 +34,11 @@ export class KernelBlockFile implements BlockFile {
   readonly #isFar: boolean
   /** undefined: nobody tells what the page cache has. */
   readonly #pageCache: PageCacheView | undefined
+  /**
+   * Zeroings, and writes that may wait, in the thread pool. The kernel has one change of a file at a time (and on XFS no
+   * spliced read beside it): whoever came next on the caller's turn would wait for it, 60 ms for a gibibyte punched in memory.
+   */
+  #slowChanges = 0
 
   constructor(path: string, fd: number, sizeBytes: number, readOnly: boolean, dirtyRoom: DirtyRoom) {
     this.path = path
@@ -61,7 +67,7 @@ export class KernelBlockFile implements BlockFile {
 
   readPages(offset: number, lengthBytes: number, pipe: PageTaker): boolean {
     // Looked at first: splice(2) waits for what is not there. (What is thrown out between the two calls is waited for.)
-    if (!this.#pageCache?.has(offset, lengthBytes)) return false
+    if (this.#slowChanges > 0 || !this.#pageCache?.has(offset, lengthBytes)) return false
     if (pipe.takeFrom(this.#file.now, offset, lengthBytes) === lengthBytes) return true
     pipe.discard()
     return false
@@ -76,16 +82,21 @@ export class KernelBlockFile implements BlockFile {
     }
   }
 
-  /** Aligned, so that no page must be read first; short; near; and with room for dirty pages, so that the kernel does not brake. */
   takesAtOnce(offset: number, lengthBytes: number): boolean {
+    return this.#slowChanges === 0 && this.#isQuickWrite(offset, lengthBytes)
+  }
+
+  /** Aligned, so that no page must be read first; short; near; and with room for dirty pages, so that the kernel does not brake. */
+  #isQuickWrite(offset: number, lengthBytes: number): boolean {
     const aligned = offset % pageBytes === 0 && lengthBytes % pageBytes === 0
     return aligned && lengthBytes <= syncBoundBytes && !this.#isFar && this.#dirtyRoom.has(lengthBytes)
   }
 
   write(offset: number, source: Uint8Array): MaybePromise<void> {
-    const atOnce = this.takesAtOnce(offset, source.length)
+    const isQuick = this.#isQuickWrite(offset, source.length)
     this.#dirtyRoom.take(source.length)
-    if (!atOnce) return this.#writeRest(offset, source, 0)
+    if (!isQuick) return this.#changeSlowly(() => this.#writeRest(offset, source, 0))
+    if (this.#slowChanges > 0) return this.#writeRest(offset, source, 0)
     const startedMs = performance.now()
     for (let at = 0; at < source.length; ) {
       at += writeSync(this.#file.now, source, at, source.length - at, offset + at)
@@ -101,7 +112,20 @@ export class KernelBlockFile implements BlockFile {
     }
   }
 
-  async zero(offset: number, lengthBytes: number, allocated: boolean, fast = false): Promise<void> {
+  async #changeSlowly(change: () => Promise<void>): Promise<void> {
+    this.#slowChanges++
+    try {
+      await change()
+    } finally {
+      this.#slowChanges--
+    }
+  }
+
+  zero(offset: number, lengthBytes: number, allocated: boolean, fast = false): Promise<void> {
+    return this.#changeSlowly(() => this.#zero(offset, lengthBytes, allocated, fast))
+  }
+
+  async #zero(offset: number, lengthBytes: number, allocated: boolean, fast: boolean): Promise<void> {
     try {
       await this.#file.use((fd) => (allocated ? zeroRange : punchHole)(fd, offset, lengthBytes))
     } catch (error) {

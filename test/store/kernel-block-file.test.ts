@@ -67,6 +67,32 @@ describe('a block file', () => {
       assert.equal(file.write(0, source), undefined)
     })
 
+    it('leaves the turn while a zeroing or a slow write has the file, and no page of it is given either', async () => {
+      const file = await blockFile(4 * mebibyte)
+      const source = Buffer.alloc(4096, 1)
+      const pipe = { takeFrom: (_fd: number, _offset: number, lengthBytes: number) => lengthBytes, discard: () => {} }
+      const slow = [
+        () => file.zero(mebibyte, mebibyte, false),
+        () => file.write(2 * mebibyte + 1, source),
+        () => file.write(2 * mebibyte, Buffer.alloc(mebibyte + 4096)),
+      ]
+      for (const change of slow) {
+        assert.equal(file.write(0, source), undefined)
+        assert(file.readPages?.(0, 4096, pipe))
+        const changed = change()
+        assert(!file.takesAtOnce?.(0, 4096))
+        assert(!file.readPages?.(0, 4096, pipe))
+        const written = file.write(0, source)
+        assert(written instanceof Promise)
+        await changed
+        // One that only had to wait holds up none.
+        assert(file.takesAtOnce?.(0, 4096))
+        await written
+      }
+      await assert.rejects(async () => file.zero(-1, 4096, false))
+      assert(file.takesAtOnce?.(0, 4096))
+    })
+
     it('agrees with a plain buffer under random writes, zeroes and reads', async () => {
       const seed = Number(process.env['SEED'] ?? randomInt(2 ** 31))
       const random = seededRandom(seed)
