@@ -48,6 +48,7 @@ export abstract class ArrivingCourse extends Course {
       stopping: this.stopping.signal,
       call: (method, params, signal) => this.call(method, params, signal),
       update: (changes) => this.update(changes),
+      note: (sentence) => this.setNote(sentence),
       reported: (answer) => this.#hearSent(answer),
       progressed: () => this.tell({ kind: 'progress' }),
     })
@@ -71,19 +72,22 @@ export abstract class ArrivingCourse extends Course {
     return { ...this.#counters }
   }
 
-  /** What has to be on record is tried until it is: the file system may be full for a while. A failed sync is final. */
-  protected async recorded(what: string, work: () => Promise<void>): Promise<void> {
+  /**
+   * What has to be on record is tried until it is, or `signal` aborts: the file system may be full for a while. A failed
+   * sync is final.
+   */
+  protected async recorded(what: string, work: () => Promise<void>, signal = this.stopping.signal): Promise<void> {
     for (;;) {
       try {
         await work()
         return
       } catch (error) {
-        this.stopping.signal.throwIfAborted()
+        signal.throwIfAborted()
         if (this.disk.trouble) throw error
         this.setNote(
           `${this.disk.name}: it cannot be recorded ${what} (${(error as Error).message}); it is tried again`,
         )
-        await this.services.clock.sleep(commitRetryMs, this.stopping.signal)
+        await this.services.clock.sleep(commitRetryMs, signal)
       }
     }
   }
@@ -141,7 +145,7 @@ export abstract class ArrivingCourse extends Course {
   /** They are named at the end, at both sites. That they are missing is durable first: a power loss must not bring them back. */
   async #recordDiffering(differing: readonly Run[]): Promise<void> {
     if (differing.length === 0) return
-    await this.recorded('that it differed from the source', () => this.disk.flush())
+    await this.recorded('that it differed from the source', () => this.disk.flush(), this.working)
     const differed = merged([...this.record.differed, ...differing]).slice(0, namedRanges)
     await this.update({ differed }).catch(() => {}) // The log has them, and what they said is missing again already.
   }
@@ -154,10 +158,13 @@ export abstract class ArrivingCourse extends Course {
   async #own(): Promise<void> {
     this.missingBytes = 0
     const verified = this.disk.arrival?.isComparable ?? false
-    await this.recorded('that every block is here', () =>
-      this.update({ state: 'finishing', counters: this.counters, verified }, (change) =>
-        this.disk.finishArriving([change]),
-      ),
+    await this.recorded(
+      'that every block is here',
+      () =>
+        this.update({ state: 'finishing', counters: this.counters, verified }, (change) =>
+          this.disk.finishArriving([change]),
+        ),
+      this.working,
     )
     this.tell({ kind: 'step', message: 'every block is here; the source is being released' })
   }

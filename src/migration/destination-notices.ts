@@ -26,6 +26,7 @@ export interface DestinationNoticesParts {
   readonly stopping: AbortSignal
   call(method: string, params: object, signal: AbortSignal): Promise<unknown>
   update(changes: Partial<MigrationRecord>): Promise<void>
+  note(sentence: string | null): void
   /** The source has answered a report. */
   reported(answer: unknown): void
   /** Another report is due: listeners here are told too. */
@@ -37,6 +38,11 @@ export class DestinationNotices {
   /** This daemon's run, as far as the source is concerned. */
   readonly #run = randomUUID()
   readonly #confirmed = Promise.withResolvers<void>()
+  #isSettled = false
+  /** Why the source has not heard it yet, as far as was tried. */
+  #unheardReason: string | undefined
+  /** Nothing but that is waited for. */
+  #isAwaited = false
   #isTellingPaused = false
 
   constructor(parts: DestinationNoticesParts) {
@@ -53,16 +59,22 @@ export class DestinationNotices {
     const { promise: aborted, reject } = Promise.withResolvers<never>()
     const onAbort = () => reject(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
+    this.#isAwaited = true
+    this.#noteUnheard()
     try {
       signal.throwIfAborted()
       await Promise.race([this.confirmed, aborted])
+      this.#parts.note(null)
     } finally {
+      this.#isAwaited = false
       signal.removeEventListener('abort', onAbort)
     }
   }
 
   /** Whoever waits for the source's word waits no more. */
   settle(): void {
+    this.#isSettled = true
+    this.#unheardReason = undefined
     this.#confirmed.resolve()
   }
 
@@ -102,16 +114,23 @@ export class DestinationNotices {
         await this.#parts.update({ mark: course.record.mark + 1 })
         const { generation, mark } = course.record
         await this.#parts.call('taken', { generation, mark, run: this.#run }, signal)
-        this.#confirmed.resolve()
+        this.settle()
         attempt = 0
         await clock.sleep(markEveryMs, signal)
       } catch (error) {
         signal.throwIfAborted()
         // The source has moved on, and knows no better.
         if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return this.settle()
+        if (!this.#isSettled) this.#unheardReason = (error as Error).message
+        this.#noteUnheard()
         await clock.sleep(retryDelayMs(attempt), signal)
       }
     }
+  }
+
+  #noteUnheard(): void {
+    if (!this.#isAwaited || this.#unheardReason === undefined) return
+    this.#parts.note(`every block is here; the source is not told yet that this site serves: ${this.#unheardReason}`)
   }
 
   /** Tells listeners here, and the source, how far it is. */

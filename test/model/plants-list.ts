@@ -213,7 +213,7 @@ export const plants: readonly Plant[] = [
   {
     name: 'a block that differed believed again after a power loss',
     file: 'src/migration/arriving-course.ts',
-    was: "await this.recorded('that it differed from the source', () => this.disk.flush())",
+    was: "await this.recorded('that it differed from the source', () => this.disk.flush(), this.working)",
     becomes: '',
   },
   {

@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict'
+import { PeerRefusal } from '../../src/link/channel.ts'
+import type { Course } from '../../src/migration/course.ts'
+import { DestinationNotices } from '../../src/migration/destination-notices.ts'
+import { isSettled } from '../disk/hand.ts'
+import { migrationRecord } from '../store/samples.ts'
+import { FakeClock } from './fake-time.ts'
+
+const never = new AbortController().signal
+
+describe('what a destination tells its source unasked', () => {
+  /** Notices of which the next `taken` fails as `failure` says. */
+  function told(): Told {
+    const clock = new FakeClock()
+    const made: Told = { clock, notes: [], recordFails: false, failure: undefined, notices: undefined! }
+    made.notices = new DestinationNotices({
+      course: { record: migrationRecord({ role: 'destination' }), ended: false } as Course,
+      clock,
+      stopping: never,
+      call: async () => {
+        if (made.failure) throw made.failure
+        return {}
+      },
+      update: async () => {
+        if (made.recordFails) throw new Error('the file system is full')
+      },
+      note: (sentence) => void made.notes.push(sentence),
+      reported: () => {},
+      progressed: () => {},
+    })
+    return made
+  }
+
+  interface Told {
+    readonly clock: FakeClock
+    readonly notes: (string | null)[]
+    notices: DestinationNotices
+    recordFails: boolean
+    failure: Error | undefined
+  }
+
+  it('says to operators why the source has not heard yet that this site serves, once nothing else is waited for', async () => {
+    const made = told()
+    made.recordFails = true
+    const ended = new AbortController()
+    const saying = made.notices.sayTaken(ended.signal).catch(() => {})
+    await isSettled(saying)
+    assert.deepEqual(made.notes, [], 'the copy does not wait for it')
+    const heard = made.notices.heard(never)
+    assert.equal(await isSettled(heard), false)
+    assert.match(String(made.notes.at(-1)), /the source is not told yet that this site serves: the file system is full/)
+    made.recordFails = false
+    made.failure = new PeerRefusal('starting', 'it is starting')
+    await made.clock.advance(5000)
+    assert.match(String(made.notes.at(-1)), /it is starting/)
+    made.failure = undefined
+    await made.clock.advance(5000)
+    await heard
+    assert.equal(made.notes.at(-1), null)
+    ended.abort()
+    await saying
+  })
+
+  it('has nothing to say of a mark that fails after the source has heard', async () => {
+    const made = told()
+    const ended = new AbortController()
+    const saying = made.notices.sayTaken(ended.signal).catch(() => {})
+    await isSettled(saying)
+    made.recordFails = true
+    await made.clock.advance(10_000)
+    await made.notices.heard(never)
+    assert.deepEqual(made.notes, [null])
+    ended.abort()
+    await saying
+  })
+})
