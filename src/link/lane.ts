@@ -121,7 +121,7 @@ export class Lane {
     return this.#ticksHeardNothing >= silenceTicks
   }
 
-  /** Called when `isSilent` has changed. */
+  /** Called when `isSilent` has changed, and each second while it is true. */
   onSilence(listener: () => void): void {
     this.#silenceChanged = listener
   }
@@ -240,7 +240,7 @@ export class Lane {
       return
     }
     this.#ping()
-    if (this.#ticksHeardNothing === silenceTicks) this.#silenceChanged()
+    if (this.isSilent) this.#silenceChanged() // Each second: who asks on a silent lane is not left to its end.
   }
 
   /** A paused side pings too: its peer hears that it lives, though nothing of the peer is read here. */

@@ -210,6 +210,20 @@ describe('a silent network', () => {
     assert(isLinkError('lost')(await fetched), 'it may be asked again')
   })
 
+  it('promise 8: a lane that was silent before anybody asked on it is dialled anew within a second', async () => {
+    const network = new SilentNetwork()
+    const channel = network.a.channel('b')
+    await channel.call('x', {}, { signal: never })
+    network.isSilent = true
+    await network.clock.advance(4000)
+    const ended = channel.call('late', {}, { signal: never }).catch((error: unknown) => error)
+    await settle()
+    network.answerDials()
+    await network.clock.advance(1000)
+    assert.equal(network.dials.length, 2)
+    assert(isLinkError('lost')(await ended), 'it may be asked again')
+  })
+
   it('a lane that nobody needs is not dialled anew', async () => {
     const network = new SilentNetwork()
     await network.a.channel('b').call('x', {}, { signal: never })
