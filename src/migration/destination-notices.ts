@@ -9,6 +9,7 @@ import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { Course } from './course.ts'
 import { retryDelayMs, startingCode } from './remote-blocks.ts'
+import { unlessAborted } from './unless-aborted.ts'
 import { namedRanges } from './unreadable.ts'
 import { withinTime } from './within-time.ts'
 
@@ -56,18 +57,13 @@ export class DestinationNotices {
 
   /** As `confirmed`, for as long as `signal` lets it. */
   async heard(signal: AbortSignal): Promise<void> {
-    const { promise: aborted, reject } = Promise.withResolvers<never>()
-    const onAbort = () => reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
     this.#isAwaited = true
     this.#noteUnheard()
     try {
-      signal.throwIfAborted()
-      await Promise.race([this.confirmed, aborted])
+      await unlessAborted(this.confirmed, signal)
       this.#parts.note(null)
     } finally {
       this.#isAwaited = false
-      signal.removeEventListener('abort', onAbort)
     }
   }
 

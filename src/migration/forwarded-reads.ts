@@ -9,6 +9,7 @@ import type { Clock } from '../disk/clock.ts'
 import { PeerRefusal, type Piece } from '../link/channel.ts'
 import { NbdError } from '../nbd/export.ts'
 import type { InquireAnswer } from './messages.ts'
+import { unlessAborted } from './unless-aborted.ts'
 
 /** While the source's right is passing on, a forwarded read looks again after this. */
 const passingPauseMs = 20
@@ -47,7 +48,7 @@ export class ForwardedReads implements BlockSource {
         if (!(error instanceof PeerRefusal && error.code === 'no-right')) throw error
         // The source has departed, and its grant is on the way here; or the migration was cancelled there. A grant whose
         // answer was lost is found by asking again.
-        if (!this.#parts.isAcquiring()) await this.#lookAgain()
+        if (!this.#parts.isAcquiring()) await unlessAborted(this.#lookAgain(), options.signal)
         await this.#parts.clock.sleep(passingPauseMs, options.signal)
       }
     }

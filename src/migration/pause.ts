@@ -1,6 +1,8 @@
 // `migration pause`: holds the background copy and the comparison with the source until `migration resume`. Demand
 // fetches, guest writes and switchover never ask here: a pause makes no guest wait.
 
+import { unlessAborted } from './unless-aborted.ts'
+
 export class Pause {
   #resumed: PromiseWithResolvers<void> | undefined
 
@@ -28,15 +30,7 @@ export class Pause {
   }
 
   async #wait(resumed: Promise<void>, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted()
-    const aborted = Promise.withResolvers<never>()
-    const onAbort = () => aborted.reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-    try {
-      await Promise.race([resumed, aborted.promise])
-    } finally {
-      signal.removeEventListener('abort', onAbort)
-    }
+    await unlessAborted(resumed, signal)
     if (this.#resumed) await this.#wait(this.#resumed.promise, signal) // It was paused again in the same moment.
   }
 }
