@@ -118,8 +118,11 @@ export class DiskFiles {
     const [file, log] = [this.#file, this.#log]
     this.#file = undefined
     this.#log = undefined
-    await log?.close()
-    await file?.close()
+    try {
+      await log?.close()
+    } finally {
+      await file?.close() // The locks on it too.
+    }
   }
 }
 

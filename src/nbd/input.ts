@@ -59,8 +59,8 @@ export class Input {
     this.bytes = target
     this.at = 0
     this.end = lengthBytes
-    this.#keptBytes = lengthBytes
-    this.#budget.take(lengthBytes)
+    this.#keptBytes = this.#block === undefined ? lengthBytes : blockBytes
+    this.#budget.take(this.#keptBytes)
   }
 
   #memoryFor(lengthBytes: number): Buffer {

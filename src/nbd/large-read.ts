@@ -104,7 +104,7 @@ export class LargeRead {
     if (pipe === undefined) return false
     const mostBytes = isWhole ? leftBytes : Math.min(leftBytes, output.pagesMaxBytes)
     const lengthBytes = Math.min(mostBytes, pipe.roomBytes(offset))
-    if (isWhole && lengthBytes < request.lengthBytes) return false
+    if (lengthBytes < pagesMinBytes || (isWhole && lengthBytes < request.lengthBytes)) return false
     // For what the client does not take at once.
     const blocks = output.take(Math.ceil(lengthBytes / pieceBytes), false)
     if (blocks === undefined) return false

@@ -1,7 +1,8 @@
 // Counts the bytes that the server holds for all its connections: blocks for payloads and replies, and what arrived and
 // waits to be taken. Whoever needs more than is left waits; if nothing was given back for a while, the connection that holds
 // the most on behalf of its client (bytes that wait, and replies that were not read, which only that client can move) is
-// dropped. So memory is bounded, no mix of stalled clients can hold the others up for longer, and the one who took most pays.
+// dropped. So memory is bounded, stalled clients alone can hold nobody up for longer, and the one who took most pays. (While
+// others give memory back, whoever waits goes on waiting: a slow client that is healthy is not dropped for a large request.)
 // Whoever holds less than half of its share of the memory is never dropped: if clients alone fill the memory, one of them
 // holds more than that; if requests in flight fill it (on a disk that freezes, or whose source is away), no client is at fault.
 

@@ -3,6 +3,7 @@
 // what the kernel does not take at once goes through the stream. Measured against streams alone: no 64 KiB of fresh memory
 // for each read, and about 4 µs less for each write.
 
+import { closeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { PagePipe } from '../system/page-pipe.ts'
 import { duplicate, sendNow, setSendBuffer } from '../system/sockets.ts'
@@ -57,15 +58,23 @@ export class SharedPipe {
 /** A socket in the place of an accepted one, which must not have been read from. What arrives goes to `receive`. */
 export function takeOver(accepted: Socket, buffer: ReadBuffer, receive: Receive): { socket: Socket; fd: number } {
   const fd = duplicate(descriptorOf(accepted))
-  if (accepted.remoteAddress === undefined) setSendBuffer(fd, unixSendBufferBytes)
-  accepted.destroy()
+  try {
+    if (accepted.remoteAddress === undefined) setSendBuffer(fd, unixSendBufferBytes)
+    accepted.destroy()
+    return { socket: socketOf(fd, buffer, receive), fd }
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
+
+function socketOf(fd: number, buffer: ReadBuffer, receive: Receive): Socket {
   const callback = (lengthBytes: number): boolean => {
     receive(buffer.bytes, headroomBytes, headroomBytes + lengthBytes)
     return true
   }
   // Half-open: a client that has said all it wants still gets its answers.
-  const socket = new Socket({ fd, allowHalfOpen: true, onread: { buffer: buffer.target, callback } })
-  return { socket, fd }
+  return new Socket({ fd, allowHalfOpen: true, onread: { buffer: buffer.target, callback } })
 }
 
 function descriptorOf(socket: Socket): number {

@@ -20,8 +20,11 @@ const writeAsync = promisify(write)
 const syncBoundBytes = 2 ** 20
 /** TMPFS_MAGIC of <linux/magic.h>. */
 const tmpfsType = 0x01021994
-/** FUSE, NFS, CIFS, SMB2, 9p, Ceph, of the same: a write may wait for a program or another machine, however little is dirty. */
-const farTypes = [0x65735546, 0x6969, 0xff534d42, 0xfe534d42, 0x01021997, 0x00c36400]
+/** Of the same, and of the file systems' own: a write may wait for a program or another machine, however little is dirty. */
+const farTypes = [
+  ...[0x65735546, 0x6969, 0xff534d42, 0xfe534d42, 0x01021997, 0x00c36400], // FUSE, NFS, CIFS, SMB2, 9p, Ceph
+  ...[0x01161970, 0x7461636f, 0x0bd00bd0, 0x786f4256], // GFS2, OCFS2, Lustre, vboxsf
+]
 const pageBytes = 4096
 
 export class KernelBlockFile implements BlockFile {
@@ -66,7 +69,8 @@ export class KernelBlockFile implements BlockFile {
   }
 
   readPages(offset: number, lengthBytes: number, pipe: PageTaker): boolean {
-    // Looked at first: splice(2) waits for what is not there. (What is thrown out between the two calls is waited for.)
+    // Looked at first: splice(2) waits for what is not there. (What is thrown out between the two calls is
+    // waited for; and a page that carries the mark has the next ones asked for, which a full queue of a hung disk may delay.)
     if (this.#slowChanges > 0 || !this.#pageCache?.has(offset, lengthBytes)) return false
     if (pipe.takeFrom(this.#file.now, offset, lengthBytes) === lengthBytes) return true
     pipe.discard()

@@ -19,11 +19,12 @@ const callClose = libc.func('int close(int fd)')
 const O_NONBLOCK = 0o4000
 const O_CLOEXEC = 0o2000000
 const F_SETPIPE_SZ = 1031
+const F_GETPIPE_SZ = 1032
 const SPLICE_F_NONBLOCK = 0x02
 
 const pageBytes = 4096
 /** What an unprivileged process may ask for (/proc/sys/fs/pipe-max-size). */
-const wantedBytes = 1024 * 1024
+const usualBytes = 1024 * 1024
 
 export class PagePipe {
   readonly #readEnd: number
@@ -33,14 +34,14 @@ export class PagePipe {
   readonly #offsetBytes = new Uint8Array(this.#offset.buffer)
   #heldBytes = 0
 
-  /** @throws ErrnoException */
-  constructor() {
+  /** The kernel may grant another size: to users who have many pipes, two pages. @throws ErrnoException */
+  constructor(wantedBytes = usualBytes) {
     const ends = [-1, -1]
     if (callPipe2(ends, O_NONBLOCK | O_CLOEXEC) !== 0) throw errnoError('pipe2', koffi.errno())
     this.#readEnd = ends[0]!
     this.#writeEnd = ends[1]!
-    const grantedBytes = callFcntl(this.#writeEnd, F_SETPIPE_SZ, wantedBytes) as number
-    this.#capacityBytes = grantedBytes > 0 ? grantedBytes : 16 * pageBytes
+    callFcntl(this.#writeEnd, F_SETPIPE_SZ, wantedBytes)
+    this.#capacityBytes = callFcntl(this.#writeEnd, F_GETPIPE_SZ, 0) as number
   }
 
   /** How many bytes from `offset` on it takes: a page has a slot, however little of it is used. */

@@ -155,7 +155,7 @@ describe('a disk made from an NBD server', () => {
       'file',
       path,
       'error-pread=EIO',
-      'error-rate=10%',
+      'error-rate=50%', // Of some thirty reads: one fails, at any rate.
     )
     const view = refusalOf(await vmstore(site, 'disk', 'create', 'web01', '--from', server.uri), 1, 'source-failed')
     assert.match(view.message, /EIO/)

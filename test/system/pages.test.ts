@@ -87,6 +87,15 @@ describe('pages of files', () => {
       }
     })
 
+    it('that is small says so, and takes no more', () => {
+      const small = new PagePipe(2 * pageBytes)
+      assert.equal(small.roomBytes(0), 2 * pageBytes)
+      assert.equal(small.roomBytes(1), 2 * pageBytes - 1)
+      assert.equal(small.takeFrom(fd, 1, mebibyte), 2 * pageBytes - 1)
+      small.discard()
+      small.close()
+    })
+
     it('gives part after part', () => {
       pipe.takeFrom(fd, 100, 10_000)
       const parts = [1, 4095, 5000, 10_000].map((lengthBytes) => {
