@@ -1,8 +1,8 @@
 // The lanes to one peer: when one is missing, which lane a request takes, how many there may be.
-// Requests take the newest open lane; duplicates are harmless. A lane that is silent (link/lane.ts)
-// counts as missing while a fresh one is dialled, and is closed only when there is another that is not silent: what was
-// under way on it is then asked for again. If it is heard of first, nothing has happened. So it is given up for dead no
-// sooner than another stream has made its four round trips: however slow a network is, it is no slower for one than the other.
+// Requests take the newest open lane; duplicates are harmless. A lane that is silent (link/lane.ts) counts as missing while a
+// fresh one is dialled, and is closed only when there is another that is not silent: what was under way on it is then asked
+// for again. If it is heard of first, nothing has happened. So it is given up for dead no sooner than another stream has
+// made its four round trips: however slow a network is, it is no slower for one than the other.
 
 import type { Duplex } from 'node:stream'
 import type { Log } from '../transport/index.ts'

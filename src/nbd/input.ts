@@ -1,6 +1,6 @@
 // The bytes of one connection that have arrived and are not used up. What a socket received lies in a buffer that it will
 // fill again; what is left of it after the call is copied, and put before what comes next. It is copied into memory that
-// is used again: fresh buffers of this size had the collector go through the whole heap twenty times a second.
+// is used again: fresh buffers of this size had the collector go through the whole heap a dozen times a second.
 // Always: bytes that are kept are counted in the server's budget.
 
 import { type Block, type BlockPool, blockBytes } from './blocks.ts'

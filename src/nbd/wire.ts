@@ -29,27 +29,27 @@ export class ReadBuffer {
 /** Through which the pages of long reads go to the sockets. One for each server, made when it is first used. Always: given out empty. */
 export class SharedPipe {
   #pipe: PagePipe | undefined
-  #isUsable = true
+  #isClosed = false
 
-  /** undefined: there is none, because it was closed or the system has none to give. */
+  /** undefined: it was closed, or the system has none to give now. */
   get pipe(): PagePipe | undefined {
     if (this.#pipe !== undefined && this.#pipe.heldBytes > 0) {
       // Whoever had it failed on the way. Those bytes are not the next client's.
       this.#pipe.close()
       this.#pipe = undefined
     }
-    if (this.#pipe === undefined && this.#isUsable) {
+    if (this.#pipe === undefined && !this.#isClosed) {
       try {
         this.#pipe = new PagePipe()
       } catch {
-        this.#isUsable = false // Such as EMFILE. Reads go the other way, which needs no descriptor.
+        return undefined // Such as EMFILE. Reads go the other way, which needs no descriptor.
       }
     }
     return this.#pipe
   }
 
   close(): void {
-    this.#isUsable = false
+    this.#isClosed = true
     this.#pipe?.close()
     this.#pipe = undefined
   }
