@@ -24,6 +24,8 @@ export class Roster {
   readonly #services: MigrationsServices
   readonly #courses = new Map<string, Course>()
   readonly #kept = new Map<string, Disposable>()
+  /** By disk: ends when it is superseded, or will not be. */
+  readonly #superseding = new Map<string, Promise<void>>()
   #complete = false
   readonly #stopping = new AbortController()
   readonly past: PastMigrations
@@ -118,9 +120,22 @@ export class Roster {
 
   /**
    * A later generation of the disk exists elsewhere. Until that is on record nobody is served; the next start hears of it
-   * again.
+   * again. Two sites may say it at once: of one disk, one after the other, and the second finds it done.
    */
-  async supersede(disk: Disk, by: Supersession): Promise<void> {
+  supersede(disk: Disk, by: Supersession): Promise<void> {
+    const { id } = disk.record
+    const before = this.#superseding.get(id) ?? Promise.resolve()
+    const mine = before.then(() => this.#superseded(disk, by))
+    const settled = mine
+      .catch(() => {})
+      .then(() => {
+        if (this.#superseding.get(id) === settled) this.#superseding.delete(id)
+      })
+    this.#superseding.set(id, settled)
+    return mine
+  }
+
+  async #superseded(disk: Disk, by: Supersession): Promise<void> {
     for (;;) {
       try {
         const course = this.courses().find((each) => each.disk === disk)

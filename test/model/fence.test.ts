@@ -2,7 +2,7 @@
 // late, when sites come back from the dead or from an old copy, and when clients are where they should not be.
 
 import assert from 'node:assert/strict'
-import { sectors } from './stage.ts'
+import { diskId, sectors } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
 
 const acquire = (migration: string, reason = 'operator') => ({ migration, generation: 2, reason })
@@ -186,6 +186,23 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     await sites.until('A has heard', () => sites.record(sites.a)?.state === 'superseded')
     await assert.rejects(sites.write(guest, 0, 8), { code: 'ESHUTDOWN' })
     assert.deepEqual(sites.standing(sites.b), ['owned', 2, 'B'])
+  })
+
+  it('promise 1: one that hears it twice at once is superseded once, after its requests in flight, and at once', async () => {
+    const sites = await TwoSites.start()
+    const guest = sites.open(sites.a)
+    const problems: string[] = []
+    sites.a.onLog = (message, facts) => problems.push(...('error' in facts ? [message] : []))
+    const startedMs = sites.world.nowMs
+    const writing = guest.session.write(0, new Uint8Array(4096).fill(7), false)
+    const claims = [{ disk: diskId, generation: 2, owner: 'B' }]
+    for (let time = 1; time <= 2; time++) sites.a.migrations!.generations.answer('B', { claims })
+    await sites.until('A has heard', () => sites.record(sites.a)?.state === 'superseded')
+    const tookMs = sites.world.nowMs - startedMs
+    await writing // It was in flight, and is answered.
+    await assert.rejects(sites.write(guest, 0, 8), { code: 'ESHUTDOWN' })
+    assert.deepEqual(sites.standing(sites.a), ['superseded', 2, 'B'])
+    assert.deepEqual([problems, tookMs], [[], 0])
   })
 
   it('promise 1: a destination from an earlier moment of its copy is known by its mark: it serves nobody, and the source may take the disk back', async () => {
