@@ -1,5 +1,6 @@
 // The records of a site that must agree with each other: disks and their states, migrations, peers. A set of changes is
-// committed as one transaction, and is durable once `commit` resolves. If it rejects, it may or may not be durable.
+// committed as one transaction, and is durable once `commit` resolves. If it rejects, the next start may find it or not;
+// once a later commit resolves, it will not: so a failed transaction never leaves half of itself below a later one.
 
 export interface DiskRecord {
   /** UUID: the same at every site. */

@@ -1,5 +1,6 @@
-// Records of one simulated machine: transactions that happen as a whole, in order, and now and then fail, with or without
-// having happened. Committed is durable. Without room a transaction fails and did not happen.
+// Records of one simulated machine: transactions that happen as a whole, in order. Committed is durable. Now and then one
+// fails, and the next process may find it all the same, if no other was committed meanwhile (store/records.ts). Without room a
+// transaction fails and did not happen.
 
 import type { Change, DiskRecord, MigrationRecord, PeerRecord, Records, SiteRecords } from '../../src/store/records.ts'
 import type { SimMachine } from './sim-files.ts'
@@ -12,6 +13,8 @@ export class SimDatabase {
   readonly peer = new Map<string, PeerRecord>()
   /** Of a hundred commits so many fail, as a fraction. */
   faultRate = 0
+  /** The last transaction, reported as failed: the next process may find it. */
+  #perhaps: readonly Change[] = []
 
   /** As it is now, for a site that is restored from it later. */
   copy(): SimDatabase {
@@ -22,7 +25,18 @@ export class SimDatabase {
     return copy
   }
 
+  /** Reported as failed. */
+  leave(changes: readonly Change[]): void {
+    this.#perhaps = changes
+  }
+
+  /** The process is dead: the next will find what failed last, or it never happens. */
+  recover(isThere: boolean): void {
+    this.apply(isThere ? this.#perhaps : [])
+  }
+
   apply(changes: readonly Change[]): void {
+    this.#perhaps = []
     for (const change of changes) {
       if ('remove' in change) this[change.remove].delete(change.id)
       else if ('mark' in change) {
@@ -61,9 +75,11 @@ export class SimRecords implements Records {
       const abandon = () => random.chance(0.5) && database.apply(copy)
       await world.event(this.#process, `commit ${copy.map(wordsOf).join(' ')}`, { abandon })
       if (this.#machine.lacksRoom()) throw new Error('the database is full')
-      const fails = random.chance(database.faultRate)
-      if (!fails || random.chance(0.5)) database.apply(copy)
-      if (fails) throw new Error('the database failed')
+      if (random.chance(database.faultRate)) {
+        database.leave(copy)
+        throw new Error('the database failed')
+      }
+      database.apply(copy)
     })
     this.#last = work.catch(() => {})
     return work
