@@ -61,8 +61,8 @@ export class Oracle {
   writeBegins(first: number, count: number, value: number): OpenWrite {
     const writes = this.#range(first, count).map((sector, index) => {
       const write = { value, failures: this.#failures }
-      for (const read of this.#openReads) read.possible[first + index - read.first]?.add(write)
       sector.possible.push(write)
+      this.#mayBeRead(first + index, [write])
       sector.sinceFlush.push(write)
       sector.underWay++
       sector.writes++
@@ -120,7 +120,10 @@ export class Oracle {
       dropped: [...dropped],
     }))
     return () => {
-      for (const [index, sector] of this.#sectors.entries()) Object.assign(sector, before[index])
+      for (const [index, sector] of this.#sectors.entries()) {
+        Object.assign(sector, before[index])
+        this.#mayBeRead(index, readable(sector))
+      }
     }
   }
 
@@ -131,11 +134,12 @@ export class Oracle {
 
   /** Of what was not flushed, anything may be lost. `owner`: where the newest writes are; elsewhere only what a forgotten sync dropped. */
   powerLost(owner: boolean): void {
-    for (const sector of this.#sectors) {
+    for (const [index, sector] of this.#sectors.entries()) {
       if (sector.sinceFlush.length === 1) continue
       const dropped = sector.sinceFlush.filter((write) => write.failures < this.#failures)
       sector.dropped = [...new Set([...sector.dropped, ...dropped])]
       if (owner) sector.possible = [...new Set([...sector.possible, ...sector.sinceFlush])]
+      this.#mayBeRead(index, readable(sector))
     }
   }
 
@@ -181,6 +185,11 @@ export class Oracle {
       const write = readable(sector).find((each) => each.value === (value & ~sector.flipped))
       if (write && sector.writes === writes[index]) sector.possible = [write]
     }
+  }
+
+  /** A read under way may be answered with these, though it began before: it can wait for a site that is down. */
+  #mayBeRead(sector: number, writes: readonly Write[]): void {
+    for (const read of this.#openReads) for (const write of writes) read.possible[sector - read.first]?.add(write)
   }
 
   #isDurable(sector: Sector, write: Write | undefined): void {

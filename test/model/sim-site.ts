@@ -145,7 +145,7 @@ export class SimSite {
     await disks.takeUp(loaded.disks, (record, error) =>
       log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened'),
     )
-    let ids = this.#starts * 100
+    let ids = (this.name === 'A' ? 1 : 2) * 1_000_000 + this.#starts * 100
     const services = {
       records,
       disks,
@@ -192,20 +192,23 @@ export class SimSite {
     await this.migrations!.stop()
     await this.disks!.close()
     await this.#world.event(process, 'is stopped')
-    this.#world.kill(process)
-    this.#link.cut()
+    this.#die(process)
   }
 
   kill(): void {
     this.#world.log(`${this.name}: KILLED`)
-    this.#world.kill(this.process)
-    this.#link.cut()
+    this.#die(this.process)
   }
 
   losePower(): void {
     this.#world.log(`${this.name}: POWER LOST`)
-    this.#world.kill(this.process)
+    this.#die(this.process)
     this.machine.losePower()
+  }
+
+  #die(process: SimProcess): void {
+    this.#world.kill(process)
+    this.database.recover(this.#world.random.chance(0.5))
     this.#link.cut()
   }
 }
