@@ -49,6 +49,7 @@ export interface OpenRead {
 export class Oracle {
   readonly #sectors: Sector[]
   #failures = 0
+  #powerLosses = 0
   readonly #openReads = new Set<OpenRead>()
 
   constructor(initial: readonly number[]) {
@@ -112,8 +113,12 @@ export class Oracle {
     for (const sector of this.#sectors) this.#isDurable(sector, onlyPossible(sector))
   }
 
-  /** What is possible now; call the result to go back to it, when all that was written since is void. */
+  /**
+   * What is possible now; call the result to go back to it, when all that was written since is void. What a forgotten sync
+   * dropped is lost with the first power loss all the same.
+   */
   remember(): () => void {
+    const losses = this.#powerLosses
     const before = this.#sectors.map(({ possible, sinceFlush, dropped }) => ({
       possible: [...possible],
       sinceFlush: [...sinceFlush],
@@ -122,6 +127,7 @@ export class Oracle {
     return () => {
       for (const [index, sector] of this.#sectors.entries()) {
         Object.assign(sector, before[index])
+        if (this.#powerLosses > losses) this.#drop(sector)
         this.#mayBeRead(index, readable(sector))
       }
     }
@@ -134,10 +140,10 @@ export class Oracle {
 
   /** Of what was not flushed, anything may be lost. `owner`: where the newest writes are; elsewhere only what a forgotten sync dropped. */
   powerLost(owner: boolean): void {
+    this.#powerLosses++
     for (const [index, sector] of this.#sectors.entries()) {
       if (sector.sinceFlush.length === 1) continue
-      const dropped = sector.sinceFlush.filter((write) => write.failures < this.#failures)
-      sector.dropped = [...new Set([...sector.dropped, ...dropped])]
+      this.#drop(sector)
       if (owner) sector.possible = [...new Set([...sector.possible, ...sector.sinceFlush])]
       this.#mayBeRead(index, readable(sector))
     }
@@ -185,6 +191,11 @@ export class Oracle {
       const write = readable(sector).find((each) => each.value === (value & ~sector.flipped))
       if (write && sector.writes === writes[index]) sector.possible = [write]
     }
+  }
+
+  #drop(sector: Sector): void {
+    const dropped = sector.sinceFlush.length > 1 ? sector.sinceFlush : []
+    sector.dropped = [...new Set([...sector.dropped, ...dropped.filter(({ failures }) => failures < this.#failures)])]
   }
 
   /** A read under way may be answered with these, though it began before: it can wait for a site that is down. */

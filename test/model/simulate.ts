@@ -279,6 +279,8 @@ export async function simulate(seed: number): Promise<Outcome> {
   } catch (error) {
     const trace = run.world.trace.join('\n')
     throw new Error(`${(error as Error).stack}\n--- the last events, seed ${seed}:\n${trace}`, { cause: error })
+  } finally {
+    run.world.end()
   }
 }
 

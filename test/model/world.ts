@@ -76,13 +76,15 @@ export class World {
       date: () => new Date(1_700_000_000_000 + this.nowMs),
       sleep: (durationMs, signal) => {
         if (signal?.aborted) return Promise.reject(signal.reason)
-        const woken = this.event(process, 'timer', { atMs: this.nowMs + Math.max(durationMs, 1) })
-        if (!signal) return woken
+        const atMs = this.nowMs + Math.max(durationMs, 1)
+        if (!signal) return this.event(process, 'timer', { atMs })
         return new Promise((resolve, reject) => {
           const stop = () => reject(signal.reason)
+          // Also at its death: signals with listeners live for ever, and the whole world with them.
+          const unheard = () => signal.removeEventListener('abort', stop)
           signal.addEventListener('abort', stop, { once: true })
-          woken.then(() => {
-            signal.removeEventListener('abort', stop)
+          this.event(process, 'timer', { atMs, abandon: unheard }).then(() => {
+            unheard()
             resolve()
           })
         })
@@ -102,6 +104,12 @@ export class World {
     const mine = this.#events.filter((event) => event.process === process)
     this.#events = this.#events.filter((event) => event.process !== process)
     for (const event of mine) event.abandon?.()
+  }
+
+  /** Nothing happens any more. */
+  end(): void {
+    for (const event of this.#events) event.abandon?.()
+    this.#events = []
   }
 
   /** Lets one thing happen. False: nothing can. */
