@@ -8,6 +8,7 @@ import type { BlockSource, Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
 import { type PeerChannel, PeerRefusal, type Piece } from '../link/channel.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
+import { FailedSync } from '../store/files.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 import { BackgroundCopy, type Extent } from './background-copy.ts'
 import { type Comparison, Comparisons } from './comparisons.ts'
@@ -74,7 +75,7 @@ export abstract class ArrivingCourse extends Course {
 
   /**
    * What has to be on record is tried until it is, or `signal` aborts: the file system may be full for a while. A failed
-   * sync is final.
+   * sync of the disk is final, where the work needs one.
    */
   protected async recorded(what: string, work: () => Promise<void>, signal = this.stopping.signal): Promise<void> {
     for (;;) {
@@ -83,7 +84,7 @@ export abstract class ArrivingCourse extends Course {
         return
       } catch (error) {
         signal.throwIfAborted()
-        if (this.disk.trouble) throw error
+        if (error instanceof FailedSync && this.disk.trouble) throw error
         this.setNote(
           `${this.disk.name}: it cannot be recorded ${what} (${(error as Error).message}); it is tried again`,
         )

@@ -1,0 +1,25 @@
+// The end of a move, on two sites in one process, when the destination's storage and its database fail at the worst moment.
+
+import assert from 'node:assert/strict'
+import { TwoSites } from './two-sites.ts'
+
+describe('the end of a move', () => {
+  it('promise 8: comes though a sync of the owned disk has failed, and the record of the end was refused once', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const id = await sites.migrate('now')
+    await sites.until('B owns', () => sites.record(b)?.state === 'owned')
+    b.machine.syncFaultRate = 1
+    const guest = sites.open(b)
+    await sites.write(guest, 0, 7)
+    await assert.rejects(sites.flush(guest), /input\/output error/)
+    await sites.until('A is released', () => sites.record(a)?.state === 'released')
+    b.database.faultRate = 1
+    const course = b.migrations!.courses().find((each) => each.id === id)!
+    await sites.until('it could not be recorded', () => course.note?.includes('it is tried again') === true)
+    b.database.faultRate = 0
+    await sites.until('the move is over', () => sites.record(b)?.migrationId === null)
+    assert.equal(b.database.migration.get(id)!.state, 'done')
+    assert.equal(sites.record(b)?.failedSync?.message.includes('input/output error'), true, 'which was not accepted')
+  })
+})
