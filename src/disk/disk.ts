@@ -58,7 +58,7 @@ export class Disk implements Export {
     this.#record = new CommittedRecord(record, services.records, () => this.#chooseIo())
     this.sizeBytes = sizeBytes
     this.readOnly = services.readOnly
-    this.#io = new RefusedIo(`disk ${name} is not open`)
+    this.#io = new RefusedIo(`disk ${name} is not open`, false)
     this.#reservation = new Reservation(name)
     this.#files = new DiskFiles(services.files, name)
     this.#landing = new Landing({ name, sizeBytes, files: this.#files, flush: () => this.flush() })
@@ -89,7 +89,7 @@ export class Disk implements Export {
   static unusable(services: DiskServices, record: DiskRecord, trouble: string): Disk {
     const disk = new Disk(services, record)
     disk.#openTrouble = trouble
-    disk.#io = new RefusedIo(`disk ${record.name} cannot be used: ${trouble}`)
+    disk.#io = new RefusedIo(`disk ${record.name} cannot be used: ${trouble}`, false)
     return disk
   }
 
@@ -286,10 +286,15 @@ export class Disk implements Export {
     await this.note({ before: null })
   }
 
+  /** It has come back, as another Disk: whoever is attached to this one from before is told nothing of that one's writes. */
+  cameBack(): void {
+    this.#io = new RefusedIo(`disk ${this.name} has come back since this client connected`, false)
+  }
+
   async close(): Promise<void> {
     await this.#syncs.recordBeforeClose()
     this.#closed.abort(new Error(`disk ${this.name} is closing`))
-    this.#io = new RefusedIo(`disk ${this.name} is closed`)
+    this.#io = new RefusedIo(`disk ${this.name} is closed`, false)
     await this.#files.close()
   }
 

@@ -1,14 +1,17 @@
 // Guest I/O on a disk that another site serves, or that is gone: a hypervisor may still negotiate and quit, so a flush
-// succeeds (nothing is left to flush); everything else gets NBD_ESHUTDOWN.
+// succeeds, where nothing is left to flush; everything else gets NBD_ESHUTDOWN.
 
 import { NbdError, type StatusExtent } from '../nbd/export.ts'
 import type { GuestIo } from './guest-io.ts'
 
 export class RefusedIo implements GuestIo {
   readonly #sentence: string
+  readonly #isFlushed: boolean
 
-  constructor(sentence: string) {
+  /** `isFlushed`: all that was ever answered is durable, or void. */
+  constructor(sentence: string, isFlushed: boolean) {
     this.#sentence = sentence
+    this.#isFlushed = isFlushed
   }
 
   read(): void {
@@ -31,7 +34,9 @@ export class RefusedIo implements GuestIo {
     throw this.#refusal()
   }
 
-  flush(): void {}
+  flush(): void {
+    if (!this.#isFlushed) throw this.#refusal()
+  }
 
   cache(): void {
     throw this.#refusal()

@@ -139,6 +139,22 @@ describe('fence: clients that are where they should not be', () => {
   })
 })
 
+describe('fence: clients of a disk that comes back', () => {
+  it('promise 6: one that is attached from before it went is refused its flush too: it would speak for writes of others', async () => {
+    const sites = await TwoSites.start()
+    const left = sites.open(sites.a)
+    await sites.migrate('now')
+    await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
+    await sites.flush(left)
+    await sites.until('B has heard that its move is over', () => sites.record(sites.b)?.migrationId === null)
+    await sites.migrate('now', sites.b, sites.a)
+    await sites.until('it is back', () => sites.record(sites.a)?.state === 'owned')
+    await sites.write(sites.open(sites.a), 0, 7)
+    await assert.rejects(sites.flush(left), { code: 'ESHUTDOWN' })
+    await assert.rejects(sites.read(left, 0), { code: 'ESHUTDOWN' })
+  })
+})
+
 describe('fence: sites restored from an old copy of their data folder', () => {
   it('promise 1: a source from before the grant hears of the higher generation when it starts, and serves nobody', async () => {
     const sites = await TwoSites.start()
