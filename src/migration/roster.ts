@@ -14,7 +14,7 @@ import { DestinationCourse } from './destination-course.ts'
 import { PastMigrations } from './past.ts'
 import type { MigrationsServices } from './services.ts'
 import { SourceCourse } from './source-course.ts'
-import type { Supersession } from './superseded.ts'
+import { mayServe, type Supersession } from './superseded.ts'
 
 /** Migrations that are over and are still shown. */
 const keptPast = 1000
@@ -136,12 +136,12 @@ export class Roster {
   }
 
   async #superseded(disk: Disk, by: Supersession): Promise<void> {
-    for (;;) {
+    // A course may come to its own end meanwhile, and leave the disk as it was.
+    while (mayServe(disk) && disk.record.generation < by.generation && !this.stopping.aborted) {
       try {
-        const course = this.courses().find((each) => each.disk === disk)
+        const course = this.courses().find((each) => each.disk === disk && !each.ended)
         if (course instanceof SourceCourse || course instanceof DestinationCourse) await course.supersede(by)
         else await supersedeIdle(disk, by)
-        return
       } catch (error) {
         this.stopping.throwIfAborted()
         this.#services.log(
@@ -177,7 +177,7 @@ export class Roster {
       signal: this.stopping,
       superseded: async (by) => {
         const disk = this.#services.disks.get(record.diskId)
-        if (disk?.state === 'owned' && disk.record.generation < by.generation) await this.supersede(disk, by)
+        if (disk?.state === 'owned') await this.supersede(disk, by)
       },
     })
     this.past.add(told)
@@ -186,7 +186,6 @@ export class Roster {
 
 /** A disk in no migration: its guests are refused once the record is durable, and held until then. */
 async function supersedeIdle(disk: Disk, { generation, owner }: Supersession): Promise<void> {
-  if (generation <= disk.record.generation) return
   if (!disk.gate.frozen) await disk.gate.freeze()
   await disk.move('superseded', { generation, owner })
   disk.gate.thaw()

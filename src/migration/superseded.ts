@@ -3,6 +3,7 @@
 // once, so that this copy of it lacks what its guest has written since.
 
 import { z } from 'zod'
+import type { Disk } from '../disk/disk.ts'
 import { unknownOwner } from '../disk/states.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
@@ -12,6 +13,11 @@ const restoredCode = 'restored'
 
 const facts = z.object({ generation: z.number().int().positive(), owner: z.string().min(1).max(100) })
 export type Supersession = z.infer<typeof facts>
+
+/** Whether guests are served here, or may be once more: a later generation elsewhere must be heeded. */
+export function mayServe(disk: Disk): boolean {
+  return ['owned', 'arriving', 'departed'].includes(disk.state)
+}
 
 /** The source's answer to whatever is asked under a generation that it took back. */
 export function supersededRefusal(record: MigrationRecord, generation: number, siteId: string): PeerRefusal {

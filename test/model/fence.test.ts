@@ -221,6 +221,26 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     assert.deepEqual([problems, tookMs], [[], 0])
   })
 
+  it('promise 1: one from before the end of a move that is over since is superseded, though that move ends first', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    await sites.migrate('now')
+    await sites.until('B owns', () => sites.record(b)?.state === 'owned')
+    const old = b.copyFolder() // It has not told A yet that it has everything.
+    await sites.until('that move is over', () => sites.record(b)?.migrationId === null)
+    await sites.migrate('now', b, a)
+    await sites.until('the way back too', () => sites.record(a)?.state === 'owned' && !sites.record(a)?.migrationId)
+    b.losePower()
+    old()
+    const started = b.start()
+    await sites.until('the old move ends', () => sites.world.pending.includes('commit disk=owned migration=done'))
+    sites.link.up = false // It is said once, and not asked for.
+    b.migrations!.generations.answer('A', { claims: [{ disk: diskId, generation: 3, owner: 'A' }] })
+    await sites.drive(started)
+    await sites.until('B has heeded it', () => sites.record(b)?.state === 'superseded')
+    assert.deepEqual(sites.standing(b), ['superseded', 3, 'A'])
+  })
+
   it('promise 1: a destination from an earlier moment of its copy is known by its mark: it serves nobody, and the source may take the disk back', async () => {
     const sites = await TwoSites.start()
     const id = await sites.migrate('now')
