@@ -3,6 +3,8 @@ import { randomInt } from 'node:crypto'
 import { addTo, simulate } from './simulate.ts'
 
 const budgetMs = 60_000
+/** CI judges a change: the same tree is given the same runs, whoever repeats them. Elsewhere each run tries new ones. */
+const firstSeed = Number(process.env['SEED'] ?? (process.env['CI'] ? 1 : randomInt(2 ** 31)))
 /** Without these a run would prove little. */
 const mustHappen = [
   'writes',
@@ -26,16 +28,15 @@ const mustHappen = [
 describe('crash model', () => {
   it('promises 1 to 8 hold while either site loses its process or its power at any await, disks fill up, syncs and commits fail, and messages are cut, delayed and repeated, bits flip, and storage lies', async function () {
     this.timeout(budgetMs * 6)
-    const first = Number(process.env['SEED'] ?? randomInt(2 ** 31))
     const until = Date.now() + budgetMs
     const totals: Record<string, number> = {}
     let seeds = 0
-    for (let seed = first; Date.now() < until || seeds < 300; seed++) {
+    for (let seed = firstSeed; Date.now() < until || seeds < 300; seed++) {
       addTo(totals, await simulate(seed)) // Throws with the seed and the trace.
       seeds++
     }
     for (const what of mustHappen) assert(totals[what]! > 0, `${what}: ${JSON.stringify(totals)}`)
-    process.stdout.write(`      ${seeds} seeds from ${first}: ${JSON.stringify(totals)}\n`)
+    process.stdout.write(`      ${seeds} seeds from ${firstSeed}: ${JSON.stringify(totals)}\n`)
   })
 
   it('the same seed gives the same run', async () => {
