@@ -131,6 +131,11 @@ export class Disk implements Export {
     return this.#openTrouble !== undefined
   }
 
+  /** The failed sync of this disk: to try it again mends nothing. */
+  isFinal(error: unknown): boolean {
+    return error !== undefined && error === this.#syncs.failure
+  }
+
   /** A sync failed, and every block is here: what is left may be accepted. */
   get canBeAccepted(): boolean {
     return this.state === 'owned' && !this.#openTrouble && this.#syncs.failure !== undefined

@@ -8,7 +8,6 @@ import type { BlockSource, Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
 import { type PeerChannel, PeerRefusal, type Piece } from '../link/channel.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
-import { FailedSync } from '../store/files.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 import { BackgroundCopy, type Extent } from './background-copy.ts'
 import { type Comparison, Comparisons } from './comparisons.ts'
@@ -84,7 +83,7 @@ export abstract class ArrivingCourse extends Course {
         return
       } catch (error) {
         signal.throwIfAborted()
-        if (error instanceof FailedSync && this.disk.trouble) throw error
+        if (this.disk.isFinal(error)) throw error
         this.setNote(
           `${this.disk.name}: it cannot be recorded ${what} (${(error as Error).message}); it is tried again`,
         )
