@@ -217,6 +217,8 @@ export class SourceCourse extends Course {
 
   /** Durable before it is answered: a destination that is restored to an earlier mark is known by it. */
   async #taken({ generation, mark, run }: ReturnType<typeof takenMessage.parse>): Promise<object> {
+    // It was said while `complete` was dealt with: a run that has everything does not say it any more.
+    if (this.record.state === 'done') throw restoredRefusal(this.record)
     this.#checkGeneration(generation)
     if (this.disk.state !== 'departed') return {}
     const { record } = this

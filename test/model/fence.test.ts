@@ -2,6 +2,7 @@
 // late, when sites come back from the dead or from an old copy, and when clients are where they should not be.
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { diskId, sectors } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
 
@@ -300,6 +301,24 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     await sites.restore(sites.b, old)
     await sites.until('B has heard', () => sites.record(sites.b)?.state !== 'arriving')
     assert.deepEqual([sites.standing(sites.b)[0], sites.standing(sites.a)[0]], ['superseded', 'departed'])
+  })
+
+  it('promise 1: one that says it serves while its last word, that all is there, is dealt with is known for old', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const id = await sites.migrate('now')
+    await sites.until('B has said so', () => sites.record(a)?.taken === true)
+    const old = b.copyFolder()
+    await sites.until('B owns', () => sites.record(b)?.state === 'owned')
+    b.losePower()
+    old()
+    const said = (method: string, facts: object) =>
+      a.migrations!.call('B', method, { migration: id, generation: 2, ...facts }, new AbortController().signal)
+    const sent = { data: 0, sent: 0, skippedZero: 0, resent: 0, verified: true, differed: [] }
+    const complete = said('complete', sent) // By the run that died.
+    const taken = said('taken', { mark: 9, run: randomUUID() })
+    await Promise.all([sites.drive(complete), assert.rejects(taken, { code: 'restored' })])
+    assert.equal(sites.record(a)?.state, 'released')
   })
 
   it('promise 1: a destination from before its end, whose source is released, serves nobody', async () => {
