@@ -2,10 +2,10 @@
 // checks what it hears against the oracle.
 
 import assert from 'node:assert/strict'
-import type { ExportHandle } from '../../src/nbd/export.ts'
+import { AllocationFlag, type ExportHandle, type StatusExtent } from '../../src/nbd/export.ts'
 import { fill, sectorBytes, valuesOf } from './oracle.ts'
 import type { OpenSession, SimSite } from './sim-site.ts'
-import { type Answer, diskId, diskName, type Stage } from './stage.ts'
+import { type Answer, diskId, diskName, type Stage, sectors } from './stage.ts'
 import { SimProcess } from './world.ts'
 
 /** Errors that say that nothing was written, and nothing will be. */
@@ -93,6 +93,59 @@ export class Client {
     return this.#change(open, { first, count, value, fua }, (session) =>
       session.write(first * sectorBytes, source, fua),
     )
+  }
+
+  /**
+   * As `write`, of a range that begins and ends within the sectors beside it. Of these it writes what they hold, if that is
+   * known for certain at an owner; nobody else may write them meanwhile.
+   */
+  async writeRagged(open: OpenSession | undefined, first: number, count: number, fua: boolean): Promise<Answer> {
+    const { oracle, world, comparison } = this.stage
+    const state = open?.site.disk(diskName)?.state
+    const before = first > 0 ? oracle.certain(first - 1) : undefined
+    const after = first + count < sectors ? oracle.certain(first + count) : undefined
+    if ((state !== 'owned' && state !== 'arriving') || before === undefined || after === undefined)
+      return this.write(open, first, count, fua)
+    const value = this.stage.nextValue()
+    const source = new Uint8Array((count + 2) * sectorBytes)
+    for (let index = -1; index <= count; index++) {
+      const at = (index + 1) * sectorBytes
+      fill(source.subarray(at, at + sectorBytes), index < 0 ? before : index < count ? value : after)
+    }
+    const [head, tail] = [world.random.integer(sectorBytes), 1 + world.random.integer(sectorBytes - 1)]
+    const bytes = source.subarray(sectorBytes - head, sectorBytes * (count + 1) + tail)
+    comparison.touches(open!.site, first - 1, count + 2)
+    this.stage.counts.raggedWrites++
+    return this.#change(open, { first, count, value, fua }, (session) =>
+      session.write(first * sectorBytes - head, bytes, fua),
+    )
+  }
+
+  /** What is said to be zeros is zeros. */
+  async status(open: OpenSession | undefined, first: number, count: number): Promise<Answer> {
+    const { oracle } = this.stage
+    const before = oracle.readBegins(first, count)
+    let extents: readonly StatusExtent[] = []
+    const answer = await this.ask(open, async (session) => {
+      extents = await session.blockStatus('base:allocation', first * sectorBytes, count * sectorBytes, 100)
+    })
+    const zeros = new Map<number, number>()
+    let at = first * sectorBytes
+    for (const { lengthBytes, flags } of answer.kind === 'good' ? extents : []) {
+      const end = at + lengthBytes
+      if (flags & AllocationFlag.zero)
+        for (let sector = Math.ceil(at / sectorBytes); sector < Math.floor(end / sectorBytes); sector++)
+          zeros.set(sector, 0)
+      at = end
+    }
+    const values = Array.from({ length: count }, (_, index) => zeros.get(first + index))
+    oracle.readAnswered(
+      before,
+      values,
+      `${this.stage.facts}: promise 3: zeros told to ${this.name} at ${open?.site.name}`,
+    )
+    this.stage.counts.zerosTold += zeros.size
+    return answer
   }
 
   async zero(open: OpenSession | undefined, first: number, count: number): Promise<Answer> {

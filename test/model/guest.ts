@@ -59,23 +59,30 @@ export class Guest extends Client {
       const length = Math.min(sectors - first, 1 + random.integer(random.chance(0.3) ? 24 : 6))
       const range = Array.from({ length }, (_, at) => first + at)
       const kind = random.next()
-      if (kind < 0.4) answers.push(this.#read(first, length))
+      if (kind < 0.35) answers.push(this.#read(first, length))
+      else if (kind < 0.4) answers.push(this.#status(first, length))
       else if (kind < 0.5) answers.push(this.#flushHere())
       else if (range.every((sector) => !taken.has(sector))) {
-        for (const sector of range) taken.add(sector)
-        answers.push(this.#change(first, length))
+        const [before, after] = [first - 1, first + length]
+        const isRagged = !taken.has(before) && !taken.has(after) && random.chance(0.3)
+        for (const sector of isRagged ? [before, ...range, after] : range) taken.add(sector)
+        answers.push(this.#change(first, length, isRagged))
       }
     }
     const all = await Promise.all(answers)
     if (all.some((answer) => answer.kind !== 'good')) await this.resync()
   }
 
-  async #change(first: number, count: number): Promise<Answer> {
+  async #change(first: number, count: number, isRagged: boolean): Promise<Answer> {
     const { random } = this.stage.world
     const asZeroes = random.chance(0.2)
     const fua = random.chance(0.2)
     const open = await this.#attached()
-    const answer = asZeroes ? await this.zero(open, first, count) : await this.write(open, first, count, fua)
+    const answer = asZeroes
+      ? await this.zero(open, first, count)
+      : isRagged
+        ? await this.writeRagged(open, first, count, fua)
+        : await this.write(open, first, count, fua)
     if (answer.kind === 'good') this.stage.counts.writes++
     return answer
   }
@@ -90,6 +97,10 @@ export class Guest extends Client {
     await this.read(look, first, count)
     if (look) other.close(look, 'disconnected')
     return { kind: 'good' }
+  }
+
+  async #status(first: number, count: number): Promise<Answer> {
+    return this.status(await this.#attached(), first, count)
   }
 
   async #flushHere(): Promise<Answer> {

@@ -8,6 +8,8 @@ const firstSeed = Number(process.env['SEED'] ?? (process.env['CI'] ? 1 : randomI
 /** Without these a run would prove little. */
 const mustHappen = [
   'writes',
+  'raggedWrites',
+  'zerosTold',
   'crashes',
   'stops',
   'pauses',

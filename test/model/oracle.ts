@@ -161,6 +161,13 @@ export class Oracle {
     return read
   }
 
+  /** What a sector holds, if there is no doubt of it, nor can come up while nobody writes it. */
+  certain(sector: number): number | undefined {
+    const { possible, dropped, underWay, flipped } = this.#sectors[sector]!
+    const isSure = possible.length === 1 && dropped.length === 0 && underWay === 0 && flipped === 0
+    return isSure && this.#failures === 0 ? possible[0]!.value : undefined
+  }
+
   /** A bit of a sector flipped on a platter. */
   flipped(sector: number, bit: number): void {
     this.#sectors[sector]!.flipped |= bit
@@ -171,9 +178,11 @@ export class Oracle {
     this.#sectors[sector]!.flipped &= bits
   }
 
-  readAnswered(read: OpenRead, values: readonly number[], facts: string): void {
+  /** undefined: nothing was said of that sector. */
+  readAnswered(read: OpenRead, values: readonly (number | undefined)[], facts: string): void {
     this.#openReads.delete(read)
     for (const [index, value] of values.entries()) {
+      if (value === undefined) continue
       const sector = this.#sectors[read.first + index]!
       const possible = [...read.possible[index]!, ...readable(sector)].map((write) => write.value)
       assert(

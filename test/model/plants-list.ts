@@ -35,6 +35,19 @@ export const plants: readonly Plant[] = [
     becomes: 'if (mask >= 0) continue',
   },
   {
+    name: 'a write within a sector of which the rest is not fetched',
+    file: 'src/disk/io-arriving.ts',
+    was: 'if (offset % sectorBytes !== 0) await this.#ensureBlockAt(offset)',
+    becomes:
+      'if (offset % sectorBytes !== 0 && !this.#arrival.claimOver(span)) return this.#writeClaimless(span, offset, lengthBytes, write)',
+  },
+  {
+    name: 'a missing block called a hole',
+    file: 'src/disk/io-arriving.ts',
+    was: 'if (!run) return fileAllocation(this.#file, offset, knownBytes, limit)',
+    becomes: 'return fileAllocation(this.#file, offset, lengthBytes, limit)',
+  },
+  {
     name: 'an uncommitted log believed after a power loss',
     file: 'src/store/map-log-replay.ts',
     was: 'const believed = sameBoot ? intact : committed',

@@ -2,7 +2,7 @@
 // crash model finds each. A model that finds nothing proves nothing. With words: only plants whose name has one of them.
 // --record: writes what was found into the table of docs/safety.md.
 // Exits 1 when a plant is not found, does not fit the source any more, or only breaks the program; and when the model
-// finds something in a copy in which nothing was planted.
+// finds something in a copy in which nothing was planted: in its first seeds, or in one that is said to find a plant.
 
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -24,18 +24,22 @@ interface Finding {
 }
 
 /** Runs the model on a copy of the source. undefined: it finds nothing. */
-function run(edit: (copy: string) => void, seeds: number): Finding | undefined {
+function run(edit: (copy: string) => void, seeds: number, first = 1): Finding | undefined {
   const copy = mkdtempSync(join(tmpdir(), 'vmstore-plant-'))
   try {
     for (const folder of ['src', 'test/model']) cpSync(join(top, folder), join(copy, folder), { recursive: true })
     for (const file of ['test/random.ts', 'package.json']) cpSync(join(top, file), join(copy, file))
     symlinkSync(join(top, 'node_modules'), join(copy, 'node_modules'))
     edit(copy)
-    const { status, stderr } = spawnSync(process.execPath, ['test/model/main.ts', '--seeds', String(seeds)], {
-      cwd: copy,
-      encoding: 'utf8',
-      timeout: timeLimitMs,
-    })
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      ['test/model/main.ts', '--seeds', `${seeds}`, '--first', `${first}`],
+      {
+        cwd: copy,
+        encoding: 'utf8',
+        timeout: timeLimitMs,
+      },
+    )
     if (status === 0) return undefined
     const seed = /Replay: npm run simulate -- --first (\d+) /.exec(stderr)?.[1]
     if (seed === undefined) throw new Error(`the program broke, or took too long:\n${stderr.slice(0, 1000)}`)
@@ -91,7 +95,9 @@ if (sound) fault(`NOTHING PLANTED, and seed ${sound.seed} fails: ${sound.sentenc
 for (const plant of wanted) {
   try {
     const finding = run((copy) => plantInto(copy, plant), seedLimit)
-    if (finding) {
+    if (finding && run(() => {}, 1, finding.seed)) {
+      fault(`NOT FOUND: ${plant.name}: seed ${finding.seed} fails without it too`)
+    } else if (finding) {
       found.set(plant.name, finding)
       process.stdout.write(`found by seed ${finding.seed}: ${plant.name}\n    ${finding.sentence}\n`)
     } else fault(`NOT FOUND: ${plant.name}`)

@@ -168,8 +168,9 @@ export class SimFiles implements Files {
   #write(file: SimFile, path: string, offset: number, source: Uint8Array): MaybePromise<void> {
     const { world } = this.#machine
     const inPart = () => {
-      const sectors = Math.floor((source.length / sectorBytes) * world.random.next())
-      if (sectors > 0) file.write(offset, source.subarray(0, sectors * sectorBytes))
+      const end = offset + source.length * world.random.next()
+      const wholeSectors = end - (end % sectorBytes) - offset // A page takes a sector, or the part of it that came, at once.
+      if (wholeSectors > 0) file.write(offset, source.subarray(0, wholeSectors))
     }
     const happen = () => {
       if (!this.#machine.lacksRoom()) return file.write(offset, source)

@@ -41,6 +41,8 @@ class Run implements Stage {
   readonly counts: Counts = {
     reads: 0,
     writes: 0,
+    raggedWrites: 0,
+    zerosTold: 0,
     crashes: 0,
     stops: 0,
     pauses: 0,

@@ -21,6 +21,9 @@ export const strayRange = { first: 76, count: 12 }
 export interface Counts {
   reads: number
   writes: number
+  /** Writes that began or ended within a sector; sectors that a block status called zeros. */
+  raggedWrites: number
+  zerosTold: number
   crashes: number
   stops: number
   pauses: number
