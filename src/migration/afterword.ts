@@ -4,8 +4,8 @@
 import { LinkError, type PeerChannel, PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { CourseServices } from './course.ts'
-import { retryDelayMs, startingCode } from './remote-blocks.ts'
-import { type Supersession, supersessionIn } from './superseded.ts'
+import { retryDelayMs } from './remote-blocks.ts'
+import { movedOnCodes, type Supersession, supersessionIn } from './superseded.ts'
 
 export interface AfterwordParts extends Pick<CourseServices, 'clock' | 'records' | 'log'> {
   readonly record: MigrationRecord
@@ -41,6 +41,6 @@ async function hear({ record, channel, signal, superseded }: AfterwordParts): Pr
     const supersession = supersessionIn(error, generation)
     if (supersession) return superseded(supersession)
     // The source has moved on since, or knows nothing of it any more.
-    if (!(error instanceof PeerRefusal) || error.code === startingCode) throw error
+    if (!(error instanceof PeerRefusal) || !movedOnCodes.includes(error.code)) throw error
   }
 }

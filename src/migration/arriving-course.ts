@@ -18,7 +18,7 @@ import { Pause } from './pause.ts'
 import { RateLimit } from './rate-limit.ts'
 import { nothingToPause, pauseSentence } from './refusals.ts'
 import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
-import { type Supersession, supersessionIn } from './superseded.ts'
+import { movedOnCodes, type Supersession, supersessionIn } from './superseded.ts'
 import { merged, namedRanges } from './unreadable.ts'
 
 const commitRetryMs = 1000
@@ -176,8 +176,7 @@ export abstract class ArrivingCourse extends Course {
         break
       } catch (error) {
         this.working.throwIfAborted()
-        // The source has moved on since, or knows nothing of it any more.
-        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) break
+        if (error instanceof PeerRefusal && movedOnCodes.includes(error.code)) break
         this.setNote(`every block is here; the source is not released yet: ${(error as Error).message}`)
         await this.services.clock.sleep(retryDelayMs(attempt), this.working)
       }

@@ -9,6 +9,7 @@ import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { Course } from './course.ts'
 import { retryDelayMs, startingCode } from './remote-blocks.ts'
+import { movedOnCodes } from './superseded.ts'
 import { unlessAborted } from './unless-aborted.ts'
 import { namedRanges } from './unreadable.ts'
 import { withinTime } from './within-time.ts'
@@ -115,8 +116,7 @@ export class DestinationNotices {
         await clock.sleep(markEveryMs, signal)
       } catch (error) {
         signal.throwIfAborted()
-        // The source has moved on, and knows no better.
-        if (error instanceof PeerRefusal && ['stale', 'migration-unknown'].includes(error.code)) return this.settle()
+        if (error instanceof PeerRefusal && movedOnCodes.includes(error.code)) return this.settle()
         if (!this.#isSettled) this.#unheardReason = (error as Error).message
         this.#noteUnheard()
         await clock.sleep(retryDelayMs(attempt), signal)

@@ -10,6 +10,8 @@ import type { MigrationRecord } from '../store/records.ts'
 
 const supersededCode = 'superseded'
 const restoredCode = 'restored'
+/** A source that says one of these has moved on since, or knows nothing of the migration any more: it need not be told. */
+export const movedOnCodes: readonly string[] = ['stale', 'migration-unknown']
 
 const facts = z.object({ generation: z.number().int().positive(), owner: z.string().min(1).max(100) })
 export type Supersession = z.infer<typeof facts>

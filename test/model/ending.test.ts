@@ -22,4 +22,24 @@ describe('the end of a move', () => {
     assert.equal(b.database.migration.get(id)!.state, 'done')
     assert.equal(sites.record(b)?.failedSync?.message.includes('input/output error'), true, 'which was not accepted')
   })
+
+  it('promise 8: a source that cannot record the end of a move that was ended by force is told again', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const id = await sites.migrate('now')
+    await sites.until('B owns', () => sites.record(b)?.state === 'owned')
+    a.kill() // It has not heard of it.
+    await sites.drive(b.migrations!.commands.cancel(id, true, new AbortController().signal))
+    assert.equal(sites.record(b)?.migrationId, null)
+    let refusals = 0
+    b.onLog = (message) => {
+      if (message.includes('could not be told')) refusals++
+    }
+    a.database.faultRate = 1
+    await sites.drive(a.start())
+    await sites.until('A could not record it', () => refusals > 0)
+    a.database.faultRate = 0
+    await sites.until('A is released', () => sites.record(a)?.state === 'released')
+    await sites.until('B knows', () => b.database.migration.get(id)!.sourceTold)
+  })
 })

@@ -15,6 +15,7 @@ const mustHappen = [
   'pauses',
   'reclaims',
   'verifications',
+  'endedByForce',
   'failedSyncs',
   'acceptances',
   'flippedPieces',

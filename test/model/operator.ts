@@ -44,6 +44,7 @@ export class Operator {
     const chance = random.next()
     if (chance < 0.2) await this.#pauseForAWhile()
     else if (chance < 0.3) await this.#verify()
+    else if (chance > 0.9) await this.#endByForce()
     else if (chance < 0.4 && !this.#stage.hasStrays && !this.#stage.archive.isUsed) await this.#loseDestination()
   }
 
@@ -54,6 +55,22 @@ export class Operator {
     const outcome = await this.#told(b, () => b.migrations!.commands.verify(diskName, never()))
     world.log(`operator: verify ${outcome ?? 'not answered'}`)
     if (outcome === 'done') counts.verifications++
+  }
+
+  /** Everything is at the destination, and the operator does not wait for the source to hear of it. */
+  async #endByForce(): Promise<void> {
+    const { world, a, b, counts } = this.#stage
+    for (let wait = world.random.integer(2000); wait > 0; wait--) {
+      const course = b.up ? b.migrations!.courses()[0] : undefined
+      if (course && b.disk(diskName)?.state === 'owned') {
+        const outcome = await this.#told(b, () => b.migrations!.commands.cancel(course.id, true, never()))
+        world.log(`operator: end by force ${outcome ?? 'not answered'}`)
+        if (outcome === 'done') counts.endedByForce++
+        return
+      }
+      if (a.database.disk.get(diskId)?.state === 'released') return
+      await world.event(this.#process, 'operator waits')
+    }
   }
 
   /**

@@ -50,6 +50,7 @@ class Run implements Stage {
     acceptances: 0,
     reclaims: 0,
     verifications: 0,
+    endedByForce: 0,
     flippedPieces: 0,
     flips: 0,
     differencesFound: 0,

@@ -31,6 +31,8 @@ export interface Counts {
   acceptances: number
   reclaims: number
   verifications: number
+  /** Moves ended at the destination before the source had heard that it has everything. */
+  endedByForce: number
   /** Pieces of which a bit flipped on the way. */
   flippedPieces: number
   /** Bits that flipped at rest, and ranges that a comparison named. */
