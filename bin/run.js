@@ -13,8 +13,9 @@ if (major < 24) {
   process.exit(1)
 }
 
-// Before anything uses the pool: its size is read once. Slow syncs of a few disks must not stop all the others.
-if (!process.env.UV_THREADPOOL_SIZE) process.env.UV_THREADPOOL_SIZE = '16'
+// Before anything uses the pool: its size is read once. A few disks that hang must not stop all the others; a disk's share
+// is in src/store/descriptor.ts.
+if (!process.env.UV_THREADPOOL_SIZE) process.env.UV_THREADPOOL_SIZE = '64'
 
 // node:sqlite is what it is, and we test against it; other warnings are shown.
 var emitWarning = process.emitWarning

@@ -1,6 +1,8 @@
 // An open file's number, and who uses it. A call in the thread pool may last longer than the file is wanted; if the number
 // were free by then, the call could read from, or write to, a file that was opened meanwhile.
-// Always: the number is given back to the kernel only after the last call that got it has come back.
+// Always: the number is given back to the kernel only after the last call that got it has come back. And a file has no more
+// than its share of the pool: a disk that hangs would otherwise have every thread, and the others' syncs and cold reads
+// would hang with it.
 
 import { closeSync, fdatasync } from 'node:fs'
 import { promisify } from 'node:util'
@@ -9,6 +11,12 @@ import { StoreError } from './store-error.ts'
 
 const fdatasyncAsync = promisify(fdatasync)
 
+/**
+ * A file's calls in the pool at once, of the 64 threads that bin/run.js asks for; as many as disks like to have in flight.
+ * Its sync is one more: who flushes does not wait behind a long read.
+ */
+export const poolShare = 16
+
 /** What a closed file has for a number: no call succeeds with it. */
 const closedFd = -1
 
@@ -16,6 +24,9 @@ export class Descriptor {
   readonly #path: string
   readonly #fd: number
   #users = 0
+  #calls = 0
+  /** Calls for which there is no room in the share yet, in the order in which they came. */
+  readonly #waiting: (() => void)[] = []
   #isClosing = false
   readonly #unused = Promise.withResolvers<void>()
 
@@ -34,7 +45,32 @@ export class Descriptor {
   }
 
   /** For calls that take their time. Throws StoreError `closed`. */
-  async use<T>(call: (fd: number) => Promise<T>): Promise<T> {
+  use<T>(call: (fd: number) => Promise<T>): Promise<T> {
+    return this.#used(async (fd) => {
+      if (this.#calls < poolShare) this.#calls++
+      else await new Promise<void>((resolve) => this.#waiting.push(resolve)) // For the place of one that has ended.
+      try {
+        return await call(fd)
+      } finally {
+        const next = this.#waiting.shift()
+        if (next) next()
+        else this.#calls--
+      }
+    })
+  }
+
+  /** fdatasync. @throws FailedSync */
+  sync(): Promise<void> {
+    return this.#used(async (fd) => {
+      try {
+        await fdatasyncAsync(fd)
+      } catch (error) {
+        throw new FailedSync(this.#path, error)
+      }
+    })
+  }
+
+  async #used<T>(call: (fd: number) => Promise<T>): Promise<T> {
     if (this.#isClosing) throw new StoreError('closed', `${this.#path} is closed`)
     this.#users++
     try {
@@ -43,17 +79,6 @@ export class Descriptor {
       this.#users--
       if (this.#isClosing && this.#users === 0) this.#unused.resolve()
     }
-  }
-
-  /** fdatasync. @throws FailedSync */
-  sync(): Promise<void> {
-    return this.use(async (fd) => {
-      try {
-        await fdatasyncAsync(fd)
-      } catch (error) {
-        throw new FailedSync(this.#path, error)
-      }
-    })
   }
 
   /** Nothing begins any more; resolves when the calls under way are over and the file is closed. */

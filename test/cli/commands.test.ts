@@ -433,7 +433,7 @@ describe('commands', () => {
       await ended
       return promise
     }
-    assert.equal(await threads(), 16)
+    assert.equal(await threads(), 64)
     env['UV_THREADPOOL_SIZE'] = '6'
     assert.equal(await threads(), 6)
   })

@@ -129,17 +129,20 @@ describe('storage that fails', () => {
     await createDisk(site, 'web02', mebibyte)
     const [slow, other] = await Promise.all([attach(site, 'web01'), attach(site, 'web02', { requestTimeoutMs: 2000 })])
     writes.begin()
-    const write = slow.write(0, Buffer.alloc(block, 1))
+    // More than the thread pool has threads: the other disk's flush needs one.
+    const pending = Array.from({ length: 100 }, (_, index) => slow.write(index * block, Buffer.alloc(block, 1)))
     try {
       for (let round = 0; round < 50; round++) {
         await other.write(round * block, Buffer.alloc(block, 2))
         assert((await other.read(round * block, block)).equals(Buffer.alloc(block, 2)))
       }
+      await other.flush()
     } finally {
       await writes.end()
     }
-    await write
-    assert((await slow.read(0, block)).equals(Buffer.alloc(block, 1)))
+    await Promise.all(pending)
+    const written = await slow.read(0, 100 * block)
+    assert(written.equals(Buffer.alloc(100 * block, 1)))
   })
 })
 

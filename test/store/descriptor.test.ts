@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { constants, fstatSync, openSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Descriptor } from '../../src/store/descriptor.ts'
+import { Descriptor, poolShare } from '../../src/store/descriptor.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { removeFoldersAfterEach, temporaryFolder } from './folder.ts'
 
@@ -35,6 +35,40 @@ describe('a descriptor', () => {
     await assert.rejects(used[1]!, /scratched/)
     await closed
     assert.throws(() => fstatSync(fd), { code: 'EBADF' })
+  })
+
+  it('has its share of the thread pool and no more, one by one in the order of asking, and its sync beside them', async () => {
+    const { file } = open()
+    const calls = Array.from({ length: 3 * poolShare }, () => Promise.withResolvers<void>())
+    const begun: number[] = []
+    const used = calls.map(({ promise }, index) =>
+      file.use(() => {
+        begun.push(index)
+        return promise
+      }),
+    )
+    const settled = () => new Promise((resolve) => setImmediate(resolve))
+    await settled()
+    assert.equal(begun.length, poolShare)
+    await file.sync()
+    for (let ended = 0; ended < calls.length; ended++) {
+      if (ended % 2 === 0) calls[ended]!.resolve()
+      else calls[ended]!.reject(new Error('the platter is scratched'))
+      await used[ended]!.catch(() => {})
+      await settled()
+      assert.deepEqual(begun, [...calls.keys()].slice(0, poolShare + ended + 1))
+    }
+    await file.close()
+  })
+
+  it('that is closed while calls wait for their turn has them done first', async () => {
+    const { file } = open()
+    const hung = Promise.withResolvers<void>()
+    const used = Array.from({ length: poolShare + 1 }, () => file.use(() => hung.promise))
+    const closed = file.close()
+    hung.resolve()
+    await Promise.all(used)
+    await closed
   })
 
   it('lets nothing begin after it was closed', async () => {
