@@ -131,7 +131,7 @@ export type Change =
   | { readonly put: 'disk'; readonly record: DiskRecord }
   | { readonly put: 'migration'; readonly record: MigrationRecord }
   | { readonly put: 'peer'; readonly record: PeerRecord }
-  /** Of a disk this fact alone, whatever its record holds: after a commit that failed, memory may be older than it. */
+  /** Of a disk this fact alone: who tells of a failed sync says nothing else of it. */
   | { readonly mark: 'disk'; readonly id: string; readonly failedSync: FailedSyncMark | null }
   | { readonly remove: 'disk' | 'migration' | 'peer'; readonly id: string }
 
