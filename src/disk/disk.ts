@@ -58,7 +58,7 @@ export class Disk implements Export {
     this.#record = new CommittedRecord(record, services.records, () => this.#chooseIo())
     this.sizeBytes = sizeBytes
     this.readOnly = services.readOnly
-    this.#io = new RefusedIo(`disk ${name} is not open`, false)
+    this.#io = new RefusedIo(`disk ${name} is not open`, () => false)
     this.#reservation = new Reservation(name)
     this.#files = new DiskFiles(services.files, name)
     this.#landing = new Landing({ name, sizeBytes, files: this.#files, flush: () => this.flush() })
@@ -89,7 +89,7 @@ export class Disk implements Export {
   static unusable(services: DiskServices, record: DiskRecord, trouble: string): Disk {
     const disk = new Disk(services, record)
     disk.#openTrouble = trouble
-    disk.#io = new RefusedIo(`disk ${record.name} cannot be used: ${trouble}`, false)
+    disk.#io = new RefusedIo(`disk ${record.name} cannot be used: ${trouble}`, () => false)
     return disk
   }
 
@@ -129,6 +129,11 @@ export class Disk implements Export {
   /** Its file or maps could not be opened. */
   get isUnusable(): boolean {
     return this.#openTrouble !== undefined
+  }
+
+  /** Guests write here, or may. */
+  get isWritten(): boolean {
+    return this.state === 'owned' || this.state === 'arriving'
   }
 
   /** The failed sync of this disk: to try it again mends nothing. */
@@ -220,7 +225,10 @@ export class Disk implements Export {
   /** Commits the disk's move to `state` with `facts`, together with `others`, and swaps the guest's I/O. */
   async move(state: DiskState, facts: Partial<DiskRecord>, others: readonly Change[] = []): Promise<void> {
     await this.#record.commit((record) => moved(record, state, facts), others)
-    if (state === 'released' || state === 'gone' || state === 'superseded') await this.#files.close()
+    if (state !== 'released' && state !== 'gone' && state !== 'superseded') return
+    await this.#files.close().catch((error: unknown) => {
+      this.#services.log('error', { disk: this.name, error: String(error) }, 'a file could not be closed')
+    })
   }
 
   /** departed → owned, under a generation of its own: the site that had the disk is lost for good. */
@@ -272,7 +280,7 @@ export class Disk implements Export {
     await this.flush()
     await this.move('owned', {}, others)
     const log = this.#files.endMaps()
-    await this.flush() // A sync that had begun with the log is over after this one.
+    await this.flush().catch(() => {}) // A sync that had begun with the log is over after this one, however it ends.
     await this.#dropOldBytes().catch(() => {}) // The next start tries again.
     await log?.discard().catch(() => {}) // A log that stays is of this generation, and nothing reads it any more.
   }
@@ -291,15 +299,19 @@ export class Disk implements Export {
     await this.note({ before: null })
   }
 
-  /** It has come back, as another Disk: whoever is attached to this one from before is told nothing of that one's writes. */
-  cameBack(): void {
-    this.#io = new RefusedIo(`disk ${this.name} has come back since this client connected`, false)
+  /**
+   * It is on its way back, as another Disk. Whoever is attached to this one from before may flush and quit, but once guests
+   * write there: a flush here would be taken for a flush of theirs.
+   */
+  comesBack(isWritten: () => boolean): void {
+    this.#io = new RefusedIo(`disk ${this.name} left since this client connected: connect again`, () => !isWritten())
   }
 
   async close(): Promise<void> {
     await this.#syncs.recordBeforeClose()
     this.#closed.abort(new Error(`disk ${this.name} is closing`))
-    this.#io = new RefusedIo(`disk ${this.name} is closed`, false)
+    const { isWritten } = this
+    this.#io = new RefusedIo(`disk ${this.name} is closed`, () => !isWritten)
     await this.#files.close()
   }
 

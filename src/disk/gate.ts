@@ -1,10 +1,12 @@
 // Counts the guest requests in flight on a disk, and holds new ones while the disk freezes. A request enters, works, and
-// leaves, in every state. What was held goes on after `thaw`, against whatever state the disk then has.
+// leaves, in every state. What was held goes on after `thaw`, against whatever state the disk then has. Several may freeze
+// a disk, each for a reason of its own: it is thawed when the last of them says so.
 
 import assert from 'node:assert/strict'
 
 export class Gate {
   #inFlight = 0
+  #freezers = 0
   #opened: PromiseWithResolvers<void> | undefined
   #drained: PromiseWithResolvers<void> | undefined
 
@@ -26,21 +28,26 @@ export class Gate {
   leave(): void {
     this.#inFlight--
     assert(this.#inFlight >= 0)
-    if (this.#inFlight === 0) this.#drained?.resolve()
+    if (this.#inFlight > 0) return
+    this.#drained?.resolve()
+    this.#drained = undefined
   }
 
   /** From now on new requests are held; resolves when those in flight are done. */
   async freeze(): Promise<void> {
-    assert(!this.#opened, 'a disk freezes once at a time')
-    this.#opened = Promise.withResolvers()
+    this.#freezers++
+    this.#opened ??= Promise.withResolvers()
     if (this.#inFlight === 0) return
-    this.#drained = Promise.withResolvers()
+    this.#drained ??= Promise.withResolvers()
     await this.#drained.promise
-    this.#drained = undefined
   }
 
+  /** Once for each `freeze`. */
   thaw(): void {
-    this.#opened?.resolve()
+    this.#freezers--
+    assert(this.#freezers >= 0)
+    if (this.#freezers > 0) return
+    this.#opened!.resolve()
     this.#opened = undefined
   }
 }

@@ -47,5 +47,5 @@ export function ioOf(state: DiskState, record: DiskRecord, parts: IoParts): Gues
     return new ArrivingIo(block, syncs, arrival, new DemandFetch(arrival, remote.frozen, land, closed))
   }
   const { name, generation, owner } = record
-  return new RefusedIo(`disk ${name} is ${state} here: generation ${generation} is served by ${owner}`, true)
+  return new RefusedIo(`disk ${name} is ${state} here: generation ${generation} is served by ${owner}`, () => true)
 }

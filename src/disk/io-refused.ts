@@ -6,10 +6,10 @@ import type { GuestIo } from './guest-io.ts'
 
 export class RefusedIo implements GuestIo {
   readonly #sentence: string
-  readonly #isFlushed: boolean
+  readonly #isFlushed: () => boolean
 
-  /** `isFlushed`: all that was ever answered is durable, or void. */
-  constructor(sentence: string, isFlushed: boolean) {
+  /** `isFlushed`: whether all that was ever answered is durable, or void. */
+  constructor(sentence: string, isFlushed: () => boolean) {
     this.#sentence = sentence
     this.#isFlushed = isFlushed
   }
@@ -35,7 +35,7 @@ export class RefusedIo implements GuestIo {
   }
 
   flush(): void {
-    if (!this.#isFlushed) throw this.#refusal()
+    if (!this.#isFlushed()) throw this.#refusal()
   }
 
   cache(): void {

@@ -182,10 +182,13 @@ export abstract class ArrivingCourse extends Course {
       }
     }
     this.setNote(null)
-    await this.recorded('that the migration is over', () =>
-      this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
-        this.disk.note({ migrationId: null }, [change]),
-      ),
+    await this.recorded(
+      'that the migration is over',
+      () =>
+        this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
+          this.disk.note({ migrationId: null }, [change]),
+        ),
+      this.working,
     )
     this.tell({ kind: 'ended' })
   }

@@ -9,7 +9,7 @@ import { Refusal } from '../disk/refusal.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { Terms } from './messages.ts'
 import { newRecord } from './new-record.ts'
-import { asRefusal, notUndone } from './refusals.ts'
+import { asRefusal, notBegun, notUndone } from './refusals.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices, PeerFacts } from './services.ts'
 import { SourceCourse } from './source-course.ts'
@@ -61,6 +61,7 @@ export class Beginnings {
         throw notUndone(course, error)
       }
       this.#roster.drop(course)
+      if (disk.state === 'superseded') throw notBegun(disk)
       if (error instanceof PeerRefusal) {
         this.#roster.past.forget(id)
         await records.commit([{ remove: 'migration', id }])
@@ -83,6 +84,7 @@ export class Beginnings {
 
   /** Whether a beginning could be taken back, durably. */
   async #cancelled(course: SourceCourse): Promise<boolean> {
+    if (course.ended) return true // Its disk was superseded meanwhile.
     try {
       await course.cancel()
       return true

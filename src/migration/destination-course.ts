@@ -191,8 +191,7 @@ export class DestinationCourse extends ArrivingCourse {
       try {
         if (!(await this.#step())) return
       } catch (error) {
-        // Owned it is, though a sync has failed after that: then the source can still be released.
-        if (!this.supersededBy && !this.ended && this.disk.state !== 'owned') throw error
+        if (!this.supersededBy && !this.ended) throw error
       }
     }
   }

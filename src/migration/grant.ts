@@ -57,6 +57,7 @@ export class Grant {
 
   /** The disk is superseded, durably: there is nothing to give any more. */
   close(): void {
+    if (this.#frozen) this.#disk.gate.thaw()
     this.#frozen = false
   }
 

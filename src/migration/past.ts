@@ -40,6 +40,10 @@ export class PastMigrations {
     return mayGo.sort((a, b) => (a.endedAt ?? '').localeCompare(b.endedAt ?? '')).slice(0, over)
   }
 
+  get(id: string): MigrationRecord | undefined {
+    return this.#records.get(id)
+  }
+
   forget(id: string): void {
     this.#records.delete(id)
   }

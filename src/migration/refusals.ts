@@ -56,6 +56,15 @@ export function notKnown(course: Course, error: LinkError): Refusal {
 }
 
 /** The preparation failed, and so did taking it back: the disk stays in the migration for a while. */
+/** Its disk was superseded while the destination prepared. */
+export function notBegun({ name: disk, state, record }: Disk): Refusal {
+  return new Refusal('superseded', `${disk} is ${state}: generation ${record.generation} of it is at ${record.owner}`, {
+    disk,
+    safe: 'Nothing was moved, and the bytes are kept.',
+    next: `vmstore disk show ${disk} tells more; go on at ${record.owner}.`,
+  })
+}
+
 export function notUndone(course: Course, cause: unknown): Refusal {
   const disk = course.record.diskName
   return new Refusal(

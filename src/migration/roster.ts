@@ -13,19 +13,17 @@ import { type Course, endedStates } from './course.ts'
 import { DestinationCourse } from './destination-course.ts'
 import { PastMigrations } from './past.ts'
 import type { MigrationsServices } from './services.ts'
-import { SourceCourse } from './source-course.ts'
-import { mayServe, type Supersession } from './superseded.ts'
+import type { Supersession } from './superseded.ts'
+import { Supersessions } from './supersessions.ts'
 
 /** Migrations that are over and are still shown. */
 const keptPast = 1000
-const supersedeRetryMs = 5000
 
 export class Roster {
   readonly #services: MigrationsServices
   readonly #courses = new Map<string, Course>()
   readonly #kept = new Map<string, Disposable>()
-  /** By disk: ends when it is superseded, or will not be. */
-  readonly #superseding = new Map<string, Promise<void>>()
+  readonly #supersessions: Supersessions
   #complete = false
   readonly #stopping = new AbortController()
   readonly past: PastMigrations
@@ -36,6 +34,7 @@ export class Roster {
     this.#services = services
     this.#onCourse = onCourse
     this.past = new PastMigrations(services.siteId)
+    this.#supersessions = new Supersessions(services, this)
   }
 
   /** Aborts when this site stops. */
@@ -118,40 +117,9 @@ export class Roster {
     void this.#tellSource(record).catch(() => {}) // This site is stopping: the next start goes on with it.
   }
 
-  /**
-   * A later generation of the disk exists elsewhere. Until that is on record nobody is served; the next start hears of it
-   * again. Two sites may say it at once: of one disk, one after the other, and the second finds it done.
-   */
+  /** A later generation of the disk exists elsewhere (supersessions.ts). Rejects only when this site stops. */
   supersede(disk: Disk, by: Supersession): Promise<void> {
-    const { id } = disk.record
-    const before = this.#superseding.get(id) ?? Promise.resolve()
-    const mine = before.then(() => this.#superseded(disk, by))
-    const settled = mine
-      .catch(() => {})
-      .then(() => {
-        if (this.#superseding.get(id) === settled) this.#superseding.delete(id)
-      })
-    this.#superseding.set(id, settled)
-    return mine
-  }
-
-  async #superseded(disk: Disk, by: Supersession): Promise<void> {
-    // A course may come to its own end meanwhile, and leave the disk as it was.
-    while (mayServe(disk) && disk.record.generation < by.generation && !this.stopping.aborted) {
-      try {
-        const course = this.courses().find((each) => each.disk === disk && !each.ended)
-        if (course instanceof SourceCourse || course instanceof DestinationCourse) await course.supersede(by)
-        else await supersedeIdle(disk, by)
-      } catch (error) {
-        this.stopping.throwIfAborted()
-        this.#services.log(
-          'error',
-          { disk: disk.name, error: String(error) },
-          'that it is superseded is not on record yet',
-        )
-        await this.#services.clock.sleep(supersedeRetryMs, this.stopping)
-      }
-    }
+    return this.#supersessions.supersede(disk, by)
   }
 
   /** Ends everything in memory. */
@@ -182,11 +150,4 @@ export class Roster {
     })
     this.past.add(told)
   }
-}
-
-/** A disk in no migration: its guests are refused once the record is durable, and held until then. */
-async function supersedeIdle(disk: Disk, { generation, owner }: Supersession): Promise<void> {
-  if (!disk.gate.frozen) await disk.gate.freeze()
-  await disk.move('superseded', { generation, owner })
-  disk.gate.thaw()
 }

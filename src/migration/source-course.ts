@@ -23,7 +23,7 @@ import {
   takenMessage,
 } from './messages.ts'
 import { prepareMessageOf } from './new-record.ts'
-import { notPreparedYet, notReclaimable, notReclaimed, pauseSentence, tooLate } from './refusals.ts'
+import { notBegun, notPreparedYet, notReclaimable, notReclaimed, pauseSentence, tooLate } from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SourceNotices } from './source-notices.ts'
 import { SourceReads } from './source-reads.ts'
@@ -66,7 +66,10 @@ export class SourceCourse extends Course {
   async prepare(signal: AbortSignal): Promise<void> {
     this.tell({ kind: 'step', message: 'the destination makes room' })
     await this.channel.call('prepare', prepareMessageOf(this.record, this.disk), { signal })
-    await this.update({ state: 'ready' })
+    await this.#alone(async () => {
+      if (this.ended) throw notBegun(this.disk)
+      await this.update({ state: 'ready' })
+    })
     this.watch()
     this.tell({ kind: 'ready', message: this.readyMessage })
   }
@@ -175,14 +178,17 @@ export class SourceCourse extends Course {
   async supersede(by: Supersession): Promise<void> {
     await this.#alone(async () => {
       const { disk } = this
-      if (by.generation <= disk.record.generation) return
+      if (this.ended || by.generation <= disk.record.generation) return
       const { generation, owner } = by
-      if (!disk.gate.frozen) await disk.gate.freeze()
-      await this.update({ state: 'failed', endedAt: this.now(), note: supersededNote(by) }, (change) =>
-        disk.move('superseded', { generation, owner, migrationId: null }, [change]),
-      )
+      await disk.gate.freeze()
+      try {
+        await this.update({ state: 'failed', endedAt: this.now(), note: supersededNote(by) }, (change) =>
+          disk.move('superseded', { generation, owner, migrationId: null }, [change]),
+        )
+      } finally {
+        disk.gate.thaw() // Whoever had it superseded holds the guests meanwhile.
+      }
       this.#grant.close()
-      disk.gate.thaw()
       disk.onSessions = () => {}
       this.tell({ kind: 'ended' })
     })

@@ -59,6 +59,27 @@ describe('gate', () => {
     assert.equal(gate.frozen, true)
   })
 
+  it('that two have frozen is thawed by the second', async () => {
+    const gate = new Gate()
+    gate.enter()
+    const frozen = [gate.freeze(), gate.freeze()]
+    const held = gate.enter()!
+    gate.leave()
+    await Promise.all(frozen)
+    gate.thaw()
+    assert.equal(gate.frozen, true)
+    assert.equal(await isSettled(held), false)
+    await gate.freeze()
+    gate.thaw()
+    gate.thaw()
+    await held
+    assert.equal(gate.frozen, false)
+  })
+
+  it('that is thawed more often than frozen is a bug', () => {
+    assert.throws(() => new Gate().thaw(), { name: 'AssertionError' })
+  })
+
   it('that is left more often than entered is a bug', () => {
     assert.throws(() => new Gate().leave(), { name: 'AssertionError' })
   })

@@ -23,6 +23,18 @@ describe('the end of a move', () => {
     assert.equal(sites.record(b)?.failedSync?.message.includes('input/output error'), true, 'which was not accepted')
   })
 
+  it('that was compared is told as such, though a sync fails as soon as the disk is owned', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const id = await sites.migrate('now')
+    await sites.until('B owns', () => sites.record(b)?.state === 'owned')
+    b.machine.syncFaultRate = 1
+    await sites.until('the move is over', () => sites.record(b)?.migrationId === null)
+    const verified = [a, b].map((site) => site.database.migration.get(id)!.verified)
+    assert.deepEqual(verified, [true, true])
+    assert.notEqual(sites.record(b)?.failedSync, null)
+  })
+
   it('promise 8: a source that cannot record the end of a move that was ended by force is told again', async () => {
     const sites = await TwoSites.start()
     const { a, b } = sites

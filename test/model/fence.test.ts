@@ -141,6 +141,28 @@ describe('fence: clients that are where they should not be', () => {
 })
 
 describe('fence: clients of a disk that comes back', () => {
+  it('one that is attached from before it went may flush and quit until guests write here, and after the return is cancelled', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const left = sites.open(a)
+    await sites.migrate('now')
+    await sites.until('B has heard that its move is over', () => sites.record(b)?.migrationId === null)
+    const id = await sites.migrate('manual', b, a)
+    await sites.flush(left)
+    await sites.drive(b.migrations!.commands.cancel(id, false, new AbortController().signal))
+    await sites.until('A is released again', () => sites.record(a)?.state === 'released')
+    await sites.flush(left)
+  })
+
+  it('one of a disk that was on its way, and will not come, may flush and quit', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('manual')
+    const guest = sites.open(sites.b)
+    await sites.drive(sites.a.migrations!.commands.cancel(id, false, new AbortController().signal))
+    await sites.until('B has none', () => sites.record(sites.b) === undefined)
+    await sites.flush(guest)
+  })
+
   it('promise 6: one that is attached from before it went is refused its flush too: it would speak for writes of others', async () => {
     const sites = await TwoSites.start()
     const left = sites.open(sites.a)

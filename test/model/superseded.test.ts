@@ -1,0 +1,200 @@
+// A later generation of a disk is heard of while something else is going on: a move that ends, or begins; a database that
+// fails; a deletion; a stop. In every case guests are held from then on, and afterwards nobody is served old bytes, nobody
+// waits for ever, and no migration is left behind.
+
+import assert from 'node:assert/strict'
+import { PeerRefusal } from '../../src/link/channel.ts'
+import type { Terms } from '../../src/migration/messages.ts'
+import type { SimSite } from './sim-site.ts'
+import { diskId, diskName } from './stage.ts'
+import { TwoSites } from './two-sites.ts'
+
+const never = () => new AbortController().signal
+const notYet = 'that it is superseded is not on record yet'
+const peerB = { id: 'B', site: 'B', name: 'B' }
+const terms: Terms = {
+  mode: 'post-copy',
+  switchover: 'manual',
+  switchoverWaitMs: 10_000,
+  maxRate: null,
+  stallTimeoutMs: null,
+  sourcePolicy: 'keep',
+}
+
+function hears(site: SimSite, generation: number, owner: string, from = owner): void {
+  site.migrations!.generations.answer(from, { claims: [{ disk: diskId, generation, owner }] })
+}
+
+function logged(site: SimSite): string[] {
+  const lines: string[] = []
+  site.onLog = (message) => lines.push(message)
+  return lines
+}
+
+/** Nothing of the disk is left half done. */
+function assertSettled(sites: TwoSites, site: SimSite): void {
+  const disk = site.disks!.get(diskId)!
+  assert.deepEqual(
+    [disk.gate.frozen, disk.record.migrationId, site.migrations!.courses().length],
+    [false, null, 0],
+    'frozen, in a migration, courses',
+  )
+  const states = [...site.database.migration.values()].map(({ state }) => state)
+  assert(
+    states.every((state) => ['done', 'cancelled', 'failed'].includes(state)),
+    states.join(),
+  )
+  assert.deepEqual(sites.record(site), disk.record)
+}
+
+describe('a disk of which a later generation is heard of', () => {
+  it('promise 1: while the end of its move cannot be recorded, has its guests held from then on', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const id = await sites.migrate('now')
+    await sites.until('B owns', () => sites.record(b)?.state === 'owned')
+    const guest = sites.open(b)
+    await sites.until('A is released', () => sites.record(a)?.state === 'released')
+    b.database.faultRate = 1
+    const course = b.migrations!.courses().find((each) => each.id === id)!
+    await sites.until('it could not be recorded', () => course.note?.includes('it is tried again') === true)
+    hears(b, 3, 'A')
+    let answered = false
+    const writing = sites.write(guest, 0, 9).finally(() => {
+      answered = true
+    })
+    const refused = assert.rejects(writing, { code: 'ESHUTDOWN' })
+    await sites.pass(20_000)
+    assert(!answered)
+    b.database.faultRate = 0
+    await sites.until('it is on record', () => sites.record(b)?.state === 'superseded')
+    await refused
+    assert.deepEqual(sites.standing(b), ['superseded', 3, 'A'])
+    assertSettled(sites, b)
+  })
+
+  it('at a source that is released before it could be recorded, answers its clients', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const left = sites.open(a)
+    await sites.migrate('now')
+    await sites.until('B owns', () => sites.record(b)?.state === 'owned')
+    const lines = logged(a)
+    a.database.faultRate = 1
+    hears(a, 3, 'C', 'B')
+    await sites.until('it could not be recorded', () => lines.includes(notYet))
+    a.database.faultRate = 0
+    await sites.until('it is released', () => sites.record(a)?.state === 'released')
+    await sites.flush(left)
+    await assert.rejects(sites.read(left, 0), { code: 'ESHUTDOWN' })
+    assertSettled(sites, a)
+  })
+
+  it('while a migration of it begins, is superseded with that migration', async () => {
+    const sites = await TwoSites.start()
+    const { a } = sites
+    const guest = sites.open(a)
+    let writing: unknown // A request in flight makes the freeze last.
+    for (let at = 0; at < 20 && !(writing instanceof Promise); at++)
+      writing = guest.session.write(at * 4096, new Uint8Array(4096).fill(7), false)
+    assert(writing instanceof Promise)
+    const outcome = a.migrations!.commands.start(diskName, peerB, terms, never()).then(
+      () => 'begun',
+      (error: { code: string }) => error.code,
+    )
+    await sites.until('it is noted', () => sites.world.pending.includes('commit disk=owned migration=preparing'))
+    hears(a, 2, 'C')
+    await writing
+    await sites.until('it is superseded', () => sites.record(a)?.state === 'superseded')
+    assert.match(await sites.drive(outcome), /^(superseded|begun)$/)
+    assert.deepEqual(sites.standing(a), ['superseded', 2, 'C'])
+    assertSettled(sites, a)
+  })
+
+  for (const answer of ['refuses', 'prepares it'] as const) {
+    it(`while the destination of a migration ${answer}, is superseded, and the operator told so`, async () => {
+      const sites = await TwoSites.start()
+      const { a, b, world } = sites
+      const lines = logged(a)
+      const there = b.migrations!
+      const call = there.call.bind(there)
+      there.call = async (peerId, method, params, signal) => {
+        if (method === 'prepare') {
+          hears(a, 2, 'C')
+          await world.event(undefined, 'prepare is late', { atMs: world.nowMs + 500 })
+          if (answer === 'refuses') throw new PeerRefusal('disk-here', 'it is here')
+        }
+        return call(peerId, method, params, signal)
+      }
+      const started = a.migrations!.commands.start(diskName, peerB, terms, never())
+      await assert.rejects(sites.drive(started), { name: 'Refusal', code: 'superseded' })
+      assert.deepEqual(sites.standing(a), ['superseded', 2, 'C'])
+      assert.deepEqual(
+        lines.filter((line) => line.includes('cannot be taken back')),
+        [],
+      )
+      assertSettled(sites, a)
+    })
+  }
+
+  it('that could not be opened is superseded, and its stopped migration is over, also for the next start', async () => {
+    const sites = await TwoSites.start()
+    const { b } = sites
+    await sites.migrate('now')
+    await sites.until('B serves', () => sites.record(b)?.state === 'arriving')
+    b.kill()
+    const path = [...b.machine.files.keys()].find((each) => each.endsWith('maps.log'))!
+    const log = b.machine.files.get(path)!
+    b.machine.files.delete(path)
+    await sites.drive(b.start())
+    assert(b.disks!.get(diskId)!.isUnusable)
+    hears(b, 3, 'A')
+    await sites.until('it is superseded', () => sites.record(b)?.state === 'superseded')
+    assertSettled(sites, b)
+    b.machine.files.set(path, log)
+    b.kill()
+    await sites.drive(b.start())
+    assertSettled(sites, b)
+    b.disks!.get(diskId)!.reserve('it comes back')
+  })
+
+  it('and that is deleted before it could be recorded, stays deleted', async () => {
+    const sites = await TwoSites.start()
+    const { a } = sites
+    const lines = logged(a)
+    a.database.faultRate = 1
+    hears(a, 2, 'C')
+    await sites.until('it could not be recorded', () => lines.includes(notYet))
+    a.database.faultRate = 0
+    const disk = a.disks!.get(diskId)!
+    {
+      using _claim = disk.reserve('it is being deleted')
+      await sites.drive(a.disks!.remove(disk))
+    }
+    await sites.pass(20_000)
+    assert.equal(sites.record(a), undefined)
+  })
+
+  it('at a site that is stopped before it could be recorded, is not said to be told of', async () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      const sites = await TwoSites.start(seed)
+      const { a, b } = sites
+      const id = await sites.migrate('now')
+      await sites.until('B owns', () => sites.record(b)?.state === 'owned')
+      a.kill()
+      await sites.drive(b.migrations!.commands.cancel(id, true, never()))
+      b.kill()
+      await sites.drive(a.start())
+      await sites.drive(a.migrations!.commands.reclaim(diskName, true, never()))
+      b.database.faultRate = 1
+      const lines = logged(b)
+      await sites.drive(b.start())
+      await sites.until('B could not record it', () => lines.includes(notYet))
+      await sites.pass(1500)
+      b.database.faultRate = 0
+      await sites.drive(b.stop())
+      const { sourceTold } = b.database.migration.get(id)!
+      assert(!sourceTold || sites.record(b)?.state === 'superseded', `seed ${seed}`)
+    }
+  })
+})
