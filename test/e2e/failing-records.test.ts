@@ -19,7 +19,7 @@ describe('records whose sync fails', () => {
   it('a refused transaction is found as a whole by the next process, or not; once another is answered, it is not', async function () {
     const { env, syncs } = failingStorage(this, '.sqlite-wal')
     const path = join(temporaryFolder(), 'vmstore.sqlite')
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'fixtures/commit-by-line.ts'), path], {
+    const child = spawn(process.execPath, [join(import.meta.dirname, '../store/fixtures/commit-by-line.ts'), path], {
       env: { ...process.env, ...env },
       stdio: ['pipe', 'pipe', 'inherit'],
     })
