@@ -201,7 +201,6 @@ export class DestinationCourse extends ArrivingCourse {
     const { state } = this.disk
     if (state === 'incoming') await this.#awaitSwitchover()
     else if (state === 'arriving') await this.copy()
-    // The record may lag behind: a commit that was reported as failed may be durable, and figures noted on top of it.
     else if (state === 'owned') await this.finish()
     else return false
     return true

@@ -10,6 +10,7 @@ import type { DiskRecord } from '../../src/store/records.ts'
 import { Client } from './client.ts'
 import type { SimSite } from './sim-site.ts'
 import { blocks, diskId, diskName, type Stage, sectors, sectorsInBlock } from './stage.ts'
+import type { SimProcess } from './world.ts'
 
 const mostCopies = 8
 const startLimit = 5000
@@ -68,11 +69,12 @@ export class Archive {
 
   /** The weather is calm until the site has started. `steps` lets the world go on until the start is over. */
   async restore(copy: Copy, steps: (until: Promise<unknown>, limit: number) => Promise<void>): Promise<void> {
-    const { world, b, counts } = this.#stage
+    const { world, b, counts, link } = this.#stage
     const { site } = copy
     const { haste } = world
     const state = (one: SimSite) => one.database.disk.get(diskId)?.state
     world.haste = 0 // Messages are faster than the 2 s for which a site that starts waits for its peers.
+    link.late = world.random.chance(0.5) ? 'taken' : undefined // By which an old copy of a destination is known.
     site.losePower()
     const before = state(site)
     copy.putBack()
@@ -81,8 +83,17 @@ export class Archive {
     this.#restored = site
     await steps(site.start(), startLimit)
     world.haste = haste
+    link.late = undefined
     counts.restored++
     if (site === b || state(b) === 'arriving') this.#strandedSteps = 0
+  }
+
+  /** A call has arrived. An old copy of a destination must be known for one before it says that it has everything. */
+  hears(from: SimProcess, method: string): void {
+    const { b, fail, facts } = this.#stage
+    const isOld = this.#restored === b && from === b.process
+    if (isOld && method === 'complete')
+      fail(new Error(`${facts}: promise 8: ${b.name} is an old copy, and has the source released`))
   }
 
   /** Bytes of the disk were lost with the folder, and the weather goes on. */

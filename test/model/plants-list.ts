@@ -138,12 +138,6 @@ export const plants: readonly Plant[] = [
     becomes: 'uncommitted',
   },
   {
-    name: 'a move that is not finished when its record lags behind its disk',
-    file: 'src/migration/destination-course.ts',
-    was: "else if (state === 'owned') await this.finish()",
-    becomes: "else if (this.record.state === 'finishing') await this.finish()",
-  },
-  {
     name: 'a release before everything is there',
     file: 'src/migration/arriving-course.ts',
     was: 'await copy.run()\n',

@@ -12,6 +12,9 @@ import {
 import { overTheWire } from './wire.ts'
 import type { SimProcess, World } from './world.ts'
 
+/** In which a whole disk may arrive. */
+const lateSteps = 200
+
 export interface SimEnd {
   readonly process: SimProcess
   readonly peerId: string
@@ -27,6 +30,10 @@ export class SimLink {
   flipRate = 0
   /** A bit flipped in a piece with bytes. */
   onFlip: () => void = () => {}
+  /** Calls of this method arrive after much else has. */
+  late: string | undefined
+  /** A call arrives. */
+  onCall: (from: SimProcess, method: string) => void = () => {}
   /** Grows when the link is cut: what was under way before is lost. */
   #epoch = 0
 
@@ -55,7 +62,11 @@ export class SimLink {
 
   async #arrive(from: SimProcess, label: string, to: () => SimEnd | undefined, signal: AbortSignal): Promise<SimEnd> {
     if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
-    await this.#world.event(from, `→ ${label}`, { ready: () => signal.aborted || (this.up && to() !== undefined) })
+    const { nowMs } = this.#world
+    let stepsLeft = label === this.late ? lateSteps : 0
+    const isDue = () => stepsLeft-- <= 0 || this.#world.nowMs > nowMs
+    const ready = () => signal.aborted || (isDue() && this.up && to() !== undefined)
+    await this.#world.event(from, `→ ${label}`, { ready })
     if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
     return to()!
   }
@@ -72,6 +83,7 @@ export class SimLink {
     const epoch = this.#epoch
     const { random } = this.#world
     if (random.chance(this.faultRate)) throw new LinkError('lost', `${method} was lost`)
+    this.onCall(from, method)
     const message = JSON.stringify(params)
     const handle = () => end.handlers.call(fromPeerId, method, JSON.parse(message), new AbortController().signal)
     if (random.chance(this.faultRate)) void this.#repeat(end, method, handle)

@@ -85,6 +85,7 @@ class Run implements Stage {
     this.comparison = new ComparisonWatch(this)
     for (const site of [this.a, this.b]) this.comparison.watch(site)
     this.archive = new Archive(this)
+    this.link.onCall = (from, method) => this.archive.hears(from, method)
     this.#lies = new Lies(this, this.comparison)
     this.#failing = new FailingDisk(this, this.comparison)
     this.#weather = new Weather(this)
