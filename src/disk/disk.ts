@@ -51,6 +51,7 @@ export class Disk implements Export {
   #remote: RemotePart | undefined
   #io: GuestIo
   #openTrouble: string | undefined
+  #isVoid = false
 
   private constructor(services: DiskServices, record: DiskRecord) {
     const { name, sizeBytes } = record
@@ -129,6 +130,15 @@ export class Disk implements Export {
   /** Its file or maps could not be opened. */
   get isUnusable(): boolean {
     return this.#openTrouble !== undefined
+  }
+
+  /** A later generation exists elsewhere: whatever is on record yet, this one is neither given away nor taken back. */
+  get isVoid(): boolean {
+    return this.#isVoid
+  }
+
+  becomesVoid(): void {
+    this.#isVoid = true
   }
 
   /** Guests write here, or may. */

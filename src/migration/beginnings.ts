@@ -9,7 +9,7 @@ import { Refusal } from '../disk/refusal.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { Terms } from './messages.ts'
 import { newRecord } from './new-record.ts'
-import { asRefusal, notBegun, notUndone } from './refusals.ts'
+import { asRefusal, isElsewhere, notUndone } from './refusals.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices, PeerFacts } from './services.ts'
 import { SourceCourse } from './source-course.ts'
@@ -61,7 +61,7 @@ export class Beginnings {
         throw notUndone(course, error)
       }
       this.#roster.drop(course)
-      if (disk.state === 'superseded') throw notBegun(disk)
+      if (disk.isVoid) throw isElsewhere(disk)
       if (error instanceof PeerRefusal) {
         this.#roster.past.forget(id)
         await records.commit([{ remove: 'migration', id }])
@@ -94,7 +94,7 @@ export class Beginnings {
         { migration: course.id, error: String(error) },
         'a beginning cannot be taken back yet',
       )
-      return false
+      return course.ended
     }
   }
 }

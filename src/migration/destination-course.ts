@@ -20,6 +20,7 @@ import { acquireAnswer, cancelAnswer, pauseMessage } from './messages.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { type Supersession, supersededNote } from './superseded.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
+import { unlessAborted } from './unless-aborted.ts'
 
 export class DestinationCourse extends ArrivingCourse {
   readonly #asker: SwitchoverAsker
@@ -233,7 +234,7 @@ export class DestinationCourse extends ArrivingCourse {
 
   async #awaitSwitchover(): Promise<void> {
     const moved = this.#moved.promise
-    const { state, writersAreGone } = await this.#inquiry.answer()
+    const { state, writersAreGone } = await unlessAborted(this.#inquiry.answer(), this.working)
     if (this.disk.state !== 'incoming') return
     if (state === 'cancelled') return this.#becomeGone()
     if (state === 'departed')
@@ -242,7 +243,7 @@ export class DestinationCourse extends ArrivingCourse {
     else this.setNote(`the source says ${state} of ${this.disk.name}: look at both sites with vmstore disk show`)
     if (this.record.switchover === 'now') this.#switchoverNow()
     else if (writersAreGone) this.#readersOnly()
-    await Promise.race([moved, this.#stopped.promise])
+    await unlessAborted(Promise.race([moved, this.#stopped.promise]), this.working)
   }
 
   #switchoverNow(): void {

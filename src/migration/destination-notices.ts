@@ -137,10 +137,9 @@ export class DestinationNotices {
       this.#parts.progressed()
       await withinTime(clock, informTimeoutMs, signal, (limited) =>
         this.#parts.call('progress', this.#progress, limited),
-      ).then(
-        (answer) => this.#parts.reported(answer),
-        () => {},
       )
+        .then((answer) => this.#parts.reported(answer))
+        .catch(() => {}) // Not answered, or not as it should be: it is said again.
       await clock.sleep(reportEveryMs, signal).catch(() => {})
     }
   }

@@ -13,7 +13,7 @@ import type { Disks } from '../disk/disks.ts'
 import type { PeerChannel } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { CourseLog } from './course.ts'
-import { mayServe, type Supersession } from './superseded.ts'
+import { isOld, type Supersession } from './superseded.ts'
 
 const maximumClaims = 10_000
 /** How long a site that starts waits for its peers before guests are served: those that do not answer are asked again. */
@@ -135,8 +135,7 @@ export class Generations {
     const { disks, log, supersede } = this.#parts
     return claims.flatMap(({ disk: id, generation, owner }) => {
       const disk = disks.get(id)
-      if (!disk || !mayServe(disk)) return []
-      if (generation <= disk.record.generation) return []
+      if (!disk || !isOld(disk, { generation, owner })) return []
       const facts = { disk: disk.name, peer: peerId, state: disk.state, own: disk.record.generation, generation, owner }
       log('error', facts, 'a peer knows a higher generation: this site has an old copy, and serves the disk no more')
       return [

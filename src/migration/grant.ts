@@ -11,6 +11,7 @@ import type { Disk } from '../disk/disk.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { Course } from './course.ts'
 import type { AcquireAnswer, AcquireMessage, InquireAnswer } from './messages.ts'
+import { voidRefusal } from './superseded.ts'
 
 const commitRetryMs = 1000
 /** A hypervisor with reconnect-delay is back within this time, if its guest has anything to do. Less than --switchover-wait. */
@@ -93,6 +94,7 @@ export class Grant {
         message: `migration ${record.id} leads to generation ${record.generation}`,
       }
     }
+    if (disk.isVoid) return voidRefusal(disk)
     if (this.#parts.isReclaiming()) return { answer: 'busy', why: 'the disk is being taken back there' }
     if (disk.state !== 'owned') return this.#grantAgain()
     if (record.state === 'preparing')
@@ -157,14 +159,16 @@ export class Grant {
     await this.#commitDeparted(startedMs)
     this.#frozen = false
     disk.gate.thaw()
+    // What may be on record has not left this site; whoever superseded the disk holds its guests.
+    if (disk.isVoid) return voidRefusal(disk)
     this.#parts.granted()
     return { answer: 'granted', generation: this.#record.generation }
   }
 
-  /** From the first attempt on there is no way back: the disk stays frozen until a record is durable. */
+  /** From the first attempt on there is no way back: the disk stays frozen until a record is durable; or it is void. */
   async #commitDeparted(startedMs: number): Promise<void> {
     const { clock, commitDeparted, note, signal } = this.#parts
-    for (;;) {
+    while (!this.#disk.isVoid) {
       try {
         await commitDeparted(clock.now() - startedMs)
         note(null)

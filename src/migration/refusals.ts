@@ -55,16 +55,16 @@ export function notKnown(course: Course, error: LinkError): Refusal {
   )
 }
 
-/** The preparation failed, and so did taking it back: the disk stays in the migration for a while. */
-/** Its disk was superseded while the destination prepared. */
-export function notBegun({ name: disk, state, record }: Disk): Refusal {
-  return new Refusal('superseded', `${disk} is ${state}: generation ${record.generation} of it is at ${record.owner}`, {
+/** A later generation of the disk is known to exist elsewhere. */
+export function isElsewhere({ name: disk }: Disk): Refusal {
+  return new Refusal('superseded', `a later generation of ${disk} exists at another site`, {
     disk,
-    safe: 'Nothing was moved, and the bytes are kept.',
-    next: `vmstore disk show ${disk} tells more; go on at ${record.owner}.`,
+    safe: 'Nothing was moved or taken back, and the bytes are kept.',
+    next: `vmstore disk show ${disk} says which site owns it: go on there.`,
   })
 }
 
+/** The preparation failed, and so did taking it back: the disk stays in the migration for a while. */
 export function notUndone(course: Course, cause: unknown): Refusal {
   const disk = course.record.diskName
   return new Refusal(

@@ -23,7 +23,7 @@ import {
   takenMessage,
 } from './messages.ts'
 import { prepareMessageOf } from './new-record.ts'
-import { notBegun, notPreparedYet, notReclaimable, notReclaimed, pauseSentence, tooLate } from './refusals.ts'
+import { isElsewhere, notPreparedYet, notReclaimable, notReclaimed, pauseSentence, tooLate } from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SourceNotices } from './source-notices.ts'
 import { SourceReads } from './source-reads.ts'
@@ -67,7 +67,7 @@ export class SourceCourse extends Course {
     this.tell({ kind: 'step', message: 'the destination makes room' })
     await this.channel.call('prepare', prepareMessageOf(this.record, this.disk), { signal })
     await this.#alone(async () => {
-      if (this.ended) throw notBegun(this.disk)
+      if (this.ended) throw isElsewhere(this.disk)
       await this.update({ state: 'ready' })
     })
     this.watch()
@@ -159,6 +159,7 @@ export class SourceCourse extends Course {
   async reclaim(): Promise<void> {
     await this.#alone(async () => {
       if (this.disk.state !== 'departed' || !this.#isCurrent) throw notReclaimable(this.disk)
+      if (this.disk.isVoid) throw isElsewhere(this.disk)
       const generation = this.record.generation + 1
       const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.record.generation} is void`
       this.#reclaiming = true
@@ -178,7 +179,7 @@ export class SourceCourse extends Course {
   async supersede(by: Supersession): Promise<void> {
     await this.#alone(async () => {
       const { disk } = this
-      if (this.ended || by.generation <= disk.record.generation) return
+      if (this.ended) return
       const { generation, owner } = by
       await disk.gate.freeze()
       try {

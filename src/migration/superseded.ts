@@ -21,6 +21,24 @@ export function mayServe(disk: Disk): boolean {
   return ['owned', 'arriving', 'departed'].includes(disk.state)
 }
 
+/**
+ * Whether what a peer says makes the disk here an old one: a later generation, or the one that is given away here, at
+ * somebody else who has it already.
+ */
+export function isOld(disk: Disk, { generation, owner }: Supersession): boolean {
+  if (!mayServe(disk)) return false
+  const { record } = disk
+  const isTakenElsewhere =
+    disk.state === 'departed' && !record.taken && owner !== record.owner && owner !== unknownOwner
+  return generation > record.generation || (generation === record.generation && isTakenElsewhere)
+}
+
+/** The source's answer to a destination that wants what another site has already. */
+export function voidRefusal(disk: Disk): { answer: 'refused'; code: string; message: string } {
+  const message = `a later generation of ${disk.name} exists at another site: this one is given to nobody`
+  return { answer: 'refused', code: supersededCode, message }
+}
+
 /** The source's answer to whatever is asked under a generation that it took back. */
 export function supersededRefusal(record: MigrationRecord, generation: number, siteId: string): PeerRefusal {
   const message = `${record.diskName} was taken back as generation ${generation}: generation ${record.generation} is void`

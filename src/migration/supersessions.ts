@@ -2,8 +2,8 @@
 // bytes. The disk's course ends with it, if it is in a migration.
 //
 // What always holds:
-// - From the moment at which it is heard until it is on record guests are held: nobody reads or writes what is known to be
-//   void. The next start hears of it again.
+// - From the moment at which a peer's claim is heard until it is on record guests are held, and the disk is neither granted
+//   nor taken back: nobody reads or writes what is known to be void. The next start hears of it again.
 // - What may come to an end by itself meanwhile (a move, a cancel, a deletion) is looked at again after each step.
 
 import type { Disk } from '../disk/disk.ts'
@@ -13,11 +13,13 @@ import type { Course } from './course.ts'
 import { DestinationCourse } from './destination-course.ts'
 import type { MigrationsServices } from './services.ts'
 import { SourceCourse } from './source-course.ts'
-import { mayServe, type Supersession, supersededNote } from './superseded.ts'
+import { isOld, mayServe, type Supersession, supersededNote } from './superseded.ts'
 
 const retryMs = 5000
 /** What has the disk for a moment (a migration that begins, a deletion) is waited for. */
 const busyRetryMs = 100
+/** So many times in silence. */
+const loudAfter = 50
 
 /** The migrations of this site. */
 export interface SupersessionsHost {
@@ -45,6 +47,7 @@ export class Supersessions {
   /** Resolves when the disk is superseded, or is none to serve any more. Rejects only when this site stops. */
   supersede(disk: Disk, by: Supersession): Promise<void> {
     const before = this.#pending.get(disk)
+    if (!before && !isOld(disk, by)) return Promise.resolve()
     if (before) {
       if (before.by.generation < by.generation) before.by = by
       return before.over
@@ -59,6 +62,8 @@ export class Supersessions {
     const { clock, log } = this.#services
     const { stopping } = this.#host
     const drained = disk.gate.freeze()
+    disk.becomesVoid()
+    let waits = 0
     while (this.#isDue(disk, pending.by)) {
       try {
         const course = this.#courseOf(disk)
@@ -68,7 +73,7 @@ export class Supersessions {
         stopping.throwIfAborted()
         const isBusy = error instanceof Refusal
         const facts = { disk: disk.name, error: String(error) }
-        if (!isBusy) log('error', facts, 'that it is superseded is not on record yet')
+        if (!isBusy || ++waits % loudAfter === 0) log('error', facts, 'that it is superseded is not on record yet')
         await clock.sleep(isBusy ? busyRetryMs : retryMs, stopping)
       }
     }
@@ -76,9 +81,10 @@ export class Supersessions {
     disk.gate.thaw()
   }
 
+  /** It was old when this was heard: a grant or a taking back that was being recorded then makes it no newer. */
   #isDue(disk: Disk, { generation }: Supersession): boolean {
     const isHere = this.#services.disks.get(disk.record.id) === disk
-    return isHere && mayServe(disk) && disk.record.generation < generation && !this.#host.stopping.aborted
+    return isHere && mayServe(disk) && disk.record.generation <= generation && !this.#host.stopping.aborted
   }
 
   #courseOf(disk: Disk): SourceCourse | DestinationCourse | undefined {

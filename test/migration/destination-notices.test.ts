@@ -12,9 +12,20 @@ describe('what a destination tells its source unasked', () => {
   /** Notices of which the next `taken` fails as `failure` says. */
   function told(): Told {
     const clock = new FakeClock()
-    const made: Told = { clock, notes: [], recordFails: false, failure: undefined, notices: undefined! }
+    const made: Told = {
+      clock,
+      notes: [],
+      recordFails: false,
+      reportFails: false,
+      failure: undefined,
+      notices: undefined!,
+    }
     made.notices = new DestinationNotices({
-      course: { record: migrationRecord({ role: 'destination' }), ended: false } as Course,
+      course: {
+        record: migrationRecord({ role: 'destination' }),
+        ended: false,
+        unreadable: [] as never[],
+      } as unknown as Course,
       clock,
       stopping: never,
       call: async () => {
@@ -25,7 +36,9 @@ describe('what a destination tells its source unasked', () => {
         if (made.recordFails) throw new Error('the file system is full')
       },
       note: (sentence) => void made.notes.push(sentence),
-      reported: () => {},
+      reported: () => {
+        if (made.reportFails) throw new Error('an answer that nobody can read')
+      },
       progressed: () => {},
     })
     return made
@@ -36,8 +49,21 @@ describe('what a destination tells its source unasked', () => {
     readonly notes: (string | null)[]
     notices: DestinationNotices
     recordFails: boolean
+    reportFails: boolean
     failure: Error | undefined
   }
+
+  it('promise 11: goes on reporting when the source answers what nobody can read', async () => {
+    const made = told()
+    made.reportFails = true
+    const ended = new AbortController()
+    const reporting = made.notices.report(ended.signal)
+    await made.clock.advance(2000)
+    assert.equal(await isSettled(reporting), false)
+    ended.abort()
+    await made.clock.advance(2000)
+    await reporting
+  })
 
   it('says to operators why the source has not heard yet that this site serves, once nothing else is waited for', async () => {
     const made = told()

@@ -250,8 +250,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a higher generation elsewhere not heeded',
     file: 'src/migration/generations.ts',
-    was: 'if (generation <= disk.record.generation) return []',
-    becomes: 'if (generation > 0) return []',
+    was: 'if (!disk || !isOld(disk, { generation, owner })) return []',
+    becomes: 'if (!disk || generation > 0) return []',
   },
   {
     name: 'a source released by an old copy of its destination',

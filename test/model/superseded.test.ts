@@ -3,7 +3,7 @@
 // waits for ever, and no migration is left behind.
 
 import assert from 'node:assert/strict'
-import { PeerRefusal } from '../../src/link/channel.ts'
+import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
 import type { Terms } from '../../src/migration/messages.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, diskName } from './stage.ts'
@@ -196,5 +196,124 @@ describe('a disk of which a later generation is heard of', () => {
       const { sourceTold } = b.database.migration.get(id)!
       assert(!sourceTold || sites.record(b)?.state === 'superseded', `seed ${seed}`)
     }
+  })
+
+  for (const generation of [2, 3]) {
+    it(`promise 1: as generation ${generation}, before it could be recorded, is granted to nobody`, async () => {
+      const sites = await TwoSites.start()
+      const { a, b } = sites
+      const id = await sites.migrate('manual')
+      const lines = logged(a)
+      a.database.faultRate = 1
+      hears(a, generation, 'C')
+      await sites.until('it could not be recorded', () => lines.includes(notYet))
+      await sites.drive(b.migrations!.commands.switchover(id, never()))
+      await sites.pass(30_000)
+      a.database.faultRate = 0
+      await sites.until('it is on record', () => sites.record(a)?.state === 'superseded')
+      await sites.pass(20_000)
+      assert.deepEqual(sites.standing(a), ['superseded', generation, 'C'])
+      assert.notEqual(sites.record(b)?.generation, 2)
+      await assert.rejects(sites.write(sites.open(b), 0, 7))
+    })
+  }
+
+  for (const waitsFor of ['a request in flight', 'the commit of its grant'] as const) {
+    it(`promise 1: while a switchover waits for ${waitsFor}, is granted to nobody`, async () => {
+      const sites = await TwoSites.start()
+      const { a, b, world } = sites
+      const id = await sites.migrate('manual')
+      const { gate } = a.disks!.get(diskId)!
+      if (waitsFor === 'a request in flight') {
+        gate.enter()
+        void world.event(undefined, 'a slow request', { atMs: world.nowMs + 3000 }).then(() => gate.leave())
+      }
+      await sites.drive(b.migrations!.commands.switchover(id, never()))
+      if (waitsFor === 'a request in flight') await sites.until('it freezes', () => gate.frozen)
+      else await sites.until('it commits', () => world.pending.includes('commit disk=departed'))
+      hears(a, 2, 'C')
+      await sites.until('it is on record', () => sites.record(a)?.state === 'superseded')
+      await sites.pass(20_000)
+      assert.deepEqual(sites.standing(a), ['superseded', 2, 'C'])
+      assert.notEqual(sites.record(b)?.generation, 2)
+      assertSettled(sites, a)
+    })
+  }
+
+  it('promise 1: at a source that starts with a grant of that generation, which nobody has taken, is granted no more', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const id = await sites.migrate('manual')
+    b.kill()
+    const acquire = { migration: id, generation: 2, reason: 'operator' }
+    await sites.say('B', a, 'acquire', acquire) // B does not hear of it.
+    a.kill()
+    await sites.drive(a.start())
+    assert.deepEqual(sites.standing(a), ['departed', 2, 'B'])
+    hears(a, 2, 'B')
+    await sites.pass(5000)
+    assert.deepEqual(sites.standing(a), ['departed', 2, 'B'], 'which B may say as often as it likes')
+    hears(a, 2, 'C')
+    const answer = (await sites.say('B', a, 'acquire', acquire)) as { answer: string }
+    assert.equal(answer.answer, 'refused')
+    await sites.until('it is on record', () => sites.record(a)?.state === 'superseded')
+    assert.deepEqual(sites.standing(a), ['superseded', 2, 'C'])
+    assertSettled(sites, a)
+  })
+
+  it('promise 1: before it could be recorded, is not taken back', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    await sites.migrate('now')
+    await sites.until('B has said so', () => sites.record(a)?.taken === true)
+    b.kill()
+    const lines = logged(a)
+    a.database.faultRate = 1
+    hears(a, 3, 'C', 'B')
+    await sites.until('it could not be recorded', () => lines.includes(notYet))
+    await sites.pass(2000)
+    const reclaimed = a.migrations!.commands.reclaim(diskName, true, never()) // B has 5 s to say that it is there.
+    const refused = assert.rejects(reclaimed, { code: 'superseded' })
+    await sites.pass(4000)
+    a.database.faultRate = 0
+    await sites.drive(refused)
+    await sites.until('it is on record', () => sites.record(a)?.state === 'superseded')
+    assert.deepEqual(sites.standing(a), ['superseded', 3, 'C'])
+    assertSettled(sites, a)
+  })
+
+  it('promise 1: while it is being taken back as that very generation, is served by nobody here', async () => {
+    const sites = await TwoSites.start()
+    const { a, b, world } = sites
+    await sites.migrate('now')
+    await sites.until('B has said so', () => sites.record(a)?.taken === true)
+    b.kill()
+    const reclaimed = a.migrations!.commands.reclaim(diskName, true, never()).catch(() => {})
+    await sites.until('it commits', () => world.pending.includes('commit disk=owned migration=failed'))
+    hears(a, 3, 'C', 'B')
+    await sites.drive(reclaimed)
+    await sites.until('it is on record', () => sites.record(a)?.state === 'superseded')
+    assert.deepEqual(sites.standing(a), ['superseded', 3, 'C'])
+    assertSettled(sites, a)
+  })
+
+  it('at a destination whose source has not said yet how the migration stands, and never will, is superseded', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const id = await sites.migrate('manual')
+    b.kill()
+    const there = a.migrations!
+    const call = there.call.bind(there)
+    there.call = async (peerId, method, params, signal) => {
+      if (method === 'inquire') throw new LinkError('unreachable', 'lost')
+      return call(peerId, method, params, signal)
+    }
+    await sites.drive(b.start())
+    await sites.drive(b.migrations!.commands.switchover(id, never()))
+    await sites.until('B serves', () => sites.record(b)?.state === 'arriving')
+    sites.link.up = false
+    hears(b, 5, 'C')
+    await sites.until('it is on record', () => sites.record(b)?.state === 'superseded')
+    assertSettled(sites, b)
   })
 })
