@@ -20,7 +20,6 @@ import { acquireAnswer, cancelAnswer, pauseMessage } from './messages.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { type Supersession, supersededNote } from './superseded.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
-import { unlessAborted } from './unless-aborted.ts'
 
 export class DestinationCourse extends ArrivingCourse {
   readonly #asker: SwitchoverAsker
@@ -234,8 +233,9 @@ export class DestinationCourse extends ArrivingCourse {
 
   async #awaitSwitchover(): Promise<void> {
     const moved = this.#moved.promise
-    const { state, writersAreGone } = await unlessAborted(this.#inquiry.answer(), this.working)
-    if (this.disk.state !== 'incoming') return
+    const answer = await Promise.race([this.#inquiry.answer(), moved.then(() => undefined)])
+    if (answer === undefined || this.disk.state !== 'incoming') return
+    const { state, writersAreGone } = answer
     if (state === 'cancelled') return this.#becomeGone()
     if (state === 'departed')
       this.#asker.command('resume') // It was granted, and the answer was lost.
@@ -243,7 +243,7 @@ export class DestinationCourse extends ArrivingCourse {
     else this.setNote(`the source says ${state} of ${this.disk.name}: look at both sites with vmstore disk show`)
     if (this.record.switchover === 'now') this.#switchoverNow()
     else if (writersAreGone) this.#readersOnly()
-    await unlessAborted(Promise.race([moved, this.#stopped.promise]), this.working)
+    await Promise.race([moved, this.#stopped.promise])
   }
 
   #switchoverNow(): void {

@@ -160,7 +160,10 @@ export class Grant {
     this.#frozen = false
     disk.gate.thaw()
     // What may be on record has not left this site; whoever superseded the disk holds its guests.
-    if (disk.isVoid) return voidRefusal(disk)
+    if (disk.isVoid) {
+      this.#parts.note(null)
+      return voidRefusal(disk)
+    }
     this.#parts.granted()
     return { answer: 'granted', generation: this.#record.generation }
   }

@@ -193,6 +193,7 @@ export class SourceCourse extends Course {
       disk.onSessions = () => {}
       this.tell({ kind: 'ended' })
     })
+    this.#notices.cancelled()
   }
 
   get readyMessage(): string {

@@ -21,16 +21,9 @@ export function mayServe(disk: Disk): boolean {
   return ['owned', 'arriving', 'departed'].includes(disk.state)
 }
 
-/**
- * Whether what a peer says makes the disk here an old one: a later generation, or the one that is given away here, at
- * somebody else who has it already.
- */
-export function isOld(disk: Disk, { generation, owner }: Supersession): boolean {
-  if (!mayServe(disk)) return false
-  const { record } = disk
-  const isTakenElsewhere =
-    disk.state === 'departed' && !record.taken && owner !== record.owner && owner !== unknownOwner
-  return generation > record.generation || (generation === record.generation && isTakenElsewhere)
+/** Whether what a peer says makes the disk here an old one. */
+export function isOld(disk: Disk, { generation }: Supersession): boolean {
+  return mayServe(disk) && generation > disk.record.generation
 }
 
 /** The source's answer to a destination that wants what another site has already. */
