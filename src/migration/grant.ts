@@ -4,6 +4,7 @@
 // - `departed` is committed before the grant leaves (promise 2). The same acquire is answered the same, until `taken`.
 // - Whether it is quiet is looked at in the same synchronous step in which the disk freezes.
 // - From the first attempt to commit on the disk stays frozen until a record is durable: till then nobody knows who owns it.
+// - A disk that is void is granted to nobody, also where that was heard while its grant was being recorded.
 // Whoever calls lets one question end before the next, a cancel, or a taking back begins.
 
 import type { Clock } from '../disk/clock.ts'

@@ -192,8 +192,8 @@ export class SourceCourse extends Course {
       this.#grant.close()
       disk.onSessions = () => {}
       this.tell({ kind: 'ended' })
+      this.#notices.cancelled()
     })
-    this.#notices.cancelled()
   }
 
   get readyMessage(): string {

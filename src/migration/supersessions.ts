@@ -47,11 +47,11 @@ export class Supersessions {
   /** Resolves when the disk is superseded, or is none to serve any more. Rejects only when this site stops. */
   supersede(disk: Disk, by: Supersession): Promise<void> {
     const before = this.#pending.get(disk)
-    if (!before && !isOld(disk, by)) return Promise.resolve()
     if (before) {
       if (before.by.generation < by.generation) before.by = by
       return before.over
     }
+    if (!isOld(disk, by)) return Promise.resolve()
     const pending: Pending = { by, over: Promise.resolve() }
     pending.over = this.#supersede(disk, pending).finally(() => this.#pending.delete(disk))
     this.#pending.set(disk, pending)

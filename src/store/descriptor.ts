@@ -11,11 +11,11 @@ import { StoreError } from './store-error.ts'
 
 const fdatasyncAsync = promisify(fdatasync)
 
+const poolThreads = Number(process.env['UV_THREADPOOL_SIZE']) || 4 // libuv's own choice.
 /**
  * A file's calls in the pool at once: of the 64 threads that bin/run.js asks for 16, as many as disks like to have in flight.
  * Its sync is one more: who flushes does not wait behind a long read.
  */
-const poolThreads = Number(process.env['UV_THREADPOOL_SIZE']) || 4 // libuv's own choice.
 export const poolShare = Math.max(2, Math.min(16, Math.floor(poolThreads / 4)))
 
 /** What a closed file has for a number: no call succeeds with it. */
