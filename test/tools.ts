@@ -9,6 +9,7 @@ const packages: Readonly<Record<string, string>> = {
   debugfs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   fio: 'fio',
+  flock: 'util-linux',
   ip: 'iproute2',
   ldd: 'libc-bin',
   mke2fs: 'e2fsprogs',
@@ -31,6 +32,7 @@ const packages: Readonly<Record<string, string>> = {
   'systemd-analyze': 'systemd',
   'systemd-socket-activate': 'systemd',
   tc: 'iproute2',
+  xmllint: 'libxml2-utils',
 }
 
 /** sbin is where nbd-client lies, and not on everybody's path. */
