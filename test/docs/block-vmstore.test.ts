@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate as turn } from 'node:timers/promises'
 import { removeFoldersAfterEach, temporaryFolder } from '../store/folder.ts'
 import { findTool, needTool } from '../tools.ts'
 import { type Ending, ScriptScene } from './programs.ts'
@@ -157,8 +158,11 @@ describe('docs/xen/block-vmstore', () => {
       'echo; read -r _',
     ])
     await once(first.stdout, 'data')
-    const second = host.start('add')
-    while (!existsSync(waiting)) await new Promise((resolve) => setImmediate(resolve))
+    let hasEnded = false
+    const second = host.start('add').finally(() => {
+      hasEnded = true
+    })
+    while (!existsSync(waiting) && !hasEnded) await turn()
     assert.deepEqual(calledNbdClient(host), [])
     host.use('nbd0')
     first.stdin.end('\n')
