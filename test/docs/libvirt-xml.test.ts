@@ -15,7 +15,7 @@ const schemaFolders = [process.env['VMSTORE_LIBVIRT_SCHEMAS'], '/usr/share/libvi
 function schemaFile(context: Mocha.Context): string {
   const found = schemaFolders.find((folder) => folder !== undefined && knowsReconnect(folder))
   if (found !== undefined) return join(found, 'domain.rng')
-  const reason = 'no schema of libvirt 9.2 or later is here (VMSTORE_LIBVIRT_SCHEMAS names its folder)'
+  const reason = 'no schema of libvirt 9.2 or later is here (CONTRIBUTING.md says how to get it)'
   if (process.env['CI']) throw new Error(reason)
   return skipHere(context, reason)
 }
