@@ -39,8 +39,9 @@ function domainWith({ place, text }: Snippet): string {
   const part = (name: string) => (element === name ? text : usual[name]!)
   if (element === 'domain') return text
   if (element !== 'disk' && element !== 'source' && !(element! in usual)) assert.fail(`${place}: where does it belong?`)
-  const source =
-    element === 'source' ? text : `<source protocol='nbd' name='web01'>${part('host')}${part('reconnect')}</source>`
+  // Prose shows a source often by its opening tag alone.
+  const opening = element === 'source' && !text.endsWith('</source>') ? text : "<source protocol='nbd' name='web01'>"
+  const source = text.endsWith('</source>') ? text : `${opening}${part('host')}${part('reconnect')}</source>`
   const disk = `<disk type='network' device='disk'>${part('driver')}${source}<target dev='vda' bus='virtio'/></disk>`
   return (
     "<domain type='kvm'><name>web01</name><memory unit='MiB'>1024</memory><os><type>hvm</type></os>" +
@@ -70,8 +71,8 @@ describe('the XML in README and docs', function () {
 
   it('is what libvirt takes for a domain, its disks and their parts', async () => {
     const blocks = fenced('xml')
-    // Elements that are whole: `<emulator>` alone is only a name.
-    const parts = quoted().filter(({ text }) => /^<\w.*(?:\/|<\/\w+)>$/.test(text))
+    // Elements, or their opening tags with attributes: `<emulator>` alone is only a name.
+    const parts = quoted().filter(({ text }) => /^<\w+(?: .*|>.*<\/\w+)>$/.test(text))
     assert(blocks.length >= 2 && parts.length >= 2, 'the documents have XML')
     for (const snippet of [...blocks, ...parts]) {
       assert.equal(await faultsOf(schema, domainWith(snippet)), '', snippet.place)
@@ -84,6 +85,7 @@ describe('the XML in README and docs', function () {
       "<driver name='qemu' type='raw' error='stop'/>",
       "<host transport='unix' path='/run/vmstore/main.sock'/>",
       "<source protocol='nbd' name='web01'><reconnect/></source>",
+      "<source protocol='nbd' name='web01' tls='on'>",
       "<emulator path='/usr/bin/qemu-system-x86_64'/>",
     ]) {
       assert.match(await faultsOf(schema, domainWith({ place: 'here', text })), /fails to validate/, text)
