@@ -147,6 +147,7 @@ export class SimFiles implements Files {
       read: (offset, target) => this.#read(file, path, offset, target),
       write: (offset, source) => this.#write(file, path, offset, source),
       zero: (offset, lengthBytes) => this.#zero(file, path, offset, lengthBytes),
+      isHole: (offset, lengthBytes) => extentsOf(file.bytes, offset, lengthBytes, 1)[0]!.kind === 'hole',
       sync: () => this.#sync(file, path),
       extents: (offset, lengthBytes, limit) => extentsOf(file.bytes, offset, lengthBytes, limit),
       allocatedBytes: () => file.bytes.length,
