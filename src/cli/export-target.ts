@@ -6,7 +6,6 @@ import { lstat, stat } from 'node:fs/promises'
 import { basename, extname, join } from 'node:path'
 import type { ControlError } from '../control/errors.ts'
 import { refused } from './errors.ts'
-import { formatSize } from './sizes.ts'
 
 interface ExportedDisk {
   readonly name: string
@@ -15,24 +14,23 @@ interface ExportedDisk {
 
 interface Format {
   readonly name: string
-  /** qemu-img's word for it, if it can make one. */
-  readonly driver?: string
+  /** What qemu-img convert makes one with, if it can. */
+  readonly output?: string
 }
 
 /** What a name promises, by its end. */
 const formats: ReadonlyMap<string, Format> = new Map<string, Format>([
-  ['.qcow2', { name: 'qcow2', driver: 'qcow2' }],
-  ['.qcow', { name: 'qcow', driver: 'qcow' }],
-  ['.qed', { name: 'QED', driver: 'qed' }],
-  ['.vmdk', { name: 'VMDK', driver: 'vmdk' }],
-  ['.vhd', { name: 'VHD', driver: 'vpc' }],
-  ['.avhd', { name: 'VHD', driver: 'vpc' }],
-  ['.vhdx', { name: 'VHDX', driver: 'vhdx' }],
-  ['.avhdx', { name: 'VHDX', driver: 'vhdx' }],
-  ['.vdi', { name: 'VDI', driver: 'vdi' }],
-  ['.hdd', { name: 'Parallels', driver: 'parallels' }],
-  ['.hds', { name: 'Parallels', driver: 'parallels' }],
-  ['.luks', { name: 'LUKS encrypted', driver: 'luks' }],
+  ['.qcow2', { name: 'qcow2', output: 'qcow2' }],
+  ['.qcow', { name: 'qcow', output: 'qcow' }],
+  ['.qed', { name: 'QED', output: 'qed' }],
+  ['.vmdk', { name: 'VMDK', output: 'vmdk' }],
+  ['.vhd', { name: 'VHD', output: 'vpc -o force_size=on' }],
+  ['.avhd', { name: 'VHD', output: 'vpc -o force_size=on' }],
+  ['.vhdx', { name: 'VHDX', output: 'vhdx' }],
+  ['.avhdx', { name: 'VHDX', output: 'vhdx' }],
+  ['.vdi', { name: 'VDI', output: 'vdi' }],
+  ['.hdd', { name: 'Parallels', output: 'parallels' }],
+  ['.hds', { name: 'Parallels', output: 'parallels' }],
   ...['.gz', '.xz', '.zst', '.bz2', '.lz4', '.zip', '.7z', '.tar', '.tgz', '.ova', '.ovf', '.xva', '.dmg'].map(
     (end) => [end, { name: end.slice(1) }] as const,
   ),
@@ -45,8 +43,8 @@ export function checkName(file: string, disk: string): void {
   if (format === undefined) return
   const stem = basename(file, end)
   const raw = /\.(raw|img)$/i.test(stem) ? stem : `${stem}.raw`
-  const convert = `then: qemu-img convert -f raw -O ${format.driver} ${raw} ${basename(file)}`
-  const next = `export it to ${raw}, ${format.driver === undefined ? 'then pack it' : convert}`
+  const convert = `then: qemu-img convert -f raw -O ${format.output} ${raw} ${basename(file)}`
+  const next = `export it to ${raw}, ${format.output === undefined ? 'then pack it' : convert}`
   const message = `A disk is exported as raw bytes, and ${file} is the name of something else: ${format.name}.`
   throw refused('not-raw-name', message, { disk, next })
 }
@@ -74,11 +72,8 @@ function isThere(file: string, found: Stats, { name: disk, size }: ExportedDisk)
     refused('not-a-file', `${file} is ${what}, and a disk is exported into a new file.`, { disk, next })
   if (found.isDirectory()) return notAFile('a folder', `name a file in it: ${join(file, `${disk}.raw`)}`)
   if (found.isBlockDevice()) {
-    const room = `it must have at least ${size} bytes (${formatSize(size)})`
-    return notAFile(
-      'a block device',
-      `write to it with an NBD client, which replaces what is on it: nbdcopy URI ${file}, with the disk's NBD URI; ${room}`,
-    )
+    const next = `nbdcopy URI ${file} writes to it, and replaces what is on it (URI: the disk's, as NBD clients have it); it must have at least ${size} bytes`
+    return notAFile('a block device', next)
   }
   if (found.isSymbolicLink()) return notAFile('a symbolic link to nothing', 'name the file itself')
   if (!found.isFile()) return notAFile('no regular file', 'name another one')

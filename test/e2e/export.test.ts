@@ -162,7 +162,7 @@ describe('disk export', () => {
     await createDisk(site, 'web01', mebibyte)
     for (const [target, next] of [
       ['web01.qcow2', /web01\.raw, then: qemu-img convert -f raw -O qcow2 web01\.raw web01\.qcow2/],
-      ['web01.VHD', /-O vpc web01\.raw web01\.VHD/],
+      ['web01.VHD', /-O vpc -o force_size=on web01\.raw web01\.VHD/],
       ['web01.vmdk', /-O vmdk/],
       ['web01.raw.xz', /web01\.raw, then pack it/],
     ] as const) {
