@@ -47,7 +47,9 @@ export async function exportDisk(request: ExportRequest): Promise<ExportResult> 
   const before = await client.showDisk(request.disk)
   checkState(before)
   if (before.sessions > 0 && !force) throw inUse(before)
-  await checkAbsent(file, before)
+  await checkAbsent(file, before).catch((error: unknown) => {
+    throw error instanceof ControlError ? error : fileFailed(before.name, file, error)
+  })
   const passing = await PassingFile.create(file, before)
   try {
     const data = await copy(request, before, passing)

@@ -49,13 +49,13 @@ export function checkName(file: string, disk: string): void {
   throw refused('not-raw-name', message, { disk, next })
 }
 
-/** @throws ControlError `file-exists`, `not-a-file` */
+/** @throws ControlError `file-exists`, `not-a-file`; and what the file system says, when nobody can tell */
 export async function checkAbsent(file: string, disk: ExportedDisk): Promise<void> {
   const found = await statOf(file)
   if (found !== undefined) throw isThere(file, found, disk)
 }
 
-/** What came to be there, or was there all the time. undefined: nothing is. */
+/** What is there. undefined: nothing. */
 async function statOf(file: string): Promise<Stats | undefined> {
   try {
     return await stat(file)
@@ -75,7 +75,7 @@ function isThere(file: string, found: Stats, { name: disk, size }: ExportedDisk)
     const next = `nbdcopy URI ${file} writes to it, and replaces what is on it (URI: the disk's, as NBD clients have it); it must have at least ${size} bytes`
     return notAFile('a block device', next)
   }
-  if (found.isSymbolicLink()) return notAFile('a symbolic link to nothing', 'name the file itself')
+  if (found.isSymbolicLink()) return notAFile('a symbolic link that leads nowhere', 'name the file itself')
   if (!found.isFile()) return notAFile('no regular file', 'name another one')
   return refused('file-exists', `${file} exists, and is not replaced.`, {
     disk,

@@ -153,6 +153,7 @@ describe('disk export', () => {
         return true
       })
     }
+    await failsWith('file-failed', exporting({ file: '/dev/null/web01' }))
     refusalOf(await vmstore(site, 'disk', 'export', 'web01', `${place}/web01/`), 2, 'usage')
     assert.deepEqual(readdirSync(place), ['link'])
   })
