@@ -2,6 +2,7 @@
 // Nothing is shown of a copy that is over before it has told of itself.
 
 import { Listr, type ListrTaskWrapper } from 'listr2'
+import { CopyRate } from './copy-rate.ts'
 import { percent, progressText } from './migration-text.ts'
 import { canDraw, loggerOn } from './terminal.ts'
 
@@ -9,7 +10,7 @@ export class CopyProgress {
   readonly #output: NodeJS.WriteStream
   readonly #title: string
   readonly #over = Promise.withResolvers<void>()
-  readonly #startedMs = performance.now()
+  readonly #rate = new CopyRate()
   #list: Promise<unknown> | undefined
   #task: ListrTaskWrapper<unknown, never, never> | undefined
   #tenth = -1
@@ -25,9 +26,7 @@ export class CopyProgress {
   }
 
   show({ done, total }: { readonly done: number; readonly total: number }): void {
-    const seconds = (performance.now() - this.#startedMs) / 1000
-    const rate = seconds > 1 ? done / seconds : 0
-    const text = progressText({ done, total, rate, secondsLeft: rate > 0 ? (total - done) / rate : null })
+    const text = progressText({ done, total, ...this.#rate.at(performance.now(), done, total) })
     if (canDraw(this.#output)) this.#showTask(text)
     else this.#showTenth(percent(done, total), text)
   }

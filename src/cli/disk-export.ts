@@ -8,7 +8,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, link, lstat, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, link, open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { ControlClient } from '../control/client.ts'
 import { ControlError } from '../control/errors.ts'
@@ -16,6 +16,7 @@ import { type DiskView, ExitCode } from '../control/types.ts'
 import { NbdClient, NbdConnectionError, NbdRefusedError, NbdRequestError } from '../nbd/client.ts'
 import { allocationContext, copyOut } from '../nbd/copy-out.ts'
 import { refused } from './errors.ts'
+import { checkAbsent, checkName } from './export-target.ts'
 
 export interface ExportRequest {
   readonly client: Pick<ControlClient, 'showDisk' | 'openNbd'>
@@ -42,11 +43,14 @@ export interface ExportResult {
 /** @throws ControlError */
 export async function exportDisk(request: ExportRequest): Promise<ExportResult> {
   const { client, file, force, signal } = request
+  checkName(file, request.disk)
   const before = await client.showDisk(request.disk)
   checkState(before)
   if (before.sessions > 0 && !force) throw inUse(before)
-  if (await exists(file)) throw fileExists(before.name, file)
-  const passing = await PassingFile.create(file, before.name)
+  await checkAbsent(file, before).catch((error: unknown) => {
+    throw error instanceof ControlError ? error : fileFailed(before.name, file, error)
+  })
+  const passing = await PassingFile.create(file, before)
   try {
     const data = await copy(request, before, passing)
     const after = await client.showDisk(before.id)
@@ -90,22 +94,22 @@ async function copy(request: ExportRequest, disk: DiskView, passing: PassingFile
 class PassingFile {
   readonly #path: string
   readonly #file: string
-  readonly #disk: string
+  readonly #disk: DiskView
   #handle: FileHandle | undefined
 
-  private constructor(path: string, file: string, disk: string, handle: FileHandle) {
+  private constructor(path: string, file: string, disk: DiskView, handle: FileHandle) {
     this.#path = path
     this.#file = file
     this.#disk = disk
     this.#handle = handle
   }
 
-  static async create(file: string, disk: string): Promise<PassingFile> {
+  static async create(file: string, disk: DiskView): Promise<PassingFile> {
     const path = join(dirname(file), `.${basename(file)}.${randomBytes(4).toString('hex')}.part`)
     try {
       return new PassingFile(path, file, disk, await open(path, 'wx', 0o600)) // Its bytes are a machine's: nobody else's.
     } catch (error) {
-      throw fileFailed(disk, file, error)
+      throw fileFailed(disk.name, file, error)
     }
   }
 
@@ -146,7 +150,7 @@ class PassingFile {
       await link(this.#path, this.#file)
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
-      if (code === 'EEXIST' || (await exists(this.#file))) throw fileExists(this.#disk, this.#file)
+      await checkAbsent(this.#file, this.#disk)
       if (code !== 'EPERM' && code !== 'ENOTSUP') throw error
       await rename(this.#path, this.#file)
     }
@@ -156,17 +160,8 @@ class PassingFile {
     try {
       await act(this.#handle!)
     } catch (error) {
-      throw error instanceof ControlError ? error : fileFailed(this.#disk, this.#file, error)
+      throw error instanceof ControlError ? error : fileFailed(this.#disk.name, this.#file, error)
     }
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ENOENT'
   }
 }
 
@@ -181,13 +176,6 @@ function inUse({ name, sessions }: DiskView): ControlError {
   const message = `${name} has ${sessions} client(s) attached: what they write while it is copied makes a copy of no single instant.`
   const next = 'stop the machine, or take such a copy with --force'
   return refused('disk-in-use', message, { disk: name, next })
-}
-
-function fileExists(disk: string, file: string): ControlError {
-  return refused('file-exists', `${file} exists, and is not replaced.`, {
-    disk,
-    next: 'remove it, or name another file',
-  })
 }
 
 function changed(disk: string): ControlError {

@@ -142,6 +142,7 @@ class CrashingFiles implements Files {
       read: (offset, target) => file.read(offset, target),
       write: (offset, source) => file.write(offset, source),
       zero: (offset, lengthBytes, allocated) => file.zero(offset, lengthBytes, allocated),
+      isHole: (offset, lengthBytes) => file.isHole?.(offset, lengthBytes) ?? false,
       sync: () => this.#pass(['data-synced'], () => file.sync()),
       extents: (offset, lengthBytes, limit) => file.extents(offset, lengthBytes, limit),
       allocatedBytes: () => file.allocatedBytes(),

@@ -3,7 +3,13 @@
 // Always: memory is bounded by the copy's reads in flight; the file system keeps its spare room for the other disks.
 
 import { Refusal } from '../disk/refusal.ts'
-import { NbdChangedError, NbdConnectionError, NbdRefusedError, NbdRequestError } from '../nbd/client-errors.ts'
+import {
+  NbdChangedError,
+  NbdConnectionError,
+  NbdRefusedError,
+  NbdRequestError,
+  NbdTooLargeError,
+} from '../nbd/client-errors.ts'
 import { allocationContext, copyOut } from '../nbd/copy-out.ts'
 import { SteadyNbdClient, type SteadyOptions } from '../nbd/steady-client.ts'
 import { NbdUriError, parseNbdUri } from '../nbd/uri.ts'
@@ -56,6 +62,7 @@ async function connect(uri: string, what: string, options: SteadyOptions): Promi
   try {
     return await SteadyNbdClient.connect(uri, options)
   } catch (error) {
+    if (error instanceof NbdTooLargeError) throw tooLarge(what, error)
     if (!(error instanceof NbdConnectionError || error instanceof NbdRefusedError)) throw error
     const next =
       'See that the server runs, that this host reaches it, and that it offers this export: nbdinfo --list URI.'
@@ -65,6 +72,15 @@ async function connect(uri: string, what: string, options: SteadyOptions): Promi
       cause: error,
     })
   }
+}
+
+function tooLarge(what: string, cause: NbdTooLargeError): Refusal {
+  const message = `${what} has ${cause.sizeBytes} bytes, which is more than a disk can have here (${Number.MAX_SAFE_INTEGER})`
+  return new Refusal('too-large', message, {
+    safe: 'Nothing was changed.',
+    next: 'Have the server export the part of it that is wanted, such as with the filters offset and truncate of nbdkit.',
+    cause,
+  })
 }
 
 async function copyExport(client: SteadyNbdClient, what: string, target: CopyTarget): Promise<void> {

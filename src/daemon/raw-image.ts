@@ -1,6 +1,9 @@
-// Raw images that come from outside: whether a file is one, and how it is copied, sparse as it is.
+// Raw images that come from outside: whether a file is one, and how it is copied: without its holes, and without its blocks
+// of zeros.
 
 import { stat } from 'node:fs/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { nonZeroExtents } from '../block/zeros.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { BlockFile, Files } from '../store/files.ts'
 import { type ForeignFormat, foreignFormatOf } from './image-format.ts'
@@ -79,15 +82,16 @@ async function copyExtents(
   progress: (doneBytes: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const zeros = Buffer.alloc(copyBytes)
   for (let at = 0; at < source.sizeBytes; ) {
     const [extent] = source.extents(at, source.sizeBytes - at, 1)
     const end = extent!.offset + extent!.length
     for (; extent!.kind === 'data' && at < end; progress(at)) {
+      await nextTurn() // Reads of what is cached and short writes are done at once: guests are served in between.
       signal.throwIfAborted()
       const bytes = Buffer.allocUnsafeSlow(Math.min(copyBytes, end - at))
       await source.read(at, bytes)
-      if (!bytes.equals(zeros.subarray(0, bytes.length))) await target.write(at, bytes)
+      for (const data of nonZeroExtents(bytes, at))
+        await target.write(at + data.from, bytes.subarray(data.from, data.end))
       at += bytes.length
     }
     at = end

@@ -50,7 +50,8 @@ export class Landing {
       for (const part of claim.parts) {
         const from = part.offset - piece.offset
         if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length))
-        else await zeroFile(file, part.offset, part.length, { allocated: false })
+        else if (!file.isHole?.(part.offset, part.length))
+          await zeroFile(file, part.offset, part.length, { allocated: false })
       }
       claim.done()
     } finally {

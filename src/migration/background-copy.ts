@@ -158,13 +158,15 @@ export class BackgroundCopy {
   }
 
   async #fetch(offset: number, lengthBytes: number): Promise<void> {
-    const { clock, source } = this.#parts
+    const { clock, source, limit } = this.#parts
     const startedMs = clock.now()
     const end = offset + lengthBytes
+    let zeroBytes = 0
     for (let at = offset; at < end; ) {
       try {
         const runs = [{ offset: at, length: end - at }]
         for await (const piece of source.fetch(runs, { urgency: 'background', signal: this.#signal })) {
+          if (!piece.bytes) zeroBytes += piece.length
           await this.#land(piece.offset, piece.length, piece.bytes)
         }
         break
@@ -175,6 +177,7 @@ export class BackgroundCopy {
         at = bad.offset + bad.length // What lies before it has come.
       }
     }
+    limit.giveBack(zeroBytes)
     this.#window.answered(lengthBytes, clock.now() - startedMs)
   }
 

@@ -1,16 +1,17 @@
-// Reads a disk for its destination: walks data and holes, and turns data into pieces, of which those that are all zero
-// travel as such. Pieces are aligned to blocks, but for the disk's end.
+// Reads a disk for its destination: walks data and holes, and turns data into pieces. Blocks of zeros that stand in the file
+// as data are found by looking, and travel as such, in pieces of their own. Pieces are aligned to blocks, but for the
+// disk's end.
 
+import { blockExtents } from '../block/zeros.ts'
 import type { Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { Piece } from '../link/channel.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import { unreadable } from './unreadable.ts'
 
-/** A piece of data is at most this long: one read, one hash, one landing. */
+/** Read at once, and the most that one piece of data has: one hash, one landing. */
 const pieceBytes = 256 * 1024
 const extentsAtOnce = 64
-const zeros = Buffer.alloc(pieceBytes)
 
 interface Extent {
   readonly offset: number
@@ -61,17 +62,18 @@ async function* readData(disk: Disk, run: Run, signal: AbortSignal): AsyncGenera
     signal.throwIfAborted()
     const piece = { offset, length: Math.min(pieceBytes, end - offset) }
     const bytes = await readOrUndefined(disk, piece)
-    if (bytes instanceof Uint8Array) yield pieceOf(offset, bytes)
+    if (Buffer.isBuffer(bytes)) yield* piecesOf(offset, bytes)
     else yield* readableBlocks(disk, piece, bytes.error)
   }
 }
 
-function pieceOf(offset: number, bytes: Uint8Array): Piece {
-  const isZero = Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0
-  return isZero ? { offset, length: bytes.length, bytes: undefined } : { offset, length: bytes.length, bytes }
+function* piecesOf(offset: number, bytes: Buffer): Generator<Piece> {
+  for (const { from, end, isZero } of blockExtents(bytes, offset)) {
+    yield { offset: offset + from, length: end - from, bytes: isZero ? undefined : bytes.subarray(from, end) }
+  }
 }
 
-async function readOrUndefined(disk: Disk, run: Run): Promise<Uint8Array | { error: unknown }> {
+async function readOrUndefined(disk: Disk, run: Run): Promise<Buffer | { error: unknown }> {
   const bytes = Buffer.allocUnsafeSlow(run.length)
   try {
     await disk.readForPeer(run.offset, bytes)
@@ -91,9 +93,9 @@ async function* readableBlocks(disk: Disk, run: Run, cause: unknown): AsyncGener
   let at = run.offset
   for (; at < end; at += blockSizeBytes) {
     const bytes = await readOrUndefined(disk, { offset: at, length: Math.min(blockSizeBytes, end - at) })
-    if (!(bytes instanceof Uint8Array)) badFrom ??= at
+    if (!Buffer.isBuffer(bytes)) badFrom ??= at
     else if (badFrom !== undefined) break
-    else yield pieceOf(at, bytes)
+    else yield* piecesOf(at, bytes)
   }
   if (badFrom !== undefined) throw unreadable(disk, { offset: badFrom, length: Math.min(at, end) - badFrom }, cause)
 }
@@ -101,7 +103,7 @@ async function* readableBlocks(disk: Disk, run: Run, cause: unknown): AsyncGener
 /** The bytes of a range. @throws PeerRefusal that names what of it cannot be read */
 export async function readFrozen(disk: Disk, run: Run): Promise<Uint8Array> {
   const bytes = await readOrUndefined(disk, run)
-  if (bytes instanceof Uint8Array) return bytes
+  if (Buffer.isBuffer(bytes)) return bytes
   const good: Uint8Array[] = []
   for await (const piece of readableBlocks(disk, run, bytes.error)) good.push(piece.bytes ?? Buffer.alloc(piece.length))
   return Buffer.concat(good) // It could be read the second time.

@@ -34,4 +34,9 @@ export class RateLimit {
     this.#paidUntil = earliest + (bytes * 1000) / rate
     if (earliest > now) await this.#clock.sleep(earliest - now, signal)
   }
+
+  /** So many of the bytes that were let through were not sent after all. */
+  giveBack(bytes: number): void {
+    if (this.#bytesPerSecond !== null) this.#paidUntil -= (bytes * 1000) / this.#bytesPerSecond
+  }
 }

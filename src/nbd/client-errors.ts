@@ -11,6 +11,16 @@ export class NbdConnectionError extends Error {
   }
 }
 
+/** The server is well, and its export is larger than numbers here can say. */
+export class NbdTooLargeError extends NbdConnectionError {
+  readonly sizeBytes: bigint
+  constructor(sizeBytes: bigint) {
+    super(`the export has ${sizeBytes} bytes, which is more than this client can count (${Number.MAX_SAFE_INTEGER})`)
+    this.name = 'NbdTooLargeError'
+    this.sizeBytes = sizeBytes
+  }
+}
+
 /** The server is back, and what it serves is not what it was. */
 export class NbdChangedError extends Error {
   constructor(message: string) {

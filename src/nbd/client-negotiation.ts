@@ -2,7 +2,7 @@
 // reply to another option than the one that was sent ends the connection, and every wait ends with the socket's close.
 
 import type { Socket } from 'node:net'
-import { NbdConnectionError, NbdRefusedError } from './client-errors.ts'
+import { NbdConnectionError, NbdRefusedError, NbdTooLargeError } from './client-errors.ts'
 import {
   ClientFlag,
   HandshakeFlag,
@@ -298,8 +298,7 @@ function abilities(flags: number) {
 }
 
 function safeSize(size: bigint): number {
-  if (size > BigInt(Number.MAX_SAFE_INTEGER))
-    throw new ProtocolError(`an export of ${size} bytes is beyond this client`)
+  if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw new NbdTooLargeError(size)
   return Number(size)
 }
 

@@ -3,6 +3,8 @@
 // Always: at most `readsInFlight` reads of `chunkBytes` are held at a time; `give` gets no byte twice and no order is kept;
 // once the copy has ended, in whichever way, nothing of it is under way.
 
+import { blockSizeBytes } from '../block/block-size.ts'
+import { nonZeroExtents } from '../block/zeros.ts'
 import type { Range } from './block-sizes.ts'
 import { NbdRequestError } from './client-errors.ts'
 import { AllocationFlag, type StatusExtent } from './export.ts'
@@ -11,10 +13,8 @@ import type { SteadyNbdClient } from './steady-client.ts'
 export const allocationContext = 'base:allocation'
 const chunkBytes = 2 ** 20
 const readsInFlight = 16
-/** The unit in which zeros are found in what was read. */
-const zeroBlockBytes = 4096
 /** Asked about at once. A reply with an extent for each block of it still is one that the client takes. */
-const statusBytes = 131_072 * zeroBlockBytes
+const statusBytes = 131_072 * blockSizeBytes
 /** Progress is told about as often. */
 const progressSteps = 1000
 
@@ -41,10 +41,10 @@ export async function copyOut(client: CopySource, options: CopyOutOptions): Prom
     for (let next = await ranges.next(); !next.done; next = await ranges.next()) {
       const { offset, lengthBytes } = next.value
       const bytes = await client.read(offset, lengthBytes, { signal })
-      for (const run of nonZeroRuns(bytes, offset)) {
+      for (const { from, end } of nonZeroExtents(bytes, offset)) {
         signal.throwIfAborted()
-        await options.give(offset + run.offset, bytes.subarray(run.offset, run.offset + run.lengthBytes))
-        givenBytes += run.lengthBytes
+        await options.give(offset + from, bytes.subarray(from, end))
+        givenBytes += end - from
       }
       walked(lengthBytes)
     }
@@ -94,28 +94,6 @@ async function extentsFrom(
     if (error instanceof NbdRequestError) return allData // The reads will say whether the bytes can be had.
     throw error
   }
-}
-
-/** The runs of blocks that are not all zero, as ranges within `bytes`; blocks are those of the export. */
-export function nonZeroRuns(bytes: Buffer, offset: number): Range[] {
-  const runs: { offset: number; lengthBytes: number }[] = []
-  for (let at = 0; at < bytes.length; ) {
-    const end = Math.min(bytes.length, at + zeroBlockBytes - ((offset + at) % zeroBlockBytes))
-    const last = runs.at(-1)
-    if (!isZero(bytes, at, end)) {
-      if (last !== undefined && last.offset + last.lengthBytes === at) last.lengthBytes += end - at
-      else runs.push({ offset: at, lengthBytes: end - at })
-    }
-    at = end
-  }
-  return runs
-}
-
-const zeros = Buffer.alloc(zeroBlockBytes)
-
-/** Most data differs from zero in its first byte or soon after: that is seen without a call. */
-function isZero(bytes: Buffer, from: number, end: number): boolean {
-  return bytes[from] === 0 && bytes[end - 1] === 0 && bytes.compare(zeros, 0, end - from, from, end) === 0
 }
 
 function progressOf(totalBytes: number, tell: (doneBytes: number) => void): (bytes: number) => void {

@@ -1,8 +1,9 @@
 // What one side shows and believes in TLS, read from a folder that is laid out as QEMU and libvirt lay it out: ca-cert.pem,
-// ca-crl.pem, server-cert.pem and server-key.pem (or client-…), and keys.psk with a `user:hex` on each line.
+// ca-crl.pem, server-cert.pem and server-key.pem (or client-…), and keys.psk, which is read as GnuTLS reads it.
 // Always: what is returned has been tried, so that a file that TLS cannot use is found here, with a sentence that names it,
 // and not at somebody's handshake. No message has a key in it.
 
+import { isUtf8 } from 'node:buffer'
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -155,20 +156,34 @@ function tryRevocations({ path, bytes }: File): void {
   }
 }
 
+/** A `user:hex` on each line, or `#hex:hex` with the user's name in hexadecimal. What else begins with # is a comment. */
 function parsePresharedKeys({ path, bytes }: File): ReadonlyMap<string, Buffer> {
   const keys = new Map<string, Buffer>()
-  for (const [index, line] of bytes.toString('utf8').split(/\r?\n/).entries()) {
-    if (line.trim() === '') continue
+  for (const [index, ended] of bytes.toString('utf8').split('\n').entries()) {
+    const line = ended.trimEnd()
+    const where = `line ${index + 1} of ${path}`
+    const nameInHex = /^#((?:[0-9a-f]{2})+):/i.exec(line)?.[1]
+    if (line === '' || (line.startsWith('#') && nameInHex === undefined)) continue
     const colon = line.lastIndexOf(':')
-    const user = line.slice(0, Math.max(colon, 0))
+    const user = nameInHex === undefined ? line.slice(0, Math.max(colon, 0)) : userInHex(nameInHex, where)
     const hex = line.slice(colon + 1)
     const isKey = /^(?:[0-9a-f]{2})+$/i.test(hex) && hex.length <= 2 * presharedKeyMaxBytes
     if (user === '' || Buffer.byteLength(user) > identityMaxBytes || !isKey) {
-      throw new NbdTlsError(`line ${index + 1} of ${path} is not user:hex, as psktool writes it`)
+      throw new NbdTlsError(`${where} is not user:hex, as psktool writes it, nor a comment, which begins with "# "`)
     }
-    if (keys.has(user)) throw new NbdTlsError(`line ${index + 1} of ${path} names the user ${user} again`)
+    if (keys.has(user)) throw new NbdTlsError(`${where} names the user ${user} again`)
     keys.set(user, Buffer.from(hex, 'hex'))
   }
   if (keys.size === 0) throw new NbdTlsError(`${path} has no key: it wants a user:hex on each line`)
   return keys
+}
+
+/** TLS gives us names as text: a name of other bytes could not be told from another. */
+function userInHex(hex: string, where: string): string {
+  const bytes = Buffer.from(hex, 'hex')
+  if (isUtf8(bytes) && !bytes.includes(0)) return bytes.toString('utf8')
+  const next = 'a line that is meant as a comment begins with "# "'
+  throw new NbdTlsError(
+    `${where} names in hexadecimal a user whose name is no text, which vmstore cannot tell: ${next}`,
+  )
 }

@@ -4,8 +4,7 @@
 
 import assert from 'node:assert/strict'
 
-/** The unit in which presence and dirtiness are tracked, in bytes. */
-export const blockSizeBytes = 4096
+export { blockSizeBytes } from '../block/block-size.ts'
 
 const segmentBlocks = 32768
 const segmentWords = segmentBlocks / 32

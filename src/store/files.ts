@@ -46,6 +46,8 @@ export interface BlockFile {
    * would have zeros written out, it throws ENOTSUP instead, and nothing was changed.
    */
   zero(offset: number, lengthBytes: number, allocated: boolean, fast?: boolean): Promise<void>
+  /** Whether the range surely is a hole. Answered at once. Without this method, nobody knows. */
+  isHole?(offset: number, lengthBytes: number): boolean
   /** Everything that was written before the call is durable (fdatasync). Rejects with FailedSync. */
   sync(): Promise<void>
   /** At least one extent from `offset` on, in order, at most `limit`, within `lengthBytes`. */

@@ -25,6 +25,8 @@ const farTypes = [
   ...[0x65735546, 0x6969, 0xff534d42, 0xfe534d42, 0x01021997, 0x00c36400], // FUSE, NFS, CIFS, SMB2, 9p, Ceph
   ...[0x01161970, 0x7461636f, 0x0bd00bd0, 0x786f4256], // GFS2, OCFS2, Lustre, vboxsf
 ]
+/** Of ext4, XFS and Btrfs. Others may sync the file, or ask another machine, before they say where its data is. */
+const seekableTypes = [0xef53, 0x58465342, 0x9123683e, tmpfsType]
 const pageBytes = 4096
 
 export class KernelBlockFile implements BlockFile {
@@ -35,6 +37,8 @@ export class KernelBlockFile implements BlockFile {
   #canReadNoWait = true
   readonly #isInMemory: boolean
   readonly #isFar: boolean
+  /** It says at once where its data is. */
+  readonly #isSeekable: boolean
   /** undefined: nobody tells what the page cache has. */
   readonly #pageCache: PageCacheView | undefined
   /**
@@ -51,6 +55,7 @@ export class KernelBlockFile implements BlockFile {
     const { type } = statfsSync(path)
     this.#isInMemory = type === tmpfsType
     this.#isFar = farTypes.includes(type)
+    this.#isSeekable = seekableTypes.includes(type)
     // To whoever may only read a file, the kernel says that all of it is cached; far away, cached pages may be asked after.
     this.#pageCache = readOnly || this.#isFar ? undefined : viewOf(fd, sizeBytes)
   }
@@ -143,6 +148,13 @@ export class KernelBlockFile implements BlockFile {
     for (let at = 0; at < lengthBytes; at += zeros.length) {
       await this.#writeRest(offset + at, zeros.subarray(0, Math.min(zeros.length, lengthBytes - at)), 0)
     }
+  }
+
+  isHole(offset: number, lengthBytes: number): boolean {
+    // The kernel looks only when nobody changes the file.
+    if (this.#slowChanges > 0 || !this.#isSeekable) return false
+    const data = seekData(this.#file.now, offset)
+    return data === undefined || data >= offset + lengthBytes
   }
 
   sync(): Promise<void> {

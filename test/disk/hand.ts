@@ -199,6 +199,7 @@ export class WatchedFiles implements Files {
       write: (offset, source) => this.#enter('write', () => file.write(offset, source)),
       zero: async (offset, lengthBytes, allocated, fast) =>
         this.#enter('zero', () => file.zero(offset, lengthBytes, allocated, fast)),
+      isHole: (offset, lengthBytes) => file.isHole?.(offset, lengthBytes) ?? false,
       sync: async () => this.#enter('sync', () => file.sync()),
       extents: (offset, lengthBytes, limit) => file.extents(offset, lengthBytes, limit),
       allocatedBytes: () => file.allocatedBytes(),

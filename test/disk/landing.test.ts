@@ -104,6 +104,37 @@ describe('landing', () => {
     assert.equal(disk.unsavedBytes, 0)
   })
 
+  it('zeros that land on a hole leave the file alone', async () => {
+    const { disk, files } = await openDisk(new HandSource())
+    assert.equal(await disk.land({ offset: 0, length: 4 * block, bytes: undefined }), 4 * block)
+    assert.equal(disk.arrival!.missingBlocks, 60)
+    assert.deepEqual(
+      files.done.filter((operation) => operation === 'zero' || operation === 'write'),
+      [],
+    )
+    assert.equal(disk.allocatedBytes(), 0)
+  })
+
+  it('zeros that land on what was there before are punched, and it takes no room any more', async () => {
+    const { disk } = await openDisk(new HandSource())
+    await disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    assert(disk.arrival!.forget({ first: 0, end: 4 })) // It differed from the source.
+    await disk.land({ offset: 0, length: 4 * block, bytes: undefined })
+    assert((await read(disk.open('guest'), 0, 4 * block)).equals(Buffer.alloc(4 * block)))
+    await disk.flush()
+    assert.equal(disk.allocatedBytes(), 0)
+  })
+
+  it("promise 5: zeros land on holes around a guest's sectors, and not on these", async () => {
+    const { disk } = await openDisk(new HandSource())
+    const session = disk.open('guest')
+    await write(session, 2 * block + sector, sector, 8)
+    await disk.land({ offset: 0, length: 4 * block, bytes: undefined })
+    assert.equal(disk.arrival!.missingBlocks, 60)
+    const expected = Buffer.alloc(4 * block).fill(8, 2 * block + sector, 2 * block + 2 * sector)
+    assert((await read(session, 0, 4 * block)).equals(expected))
+  })
+
   it('a landing that failed leaves its blocks missing and holds up nobody', async () => {
     const { disk, files } = await openDisk(new HandSource())
     files.fail('write', full)

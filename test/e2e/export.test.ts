@@ -1,7 +1,7 @@
 // `disk export`: a raw file of the owner's bytes, whole or not there at all, and honest about what it is.
 
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type ExportRequest, exportDisk } from '../../src/cli/disk-export.ts'
@@ -26,6 +26,12 @@ import {
 
 const mebibyte = 2 ** 20
 const sizeBytes = 64 * mebibyte
+
+/** Any that this host has; nothing is written to it. */
+function blockDevice(): string | undefined {
+  const paths = readdirSync('/dev').map((name) => join('/dev', name))
+  return paths.find((path) => statSync(path, { throwIfNoEntry: false })?.isBlockDevice())
+}
 
 describe('disk export', () => {
   endSitesAfterEach()
@@ -124,6 +130,53 @@ describe('disk export', () => {
     refusalOf(await vmstore(site, 'disk', 'export', 'web01', file, '--force'), 3, 'file-exists')
     assert.equal(readFileSync(file, 'utf8'), 'precious')
     assert.deepEqual(readdirSync(place), ['web01.raw'])
+  })
+
+  it('a folder, a device or a link is refused with what to do instead, and nobody is told to remove it', async () => {
+    site = await Site.start('osaka')
+    const { name } = await createDisk(site, 'web01', mebibyte)
+    const link = join(place, 'link')
+    symlinkSync(join(place, 'nothing'), link)
+    const device = blockDevice()
+    const targets: [file: string, next: RegExp][] = [
+      [place, new RegExp(`name a file in it: ${place}/web01\\.raw`)],
+      ['/dev/null', /name another/],
+      [link, /name the file itself/],
+      ...(device === undefined ? [] : [[device, /nbdcopy URI \/dev\/.* at least 1048576 bytes/] as [string, RegExp]]),
+    ]
+    for (const [target, next] of targets) {
+      await assert.rejects(exporting({ disk: name, file: target }), (error: ControlError) => {
+        assert.equal(error.code, 'not-a-file', error.message)
+        assert.match(error.next!, next)
+        assert.doesNotMatch(`${error.message} ${error.next}`, /remove/)
+        assert.equal(error.exit, 3)
+        return true
+      })
+    }
+    await failsWith('file-failed', exporting({ file: '/dev/null/web01' }))
+    refusalOf(await vmstore(site, 'disk', 'export', 'web01', `${place}/web01/`), 2, 'usage')
+    assert.deepEqual(readdirSync(place), ['link'])
+  })
+
+  it('a name that promises another format is refused, with how to convert', async () => {
+    site = await Site.start('osaka')
+    await createDisk(site, 'web01', mebibyte)
+    for (const [target, next] of [
+      ['web01.qcow2', /web01\.raw, then: qemu-img convert -f raw -O qcow2 web01\.raw web01\.qcow2/],
+      ['web01.VHD', /-O vpc -o force_size=on web01\.raw web01\.VHD/],
+      ['web01.vmdk', /-O vmdk/],
+      ['web01.raw.xz', /web01\.raw, then pack it/],
+    ] as const) {
+      await assert.rejects(exporting({ file: join(place, target) }), (error: ControlError) => {
+        assert.equal(error.code, 'not-raw-name', error.message)
+        assert.equal(error.exit, 3)
+        assert.match(error.next!, next)
+        return true
+      })
+    }
+    for (const target of ['web01', 'web01.img', 'web01.qcow2.raw', 'qcow2'])
+      await exporting({ file: join(place, target) })
+    assert.deepEqual(readdirSync(place).sort(), ['qcow2', 'web01', 'web01.img', 'web01.qcow2.raw'])
   })
 
   it('does not replace a file that came to be there meanwhile', async () => {

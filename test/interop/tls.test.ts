@@ -13,7 +13,12 @@ import { type SecureSite, type SecureSiteOptions, serveWithTls } from '../nbd/se
 import { needTool } from '../tools.ts'
 import { assertNoFailure, filled, mebibyte, patterned, run } from './clients.ts'
 
-const keys = 'alice:00112233445566778899aabbccddeeff\n'
+const keys = `# Read alike by GnuTLS and by us.
+
+#mallory:ffff
+#${Buffer.from('host: 7').toString('hex')}:ffeeddccbbaa99887766554433221100
+alice:00112233445566778899aabbccddeeff
+`
 const version12 = 'NORMAL:-VERS-TLS1.3'
 
 describe('TLS with other programs', () => {
@@ -187,7 +192,7 @@ describe('TLS with other programs', () => {
       needTool(this, 'nbdkit')
       writeFileSync(at('disk.raw'), bytes)
       const { uri } = await nbdkit('--tls=require', `--tls-psk=${at('keys/keys.psk')}`, 'file', at('disk.raw'))
-      await reads(uri, { pskFile: at('keys/keys.psk'), username: 'alice' })
+      for (const username of ['alice', 'host: 7']) await reads(uri, { pskFile: at('keys/keys.psk'), username })
       await assert.rejects(reads(uri, { pskFile: at('wrong/keys.psk'), username: 'alice' }), NbdConnectionError)
     })
 

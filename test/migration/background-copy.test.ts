@@ -361,6 +361,24 @@ describe('background copy', () => {
     await run
   })
 
+  it('zeros that stood in the file as data do not count for the rate', async () => {
+    const clock = new FakeClock()
+    const zeros: BlockSource = {
+      async *fetch(runs: readonly Run[]) {
+        for (const { offset, length } of runs) {
+          yield { offset, length: block, bytes: shared.subarray(0, block) }
+          yield { offset: offset + block, length: length - block, bytes: undefined }
+        }
+      },
+    }
+    const disk = new CountingDisk(64 * mebibyte)
+    const limit = new RateLimit(clock, mebibyte)
+    const run = new BackgroundCopy(partsOf(disk as unknown as Disk, zeros, { clock, limit }), never).run()
+    await clock.advance(3000) // One mebibyte of data.
+    assert.equal(await isSettled(run), true, `${disk.landedBytes} bytes of data have landed`)
+    await run
+  })
+
   describe('promise 8:', () => {
     it('stops landing while a slow sync keeps 48 MiB from being durable', async () => {
       const disk = new CountingDisk(200 * mebibyte)

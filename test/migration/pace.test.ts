@@ -51,6 +51,21 @@ describe('rate limit', () => {
     assert.equal(await isSettled(limit.pass(mebibyte, never)), false)
   })
 
+  it('does not count what is given back, and saves up no more for it', async () => {
+    const clock = new FakeClock()
+    const limit = new RateLimit(clock, mebibyte)
+    for (let count = 0; count < 100; count++) {
+      assert.equal(await isSettled(limit.pass(mebibyte, never)), true)
+      limit.giveBack(mebibyte)
+    }
+    await limit.pass(mebibyte, never)
+    const next = limit.pass(mebibyte, never)
+    await clock.advance(890)
+    assert.equal(await isSettled(next), false)
+    await clock.advance(110)
+    await next
+  })
+
   it('can be changed, and what went before is forgotten', async () => {
     const clock = new FakeClock()
     const limit = new RateLimit(clock, 1)

@@ -224,6 +224,12 @@ export const plants: readonly Plant[] = [
     becomes: '',
   },
   {
+    name: 'zeros that are not written where something stands',
+    file: 'src/disk/landing.ts',
+    was: 'else if (!file.isHole?.(part.offset, part.length))',
+    becomes: 'else if (file.sizeBytes === 0)',
+  },
+  {
     name: 'an unreadable range served as zeros',
     file: 'src/migration/frozen-reader.ts',
     was: 'return { error }',

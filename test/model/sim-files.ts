@@ -147,6 +147,7 @@ export class SimFiles implements Files {
       read: (offset, target) => this.#read(file, path, offset, target),
       write: (offset, source) => this.#write(file, path, offset, source),
       zero: (offset, lengthBytes) => this.#zero(file, path, offset, lengthBytes),
+      isHole: (offset, lengthBytes) => this.#isHole(file, offset, lengthBytes),
       sync: () => this.#sync(file, path),
       extents: (offset, lengthBytes, limit) => extentsOf(file.bytes, offset, lengthBytes, limit),
       allocatedBytes: () => file.bytes.length,
@@ -179,6 +180,12 @@ export class SimFiles implements Files {
     }
     if (world.random.chance(0.4)) return happen()
     return world.event(this.#process, `write ${path} ${offset}+${source.length}`, { abandon: inPart }).then(happen)
+  }
+
+  /** Told now and then only: nobody knows while the file is changed. */
+  #isHole(file: SimFile, offset: number, lengthBytes: number): boolean {
+    const [first] = extentsOf(file.bytes, offset, lengthBytes, 1)
+    return this.#machine.world.random.chance(0.7) && first!.kind === 'hole' && first!.length === lengthBytes
   }
 
   async #zero(file: SimFile, path: string, offset: number, lengthBytes: number): Promise<void> {

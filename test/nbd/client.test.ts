@@ -9,6 +9,7 @@ import {
   NbdRefusedError,
   NbdRequestError,
 } from '../../src/nbd/client.ts'
+import { NbdTooLargeError } from '../../src/nbd/client-errors.ts'
 import { ChunkFlag, ChunkType, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/constants.ts'
 import { NbdError } from '../../src/nbd/export.ts'
 import {
@@ -211,6 +212,19 @@ describe('nbd client', () => {
         await client.flush()
       })
     }
+
+    it('says of an export that is too large that it is, and not that the server is wrong', async () => {
+      const size = 2n ** 63n - 1n
+      const answer = Buffer.alloc(134)
+      answer.writeBigUInt64BE(size)
+      await using server = await rawServer(oldServer(3, new Map([...withoutGo, [OptionType.exportName, answer]])))
+      await assert.rejects(NbdClient.connect(server.uri), (error: NbdTooLargeError) => {
+        assert(error instanceof NbdTooLargeError)
+        assert.equal(error.sizeBytes, size)
+        assert.match(error.message, /has 9223372036854775807 bytes, which is more than this client can count/)
+        return true
+      })
+    })
 
     it('says that a hang-up is how it refuses an export', async () => {
       const script = oldServer(3, withoutGo)

@@ -6,7 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { NbdRequestError } from '../../src/nbd/client-errors.ts'
 import type { NbdExportInfo } from '../../src/nbd/client-negotiation.ts'
 import { ErrorNumber } from '../../src/nbd/constants.ts'
-import { allocationContext, type CopySource, copyOut, nonZeroRuns } from '../../src/nbd/copy-out.ts'
+import { allocationContext, type CopySource, copyOut } from '../../src/nbd/copy-out.ts'
 import { AllocationFlag, NbdError } from '../../src/nbd/export.ts'
 import { SteadyNbdClient, type SteadyOptions } from '../../src/nbd/steady-client.ts'
 import { seededRandom } from '../random.ts'
@@ -235,25 +235,5 @@ describe('copying an export out', () => {
     const { bytes } = await copied(server.uri)
     assert.deepEqual(bytes, bytesAt(0, 64 * 1024))
     assert(server.requests.every((request) => Number(request.split(' ')[2]) <= 8192))
-  })
-
-  it('finds the blocks that are not zero, whatever the place of the bytes', () => {
-    const bytes = Buffer.alloc(20_000)
-    assert.deepEqual(nonZeroRuns(bytes, 0), [])
-    assert.deepEqual(nonZeroRuns(Buffer.alloc(0), 0), [])
-    bytes[4095] = 1
-    bytes[4096] = 1
-    bytes[19_999] = 1
-    assert.deepEqual(nonZeroRuns(bytes, 0), [
-      { offset: 0, lengthBytes: 8192 },
-      { offset: 16_384, lengthBytes: 3616 },
-    ])
-    assert.deepEqual(nonZeroRuns(bytes, 4095), [
-      { offset: 1, lengthBytes: 4096 },
-      { offset: 16_385, lengthBytes: 3615 },
-    ])
-    const inside = Buffer.alloc(8192)
-    inside[5000] = 1
-    assert.deepEqual(nonZeroRuns(inside, 1 << 30), [{ offset: 4096, lengthBytes: 4096 }])
   })
 })

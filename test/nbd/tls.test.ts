@@ -321,6 +321,22 @@ describe('nbd over TLS', () => {
       })
     }
 
+    it('a file is read as GnuTLS reads it: comments, empty lines, spaces at the end, and names in hexadecimal', async () => {
+      const none = { server: undefined, authority: undefined } as unknown as FolderContent
+      const nameInHex = Buffer.from('dörte: 2').toString('hex')
+      const keys = [
+        ...['# who may come in, and since when: 2026', '#mallory:ffff', '#', '', '   ', `alice:${key}  `],
+        `#${nameInHex}:${key}\r`,
+        'bob:ffff',
+      ].join('\n')
+      await using site = await serveSecurely({ files: { ...none, keys } })
+      for (const user of ['alice', 'dörte: 2']) assert.equal(await isLetIn(site, preshared(user, key, 'TLSv1.3')), true)
+      assert.equal(await isLetIn(site, preshared('bob', 'ffff', 'TLSv1.3')), true)
+      for (const user of ['mallory', '#mallory']) {
+        assert.equal(await isLetIn(site, preshared(user, 'ffff', 'TLSv1.3')), false, user)
+      }
+    })
+
     it('beside certificates both lead in, in either version', async () => {
       await using site = await serveSecurely({ files: { keys: `alice:${key}\n` } })
       for (const version of ['TLSv1.2', 'TLSv1.3'] satisfies SecureVersion[]) {
@@ -414,7 +430,21 @@ describe('nbd over TLS', () => {
         /line 2 of .*keys\.psk names the user a again/,
         (f) => writeFileSync(join(f, 'keys.psk'), `a:${key}\na:ff\n`),
       ],
-      ['the preshared keys are none', /keys\.psk has no key/, (f) => writeFileSync(join(f, 'keys.psk'), '\n')],
+      [
+        'a name in hexadecimal is no text',
+        /line 1 of .*keys\.psk names in hexadecimal a user whose name is no text/,
+        (f) => writeFileSync(join(f, 'keys.psk'), `#facade:${key}\n`),
+      ],
+      [
+        'the key of a name in hexadecimal is not hex',
+        /line 1 of .*keys\.psk is not user:hex/,
+        (f) => writeFileSync(join(f, 'keys.psk'), `#616c696365:xyz\n`),
+      ],
+      [
+        'the preshared keys are none',
+        /keys\.psk has no key/,
+        (f) => writeFileSync(join(f, 'keys.psk'), '\n# none yet\n'),
+      ],
     ]
     for (const [what, sentence, damage, verifyPeer = false] of attempts) {
       it(what, async () => {

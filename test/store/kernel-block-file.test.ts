@@ -13,6 +13,34 @@ describe('a block file', () => {
   removeFoldersAfterEach()
   closeFilesAfterEach()
 
+  describe('a hole', () => {
+    it('is surely one where nothing was written, or what was written was punched', async () => {
+      const file = await blockFile(4 * mebibyte)
+      assert.equal(file.isHole?.(0, 4 * mebibyte), true)
+      await file.write(mebibyte, Buffer.alloc(8192)) // Zeros, and data for the file.
+      assert.equal(file.isHole?.(0, mebibyte), true)
+      assert.equal(file.isHole?.(mebibyte + 8192, 2 * mebibyte), true)
+      for (const [offset, length] of [
+        [mebibyte, 4096],
+        [mebibyte - 4096, 8192],
+        [mebibyte + 4096, 8192],
+        [0, 4 * mebibyte],
+      ] as const)
+        assert.equal(file.isHole?.(offset, length), false, `${offset}+${length}`)
+      await file.zero(mebibyte, 4096, false)
+      assert.equal(file.isHole?.(0, mebibyte + 4096), true)
+      assert.equal(file.isHole?.(mebibyte + 4096, 4096), false)
+    })
+
+    it('nobody knows of one while a slow change has the file', async () => {
+      const file = await blockFile(4 * mebibyte)
+      const change = file.zero(mebibyte, mebibyte, false)
+      assert.equal(file.isHole?.(0, 4096), false)
+      await change
+      assert.equal(file.isHole?.(0, 4096), true)
+    })
+  })
+
   describe('write', () => {
     it('is done at once when it is aligned to pages and short', async () => {
       const file = await blockFile(4 * mebibyte)

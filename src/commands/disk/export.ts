@@ -1,6 +1,6 @@
 // vmstore disk export: a disk's bytes, as a raw file.
 
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../../cli/base-command.ts'
 import { CopyProgress } from '../../cli/copy-progress.ts'
@@ -18,6 +18,7 @@ export default class DiskExport extends BaseCommand {
     `The file is sparse, is made by this command with the rights of its user, and is there when all of it is, durably.
 A disk that is arriving is fetched as it is read. A disk with clients attached is refused, and a copy during which the
 disk was written to fails, unless --force is given: such a copy is at best what a machine whose power failed leaves.
+What exists is never replaced, be it a file or a device, and a name such as web01.qcow2 is refused: the bytes are raw.
 Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 1 the copy failed and no file was made.`
   static override examples = [
     { description: 'A raw image of a disk at rest', command: '<%= config.bin %> disk export web01 web01.raw' },
@@ -36,6 +37,10 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 1 the copy failed an
     if (args.file === '-') {
       const next = 'nbdcopy reads any export of the daemon into a pipe: nbdcopy URI -'
       throw new UsageError('A disk is exported into a file, of which what is zero takes no room, not to stdout.', next)
+    }
+    if (args.file.endsWith('/')) {
+      const next = `name the file too: ${join(args.file, `${args.name}.raw`)}`
+      throw new UsageError(`A disk is exported into a file, and ${args.file} is the name of a folder.`, next)
     }
     const client = await this.connect(flags)
     const progress = CopyProgress.on(process.stderr, `Export ${args.name} to ${args.file}`)
