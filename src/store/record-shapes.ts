@@ -31,6 +31,7 @@ const disk = z.looseObject({
   before: z.object({ state: text, path: text }).nullable(),
   taken: z.boolean(),
   failedSync: z.object({ at: text, message: z.string() }).nullable(),
+  mapLog: z.object({ key: count, records: count }).nullable(),
   createdAt: text,
 })
 

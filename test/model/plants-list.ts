@@ -259,4 +259,16 @@ export const plants: readonly Plant[] = [
     was: 'await this.#notices.heard(this.working)',
     becomes: '',
   },
+  {
+    name: 'a broken record of the maps taken for a torn tail, though two commits stand behind it',
+    file: 'src/store/map-log-replay.ts',
+    was: 'return commits === 2',
+    becomes: 'return commits > 2',
+  },
+  {
+    name: 'a map log that is shorter than it was on record, believed',
+    file: 'src/store/map-log-replay.ts',
+    was: 'mark?.key === header.key ? mark.records : 0',
+    becomes: 'mark?.key === -1 ? mark.records : 0',
+  },
 ]
