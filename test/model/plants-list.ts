@@ -50,14 +50,14 @@ export const plants: readonly Plant[] = [
   {
     name: 'an uncommitted log believed after a power loss',
     file: 'src/store/map-log-replay.ts',
-    was: 'const believed = sameBoot ? intact : committed',
+    was: 'const believed = sameBoot ? intact : covered',
     becomes: 'const believed = intact',
   },
   {
     name: 'only the committed log believed after a mere kill',
     file: 'src/store/map-log-replay.ts',
-    was: 'const believed = sameBoot ? intact : committed',
-    becomes: 'const believed = committed',
+    was: 'const believed = sameBoot ? intact : covered',
+    becomes: 'const believed = covered',
   },
   {
     name: "the log's position taken after the sync",
