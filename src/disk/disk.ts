@@ -124,7 +124,16 @@ export class Disk implements Export {
   }
 
   get trouble(): string | undefined {
-    return this.#openTrouble ?? (this.#syncs.failure && failureSentence(this.record, this.#syncs.failure))
+    return (
+      this.#openTrouble ??
+      this.#fileTrouble ??
+      (this.#syncs.failure && failureSentence(this.record, this.#syncs.failure))
+    )
+  }
+
+  get #fileTrouble(): string | undefined {
+    const trouble = this.#files.block?.trouble
+    return trouble && `${trouble}. Guests get errors. Stop vmstore, put the file back from a copy, and start it again.`
   }
 
   /** Its file or maps could not be opened. */

@@ -152,9 +152,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'writes answered before arriving is durable',
     file: 'src/disk/disk.ts',
-    was: "await this.move('arriving', { generation, owner: this.#services.siteId }, others)",
-    becomes:
-      "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', { generation, owner: this.#services.siteId }, others)",
+    was: "await this.move('arriving', {",
+    becomes: "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', {",
   },
   {
     name: 'a flush that joins a running sync',
