@@ -29,11 +29,10 @@ function asksForJson(): boolean {
   return (end === -1 ? words : words.slice(0, end)).includes('--json')
 }
 
-/** A reader that has seen enough, such as `head`, is no error. */
+/** A reader that has seen enough, such as `head`, is no error; and of a stderr that takes nothing nobody can be told. */
 function quietClosedPipes(): void {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error
-    })
-  }
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
+  process.stderr.on('error', () => {})
 }

@@ -2,7 +2,6 @@
 
 import { resolve } from 'node:path'
 import { Args, Flags } from '@oclif/core'
-import { type Logger, pino } from 'pino'
 import { BaseCommand } from '../cli/base-command.ts'
 import { transportSettings } from '../cli/config.ts'
 import { isJournal, journalText } from '../cli/journal.ts'
@@ -52,11 +51,12 @@ export default class Serve extends BaseCommand {
     const { flags, argv } = await this.parse(Serve)
     // Only this command needs the daemon's code.
     const { Daemon } = await import('../daemon/daemon.ts')
+    const { openLog } = await import('../daemon/log.ts')
     const { ServiceManager, takeService } = await import('../daemon/service-manager.ts')
     const files = argv as string[]
     const paths = await this.paths(flags)
     const beside = files[0] !== undefined && !flags.root
-    const log = openLog(flags['log-level'])
+    const log = openLog(flags['log-level'], isJournal(process.env) ? journalText : (line) => line)
     const service = takeService(process.env, process.pid, log)
     const manager = new ServiceManager(service.words, log)
     const { successes, failures } = await this.config.runHook('vmstore:transports', {})
@@ -95,13 +95,6 @@ export default class Serve extends BaseCommand {
     // What may still wait (a drained request on a peer that is away) has nobody to answer to.
     process.exit(0)
   }
-}
-
-/** JSON lines on stderr; under journald what people read there. Synchronous: a process that dies has said why. */
-function openLog(level: string): Logger {
-  const lines = pino.destination({ dest: 2, sync: true })
-  const journal = { write: (line: string) => lines.write(journalText(line)) }
-  return pino({ level, base: null }, isJournal(process.env) ? journal : lines)
 }
 
 /** Resolves at the first SIGTERM or SIGINT; the second ends the process at once. */

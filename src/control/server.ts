@@ -7,6 +7,7 @@ import { fastify } from 'fastify'
 import { ControlError, errorViewOf } from './errors.ts'
 import { addRoutes } from './routes.ts'
 import type { Site } from './site.ts'
+import { systemFaultOf } from './system-fault.ts'
 import { type ErrorView, ExitCode } from './types.ts'
 import { type ServeNbd, upgradeToNbd } from './upgrade.ts'
 
@@ -44,7 +45,9 @@ export async function startControlServer(options: {
   const viewOf = (error: unknown) => {
     const view = requestFault(error) ?? errorViewOf(error)
     if (view !== undefined) return view
-    log.error({ err: error }, 'a control request failed in a way nobody foresaw')
+    const fault = systemFaultOf(error)
+    log.error({ err: error }, `a control request failed${fault ? '' : ' in a way nobody foresaw'}`)
+    if (fault !== undefined) return fault
     return internal(error)
   }
 

@@ -19,10 +19,10 @@ import type { MigrationsServices } from '../migration/services.ts'
 import { NbdServer } from '../nbd/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/tls-server.ts'
 import { formatNbdUri } from '../nbd/uri.ts'
-import { type Identity, loadIdentity } from '../peer/identity.ts'
+import { type Identity, loadIdentity, PeerError } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
-import type { Records } from '../store/records.ts'
+import type { DiskRecord, Records } from '../store/records.ts'
 import { systemClock } from './clock.ts'
 import { Drivers } from './drivers.ts'
 import { openDurable } from './durable.ts'
@@ -109,7 +109,7 @@ export class Daemon {
     if (this.#options.tls) this.#tls = await openTls(this.#options.tls, log)
     const folder = await DataFolder.open(this.#options.root)
     this.#stops.push(() => folder.release())
-    const identity = await loadIdentity(folder.root)
+    const identity = await ownIdentity(folder.root)
     const { records, files } = await openDurable(folder, log)
     this.#stops.push(() => records.close())
     const loaded = await records.load()
@@ -121,6 +121,7 @@ export class Daemon {
       clock: systemClock,
       log: (level, facts, message) => log[level](facts, message),
     }
+    await tellUnrecorded(folder, loaded.disks, log)
     const disks = new Disks(services, folder)
     this.#stops.push(() => disks.close())
     await disks.takeUp(loaded.disks, (record, error) =>
@@ -235,6 +236,30 @@ export class Daemon {
     })
     this.#stops.push(() => server.close())
     this.#view = view
+  }
+}
+
+/** @throws Refusal */
+async function ownIdentity(root: string): Promise<Identity> {
+  try {
+    return await loadIdentity(root)
+  } catch (error) {
+    if (!(error instanceof PeerError)) throw error
+    const { code, message, next } = error
+    throw new Refusal(code, message, { safe: 'No disk was touched.', ...(next && { next }), cause: error })
+  }
+}
+
+/** What a daemon left that died while it made or removed a disk. It may be bytes of worth: it is told, and stays. */
+async function tellUnrecorded(folder: DataFolder, disks: readonly DiskRecord[], log: Logger): Promise<void> {
+  const recorded = new Set(disks.map(({ id }) => id))
+  for (const id of await folder.diskIds()) {
+    if (recorded.has(id)) continue
+    const path = folder.diskFolder(id)
+    log.warn(
+      { path },
+      'a folder among the disks belongs to no disk on record: look at it, and remove it if it is of no use',
+    )
   }
 }
 

@@ -5,9 +5,12 @@ import type { DataFolder } from '../store/data-folder.ts'
 import { KernelFiles } from '../store/kernel-files.ts'
 import { SqliteRecords } from '../store/sqlite-records.ts'
 import type { Durable } from './crash-points.ts'
+import { isBesideServedFile } from './served-file.ts'
 
 export async function openDurable(folder: DataFolder, log: Logger): Promise<Durable> {
-  const durable = { records: await SqliteRecords.open(folder.databasePath), files: new KernelFiles() }
+  const hasDisks = (await folder.diskIds()).length > 0 || isBesideServedFile(folder)
+  const records = await SqliteRecords.open(folder.databasePath, { hasDisks })
+  const durable = { records, files: new KernelFiles() }
   const point = process.env['VMSTORE_TEST_CRASH_POINT']
   if (point === undefined) return durable
   try {

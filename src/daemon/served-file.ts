@@ -2,6 +2,7 @@
 // site has it, so that no second site takes it for a disk of its own.
 
 import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { mkdir, readFile, realpath } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
@@ -9,17 +10,23 @@ import type { Disk } from '../disk/disk.ts'
 import { diskNamePattern } from '../disk/disk-name.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
+import type { DataFolder } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
+import { stateSuffix } from '../store/record-paths.ts'
 import type { DiskRecord } from '../store/records.ts'
 import { inspectRawImage } from './raw-image.ts'
 
-export const stateSuffix = '.vmstore'
 const noteName = 'disk.json'
 const imageSuffix = /\.(raw|img)$/i
 
 /** The folder beside an image that holds its state. */
 export function stateFolderOf(path: string): string {
   return `${path}${stateSuffix}`
+}
+
+/** The data folder of an image that has been served before. */
+export function isBesideServedFile({ root }: Pick<DataFolder, 'root'>): boolean {
+  return existsSync(join(root, noteName))
 }
 
 /** Serves the image, as the disk that it was before if it was one of this site's. @throws Refusal */

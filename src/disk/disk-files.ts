@@ -7,10 +7,10 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { blockSizeBytes } from '../store/block-map.ts'
+import { type BlockRun, blockSizeBytes } from '../store/block-map.ts'
 import type { BlockFile, Files } from '../store/files.ts'
 import { MapLog } from '../store/map-log.ts'
-import type { MapIdentity } from '../store/map-log-format.ts'
+import type { MapIdentity, MapLogMark } from '../store/map-log-format.ts'
 import type { DiskRecord } from '../store/records.ts'
 import { StoreError } from '../store/store-error.ts'
 import { Arrival } from './arrival.ts'
@@ -86,15 +86,21 @@ export class DiskFiles {
     const identity = identityOf(record, generation)
     // After a failed sync also what an older commit covers, and a guest wrote again since, may have been dropped.
     const everything = [{ first: 0, end: Math.ceil(sizeBytes / blockSizeBytes) }]
-    const { log, maps } = await MapLog.open(this.#files, mapLogPath(record), identity, async (uncommitted) => {
+    const settle = async (uncommitted: Iterable<BlockRun>) => {
       for (const run of failedSync ? everything : uncommitted) {
         const offset = run.first * blockSizeBytes
         await rewrite(file, offset, Math.min(run.end * blockSizeBytes, sizeBytes) - offset)
       }
       await file.sync()
-    })
+    }
+    const { log, maps } = await MapLog.open(this.#files, mapLogPath(record), identity, settle, record.mapLog)
     this.#log = log
     this.#arrival = new Arrival(maps, log, sizeBytes)
+  }
+
+  /** How far the log of the maps is durable; null: there is none. */
+  get mapLogMark(): MapLogMark | null {
+    return this.#log?.mark ?? null
   }
 
   /** Every block is here: no sync that begins from now on knows the maps. Gives their log to whoever discards it. */

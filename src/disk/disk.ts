@@ -124,7 +124,16 @@ export class Disk implements Export {
   }
 
   get trouble(): string | undefined {
-    return this.#openTrouble ?? (this.#syncs.failure && failureSentence(this.record, this.#syncs.failure))
+    return (
+      this.#openTrouble ??
+      this.#fileTrouble ??
+      (this.#syncs.failure && failureSentence(this.record, this.#syncs.failure))
+    )
+  }
+
+  get #fileTrouble(): string | undefined {
+    const trouble = this.#files.block?.trouble
+    return trouble && `${trouble}. Guests get errors. Stop vmstore, put the file back from a copy, and start it again.`
   }
 
   /** Its file or maps could not be opened. */
@@ -259,12 +268,19 @@ export class Disk implements Export {
 
   // ---- for the migration: the destination's side
 
+  /** Puts on record how far the log of the maps is durable, together with `others`. */
+  async noteMapLog(others: readonly Change[]): Promise<void> {
+    const noted = (record: DiskRecord) =>
+      record.state === 'arriving' ? { ...record, mapLog: this.#files.mapLogMark } : record
+    await this.#record.commit(noted, others)
+  }
+
   /** incoming → arriving: this site owns `generation`, and nothing is here yet. Durable before the first guest write is answered. */
   async beginArriving(generation: number, others: readonly Change[]): Promise<void> {
     assert(this.state === 'incoming')
     // The maps are made first: an arriving disk always has them. Should the commit fail, the next attempt makes them anew.
     await this.#files.makeMaps(this.record, generation)
-    await this.move('arriving', { generation, owner: this.#services.siteId }, others)
+    await this.move('arriving', { generation, owner: this.#services.siteId, mapLog: this.#files.mapLogMark }, others)
   }
 
   /** Writes bytes that came where they are still missing. Resolves to how many bytes landed. */
@@ -288,7 +304,7 @@ export class Disk implements Export {
   async finishArriving(others: readonly Change[]): Promise<void> {
     assert(this.arrival?.missingBlocks === 0)
     await this.flush()
-    await this.move('owned', {}, others)
+    await this.move('owned', { mapLog: null }, others)
     const log = this.#files.endMaps()
     await this.flush().catch(() => {}) // A sync that had begun with the log is over after this one, however it ends.
     await this.#dropOldBytes().catch(() => {}) // The next start tries again.

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import { basename, join } from 'node:path'
 import type { ExportCatalog } from '../nbd/export.ts'
 import { type Change, type DiskRecord, untouchedDisk } from '../store/records.ts'
+import type { StoreError } from '../store/store-error.ts'
 import { Disk, type DiskServices } from './disk.ts'
 import { diskNamePattern } from './disk-name.ts'
 import type { RemotePart } from './io-of-state.ts'
@@ -150,10 +151,12 @@ export class Disks implements ExportCatalog {
     try {
       await commit()
     } catch (error) {
-      const isUndone = await this.#services.records.commit(undo).then(
-        () => true,
-        () => false,
-      )
+      const isUndone =
+        (error as Partial<StoreError>).nothingRecorded ||
+        (await this.#services.records.commit(undo).then(
+          () => true,
+          () => false,
+        ))
       if (isUndone) await this.#services.files.remove(files)
       throw error
     }

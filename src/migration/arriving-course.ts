@@ -48,6 +48,7 @@ export abstract class ArrivingCourse extends Course {
       stopping: this.stopping.signal,
       call: (method, params, signal) => this.call(method, params, signal),
       update: (changes) => this.update(changes),
+      mark: (mark) => this.update({ mark }, (change) => this.disk.noteMapLog([change])),
       note: (sentence) => this.setNote(sentence),
       reported: (answer) => this.#hearSent(answer),
       progressed: () => this.tell({ kind: 'progress' }),

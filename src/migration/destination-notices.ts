@@ -28,6 +28,8 @@ export interface DestinationNoticesParts {
   readonly stopping: AbortSignal
   call(method: string, params: object, signal: AbortSignal): Promise<unknown>
   update(changes: Partial<MigrationRecord>): Promise<void>
+  /** Puts the mark on record, with how far the maps are durable. */
+  mark(mark: number): Promise<void>
   note(sentence: string | null): void
   /** The source has answered a report. */
   reported(answer: unknown): void
@@ -108,7 +110,7 @@ export class DestinationNotices {
     const { course, clock } = this.#parts
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.#parts.update({ mark: course.record.mark + 1 })
+        await this.#parts.mark(course.record.mark + 1)
         const { generation, mark } = course.record
         await this.#parts.call('taken', { generation, mark, run: this.#run }, signal)
         this.settle()

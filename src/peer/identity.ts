@@ -2,7 +2,7 @@
 // its envelope, so neither names nor dates in it decide anything. What is there is never replaced: a damaged file is an error.
 
 import { createHash, createPrivateKey, type KeyObject, webcrypto, X509Certificate } from 'node:crypto'
-import { link, mkdir, open, readFile, unlink } from 'node:fs/promises'
+import { link, mkdir, open, readFile, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 
 export interface Identity {
@@ -20,10 +20,13 @@ export const siteIdPattern = /^site-[0-9a-f]{16}$/
 /** The world's fault, as a sentence: a damaged file, a refused peer. */
 export class PeerError extends Error {
   readonly code: string
-  constructor(code: string, message: string, options?: ErrorOptions) {
+  /** What to do next, in a sentence. */
+  readonly next: string | undefined
+  constructor(code: string, message: string, options?: ErrorOptions & { next?: string }) {
     super(message, options)
     this.name = 'PeerError'
     this.code = code
+    this.next = options?.next
   }
 }
 
@@ -41,6 +44,7 @@ export function siteIdOf(fingerprint: string): string {
 export async function loadIdentity(folder: string): Promise<Identity> {
   const keyPath = join(folder, 'identity.key')
   const certificatePath = join(folder, 'identity.crt')
+  await checkMode(keyPath)
   const found = await Promise.all([readIfThere(keyPath), readIfThere(certificatePath)])
   if (found[1] !== undefined && found[0] === undefined) {
     throw new PeerError(
@@ -60,6 +64,19 @@ export async function loadIdentity(folder: string): Promise<Identity> {
   const certificatePem = await certify(parsedKey(keyPem, keyPath))
   await createDurably(folder, certificatePath, certificatePem, 0o644)
   return checked(keyPem, certificatePem, keyPath, certificatePath)
+}
+
+/** Whoever has read the key can pose as this site. */
+async function checkMode(keyPath: string): Promise<void> {
+  const mode = await stat(keyPath).then(
+    (info) => info.mode & 0o777,
+    () => 0, // Reading it says what is wrong.
+  )
+  if ((mode & 0o077) === 0) return
+  const octal = mode.toString(8).padStart(4, '0')
+  const message = `other users of this host may read the key of this site, ${keyPath} (mode ${octal})`
+  const next = `Make it its owner's alone: chmod 600 ${keyPath}. If somebody else may have read it, move it and identity.crt away instead, and pair anew.`
+  throw new PeerError('identity-exposed', message, { next })
 }
 
 async function readIfThere(path: string): Promise<string | undefined> {

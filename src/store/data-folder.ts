@@ -1,13 +1,13 @@
 // The layout of a site's data folder, and its lock: one daemon at a time.
 //
 //   lock              held, as an open-file-description lock, by the daemon that runs
-//   vmstore.sqlite    states, generations, migrations, grants, peers
+//   vmstore.sqlite    states, generations, migrations, grants, peers; vmstore.sqlite-commits: how many transactions it has
 //   identity.key/crt  who this site is
 //   control.sock      the control API;  nbd.sock  the default NBD listener
 //   disks/UUID/       NAME.raw (sparse, raw) and maps.log;  disks/.passing-UUID/ while it is made or removed
 
 import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { lockRange } from '../system/linux.ts'
 import { syncFolder } from './kernel-files.ts'
@@ -15,6 +15,15 @@ import { StoreError } from './store-error.ts'
 
 /** What has such a name among the disks belongs to nobody when a daemon starts. */
 export const passingPrefix = '.passing-'
+
+/** Nobody but the owner writes in it, and nobody but the owner's group looks: keys and the names of disks lie there. */
+const modeMask = 0o750
+
+/** A folder that was made by others, or copied, may be open to everybody. */
+async function close(folder: string): Promise<void> {
+  const mode = (await stat(folder)).mode & 0o777
+  if ((mode & ~modeMask) !== 0) await chmod(folder, mode & modeMask)
+}
 
 /** Removes what a daemon that ended was making or removing. */
 async function removePassing(disks: string): Promise<void> {
@@ -49,6 +58,7 @@ export class DataFolder {
           },
         )
       }
+      for (const folder of [root, join(root, 'disks')]) await close(folder)
       await removePassing(join(root, 'disks'))
       ftruncateSync(fd, 0)
       writeSync(fd, `${process.pid}\n`)
@@ -74,6 +84,11 @@ export class DataFolder {
 
   get disksFolder(): string {
     return join(this.root, 'disks')
+  }
+
+  /** The ids of disks that have a folder here, on record or not. */
+  async diskIds(): Promise<readonly string[]> {
+    return (await readdir(this.disksFolder)).filter((name) => !name.startsWith(passingPrefix))
   }
 
   passingFolder(id: string): string {

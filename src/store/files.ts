@@ -30,6 +30,8 @@ export interface PageTaker {
 export interface BlockFile {
   readonly path: string
   readonly sizeBytes: number
+  /** The file was made shorter under us: what is wrong with it, as a sentence's end. It is neither read nor written any more. */
+  readonly trouble?: string | undefined
   /** Fills `target`. Answers at once when the bytes are at hand. */
   read(offset: number, target: Uint8Array): MaybePromise<void>
   /**

@@ -1,6 +1,9 @@
 // A block file on a Linux file system. Reads that the page cache can answer, and aligned writes while little is unsynced
 // and nothing slow changes the file, are done at once on the caller's turn; everything that may wait for the disk goes to
 // the thread pool.
+//
+// What always holds: a file that was seen to be shorter than the disk is not used any more. A write behind its end would make
+// it as long as before, with zeros where bytes were.
 
 import assert from 'node:assert/strict'
 import { fstatSync, read, readSync, statfsSync, write, writeSync } from 'node:fs'
@@ -46,6 +49,7 @@ export class KernelBlockFile implements BlockFile {
    * spliced read beside it): whoever came next on the caller's turn would wait for it, 60 ms for a gibibyte punched in memory.
    */
   #slowChanges = 0
+  #trouble: string | undefined
 
   constructor(path: string, fd: number, sizeBytes: number, readOnly: boolean, dirtyRoom: DirtyRoom) {
     this.path = path
@@ -60,7 +64,12 @@ export class KernelBlockFile implements BlockFile {
     this.#pageCache = readOnly || this.#isFar ? undefined : viewOf(fd, sizeBytes)
   }
 
+  get trouble(): string | undefined {
+    return this.#trouble
+  }
+
   read(offset: number, target: Uint8Array): MaybePromise<void> {
+    this.#mustBeUsable()
     if (target.length > syncBoundBytes) return this.#readRest(offset, target, 0)
     if (this.#canReadNoWait) {
       const count = readNoWait(this.#file.now, target, offset)
@@ -76,7 +85,7 @@ export class KernelBlockFile implements BlockFile {
   readPages(offset: number, lengthBytes: number, pipe: PageTaker): boolean {
     // Looked at first: splice(2) waits for what is not there. (What is thrown out between the two calls is
     // waited for; and a page that carries the mark has the next ones asked for, which a full queue of a hung disk may delay.)
-    if (this.#slowChanges > 0 || !this.#pageCache?.has(offset, lengthBytes)) return false
+    if (this.#trouble !== undefined || this.#slowChanges > 0 || !this.#pageCache?.has(offset, lengthBytes)) return false
     if (pipe.takeFrom(this.#file.now, offset, lengthBytes) === lengthBytes) return true
     pipe.discard()
     return false
@@ -85,8 +94,7 @@ export class KernelBlockFile implements BlockFile {
   async #readRest(offset: number, target: Uint8Array, done: number): Promise<void> {
     for (let at = done; at < target.length; ) {
       const { bytesRead } = await this.#file.use((fd) => readAsync(fd, target, at, target.length - at, offset + at))
-      if (bytesRead === 0)
-        throw new StoreError('short-file', `${this.path} ends before ${offset + at}: it was made shorter`)
+      if (bytesRead === 0) throw this.#isShort(`it ends before ${offset + at}`)
       at += bytesRead
     }
   }
@@ -102,6 +110,7 @@ export class KernelBlockFile implements BlockFile {
   }
 
   write(offset: number, source: Uint8Array): MaybePromise<void> {
+    this.#mustBeUsable()
     const isQuick = this.#isQuickWrite(offset, source.length)
     this.#dirtyRoom.take(source.length)
     if (!isQuick) return this.#changeSlowly(() => this.#writeRest(offset, source, 0))
@@ -135,6 +144,7 @@ export class KernelBlockFile implements BlockFile {
   }
 
   async #zero(offset: number, lengthBytes: number, allocated: boolean, fast: boolean): Promise<void> {
+    this.#mustBeUsable()
     try {
       await this.#file.use((fd) => (allocated ? zeroRange : punchHole)(fd, offset, lengthBytes))
     } catch (error) {
@@ -154,14 +164,17 @@ export class KernelBlockFile implements BlockFile {
     // The kernel looks only when nobody changes the file.
     if (this.#slowChanges > 0 || !this.#isSeekable) return false
     const data = seekData(this.#file.now, offset)
+    if (data === undefined) this.#mustBeWhole()
     return data === undefined || data >= offset + lengthBytes
   }
 
-  sync(): Promise<void> {
-    return this.#file.sync()
+  async sync(): Promise<void> {
+    this.#mustBeWhole()
+    await this.#file.sync()
   }
 
   extents(offset: number, lengthBytes: number, limit: number): FileExtent[] {
+    this.#mustBeUsable()
     const extents: FileExtent[] = []
     const end = offset + lengthBytes
     for (let at = offset; at < end && extents.length < limit; ) {
@@ -187,8 +200,19 @@ export class KernelBlockFile implements BlockFile {
 
   /** What lies behind the end of a file that was made shorter is no hole. */
   #mustBeWhole(): void {
+    this.#mustBeUsable()
+    if (this.#file.isClosed) return // Its sync says so.
     const { size } = fstatSync(this.#file.now)
-    if (size < this.sizeBytes) throw new StoreError('short-file', `${this.path} ends at ${size}: it was made shorter`)
+    if (size < this.sizeBytes) throw this.#isShort(`it ends at ${size}`)
+  }
+
+  #isShort(where: string): StoreError {
+    this.#trouble ??= `its file ${this.path} was made shorter while it was in use: ${where}, not at ${this.sizeBytes}`
+    return new StoreError('short-file', this.#trouble)
+  }
+
+  #mustBeUsable(): void {
+    if (this.#trouble !== undefined) throw new StoreError('short-file', this.#trouble)
   }
 
   close(): Promise<void> {

@@ -15,6 +15,14 @@ const lostPowerFlag = 1
 /** Record types. `tentative` (blocks copied before switchover, of one epoch) is part of the format for hybrid copy. */
 export const RecordType = { landed: 1, written: 2, partial: 3, commit: 4, tentative: 5, forgotten: 6 } as const
 
+/** How far a log is known to be durable: what the records of the site say of it beside the log itself. */
+export interface MapLogMark {
+  /** The log's own id: another log has another. */
+  readonly key: number
+  /** Records from its beginning that are durable, and whose bytes are. */
+  readonly records: number
+}
+
 export interface MapIdentity {
   readonly diskId: string
   readonly generation: number
@@ -22,8 +30,15 @@ export interface MapIdentity {
 }
 
 // Header, little-endian: magic 8 | version u32 | key u32 | size u64 | generation u64 | disk id 36 ASCII | boot id 36 ASCII |
-// flags u32 | … zero … | crc32 u32 of the bytes before.
-export function encodeHeader(identity: MapIdentity, bootId: string, key: number, lostPower: boolean): Buffer {
+// flags u32 | records of the snapshot u32 | … zero … | crc32 u32 of the bytes before.
+/** `snapshotRecords`: the log never has fewer, for it was durable with them before it took its place. */
+export function encodeHeader(
+  identity: MapIdentity,
+  bootId: string,
+  key: number,
+  lostPower: boolean,
+  snapshotRecords: number,
+): Buffer {
   const header = Buffer.alloc(headerBytes)
   magic.copy(header, 0)
   header.writeUInt32LE(formatVersion, 8)
@@ -33,6 +48,7 @@ export function encodeHeader(identity: MapIdentity, bootId: string, key: number,
   header.write(identity.diskId, 32, 36, 'ascii')
   header.write(bootId, 68, 36, 'ascii')
   header.writeUInt32LE(lostPower ? lostPowerFlag : 0, 104)
+  header.writeUInt32LE(snapshotRecords, 108)
   header.writeUInt32LE(crc32(header.subarray(0, headerBytes - 4)), headerBytes - 4)
   return header
 }
@@ -74,6 +90,8 @@ interface MapHeader {
   readonly key: number
   readonly bootId: string
   readonly lostPower: boolean
+  /** 0 in a log of before this was said. */
+  readonly snapshotRecords: number
 }
 
 /** Reads a log's header. @throws StoreError `newer-format`, `damaged` */
@@ -93,13 +111,18 @@ export function decodeHeader(bytes: Buffer, identity: MapIdentity, path: string)
   const sameSize = Number(bytes.readBigUInt64LE(16)) === identity.sizeBytes
   if (!sameDisk || !sameGeneration || !sameSize) throw damaged(path, 'it is of another disk, generation or size')
   const lostPower = (bytes.readUInt32LE(104) & lostPowerFlag) !== 0
-  return { key: bytes.readUInt32LE(12), bootId: bytes.toString('ascii', 68, 104), lostPower }
+  return {
+    key: bytes.readUInt32LE(12),
+    bootId: bytes.toString('ascii', 68, 104),
+    lostPower,
+    snapshotRecords: bytes.readUInt32LE(108),
+  }
 }
 
 /** What the guest wrote here is known by this log alone: without it nothing may be fetched over it. */
 export function damaged(path: string, why: string): StoreError {
   return new StoreError('damaged', `${path} is not the map of what is here: ${why}`, {
-    next: 'Restore it, or the data folder, from a good copy. The disk is kept as it is, and served to nobody.',
+    next: 'The disk is kept as it is, and served to nobody. Restore this file from a copy that is not older than its last use; or, if the destination is given up, take the disk back at its source (vmstore disk reclaim), which loses what was written here.',
   })
 }
 

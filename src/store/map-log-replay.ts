@@ -7,6 +7,7 @@ import {
   decodeHeader,
   headerBytes,
   type MapIdentity,
+  type MapLogMark,
   type MapRecord,
   RecordType,
   recordAt,
@@ -15,8 +16,10 @@ import {
 
 /**
  * Applies what may be believed. Under the same boot id nothing of the log can be lost, so that a record that does not
- * fit is damage; under another, reading ends at the first that was not written whole. Returns the blocks that believed
+ * fit is damage; under another, reading ends at the first that was not written whole. That it was written once, and has
+ * been damaged since, is seen by `mark`, by the header, and by what lies behind it. Returns the blocks that believed
  * records speak of and no commit covers.
+ * @throws StoreError `newer-format`, `damaged`
  */
 export function replay(
   content: Uint8Array,
@@ -24,31 +27,57 @@ export function replay(
   bootId: string,
   path: string,
   maps: ArrivalMaps,
+  mark: MapLogMark | null = null,
 ): BlockMap {
   const bytes = Buffer.from(content.buffer, content.byteOffset, content.byteLength)
   const header = decodeHeader(bytes, identity, path)
   const sameBoot = header.bootId === bootId
-  const whole = Math.floor((bytes.length - headerBytes) / recordBytes)
-  let intact = 0
-  let committed = 0
-  for (; intact < whole; intact++) {
-    const record = recordAt(bytes, header.key, intact)
-    if (!record) break
-    if (record.type === RecordType.commit && record.first <= intact) committed = record.first
-  }
-  if (sameBoot && intact < whole) throw damaged(path, `its record ${intact} is not intact`)
-  const believed = sameBoot ? intact : committed
+  const durable = Math.max(header.snapshotRecords, mark?.key === header.key ? mark.records : 0)
+  const { whole, intact, committed } = survey(bytes, header.key)
+  if (intact < whole && (sameBoot || intact < durable || isProvenRot(bytes, header.key, intact, whole)))
+    throw damaged(path, `its record ${intact} is not intact`)
+  if (whole < durable) throw damaged(path, `it has ${whole} records, and had ${durable} that were durable`)
+  const covered = Math.max(committed, durable)
+  const believed = sameBoot ? intact : covered
   const uncommitted = new BlockMap(maps.present.blocks)
   for (let index = 0; index < believed; index++) {
     const record = recordAt(bytes, header.key, index)!
     applyRecord(record, maps)
-    if (index >= committed) addBlocks(uncommitted, record)
+    if (index >= covered) addBlocks(uncommitted, record)
   }
   maps.lostPower = header.lostPower || !sameBoot
   if (sameBoot) return uncommitted
   for (const run of maps.present.runs(0, maps.present.blocks, true)) maps.written.add(run.first, run.end)
   return uncommitted
 }
+
+/** How many records the file has room for, how many from the first on are intact, and how many of these a commit covers. */
+function survey(bytes: Buffer, key: number): { whole: number; intact: number; committed: number } {
+  const whole = Math.floor((bytes.length - headerBytes) / recordBytes)
+  let intact = 0
+  let committed = 0
+  for (; intact < whole; intact++) {
+    const record = recordAt(bytes, key, intact)
+    if (!record) break
+    if (isCommit(record, intact)) committed = record.first
+  }
+  return { whole, intact, committed }
+}
+
+/**
+ * Two intact commits behind a broken record: the second was appended after the sync of the first had come back, so that
+ * all before the first was durable once. What a lost power leaves looks like that never.
+ */
+function isProvenRot(bytes: Buffer, key: number, broken: number, whole: number): boolean {
+  let commits = 0
+  for (let index = broken + 1; index < whole && commits < 2; index++) {
+    const record = recordAt(bytes, key, index)
+    if (record && isCommit(record, index)) commits++
+  }
+  return commits === 2
+}
+
+const isCommit = ({ type, first }: MapRecord, index: number): boolean => type === RecordType.commit && first <= index
 
 /** The blocks whose bytes a record says to be here. */
 function addBlocks(blocks: BlockMap, { type, first, count }: MapRecord): void {

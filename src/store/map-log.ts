@@ -7,13 +7,15 @@
 // - A `commit` record names how many records before it speak of bytes that were synced before it was appended. Under
 //   another boot id (the power went) only these are true. What is not believed is fetched again; nothing reads as zeros.
 // - Each record's checksum covers its place in the log and the log's own random id; reading ends at the first that fails.
+// - A log that was damaged, or cut, where it was durable once is refused: what it has lost of a guest's writes is not fetched
+//   over. The site's records know how far it was durable (`mark`), its header how long it was when it was made.
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { ArrivalMaps } from './arrival-maps.ts'
 import type { BlockMap, BlockRun } from './block-map.ts'
 import type { Files, LogFile } from './files.ts'
-import { damaged, encodeHeader, encodeRecord, type MapIdentity, RecordType } from './map-log-format.ts'
+import { damaged, encodeHeader, encodeRecord, type MapIdentity, type MapLogMark, RecordType } from './map-log-format.ts'
 import { replay } from './map-log-replay.ts'
 
 /** A record counts at most this many blocks (8 TiB). */
@@ -47,7 +49,8 @@ export class MapLog {
    * The maps as they may be believed, and a fresh log that starts with them.
    * `settle` makes the bytes of believed blocks durable: a snapshot commits what it holds. It is given the blocks that no
    * commit covers: should a sync of them have failed, the kernel has dropped them, and the next would say nothing of it.
-   * The log was durable before the disk was `arriving`: that it is missing, or of another disk, is damage.
+   * The log was durable before the disk was `arriving`: that it is missing, or of another disk, or shorter than `mark`, is
+   * damage.
    * @throws StoreError `newer-format`, `damaged`
    */
   static async open(
@@ -55,18 +58,19 @@ export class MapLog {
     path: string,
     identity: MapIdentity,
     settle: (uncommitted: Iterable<BlockRun>) => Promise<void>,
+    mark: MapLogMark | null = null,
   ): Promise<{ log: MapLog; maps: ArrivalMaps }> {
     const maps = new ArrivalMaps(identity.sizeBytes)
     const bytes = await files.readFile(path)
     if (!bytes) throw damaged(path, 'it is missing')
-    const uncommitted = replay(bytes, identity, files.bootId, path, maps)
+    const uncommitted = replay(bytes, identity, files.bootId, path, maps, mark)
     await settle(uncommitted.runs(0, uncommitted.blocks, true)) // Bytes before bit: the snapshot below says that these blocks are durable.
     return { log: await MapLog.#snapshot(files, path, identity, maps), maps }
   }
 
   static async #snapshot(files: Files, path: string, identity: MapIdentity, maps: ArrivalMaps): Promise<MapLog> {
     const key = randomBytes(4).readUInt32LE()
-    const parts = [encodeHeader(identity, files.bootId, key, maps.lostPower)]
+    const parts: Buffer[] = []
     let records = 0
     const put = (type: number, first: number, count: number, mask = 0) => {
       parts.push(encodeRecord(key, records++, type, first, count, mask))
@@ -80,7 +84,8 @@ export class MapLog {
     putMap(RecordType.written, maps.written)
     for (const [block, mask] of maps.partial) put(RecordType.partial, block, 1, mask)
     put(RecordType.commit, records, 0)
-    const file = await files.replaceLog(path, Buffer.concat(parts))
+    const header = encodeHeader(identity, files.bootId, key, maps.lostPower, records)
+    const file = await files.replaceLog(path, Buffer.concat([header, ...parts]))
     return new MapLog(files, path, file, key, records)
   }
 
@@ -92,6 +97,11 @@ export class MapLog {
   /** Whether records exist that no durable commit covers. */
   get hasUncommitted(): boolean {
     return this.#records > this.#covered
+  }
+
+  /** How far it is durable now: to be put on record elsewhere, so that damage is told from a lost power. */
+  get mark(): MapLogMark {
+    return { key: this.#key, records: this.#covered }
   }
 
   landed(first: number, count: number): void {

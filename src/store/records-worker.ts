@@ -1,8 +1,15 @@
 // The worker that owns the SQLite database of a site. One request at a time, in order; every commit is one transaction
 // with synchronous=FULL, so that it is durable when it is answered.
+//
+// What always holds: of a database that is not whole, has lost transactions, or has a row that is not as it was written,
+// nothing is loaded.
 
-import { DatabaseSync } from 'node:sqlite'
+import { dirname } from 'node:path'
+import type { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
+import { CommitWitness } from './commit-witness.ts'
+import { withPaths, withStoredPaths } from './record-paths.ts'
+import { rowChecksum, type ShapedRecord, shaped, type TableName } from './record-shapes.ts'
 import {
   type Change,
   type DiskRecord,
@@ -12,6 +19,7 @@ import {
   untouchedDisk,
   untouchedMigration,
 } from './records.ts'
+import { checkNothingLost, openDatabase, recordsProblem, restoreOrStartAnew } from './records-database.ts'
 
 export type RecordsRequest =
   | { readonly id: number; readonly do: 'load' }
@@ -21,130 +29,143 @@ export type RecordsRequest =
 export interface RecordsReply {
   readonly id: number
   readonly value?: SiteRecords
-  readonly error?: { readonly code: string; readonly message: string; readonly next?: string | undefined }
+  readonly error?: {
+    readonly code: string
+    readonly message: string
+    readonly next?: string | undefined
+    readonly nothingRecorded?: boolean | undefined
+  }
 }
 
-/** Raised with every change of the schema; a database with a higher one is refused. */
-const schemaVersion = 1
-const applicationId = 0x766d7374 // 'vmst'
+export interface RecordsPlace {
+  readonly path: string
+  /** Disks lie beside it: then a database that is missing is not made anew. */
+  readonly hasDisks: boolean
+}
 
-const tables = { disk: 'disk', migration: 'migration', peer: 'peer' } as const
+/** What a field that a record was written without means. */
+const untouched = { disk: untouchedDisk, migration: untouchedMigration, peer: {} } as const
 
 class RecordsDatabase {
   readonly #database: DatabaseSync
+  readonly #path: string
+  readonly #root: string
+  readonly #witness: CommitWitness
 
-  constructor(path: string) {
-    this.#database = openDatabase(path)
+  constructor({ path, hasDisks }: RecordsPlace) {
+    this.#path = path
+    this.#root = dirname(path)
+    this.#witness = new CommitWitness(`${path}-commits`)
+    const committed = this.#witness.read()
+    this.#database = openDatabase(path, hasDisks || committed !== undefined)
+    try {
+      checkNothingLost(this.#database, path, committed)
+    } catch (error) {
+      this.close()
+      throw error
+    }
   }
 
   load(): SiteRecords {
-    const all = (table: string) =>
-      this.#database
-        .prepare(`SELECT body FROM ${table} ORDER BY added`)
-        .all()
-        .map((row) => JSON.parse(String(row['body'])) as unknown)
     return {
-      disks: (all(tables.disk) as DiskRecord[]).map((record) => ({ ...untouchedDisk, ...record })),
-      migrations: (all(tables.migration) as MigrationRecord[]).map((record) => ({
-        ...untouchedMigration,
-        ...record,
-      })),
-      peers: all(tables.peer) as PeerRecord[],
+      disks: (this.#all('disk') as DiskRecord[]).map((record) => this.#withPaths(record)),
+      migrations: this.#all('migration') as MigrationRecord[],
+      peers: this.#all('peer') as PeerRecord[],
     }
   }
 
   commit(changes: readonly Change[]): void {
-    this.#database.exec('BEGIN IMMEDIATE')
+    let isUndone = true
     try {
+      this.#database.exec('BEGIN IMMEDIATE')
       for (const change of changes) this.#apply(change)
+      const row = this.#database.prepare('UPDATE site SET commits = commits + 1 RETURNING commits').get()
+      isUndone = false // From here on only the next start knows.
       this.#database.exec('COMMIT')
+      this.#witness.write(Number(row?.['commits']))
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
-      throw error
+      throw Object.assign(error as Error, { nothingRecorded: isUndone })
     }
   }
 
   close(): void {
     this.#database.close()
+    this.#witness.close()
+  }
+
+  #all(table: TableName): ShapedRecord[] {
+    const rows = this.#database.prepare(`SELECT id, body, checksum FROM ${table} ORDER BY added`).all()
+    return rows.map((row) => {
+      const [id, body] = [String(row['id']), String(row['body'])]
+      if (Number(row['checksum']) !== rowChecksum(table, id, body))
+        throw damagedRow(this.#path, table, id, 'its checksum is wrong')
+      const found = shaped(table, id, { ...untouched[table], ...(JSON.parse(body) as object) })
+      if ('wrong' in found) throw damagedRow(this.#path, table, id, found.wrong)
+      return found.record
+    })
+  }
+
+  #withPaths(record: DiskRecord): DiskRecord {
+    const found = withPaths(record, this.#root)
+    if (found) return found
+    throw damagedRow(this.#path, 'disk', record.id, `${record.path} lies outside of the data folder ${this.#root}`)
   }
 
   #apply(change: Change): void {
     if ('remove' in change) {
-      this.#database.prepare(`DELETE FROM ${tables[change.remove]} WHERE id = ?`).run(change.id)
+      this.#database.prepare(`DELETE FROM ${change.remove} WHERE id = ?`).run(change.id)
       return
     }
     if ('mark' in change) {
-      this.#database
-        .prepare(`UPDATE ${tables.disk} SET body = json_set(body, '$.failedSync', json(?)) WHERE id = ?`)
-        .run(JSON.stringify(change.failedSync), change.id)
+      const row = this.#database.prepare('SELECT body FROM disk WHERE id = ?').get(change.id)
+      if (!row) return
+      const record = JSON.parse(String(row['body'])) as DiskRecord
+      this.#put('disk', change.id, { ...record, failedSync: change.failedSync })
       return
     }
-    const id = change.put === 'peer' ? change.record.fingerprint : change.record.id
+    if (change.put === 'disk') this.#put('disk', change.record.id, withStoredPaths(change.record, this.#root))
+    else if (change.put === 'peer') this.#put('peer', change.record.fingerprint, change.record)
+    else this.#put('migration', change.record.id, change.record)
+  }
+
+  #put(table: TableName, id: string, record: ShapedRecord): void {
+    const body = JSON.stringify(record)
     this.#database
       .prepare(
-        `INSERT INTO ${tables[change.put]} (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body`,
+        `INSERT INTO ${table} (id, body, checksum) VALUES (?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET body = excluded.body, checksum = excluded.checksum`,
       )
-      .run(id, JSON.stringify(change.record))
+      .run(id, body, rowChecksum(table, id, body))
   }
 }
 
-function openDatabase(path: string): DatabaseSync {
-  const database = new DatabaseSync(path)
-  try {
-    const version = checkOurs(database, path)
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;')
-    if (version === 0) createTables(database)
-    return database
-  } catch (error) {
-    database.close()
-    throw error
-  }
+function damagedRow(path: string, table: TableName, id: string, why: string): Error {
+  const message = `${path} is damaged: the record of ${table} ${id} is not as it was written: ${why}`
+  return recordsProblem('damaged', message, restoreOrStartAnew)
 }
 
-/** The schema's version, 0 for a file that is new. Changes nothing. */
-function checkOurs(database: DatabaseSync, path: string): number {
-  const next = 'Restore the data folder from its last good copy, or move it away and start anew.'
-  let version: number
-  let application: number
-  let tableCount: number
-  try {
-    version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
-    application = Number(database.prepare('PRAGMA application_id').get()?.['application_id'])
-    tableCount = Number(database.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.['n'])
-  } catch (error) {
-    throw problem('damaged', `${path} cannot be read as vmstore's database: ${(error as Error).message}`, { next })
-  }
-  const isNew = version === 0 && application === 0 && tableCount === 0
-  if (!isNew && application !== applicationId)
-    throw problem('damaged', `${path} is a database of another program`, { next })
-  if (version > schemaVersion) {
-    throw problem('newer-format', `${path} has format ${version}; this vmstore knows up to ${schemaVersion}`, {
-      next: 'Use the newer vmstore that wrote it.',
-    })
-  }
-  return version
-}
-
-function createTables(database: DatabaseSync): void {
-  database.exec('BEGIN IMMEDIATE')
-  for (const table of Object.values(tables)) {
-    database.exec(
-      `CREATE TABLE ${table} (added INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL) STRICT`,
-    )
-  }
-  database.exec(`PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${schemaVersion};`)
-  database.exec('COMMIT')
-}
-
-function problem(code: string, message: string, facts: { next: string }): Error {
-  return Object.assign(new Error(message), { code, ...facts })
-}
+/** SQLite's result codes. */
+const sqlite = { busy: 5, full: 13, mask: 0xff } as const
 
 /** A StoreErrorCode for what SQLite, or this worker, threw. */
 function storeCode(error: Error & { code?: string; errcode?: number }): string {
   if (error.code === 'newer-format' || error.code === 'damaged') return error.code
-  const sqliteFull = 13
-  return error.errcode === sqliteFull ? 'records-full' : 'records-failed'
+  const result = (error.errcode ?? 0) & sqlite.mask
+  if (result === sqlite.busy) return 'records-locked'
+  return result === sqlite.full ? 'records-full' : 'records-failed'
+}
+
+/** What the code means to an operator, where SQLite's own words say less. */
+const sentences: Readonly<Record<string, { readonly message: string; readonly next: string }>> = {
+  'records-full': {
+    message: 'the file system of the data folder is full: nothing can be recorded',
+    next: 'Make room there.',
+  },
+  'records-locked': {
+    message: "another program has the data folder's database locked: nothing was recorded",
+    next: 'End it: only vmstore may have vmstore.sqlite open.',
+  },
 }
 
 let database: RecordsDatabase | undefined
@@ -152,24 +173,14 @@ let database: RecordsDatabase | undefined
 parentPort?.on('message', (request: RecordsRequest) => {
   let reply: RecordsReply = { id: request.id }
   try {
-    database ??= new RecordsDatabase((workerData as { path: string }).path)
+    database ??= new RecordsDatabase(workerData as RecordsPlace)
     if (request.do === 'load') reply = { id: request.id, value: database.load() }
     else if (request.do === 'commit') database.commit(request.changes)
     else database.close()
   } catch (error) {
-    const { message, next } = error as Error & { next?: string }
+    const { message, next, nothingRecorded } = error as Error & { next?: string; nothingRecorded?: boolean }
     const code = storeCode(error as Error)
-    const isFull = code === 'records-full' // The transaction was rolled back.
-    reply = {
-      id: request.id,
-      error: isFull
-        ? {
-            code,
-            message: 'the file system of the data folder is full: nothing can be recorded',
-            next: 'Make room there.',
-          }
-        : { code, message, next },
-    }
+    reply = { id: request.id, error: { code, message, next, nothingRecorded, ...sentences[code] } }
   }
   parentPort?.postMessage(reply)
 })

@@ -2,6 +2,8 @@
 // committed as one transaction, and is durable once `commit` resolves. If it rejects, the next start may find it or not;
 // once a later commit resolves, it will not: so a failed transaction never leaves half of itself below a later one.
 
+import type { MapLogMark } from './map-log-format.ts'
+
 export interface DiskRecord {
   /** UUID: the same at every site. */
   readonly id: string
@@ -26,6 +28,8 @@ export interface DiskRecord {
   readonly taken: boolean
   /** owned: a sync failed, and the operator has not accepted what is left. The disk is served for reading only. */
   readonly failedSync: FailedSyncMark | null
+  /** arriving: how far the log of its maps was durable when the record was written; null: not known. */
+  readonly mapLog: MapLogMark | null
   readonly createdAt: string
 }
 
@@ -37,12 +41,16 @@ export interface FailedSyncMark {
 }
 
 /** A disk to which nothing has happened. A record that lacks one of these was written before it was there, and means it. */
-export const untouchedDisk: Pick<DiskRecord, 'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync'> = {
+export const untouchedDisk: Pick<
+  DiskRecord,
+  'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync' | 'mapLog'
+> = {
   migrationId: null,
   servedFile: null,
   before: null,
   taken: false,
   failedSync: null,
+  mapLog: null,
 }
 
 export interface MigrationRecord {

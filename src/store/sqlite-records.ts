@@ -3,7 +3,7 @@
 
 import { Worker } from 'node:worker_threads'
 import type { Change, Records, SiteRecords } from './records.ts'
-import type { RecordsReply, RecordsRequest } from './records-worker.ts'
+import type { RecordsPlace, RecordsReply, RecordsRequest } from './records-worker.ts'
 import { StoreError, type StoreErrorCode } from './store-error.ts'
 
 export class SqliteRecords implements Records {
@@ -12,9 +12,9 @@ export class SqliteRecords implements Records {
   #nextId = 1
   #ended: Error | undefined
 
-  private constructor(path: string) {
+  private constructor(place: RecordsPlace) {
     this.#worker = new Worker(new URL('./records-worker.ts', import.meta.url), {
-      workerData: { path },
+      workerData: place,
       name: 'records',
     })
     this.#worker.on('message', (reply: RecordsReply) => this.#settle(reply))
@@ -22,9 +22,12 @@ export class SqliteRecords implements Records {
     this.#worker.on('exit', () => this.#end(new StoreError('closed', 'the records are closed')))
   }
 
-  /** Opens the database, and creates it when there is none. @throws StoreError `newer-format`, `damaged` */
-  static async open(path: string): Promise<SqliteRecords> {
-    const records = new SqliteRecords(path)
+  /**
+   * Opens the database, and creates it when there is none, unless disks lie beside it (`hasDisks`).
+   * @throws StoreError `newer-format`, `damaged`
+   */
+  static async open(path: string, { hasDisks }: { hasDisks: boolean } = { hasDisks: false }): Promise<SqliteRecords> {
+    const records = new SqliteRecords({ path, hasDisks })
     try {
       await records.load()
     } catch (error) {
@@ -60,8 +63,8 @@ export class SqliteRecords implements Records {
     const waiting = this.#waiting.get(reply.id)
     this.#waiting.delete(reply.id)
     if (reply.error) {
-      const { code, message, next } = reply.error
-      waiting?.reject(new StoreError(code as StoreErrorCode, message, next ? { next } : {}))
+      const { code, message, next, nothingRecorded = false } = reply.error
+      waiting?.reject(new StoreError(code as StoreErrorCode, message, { next, nothingRecorded }))
     } else {
       waiting?.resolve(reply.value)
     }

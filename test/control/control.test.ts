@@ -107,6 +107,17 @@ describe('control', () => {
     assert.equal(served.logged.length, 1)
   })
 
+  it('promise 12: says what the system refused, and what to do, and logs it', async () => {
+    const facts = { code: 'EMFILE', syscall: 'open', path: '/data/web01.raw' }
+    served.site.deleteError = Object.assign(new Error('EMFILE: too many open files'), facts)
+    const error = await client.deleteDisk('web01').catch((thrown: unknown) => thrown)
+    const { code, exit, message, next } = (error as ControlError).view
+    assert.deepEqual([code, exit], ['system', 1])
+    assert.match(message, /as many files and connections open as it may \(EMFILE, open \/data\/web01\.raw\)\.$/)
+    assert.match(next!, /LimitNOFILE/)
+    assert.equal(served.logged.length, 1)
+  })
+
   it('throws an error that comes in the middle of a stream', async () => {
     served.site.events = async function* () {
       yield wholeMigration[0]!

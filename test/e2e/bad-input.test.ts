@@ -187,7 +187,7 @@ describe('bad input to commands', () => {
       const view = refusalOf(await serveRefused('--root', site.root), 3, 'newer-format')
       assert.match(`${view.message} ${view.next}`, /99.*newer vmstore/)
       assert((await readFile(path)).equals(before))
-      setUserVersion(path, 1)
+      setUserVersion(path, 2)
       await site.restart()
       assert.equal((await site.control.showDisk('web01')).state, 'owned')
     })

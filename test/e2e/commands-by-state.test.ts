@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { ControlError } from '../../src/control/errors.ts'
 import type { MigrateRequest } from '../../src/control/types.ts'
+import { rowChecksum } from '../../src/store/record-shapes.ts'
 import { sitesWithData } from './scenes.ts'
 import { attach, begin, createDisk, endSitesAfterEach, type Site, until, untilDisk, untilMigration } from './sites.ts'
 
@@ -252,5 +253,6 @@ function rewrite(site: Site, table: 'disk' | 'migration', changes: object): void
   using database = new DatabaseSync(join(site.root, 'vmstore.sqlite'))
   const { id, body } = database.prepare(`SELECT id, body FROM ${table}`).get() as { id: string; body: string }
   const changed = JSON.stringify({ ...JSON.parse(body), ...changes })
-  database.prepare(`UPDATE ${table} SET body = ? WHERE id = ?`).run(changed, id)
+  const checksum = rowChecksum(table, id, changed)
+  database.prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`).run(changed, checksum, id)
 }

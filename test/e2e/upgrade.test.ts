@@ -2,7 +2,7 @@
 // test/e2e/fixtures/VERSION is a data folder as that release made it (make-fixture.ts).
 
 import assert from 'node:assert/strict'
-import { cpSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
+import { cpSync, existsSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { loadIdentity } from '../../src/peer/identity.ts'
@@ -53,6 +53,22 @@ describe('a data folder of another release', () => {
       assert((await again.read(7 * block, block)).equals(Buffer.alloc(block, 0xee)))
     })
   }
+
+  it('of 0.1 that was copied before the upgrade serves its own bytes, and leaves those of the original alone', async () => {
+    const original = await restored('0.1')
+    const copy = join(folder(), 'copy')
+    cpSync(original, copy, { recursive: true })
+    const site = await Site.start('osaka', { root: copy })
+    const client = await attach(site, 'owned')
+    await client.write(0, Buffer.alloc(block, 0xee))
+    await client.flush()
+    const { path } = await site.control.showDisk('owned')
+    assert(path.startsWith(`${copy}/disks/`), path)
+    const name = diskIds(original)
+      .map((id) => join(original, 'disks', id, 'owned.raw'))
+      .find(existsSync)!
+    assert(readFileSync(name).subarray(0, block).equals(blockOf('owned', 0)))
+  })
 
   it('records of a newer release are refused with a sentence, and left as they are', async () => {
     const root = await restored('0.1')

@@ -32,7 +32,8 @@ describe('what a destination tells its source unasked', () => {
         if (made.failure) throw made.failure
         return {}
       },
-      update: async () => {
+      update: async () => {},
+      mark: async () => {
         if (made.recordFails) throw new Error('the file system is full')
       },
       note: (sentence) => void made.notes.push(sentence),

@@ -25,6 +25,7 @@ export function putDisk(site: SimSite, random: Random): number[] {
     before: null,
     taken: false,
     failedSync: null,
+    mapLog: null,
   }
   site.database.disk.set(diskId, { ...identity, ...standing, createdAt: '' })
   return initial

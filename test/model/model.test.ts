@@ -19,6 +19,7 @@ const mustHappen = [
   'failedSyncs',
   'acceptances',
   'flippedPieces',
+  'rottenMaps',
   'flips',
   'differencesFound',
   'unreadableProbes',

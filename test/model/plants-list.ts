@@ -50,14 +50,14 @@ export const plants: readonly Plant[] = [
   {
     name: 'an uncommitted log believed after a power loss',
     file: 'src/store/map-log-replay.ts',
-    was: 'const believed = sameBoot ? intact : committed',
+    was: 'const believed = sameBoot ? intact : covered',
     becomes: 'const believed = intact',
   },
   {
     name: 'only the committed log believed after a mere kill',
     file: 'src/store/map-log-replay.ts',
-    was: 'const believed = sameBoot ? intact : committed',
-    becomes: 'const believed = committed',
+    was: 'const believed = sameBoot ? intact : covered',
+    becomes: 'const believed = covered',
   },
   {
     name: "the log's position taken after the sync",
@@ -152,9 +152,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'writes answered before arriving is durable',
     file: 'src/disk/disk.ts',
-    was: "await this.move('arriving', { generation, owner: this.#services.siteId }, others)",
-    becomes:
-      "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', { generation, owner: this.#services.siteId }, others)",
+    was: "await this.move('arriving', {",
+    becomes: "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', {",
   },
   {
     name: 'a flush that joins a running sync',
@@ -264,5 +263,17 @@ export const plants: readonly Plant[] = [
     file: 'src/migration/arriving-course.ts',
     was: 'await this.#notices.heard(this.working)',
     becomes: '',
+  },
+  {
+    name: 'a broken record of the maps taken for a torn tail, though two commits stand behind it',
+    file: 'src/store/map-log-replay.ts',
+    was: 'return commits === 2',
+    becomes: 'return commits > 2',
+  },
+  {
+    name: 'a map log that is shorter than it was on record, believed',
+    file: 'src/store/map-log-replay.ts',
+    was: 'mark?.key === header.key ? mark.records : 0',
+    becomes: 'mark?.key === -1 ? mark.records : 0',
   },
 ]

@@ -52,6 +52,7 @@ class Run implements Stage {
     verifications: 0,
     endedByForce: 0,
     flippedPieces: 0,
+    rottenMaps: 0,
     flips: 0,
     differencesFound: 0,
     unreadableBlocks: 0,

@@ -35,6 +35,8 @@ export interface Counts {
   endedByForce: number
   /** Pieces of which a bit flipped on the way. */
   flippedPieces: number
+  /** Map logs damaged at rest. */
+  rottenMaps: number
   /** Bits that flipped at rest, and ranges that a comparison named. */
   flips: number
   differencesFound: number

@@ -2,6 +2,7 @@
 // full for a while, syncs and commits fail. In the end it clears up, and everything must come to a good end.
 
 import assert from 'node:assert/strict'
+import { checkRefused, rotMaps } from './rot.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, type Stage } from './stage.ts'
 import type { SimProcess } from './world.ts'
@@ -14,6 +15,8 @@ export interface Climate {
   readonly commitFaultRate: number
   readonly syncFaultRate: number
   readonly disksFillUp: boolean
+  /** Of power losses so many leave a map log damaged. */
+  readonly rotRate: number
 }
 
 export class Weather {
@@ -21,6 +24,8 @@ export class Weather {
   readonly #climate: Climate
   powerLosses = 0
   #cleared = false
+  /** Sites with a damaged map log, and what puts it back. */
+  readonly #rotten = new Map<SimSite, () => void>()
 
   constructor(stage: Stage) {
     const { random } = stage.world
@@ -32,6 +37,7 @@ export class Weather {
       commitFaultRate: random.pick([0, 0, 0.05, 0.2]),
       syncFaultRate: random.pick([0, 0, 0, 0, 0.05]),
       disksFillUp: random.chance(0.25),
+      rotRate: random.pick([0, 0, 0.3]),
     }
     stage.link.onFlip = () => stage.counts.flippedPieces++
     for (const site of this.#sites) {
@@ -118,6 +124,7 @@ export class Weather {
       this.powerLosses++
       this.#stage.comparison.losesPower(site)
       site.losePower()
+      this.#rot(site)
       site.hasFailedSync = false // What was dropped is seen to be gone.
       const state = site.database.disk.get(diskId)?.state
       this.#stage.oracle.powerLost(state === 'owned' || state === 'arriving')
@@ -135,13 +142,31 @@ export class Weather {
     if (site.process !== process) return
     if (site.hasForgottenSync) this.#stage.oracle.syncForgotten()
     site.hasFailedSync = false
-    const starting = site.start().then(() => this.#accept(site))
+    const starting = site.start().then(() => (this.#rotten.has(site) ? this.#putBack(site) : this.#accept(site)))
     await starting.catch((error: unknown) => {
       if (error instanceof assert.AssertionError) this.#stage.fail(error)
       this.#stage.world.log(`${site.name}: does not start: ${error}`)
       site.kill()
       void this.#restart(site)
     })
+  }
+
+  #rot(site: SimSite): void {
+    const { random } = this.#stage.world
+    if (this.#rotten.has(site) || !random.chance(this.#climate.rotRate)) return
+    const putBack = rotMaps(site, random)
+    if (!putBack) return
+    this.#stage.world.log(`${site.name}: its map log ROTS`)
+    this.#stage.counts.rottenMaps++
+    this.#rotten.set(site, putBack)
+  }
+
+  /** The damage is seen; the operator puts the log back, and starts the daemon again. */
+  async #putBack(site: SimSite): Promise<void> {
+    checkRefused(site)
+    this.#rotten.get(site)!()
+    this.#rotten.delete(site)
+    void this.stop(site)
   }
 
   /** The operator accepts what a failed sync has left, before or after clients come; in bad weather not always. */

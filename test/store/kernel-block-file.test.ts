@@ -167,6 +167,20 @@ describe('a block file', () => {
       truncateSync(file.path, 10_000)
       await assert.rejects(async () => file.read(8192, Buffer.alloc(4096)), { name: 'StoreError', code: 'short-file' })
     })
+
+    it('promise 4: of a file that was made shorter is refused from then on: no write makes zeros of what is lost', async () => {
+      const file = await blockFile(mebibyte)
+      await file.write(0, Buffer.alloc(mebibyte, 1))
+      truncateSync(file.path, 10_000)
+      const short = { name: 'StoreError', code: 'short-file' }
+      await assert.rejects(file.sync(), short, 'a sync sees it first')
+      assert.match(file.trouble!, /was made shorter while it was in use: it ends at 10000, not at 1048576/)
+      await assert.rejects(async () => file.write(mebibyte - 4096, Buffer.alloc(4096, 2)), short)
+      await assert.rejects(file.zero(mebibyte - 4096, 4096, true), short)
+      await assert.rejects(async () => file.read(0, Buffer.alloc(4096)), short)
+      assert.throws(() => file.extents(0, mebibyte, 1), short)
+      assert.equal(statSync(file.path).size, 10_000)
+    })
   })
 
   describe('on a file system without zero range and reads that do not wait', () => {

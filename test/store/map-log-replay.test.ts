@@ -62,13 +62,13 @@ describe('a map log', () => {
       })
     })
 
-    it('promise 4: of records of an earlier log of the same disk nothing is believed', async () => {
+    it('promise 4: of records of an earlier log of the same disk nothing is believed: it is refused', async () => {
       await filled()
       const old = readFileSync(path)
       const fresh = await create()
       await fresh.close()
       const spliced = Buffer.concat([readFileSync(path).subarray(0, headerBytes), old.subarray(headerBytes)])
-      assert.deepEqual(await believedBytes(spliced, secondBoot), saidNothing)
+      await assert.rejects(believedBytes(spliced, secondBoot), { code: 'damaged' })
     })
 
     it('promise 4: a missing log is refused: without it what the guest wrote is not known', async () => {
@@ -166,18 +166,29 @@ describe('a map log', () => {
       }
     }
 
-    /** The process died: nothing of the log was lost, so that a record which does not fit is damage. */
+    /** The process died: nothing of the log was lost, so that a record which does not fit, or a log without its first, is damage. */
     function expectedOfSameBoot(torn: Buffer, bytes: Buffer, said: readonly Said[]): Outcome {
       const intact = firstDifference(torn, bytes)
       const wholeEnd = torn.length - ((torn.length - headerBytes) % recordBytes)
-      if (torn.length < headerBytes || intact < wholeEnd) return 'damaged'
+      if (wholeIn(torn.length) < 0 || intact < wholeEnd) return 'damaged'
       return sorted(said[Math.max(0, wholeIn(torn.length))]!)
     }
 
-    /** The power went: what was committed before the first record that does not fit. */
+    /**
+     * The power went: what was committed before the first record that does not fit; unless that record was durable once,
+     * because it is the one that the log was made with, or because two commits stand behind it.
+     */
     function expectedOfOtherBoot(torn: Buffer, bytes: Buffer, said: readonly Said[], committed: number[]): Outcome {
       const intact = firstDifference(torn, bytes)
-      if (intact < headerBytes) return 'damaged'
+      if (wholeIn(intact) < 0) return 'damaged'
+      const isThere = (record: number) => {
+        const [from, to] = [headerBytes + record * recordBytes, headerBytes + (record + 1) * recordBytes]
+        return to <= torn.length && torn.subarray(from, to).equals(bytes.subarray(from, to))
+      }
+      const commits = committed.flatMap((covers, record) =>
+        covers !== committed[record - 1] && record > 0 ? [record] : [],
+      )
+      if (commits.filter((record) => record > wholeIn(intact) + 1 && isThere(record)).length >= 2) return 'damaged'
       return sorted(afterPowerLoss(said[committed[Math.max(0, wholeIn(intact))]!]!))
     }
 
@@ -239,6 +250,59 @@ describe('a map log', () => {
           assert.deepEqual(await outcome(torn, secondBoot), expectedOfOtherBoot(torn, bytes, said, committed), facts)
         }
       }
+    })
+
+    it('promise 4: shorter than the records of the site know it to have been durable, is refused, under any boot id', async () => {
+      const log = await create()
+      log.written(1, 5)
+      await log.commit(log.position)
+      const { mark } = log
+      log.written(7, 1)
+      await log.close()
+      const bytes = readFileSync(path)
+      const durable = headerBytes + mark.records * recordBytes
+      for (let length = headerBytes; length <= bytes.length; length++) {
+        const expected = length < durable ? 'damaged' : 'believed'
+        for (const bootId of [firstBoot, secondBoot]) {
+          const found = believedBytes(bytes.subarray(0, length), bootId, mark)
+          const told = await found.then(
+            ({ present }) => (present.has(5) ? 'believed' : 'lost'),
+            ({ code }: { code: string }) => code,
+          )
+          assert.equal(told, expected, `cut at ${length}`)
+        }
+      }
+    })
+
+    it('promise 4: with a broken record that the records of the site know to have been durable, is refused', async () => {
+      const log = await create()
+      log.written(1, 5)
+      await log.commit(log.position)
+      await log.close()
+      const bytes = readFileSync(path)
+      for (let bit = headerBytes * 8; bit < bytes.length * 8; bit++) {
+        const flipped = Buffer.from(bytes)
+        flipped[bit >> 3]! ^= 1 << (bit & 7)
+        await assert.rejects(believedBytes(flipped, secondBoot, log.mark), { code: 'damaged' }, `bit ${bit}`)
+      }
+    })
+
+    it('a mark of another log says nothing of this one', async () => {
+      const log = await create()
+      await log.close()
+      const mark = { key: log.mark.key + 1, records: 1000 }
+      assert.deepEqual(await believedBytes(readFileSync(path), secondBoot, mark), saidNothing)
+    })
+
+    it('of a vmstore that did not say how long it was at first, is believed as before', async () => {
+      const log = await create()
+      log.landed(1, 1)
+      await log.commit(log.position)
+      await log.close()
+      const old = Buffer.from(readFileSync(path))
+      old.writeUInt32LE(0, 108)
+      old.writeUInt32LE(crc32(old.subarray(0, headerBytes - 4)), headerBytes - 4)
+      assert.deepEqual((await believedBytes(old, secondBoot)).present, new Set([1]))
     })
 
     it('does not believe a record that was moved to another place in the log', async () => {

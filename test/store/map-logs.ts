@@ -8,7 +8,7 @@ import { blockSizeBytes } from '../../src/store/block-map.ts'
 import type { Files, LogFile } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
-import type { MapIdentity } from '../../src/store/map-log-format.ts'
+import type { MapIdentity, MapLogMark } from '../../src/store/map-log-format.ts'
 import { temporaryFolder } from './folder.ts'
 
 export const firstBoot = '11111111-1111-4111-8111-111111111111'
@@ -47,8 +47,8 @@ export async function believed(path: string, bootId: string, of = identity): Pro
   return saidBy(maps)
 }
 
-export async function believedBytes(bytes: Uint8Array, bootId: string): Promise<Said> {
-  const { log, maps } = await MapLog.open(new BytesFiles(bootId, bytes), 'maps.log', identity, nothing)
+export async function believedBytes(bytes: Uint8Array, bootId: string, mark: MapLogMark | null = null): Promise<Said> {
+  const { log, maps } = await MapLog.open(new BytesFiles(bootId, bytes), 'maps.log', identity, nothing, mark)
   await log.close()
   return saidBy(maps)
 }

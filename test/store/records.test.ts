@@ -2,13 +2,13 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
 import type { Change, DiskRecord, MigrationRecord } from '../../src/store/records.ts'
 import { SqliteRecords } from '../../src/store/sqlite-records.ts'
 import { removeFoldersAfterEach, temporaryFolder } from './folder.ts'
-import { diskRecord, migrationRecord, peerRecord } from './samples.ts'
+import { diskRecordIn, migrationRecord, peerRecord } from './samples.ts'
 
 describe('records in SQLite', () => {
   removeFoldersAfterEach()
@@ -20,6 +20,8 @@ describe('records in SQLite', () => {
   afterEach(async () => {
     for (const records of open.splice(0)) await records.close()
   })
+
+  const diskRecord = (facts: Partial<DiskRecord> = {}) => diskRecordIn(dirname(path), facts)
 
   async function opened(): Promise<SqliteRecords> {
     const records = await SqliteRecords.open(path)

@@ -1,5 +1,6 @@
 // Records for tests: complete, and as little as each test needs to say.
 
+import { join } from 'node:path'
 import {
   type DiskRecord,
   type MigrationRecord,
@@ -22,6 +23,11 @@ export function diskRecord(facts: Partial<DiskRecord> = {}): DiskRecord {
     createdAt: '2026-01-01T00:00:00.000Z',
     ...facts,
   }
+}
+
+/** Of a disk in the data folder `root`. */
+export function diskRecordIn(root: string, facts: Partial<DiskRecord> = {}): DiskRecord {
+  return diskRecord({ path: join(root, 'disks/web01.raw'), folder: join(root, 'disks'), ...facts })
 }
 
 export function peerRecord(facts: Partial<PeerRecord> = {}): PeerRecord {

@@ -1,0 +1,93 @@
+// What a row of the records must look like to be believed: a checksum over the row, and a shape. Pure.
+//
+// A bit that flipped in a generation, an owner or a state would have this site take, or give, what is not its own: a row that
+// does not fit is damage, and nothing is served from it.
+
+import { crc32 } from 'node:zlib'
+import { z } from 'zod'
+import type { DiskRecord, MigrationRecord, PeerRecord } from './records.ts'
+
+/** Of a row: its table, its key and its text, so that no row passes for another. */
+export function rowChecksum(table: string, id: string, body: string): number {
+  return crc32(`${table}\0${id}\0${body}`)
+}
+
+const count = z.number().int().nonnegative()
+const text = z.string().min(1)
+const ranges = z.array(z.object({ offset: count, length: count }))
+
+/** Loose: a field that a newer vmstore of the same format added is kept. */
+const disk = z.looseObject({
+  id: text,
+  name: text,
+  path: text,
+  folder: text,
+  sizeBytes: count.min(1),
+  state: text,
+  generation: count.min(1),
+  owner: text,
+  migrationId: text.nullable(),
+  servedFile: text.nullable(),
+  before: z.object({ state: text, path: text }).nullable(),
+  taken: z.boolean(),
+  failedSync: z.object({ at: text, message: z.string() }).nullable(),
+  mapLog: z.object({ key: count, records: count }).nullable(),
+  createdAt: text,
+})
+
+const migration = z.looseObject({
+  id: text,
+  diskId: text,
+  diskName: text,
+  role: z.enum(['source', 'destination']),
+  peerId: text,
+  peerSite: text,
+  transport: text,
+  state: text,
+  mode: text,
+  switchover: text,
+  switchoverWaitMs: count,
+  maxRate: count.nullable(),
+  stallTimeoutMs: count.nullable(),
+  sourcePolicy: z.enum(['keep', 'delete']),
+  generation: count.min(1),
+  sizeBytes: count,
+  counters: z.object({ data: count, sent: count, skippedZero: count, resent: count }),
+  note: z.string().nullable(),
+  startedAt: text,
+  switchedAt: text.nullable(),
+  endedAt: text.nullable(),
+  switchoverMs: z.number(),
+  verified: z.boolean(),
+  differed: ranges,
+  paused: z.boolean(),
+  sourceTold: z.boolean(),
+  reclaimedAs: count.nullable(),
+  mark: count,
+  markRun: text.nullable(),
+})
+
+const peer = z.looseObject({
+  fingerprint: text,
+  site: text,
+  name: text,
+  address: text.nullable(),
+  pairedAt: text,
+})
+
+const shapes = { disk, migration, peer } as const
+export type TableName = keyof typeof shapes
+
+/** The record, if it is one of that table and its key is its own. Else a sentence's end that says what is wrong. */
+export function shaped(table: TableName, id: string, value: unknown): { record: ShapedRecord } | { wrong: string } {
+  const result = shapes[table].safeParse(value)
+  if (!result.success) {
+    const [issue] = result.error.issues
+    return { wrong: `${issue?.path.join('.') || 'the record'}: ${issue?.message ?? 'not as it should be'}` }
+  }
+  const record = result.data as unknown as ShapedRecord
+  const key = table === 'peer' ? (record as PeerRecord).fingerprint : (record as DiskRecord | MigrationRecord).id
+  return key === id ? { record } : { wrong: 'it has the key of another' }
+}
+
+export type ShapedRecord = DiskRecord | MigrationRecord | PeerRecord
