@@ -65,6 +65,11 @@ export class Migrations implements PeerHandlers {
     return takeUpAll(parts, records)
   }
 
+  /** The link to a peer is up, or is not any more: for whoever watches migrations with it. */
+  linkChanged(peerId: string, isUp: boolean): void {
+    for (const course of this.courses()) if (course.record.peerId === peerId) course.linkChanged(isUp)
+  }
+
   /** Ends everything in memory. */
   stop(): Promise<void> {
     return this.#roster.stop()
