@@ -174,19 +174,19 @@ function checkState({ name, state, ownerName }: DiskView): void {
   if (state === 'owned' || state === 'arriving' || state === 'freezing') return
   const message = `${name} is ${state} here: the bytes that this site has of it are not, or not surely, the newest.`
   const where = ownerName === 'unknown' ? 'its owner' : ownerName
-  throw refused('not-owned', message, { disk: name, next: `export it at ${where}` })
+  throw refused('not-owned', message, { disk: name, next: `Export it at ${where}.` })
 }
 
 function inUse({ name, sessions }: DiskView): ControlError {
   const message = `${name} has ${sessions} client(s) attached: what they write while it is copied makes a copy of no single instant.`
-  const next = 'stop the machine, or take such a copy with --force'
+  const next = 'Stop the machine, or take such a copy with --force.'
   return refused('disk-in-use', message, { disk: name, next })
 }
 
 function fileExists(disk: string, file: string): ControlError {
   return refused('file-exists', `${file} exists, and is not replaced.`, {
     disk,
-    next: 'remove it, or name another file',
+    next: 'Remove it, or name another file.',
   })
 }
 
@@ -202,12 +202,12 @@ function fileFailed(disk: string, file: string, cause: unknown): ControlError {
 function explained(error: unknown, disk: string): unknown {
   const isOfNbd = [NbdConnectionError, NbdRefusedError, NbdRequestError].some((type) => error instanceof type)
   if (!isOfNbd) return error
-  const next = `see what vmstore disk show ${disk} says of it`
+  const next = `See what vmstore disk show ${disk} says of it.`
   return failed('export-failed', `${disk} cannot be read: ${(error as Error).message}.`, disk, next, error)
 }
 
 function failed(code: string, message: string, disk: string, next?: string, cause?: unknown): ControlError {
-  const safe = 'the disk was not changed, and no file was made'
+  const safe = 'The disk was not changed, and no file was made.'
   const view = { code, message, exit: ExitCode.other, disk, safe, ...(next !== undefined && { next }) }
   return new ControlError(view, { cause })
 }

@@ -87,8 +87,6 @@ const migrateFields = z.strictObject({
   /** How long a guest's read waits for a source that is away; absent: for ever. */
   stallTimeoutMs: z.number().int().min(1).optional(),
   source: z.enum(['keep', 'delete']),
-  /** The operator knows what cannot be undone of it. */
-  confirmed: z.boolean().optional(),
 })
 export const migrateRequest = migrateFields.refine(
   (request) => (request.to === undefined) !== (request.from === undefined),

@@ -62,7 +62,7 @@ export class LocalMigrations implements SiteMigrations {
     const message =
       found.length === 0 ? `there is no migration ${id} here` : `${id} begins the ids of ${found.length} migrations`
     throw new Refusal('migration-unknown', message, {
-      next: 'vmstore migration list shows the migrations of this site.',
+      next: 'See the migrations of this site: vmstore migration list.',
     })
   }
 

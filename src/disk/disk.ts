@@ -193,7 +193,7 @@ export class Disk implements Export {
     const { migrationId } = this.record
     const facts = { disk: this.name, safe: 'Nothing was changed.' }
     if (migrationId !== null) {
-      const next = `vmstore migration show ${migrationId} tells how far it is.`
+      const next = `See how far it is: vmstore migration show ${migrationId}.`
       throw new Refusal('migrating', `${this.name} is in migration ${migrationId} already`, { ...facts, next })
     }
     return this.#reservation.claim(purpose)

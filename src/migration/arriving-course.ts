@@ -192,7 +192,7 @@ export abstract class ArrivingCourse extends Course {
     this.missingBytes = 0
     const verified = this.disk.arrival?.isComparable ?? false
     await this.recorded(
-      'that every block is here',
+      'that every block has come',
       () =>
         this.update({ state: 'finishing', counters: this.counters, verified }, (change) =>
           this.disk.finishArriving([change]),

@@ -176,7 +176,7 @@ export class DestinationCourse extends ArrivingCourse {
     try {
       await this.setPaused(paused)
     } catch (error) {
-      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.message)
+      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
       throw error
     }
   }

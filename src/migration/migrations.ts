@@ -105,7 +105,7 @@ export class Migrations implements PeerHandlers {
   // ----
 
   #refuseUntilComplete(): void {
-    if (!this.#roster.isComplete) throw new PeerRefusal(startingCode, 'this site is starting: ask again')
+    if (!this.#roster.isComplete) throw new PeerRefusal(startingCode, 'that site is starting: ask again')
   }
 
   /** What this site has of a disk that a peer gave away to it. */
@@ -121,7 +121,7 @@ export class Migrations implements PeerHandlers {
       const course = await this.#beginnings.start(disk, this.#services.peer(peerId), terms, signal)
       return { migration: course.id }
     } catch (error) {
-      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.message)
+      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
       throw error
     }
   }

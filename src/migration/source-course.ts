@@ -327,7 +327,7 @@ export class SourceCourse extends Course {
       await this.cancel()
       return { cancelled: true, message: '' }
     } catch (error) {
-      if (error instanceof Refusal) return { cancelled: false, message: error.message }
+      if (error instanceof Refusal) return { cancelled: false, message: error.toPeer }
       throw error
     }
   }

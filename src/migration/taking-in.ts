@@ -84,7 +84,7 @@ function forPeer(claim: () => Disposable): Disposable {
   try {
     return claim()
   } catch (error) {
-    if (error instanceof Refusal) throw new PeerRefusal(error.code, `at the destination, ${error.message}`)
+    if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
     throw error
   }
 }

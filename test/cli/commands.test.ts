@@ -139,7 +139,7 @@ describe('commands', () => {
       const { exit, document } = await json('disk', 'verify', 'web01')
       assert.deepEqual([exit, document.differing], [1, served.site.differing])
       const { stdout } = await run('disk', 'verify', 'web01')
-      assert.match(stdout, /4096 bytes at 8192/)
+      assert.match(stdout, /4 KiB at 8 KiB/)
     })
 
     it('disk reclaim without --yes is refused where nobody can be asked, with what would be lost', async () => {
@@ -196,14 +196,14 @@ describe('commands', () => {
       const { exit, stdout, stderr } = await run('disk', 'delete', 'web01')
       assert.equal(
         stderr,
-        'web01 has 2 clients, so it was not deleted.\n  safe: nothing was changed\n  next: detach them\n',
+        'web01 has 2 clients, so it was not deleted.\n  safe: Nothing was changed.\n  next: Detach them.\n',
       )
       assert.deepEqual([exit, stdout], [3, ''])
     })
     it('no daemon: exit 1, and `vmstore serve` is the next step', async () => {
       const { exit, stderr } = await run('status', '--control', '/nowhere/control.sock')
       assert.equal(exit, 1)
-      assert.match(stderr, /^No vmstore daemon answers on \/nowhere\/control\.sock\.\n(.*\n)*.*next: .*`vmstore serve`/)
+      assert.match(stderr, /^No vmstore daemon answers on \/nowhere\/control\.sock\.\n(.*\n)*.*next: .*vmstore serve/)
     })
     it('an unforeseen error is a sentence with exit 1, and a stack only with DEBUG', async () => {
       served.site.deleteError = new TypeError('x is not a function')
@@ -296,7 +296,7 @@ describe('commands', () => {
         const { exit, stderr } = await run(...line.split(' '))
         assert.equal(exit, 3)
         assert.match(stderr, sentence)
-        assert.match(stderr, /safe: nothing was changed/)
+        assert.match(stderr, /safe: Nothing was changed\./)
         assert.deepEqual(served.site.asked, [])
       })
     }
@@ -321,7 +321,7 @@ describe('commands', () => {
       const { exit, stdout } = await run(...words, '--json')
       const last = lines(stdout).at(-1)
       assert.deepEqual([exit, last.type, last.error.code], [4, 'error', 'migration-cancelled'])
-      assert.match(last.error.safe, /the source owns web01/)
+      assert.match(last.error.safe, /The source owns web01/)
     })
 
     it('Ctrl-C detaches: the migration goes on, exit 7, and how to come back', async () => {

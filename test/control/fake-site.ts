@@ -103,8 +103,8 @@ export const refusal = new ControlError({
   exit: ExitCode.refused,
   message: 'web01 has 2 clients, so it was not deleted.',
   disk: 'web01',
-  safe: 'nothing was changed',
-  next: 'detach them',
+  safe: 'Nothing was changed.',
+  next: 'Detach them.',
 })
 
 export const unconfirmed = new ControlError({
@@ -112,8 +112,8 @@ export const unconfirmed = new ControlError({
   exit: ExitCode.refused,
   message: 'Taking web01 back loses all that its guest wrote at tokyo.',
   disk: 'web01',
-  safe: 'nothing was changed',
-  next: 'say so with --yes',
+  safe: 'Nothing was changed.',
+  next: 'Say so with --yes.',
 })
 
 export class FakeSite implements Site {
