@@ -143,7 +143,7 @@ export class GuestsLog {
     this.#heldSince = held?.since
     if (!refused || refused.count < Math.max(1, 2 * this.#loggedCount)) return
     this.#loggedCount = refused.count
-    const next = `vmstore migration switchover ${this.#facts.migration}, or stop that client`
+    const next = `If the machine runs there: vmstore migration switchover ${this.#facts.migration}. If not, stop that client.`
     const sentence = 'writes at the destination were refused (EPERM), for the source still owns the disk'
     this.#log('warn', { ...this.#facts, ...refused, next }, sentence)
   }
