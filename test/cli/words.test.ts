@@ -196,6 +196,7 @@ describe('cli: what stands in the way of a migration', () => {
     )
     const [atDestination] = texts({ refusedWrites: refused, role: 'destination', peer: 'osaka' }, 'ready')
     assert.match(atDestination!, /^24 writes of \S+ here were refused .*If the machine runs here now: /)
+    assert.match(migrationRow(migrationView('ready', { refusedWrites: refused })).at(-1)!, /24 writes/)
     const details = detailsOf(migrationView('ready', { refusedWrites: refused, held }))
     for (const title of ['held writes', 'refused writes']) assert.match(details, new RegExp(`^${title}: `, 'm'))
     assert.match(reportOf(migrationView('done', { refusedWrites: refused })), /refused writes: +24 writes/)
