@@ -2,7 +2,8 @@
 //
 // What always holds: the link is up while a lane is open and not silent. Of one outage these are told, once each and in this
 // order: down, the first retry, that retry's failure, up. A peer that was never spoken to is down when a dial has failed, or
-// when whoever waits for it to dial has waited for a while.
+// when whoever waits for it to dial has waited for a while. A link that breaks as soon as it is up, again and again, is told
+// of quietly, until it has been down for a while.
 
 import type { Clock } from './clock.ts'
 
@@ -15,15 +16,21 @@ export interface LinkFacts {
   readonly why: string | undefined
 }
 
-export type LinkEvent =
+/** `isQuiet`: no news, of a link that flaps. */
+export type LinkEvent = { readonly isQuiet: boolean } & (
   | { readonly kind: 'down'; readonly why: string; readonly wasUpMs: number | undefined }
   /** This site dials again. */
   | { readonly kind: 'retry' }
   | { readonly kind: 'retry-failed'; readonly why: string }
   | { readonly kind: 'up'; readonly wasDownMs: number | undefined }
+)
+
+type Told<Event = LinkEvent> = Event extends LinkEvent ? Omit<Event, 'isQuiet'> : never
 
 /** How long a peer that has to dial is waited for, before it is said to be away. */
 export const absentMs = 5000
+/** A link that was up for less flaps. */
+export const flapMs = 2000
 
 export interface LinkWatchOptions {
   readonly clock: Clock
@@ -40,6 +47,7 @@ export class LinkWatch {
   /** Of this outage. */
   #told: 'down' | 'retry' | 'retry-failed' = 'down'
   #absence: Disposable | undefined
+  #isQuiet = false
 
   constructor(options: LinkWatchOptions) {
     this.#options = options
@@ -56,7 +64,7 @@ export class LinkWatch {
     const wasDown = this.#state === 'down'
     const lastedMs = this.#change('up')
     this.#why = undefined
-    this.#options.tell({ kind: 'up', wasDownMs: wasDown ? lastedMs : undefined })
+    this.#tell({ kind: 'up', wasDownMs: wasDown ? lastedMs : undefined })
   }
 
   /** No lane is left that is not silent. */
@@ -76,7 +84,7 @@ export class LinkWatch {
   dialling(): void {
     if (this.#state !== 'down' || this.#told !== 'down') return
     this.#told = 'retry'
-    this.#options.tell({ kind: 'retry' })
+    this.#tell({ kind: 'retry' })
   }
 
   dialFailed(why: string): void {
@@ -89,7 +97,7 @@ export class LinkWatch {
     this.#why = why
     if (this.#told === 'retry-failed') return
     this.#told = 'retry-failed'
-    this.#options.tell({ kind: 'retry-failed', why })
+    this.#tell({ kind: 'retry-failed', why })
   }
 
   /** Nobody is told anything any more. */
@@ -102,7 +110,18 @@ export class LinkWatch {
     const lastedMs = this.#change('down')
     this.#why = why
     this.#told = 'down'
-    this.#options.tell({ kind: 'down', why, wasUpMs: wasUp ? lastedMs : undefined })
+    const wasUpMs = wasUp ? lastedMs : undefined
+    this.#isQuiet = wasUp && lastedMs < flapMs
+    this.#tell({ kind: 'down', why, wasUpMs })
+    if (!this.#isQuiet) return
+    this.#absence = this.#options.clock.after(absentMs, () => {
+      this.#isQuiet = false
+      this.#tell({ kind: 'down', why: this.#why ?? why, wasUpMs })
+    })
+  }
+
+  #tell(event: Told): void {
+    this.#options.tell({ ...event, isQuiet: this.#isQuiet })
   }
 
   /** Returns how long the state before has lasted. */

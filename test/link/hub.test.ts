@@ -120,6 +120,7 @@ describe('link hub', () => {
       await settle()
       assert.deepEqual(told.splice(0).sort(), ['a up', 'b up'])
       assert.equal(a.facts('b')!.state, 'up')
+      await made.clock.advance(5000)
       made.reachable = false
       for (const stream of made.streams.splice(0)) stream.destroy()
       await settle()
@@ -155,6 +156,32 @@ describe('link hub', () => {
       await made.clock.advance(3000)
       assert.equal(lasted[0], undefined, 'the first time nothing was down')
       assert.equal(lasted[1], a.facts('b')!.sinceMs - sinceMs)
+    })
+
+    it('a link that breaks as soon as it is up, again and again, is told of once, and when it stays down', async () => {
+      const made = world(['a', 'b'], ['a>b'])
+      const told: string[] = []
+      made.hubs['a']!.onEvent((_peer, event) => told.push(`${event.isQuiet ? 'quiet ' : ''}${event.kind}`))
+      using _kept = made.hubs['a']!.keep('b')
+      await made.clock.advance(5000)
+      const cut = async () => {
+        for (const stream of made.streams.splice(0)) stream.destroy()
+        await settle()
+      }
+      await cut()
+      for (let count = 0; count < 100; count++) {
+        await made.clock.advance(200)
+        if (made.hubs['a']!.facts('b')!.state === 'up') await cut()
+      }
+      const loud = told.filter((line) => !line.startsWith('quiet'))
+      assert.deepEqual(loud, ['up', 'down', 'retry', 'up'])
+      assert(told.filter((line) => line === 'quiet down').length > 5, told.join())
+      made.reachable = false
+      await made.clock.advance(500)
+      await cut()
+      told.length = 0
+      await made.clock.advance(10_000)
+      assert(told.includes('down'), told.join())
     })
 
     it('a peer that could never be dialled is down from the first failure on', async () => {
