@@ -31,6 +31,6 @@ export class GuestErrors {
     this.#logged.set(code, count)
     // A hypervisor whose guest has moved is told so with its every request: that is no fault.
     const level = code === 'ESHUTDOWN' ? 'info' : 'warn'
-    log(level, { disk: diskName, client, error: code, count, reason }, 'a guest was answered with an error')
+    log(level, { disk: diskName, client, code, count, reason }, 'a guest was answered with an error')
   }
 }

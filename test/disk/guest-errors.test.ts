@@ -13,7 +13,7 @@ describe('what guests were answered with', () => {
     let seconds = 0
     const errors = new GuestErrors({
       diskName: 'web01',
-      log: (level, facts) => lines.push([level, facts['error'], facts['count']]),
+      log: (level, facts) => lines.push([level, facts['code'], facts['count']]),
       date: () => new Date(1_700_000_000_000 + 1000 * seconds++),
     })
     for (let count = 0; count < 5; count++) errors.add('ENOSPC', 'a', 'no space left on device')
