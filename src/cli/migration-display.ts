@@ -79,6 +79,10 @@ export class LinesDisplay implements Display {
 const switchoverText = (event: { generation: number; seconds: number; migration: MigrationView }): string =>
   `the destination owns ${event.migration.disk} now, as generation ${event.generation} (${formatSeconds(event.seconds)}).`
 
+/** Every block has come, and the destination is not done: the source is not told more than that. */
+const comparing = ({ bytes }: MigrationView): string =>
+  bytes.missing === 0 ? 'every block is being compared with the source' : ''
+
 const steps = ['Check and prepare', 'Ready', 'Switchover', 'Copy', 'Finish'] as const
 const stepOf: Readonly<Record<MigrationState, number>> = {
   preparing: 0,
@@ -129,7 +133,7 @@ export class StepsDisplay implements Display {
     if (event.type === 'result') return
     // How far it is, what is done now, and all that stands in its way: none of it hides another.
     const isCopying = view.state === 'copying'
-    const message = isCopying && view.bytes.missing > 0 ? '' : this.#messages[at]!
+    const message = isCopying ? comparing(view) : this.#messages[at]!
     const standing = standingOf(view).map(({ text }) => text)
     const course = [isCopying ? progressOf(view) : '', message].filter((part) => part !== '').join('; ')
     this.#label(at, standing.length === 0 ? course : [asSentence(course), ...standing].join(' ').trim())

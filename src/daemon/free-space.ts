@@ -24,7 +24,7 @@ export async function allocatedBytesOf(path: string): Promise<number | undefined
 export async function checkSpace(folder: string, name: string, neededBytes: number): Promise<void> {
   const free = await freeBytes(folder)
   if (free >= neededBytes + spareBytes) return
-  const message = `the data folder has ${free} bytes free; ${name} needs ${neededBytes}, and ${spareBytes} to spare`
+  const message = `the data folder has ${free} bytes free; ${name} needs ${neededBytes} bytes, and ${spareBytes} bytes to spare`
   throw new Refusal('no-space', message, {
     disk: name,
     safe: 'Nothing was changed.',

@@ -132,7 +132,7 @@ function sizeOfNew({ name, sizeBytes, from }: CreateDiskRequest, image: ImageSou
   const size = sizeBytes ?? image?.sizeBytes
   if (size === undefined) throw new Refusal('size-missing', 'a new disk needs a size, or an image to start from')
   if (image === undefined || size >= image.sizeBytes) return size
-  throw new Refusal('wrong-size', `${from} has ${image.sizeBytes} bytes, more than the size of ${size}`, {
+  throw new Refusal('wrong-size', `${from} has ${image.sizeBytes} bytes, more than the size of ${size} bytes`, {
     disk: name,
     safe: 'Nothing was changed.',
     next: 'Give a size that holds it, or none.',

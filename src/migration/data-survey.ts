@@ -71,7 +71,7 @@ export class DataSurvey {
 
   #count({ offset, length, data }: Extent): void {
     const arrival = this.#parts.arrival()
-    const end = offset + length
+    const end = Math.min(offset + length, this.#parts.sizeBytes)
     for (let at = offset; data && arrival && at < end; ) {
       const segment = Math.floor(at / segmentBytes)
       const to = Math.min(end, (segment + 1) * segmentBytes)

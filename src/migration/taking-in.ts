@@ -93,6 +93,6 @@ function checkSpace(freeBytes: number, name: string, neededBytes: number): void 
   if (freeBytes >= neededBytes + spareBytes) return
   throw new PeerRefusal(
     'no-space',
-    `the destination has ${freeBytes} bytes free, ${name} needs ${neededBytes} and ${spareBytes} to spare`,
+    `the destination has ${freeBytes} bytes free, ${name} needs ${neededBytes} bytes, and ${spareBytes} bytes to spare`,
   )
 }

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { stat } from 'node:fs/promises'
+import { connect, type Socket } from 'node:net'
 import type { MigrationEvent, MigrationView } from '../../src/control/types.ts'
 import { Cable } from './proxy.ts'
 import { sitesWithData, sitesWithDisk } from './scenes.ts'
@@ -137,6 +138,21 @@ describe('telling', () => {
     const [atSource, atDestination] = await Promise.all([a, b].map((site) => untilMigration(site, id, isDone)))
     for (const { seconds } of [atSource!, atDestination!])
       assert(seconds.copying > 0 && seconds.copying <= seconds.postcopy + 0.5, JSON.stringify(seconds))
+  })
+
+  it('connections over the limit are counted in status, and logged', async () => {
+    const a = await Site.start('osaka')
+    const clients: Socket[] = []
+    afterwards(() => {
+      for (const client of clients) client.destroy()
+    })
+    const { refusedConnections } = await until('one is refused', async () => {
+      for (let count = 0; count < 100; count++) clients.push(connect(a.nbdSocket).on('error', () => {}))
+      const status = await a.control.status()
+      return status.refusedConnections ? status : undefined
+    })
+    assert(refusedConnections!.count > 0 && Date.parse(refusedConnections!.last) > 0)
+    assert(a.logged('connection refused: there are too many').length > 0)
   })
 
   it('a peer that refuses says there of its own place', async () => {
