@@ -47,6 +47,8 @@ export class LinkWatch {
   /** Of this outage. */
   #told: 'down' | 'retry' | 'retry-failed' = 'down'
   #absence: Disposable | undefined
+  /** How often in a row it broke as soon as it was up. */
+  #flaps = 0
   #isQuiet = false
 
   constructor(options: LinkWatchOptions) {
@@ -111,11 +113,13 @@ export class LinkWatch {
     this.#why = why
     this.#told = 'down'
     const wasUpMs = wasUp ? lastedMs : undefined
-    this.#isQuiet = wasUp && lastedMs < flapMs
+    this.#flaps = wasUp && lastedMs < flapMs ? this.#flaps + 1 : 0
+    this.#isQuiet = this.#flaps > 1
     this.#tell({ kind: 'down', why, wasUpMs })
     if (!this.#isQuiet) return
     this.#absence = this.#options.clock.after(absentMs, () => {
       this.#isQuiet = false
+      this.#told = 'down' // What follows is told once more too.
       this.#tell({ kind: 'down', why: this.#why ?? why, wasUpMs })
     })
   }

@@ -75,15 +75,19 @@ describe('telling', () => {
     assert.deepEqual([paused.rate, paused.secondsLeft], [0, null])
   })
 
-  it('a write that waits for switchover, and those that are refused, are seen at both ends, and in the logs', async () => {
+  it('a write that waits for switchover, and those that are refused, are seen at both ends, and in the logs', async function () {
+    this.timeout(90_000)
     const { a, b } = await sitesWithDisk(mebibyte)
     const guest = await attach(a, 'web01')
     await guest.write(0, Buffer.alloc(block, 1))
-    const { id } = await begin(a, b, 'web01', 'auto', { switchoverWaitMs: 3000 })
+    const { id } = await begin(a, b, 'web01', 'auto', { switchoverWaitMs: 8000 })
     const stray = await attach(b, 'web01')
+    const seen = [a, b].map((site) => ({ site, views: watched(site, id) }))
     const refused = refusedWith('EPERM', stray.write(0, Buffer.alloc(block, 9)))
-    for (const site of [a, b]) {
-      const { held } = await untilMigration(site, id, (view) => view.held !== null)
+    for (const { site, views } of seen) {
+      const { held } = await until(`a held write is seen at ${site.name}`, () =>
+        views.find((view) => view.held !== null),
+      )
       assert.equal(held!.clients.length, 1)
       assert.match(held!.why, /at the source, the session of .* has not flushed/)
       assert(Date.parse(held!.since) > 0)
