@@ -85,8 +85,8 @@ async function open(create = false) {
         code: 'config-unreadable',
         exit: ExitCode.other,
         message: `The configuration ${path} cannot be read: ${(cause as Error).message}.`,
-        safe: 'nothing was changed',
-        next: 'mend the file, which is JSON, or move it away',
+        safe: 'Nothing was changed.',
+        next: 'Mend the file, which is JSON, or move it away.',
       },
       { cause },
     )

@@ -169,18 +169,18 @@ function checkState({ name, state, ownerName }: DiskView): void {
   if (state === 'owned' || state === 'arriving' || state === 'freezing') return
   const message = `${name} is ${state} here: the bytes that this site has of it are not, or not surely, the newest.`
   const where = ownerName === 'unknown' ? 'its owner' : ownerName
-  throw refused('not-owned', message, { disk: name, next: `export it at ${where}` })
+  throw refused('not-owned', message, { disk: name, next: `Export it at ${where}.` })
 }
 
 function inUse({ name, sessions }: DiskView): ControlError {
   const message = `${name} has ${sessions} client(s) attached: what they write while it is copied makes a copy of no single instant.`
-  const next = 'stop the machine, or take such a copy with --force'
+  const next = 'Stop the machine, or take such a copy with --force.'
   return refused('disk-in-use', message, { disk: name, next })
 }
 
 function changed(disk: string): ControlError {
   const message = `${disk} was written to while it was copied, so the copy would be of no single instant.`
-  return failed('disk-changed', message, disk, 'stop the machine and try again, or take such a copy with --force')
+  return failed('disk-changed', message, disk, 'Stop the machine and try again, or take such a copy with --force.')
 }
 
 function fileFailed(disk: string, file: string, cause: unknown): ControlError {
@@ -190,12 +190,12 @@ function fileFailed(disk: string, file: string, cause: unknown): ControlError {
 function explained(error: unknown, disk: string): unknown {
   const isOfNbd = [NbdConnectionError, NbdRefusedError, NbdRequestError].some((type) => error instanceof type)
   if (!isOfNbd) return error
-  const next = `see what vmstore disk show ${disk} says of it`
+  const next = `See what vmstore disk show ${disk} says of it.`
   return failed('export-failed', `${disk} cannot be read: ${(error as Error).message}.`, disk, next, error)
 }
 
 function failed(code: string, message: string, disk: string, next?: string, cause?: unknown): ControlError {
-  const safe = 'the disk was not changed, and no file was made'
+  const safe = 'The disk was not changed, and no file was made.'
   const view = { code, message, exit: ExitCode.other, disk, safe, ...(next !== undefined && { next }) }
   return new ControlError(view, { cause })
 }

@@ -1,8 +1,9 @@
 // A disk in words. Pure.
 
-import type { DiskView, VerifyView } from '../control/types.ts'
+import type { CountView, DiskView, VerifyView } from '../control/types.ts'
 import { percent, rangeText } from './migration-text.ts'
 import { formatSize } from './sizes.ts'
+import { whenText } from './standing-text.ts'
 import { facts, table } from './table.ts'
 
 export const diskHeader = ['name', 'size', 'state', 'generation', 'owner', 'present', 'sessions'] as const
@@ -19,7 +20,24 @@ export function disksText(disks: readonly DiskView[], none: string): string {
 }
 
 export function troublesText(disks: readonly DiskView[]): readonly string[] {
-  return disks.filter(({ trouble }) => trouble !== null).map(({ name, trouble }) => `${name}: ${trouble}`)
+  return disks.flatMap(({ name, trouble, guestErrors }) => {
+    // Whoever has moved is told ESHUTDOWN until it quits: that is no trouble.
+    const errors = errorsText(Object.entries(guestErrors).filter(([error]) => error !== 'ESHUTDOWN'))
+    return [
+      ...(trouble === null ? [] : [`${name}: ${trouble}`]),
+      ...(errors === null ? [] : [`${name}: guests were answered with errors: ${errors}`]),
+    ]
+  })
+}
+
+/** 'ENOSPC 3 times, the last at 2026-11-30T16:08:12Z' */
+function errorsText(errors: readonly [error: string, count: CountView][]): string | null {
+  return errors.length === 0 ? null : errors.map(([error, count]) => `${error} ${countText(count)}`).join('; ')
+}
+
+/** '3 times, the last at 2026-11-30T16:08:12Z' */
+export function countText({ count, last }: CountView): string {
+  return count === 1 ? `once, at ${whenText(last)}` : `${count} times, the last at ${whenText(last)}`
 }
 
 /** What `disk verify` found. */
@@ -45,5 +63,6 @@ export function diskFacts(disk: DiskView): string {
     sessions: disk.sessions,
     migration: disk.migration,
     trouble: disk.trouble,
+    'guest errors': errorsText(Object.entries(disk.guestErrors)),
   })
 }

@@ -16,7 +16,7 @@ export class UsageError extends Error {
 
 /** Understood, and not done: nothing was changed. */
 export function refused(code: string, message: string, more: { disk?: string; next?: string } = {}): ControlError {
-  return new ControlError({ code, message, exit: ExitCode.refused, safe: 'nothing was changed', ...more })
+  return new ControlError({ code, message, exit: ExitCode.refused, safe: 'Nothing was changed.', ...more })
 }
 
 export function viewOfAny(error: unknown): ErrorView {
@@ -25,13 +25,13 @@ export function viewOfAny(error: unknown): ErrorView {
   if (view !== undefined) return view
   const message = error instanceof Error ? error.message : String(error)
   if (exitOfOclif(error) === ExitCode.usage) {
-    return { code: 'usage', message: plainUsage(message), exit: ExitCode.usage, next: 'see the command with --help' }
+    return { code: 'usage', message: plainUsage(message), exit: ExitCode.usage, next: 'See the command with --help.' }
   }
   return {
     code: 'unexpected',
     message: `The command failed in a way nobody foresaw: ${message.trim()}${/[.!?]$/.test(message.trim()) ? '' : '.'}`,
     exit: ExitCode.other,
-    next: 'run it again with DEBUG=* for the details',
+    next: 'Run it again with DEBUG=* for the details.',
   }
 }
 

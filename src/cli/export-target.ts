@@ -44,7 +44,7 @@ export function checkName(file: string, disk: string): void {
   const stem = basename(file, end)
   const raw = /\.(raw|img)$/i.test(stem) ? stem : `${stem}.raw`
   const convert = `then: qemu-img convert -f raw -O ${format.output} ${raw} ${basename(file)}`
-  const next = `export it to ${raw}, ${format.output === undefined ? 'then pack it' : convert}`
+  const next = `Export it to ${raw}, ${format.output === undefined ? 'then pack it' : convert}.`
   const message = `A disk is exported as raw bytes, and ${file} is the name of something else: ${format.name}.`
   throw refused('not-raw-name', message, { disk, next })
 }
@@ -70,15 +70,15 @@ async function statOf(file: string): Promise<Stats | undefined> {
 function isThere(file: string, found: Stats, { name: disk, size }: ExportedDisk): ControlError {
   const notAFile = (what: string, next: string) =>
     refused('not-a-file', `${file} is ${what}, and a disk is exported into a new file.`, { disk, next })
-  if (found.isDirectory()) return notAFile('a folder', `name a file in it: ${join(file, `${disk}.raw`)}`)
+  if (found.isDirectory()) return notAFile('a folder', `Name a file in it: ${join(file, `${disk}.raw`)}.`)
   if (found.isBlockDevice()) {
-    const next = `nbdcopy URI ${file} writes to it, and replaces what is on it (URI: the disk's, as NBD clients have it); it must have at least ${size} bytes`
+    const next = `To write to it, and replace what is on it: nbdcopy URI ${file} (URI: the disk's, as NBD clients have it). It must have at least ${size} bytes.`
     return notAFile('a block device', next)
   }
-  if (found.isSymbolicLink()) return notAFile('a symbolic link that leads nowhere', 'name the file itself')
-  if (!found.isFile()) return notAFile('no regular file', 'name another one')
+  if (found.isSymbolicLink()) return notAFile('a symbolic link that leads nowhere', 'Name the file itself.')
+  if (!found.isFile()) return notAFile('no regular file', 'Name another one.')
   return refused('file-exists', `${file} exists, and is not replaced.`, {
     disk,
-    next: 'name another file, or remove that one if nobody needs it',
+    next: 'Name another file, or remove that one if nobody needs it.',
   })
 }

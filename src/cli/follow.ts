@@ -79,15 +79,15 @@ function forgotten({ id, disk }: FollowOptions, cause: unknown): unknown {
 
 /** Exit 6: what was asked may have been done. */
 export function ownerUnknown(disk: string, message: string, id: string | undefined, cause: unknown): ControlError {
-  const look = id === undefined ? '`vmstore migration list`' : `\`vmstore migration show ${id}\``
+  const look = id === undefined ? 'vmstore migration list' : `vmstore migration show ${id}`
   return new ControlError(
     {
       code: 'owner-unknown',
       exit: ExitCode.ownerUnknown,
       disk,
       message,
-      safe: 'the migration is durable at both sites: it goes on when the daemon runs, and at most one site serves the disk',
-      next: `start the daemon with \`vmstore serve\`, then look with ${look} and \`vmstore disk show ${disk}\` at both sites`,
+      safe: 'The migration is durable at both sites: it goes on when the daemon runs, and at most one site serves the disk.',
+      next: `Start the daemon with vmstore serve, then look with ${look} and vmstore disk show ${disk} at both sites.`,
     },
     { cause },
   )

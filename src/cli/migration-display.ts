@@ -6,6 +6,7 @@ import type { ToldMigrationEvent } from '../control/client.ts'
 import type { MigrationState, MigrationView } from '../control/types.ts'
 import { percent, progressOf } from './migration-text.ts'
 import { formatSeconds } from './sizes.ts'
+import { asSentence, type Standing, standingOf } from './standing-text.ts'
 import { canDraw, loggerOn } from './terminal.ts'
 
 export type Ending = 'done' | 'failed' | 'detached'
@@ -27,11 +28,14 @@ export const silentDisplay = (tell: (sentence: string) => void): Display => ({
   async end() {},
 })
 
-/** One line for each thing that happens, and for each tenth of the copy. */
+/** One line for each thing that happens, for what stands in the way, and for each tenth of the copy. */
 export class LinesDisplay implements Display {
   readonly #write: (line: string) => void
   #tenth = 0
   #last = ''
+  #standing: readonly Standing[] = []
+  /** Refused writes that were told of. */
+  #refusedTold = 0
 
   constructor(write: (line: string) => void) {
     this.#write = write
@@ -40,12 +44,27 @@ export class LinesDisplay implements Display {
   show(event: ToldMigrationEvent): void {
     if (event.type === 'step' || event.type === 'ready') this.tell(event.message)
     if (event.type === 'switchover') this.tell(`Switchover: ${switchoverText(event)}`)
+    if (event.type !== 'result') this.#showStanding(event.migration)
     if (event.type !== 'progress') return
-    const { note, bytes } = event.migration
+    const { bytes } = event.migration
     const tenth = Math.floor(percent(bytes.disk - bytes.missing, bytes.disk) / 10)
     if (tenth > this.#tenth) this.tell(progressOf(event.migration))
     this.#tenth = Math.max(tenth, this.#tenth)
-    if (note !== null) this.tell(note)
+  }
+
+  /** What is new of it. A count that grows is told when it has doubled. */
+  #showStanding(view: MigrationView): void {
+    const before = this.#standing
+    this.#standing = standingOf(view)
+    const wasDown = before.some(({ kind }) => kind === 'link')
+    if (wasDown && view.link.state === 'up') this.tell(`The link to ${view.peer} is up again.`)
+    for (const { kind, text } of this.#standing) {
+      if (before.some((each) => each.text === text)) continue
+      const count = kind === 'refused' ? (view.refusedWrites?.count ?? 0) : undefined
+      if (count !== undefined && count < Math.max(1, 2 * this.#refusedTold)) continue
+      this.#refusedTold = count ?? this.#refusedTold
+      this.tell(text)
+    }
   }
 
   /** The same sentence twice in a row says nothing new: after a lost connection the present step is told again. */
@@ -59,6 +78,10 @@ export class LinesDisplay implements Display {
 
 const switchoverText = (event: { generation: number; seconds: number; migration: MigrationView }): string =>
   `the destination owns ${event.migration.disk} now, as generation ${event.generation} (${formatSeconds(event.seconds)}).`
+
+/** Every block has come, and the destination is not done: the source is not told more than that. */
+const comparing = ({ bytes }: MigrationView): string =>
+  bytes.missing === 0 ? 'every block is being compared with the source' : ''
 
 const steps = ['Check and prepare', 'Ready', 'Switchover', 'Copy', 'Finish'] as const
 const stepOf: Readonly<Record<MigrationState, number>> = {
@@ -76,6 +99,8 @@ const stepOf: Readonly<Record<MigrationState, number>> = {
 export class StepsDisplay implements Display {
   readonly #over = steps.map(() => Promise.withResolvers<Ending>())
   readonly #texts: string[] = steps.map(() => '')
+  /** What was last told of each step. */
+  readonly #messages: string[] = steps.map(() => '')
   readonly #tasks: (ListrTaskWrapper<unknown, never, never> | undefined)[] = steps.map(() => undefined)
   readonly #finished: Promise<unknown>
   #at = 0
@@ -101,10 +126,17 @@ export class StepsDisplay implements Display {
   show(event: ToldMigrationEvent): void {
     const view = event.type === 'result' ? event : event.migration
     this.#advance(stepOf[view.state])
-    if (event.type === 'step' || event.type === 'ready') this.tell(event.message)
-    else if (event.type === 'switchover') this.#label(2, switchoverText(event))
-    else if (view.note !== null) this.tell(view.note)
-    if (stepOf[view.state] >= stepOf.copying) this.#label(3, progressOf(view))
+    const at = Math.min(this.#at, steps.length - 1)
+    if (event.type === 'step' || event.type === 'ready') this.#messages[at] = event.message
+    else if (event.type === 'switchover') this.#label(stepOf.switching, switchoverText(event))
+    if (stepOf[view.state] > stepOf.copying) this.#label(stepOf.copying, progressOf(view))
+    if (event.type === 'result') return
+    // How far it is, what is done now, and all that stands in its way: none of it hides another.
+    const isCopying = view.state === 'copying'
+    const message = isCopying ? comparing(view) : this.#messages[at]!
+    const standing = standingOf(view).map(({ text }) => text)
+    const course = [isCopying ? progressOf(view) : '', message].filter((part) => part !== '').join('; ')
+    this.#label(at, standing.length === 0 ? course : [asSentence(course), ...standing].join(' ').trim())
   }
 
   tell(sentence: string): void {

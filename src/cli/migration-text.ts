@@ -1,7 +1,8 @@
 // A migration in words. Pure.
 
 import type { MigrationView, RangeView } from '../control/types.ts'
-import { formatRate, formatSeconds, formatSize } from './sizes.ts'
+import { exactSize, formatRate, formatSeconds, formatSize } from './sizes.ts'
+import { exposureOf, linkText, refusedText, type Standing, standingOf } from './standing-text.ts'
 import { facts } from './table.ts'
 
 /** '310 MiB of 512 MiB (60%), 41.2 MiB/s, 5 s left' */
@@ -37,7 +38,8 @@ export function course({ disk, role, peer }: MigrationView): string {
 export function reportOf(view: MigrationView): string {
   const { bytes, seconds } = view
   const where = view.role === 'source' ? `moved to ${view.peer}` : `moved here from ${view.peer}`
-  const average = seconds.total > 0 ? ` (${formatRate(bytes.sent / seconds.total)})` : ''
+  const average = seconds.copying > 0 ? ` (${formatRate(bytes.sent / seconds.copying)})` : ''
+  const held = seconds.postcopy - seconds.copying >= 1 && seconds.copying > 0
   return [
     `${view.disk} has ${where}, as generation ${view.generation}, in ${formatSeconds(seconds.total)}.`,
     facts({
@@ -45,7 +47,8 @@ export function reportOf(view: MigrationView): string {
       '  sent': `${formatSize(bytes.sent)}${average}, again: ${formatSize(bytes.resent)}`,
       '  skipped as zero': formatSize(bytes.skippedZero),
       '  switchover': formatSeconds(seconds.switchover),
-      '  copy after it': formatSeconds(seconds.postcopy),
+      '  copy after it': `${formatSeconds(seconds.postcopy)}${held ? `, of which it copied for ${formatSeconds(seconds.copying)}` : ''}`,
+      '  refused writes': view.refusedWrites && refusedText(view, view.refusedWrites),
       '  verified': view.verified ? 'yes, every block that the guest did not write since' : 'no',
       '  differed, and fetched again': rangesOf(view.differed),
       '  note': view.note,
@@ -65,7 +68,8 @@ export function detailsOf(view: MigrationView): string {
     switchover: view.switchover,
     transport: view.transport,
     generation: view.generation,
-    owner: view.owner,
+    owner: view.ownerName === view.owner ? view.owner : `${view.ownerName} (${view.owner})`,
+    link: linkText(view.link) || null,
     copied: progressOf(view),
     sent: `${formatSize(view.bytes.sent)}, again: ${formatSize(view.bytes.resent)}, skipped as zero: ${formatSize(view.bytes.skippedZero)}`,
     started: view.startedAt,
@@ -74,20 +78,24 @@ export function detailsOf(view: MigrationView): string {
     exposed: exposureOf(view),
     unreadable: rangesOf(view.unreadable),
     differed: rangesOf(view.differed),
-    note: view.note,
+    'refused writes': isOver(view) && view.refusedWrites ? refusedText(view, view.refusedWrites) : null,
+    note: isOver(view) ? view.note : null,
+    ...Object.fromEntries(standingOf(view).map(({ kind, text }) => [titleOf[kind], text])),
   })
 }
 
-/** '310 MiB exist only at osaka, which is out of reach' */
-function exposureOf({ bytes, connected, peer, role }: MigrationView): string | null {
-  if (bytes.exposed === 0) return null
-  const amount = `${formatSize(bytes.exposed)} exist only at`
-  if (role === 'source') return `${amount} this site`
-  return connected ? `${amount} ${peer}` : `${amount} ${peer}, which is out of reach: reads of them wait`
-}
+const titleOf = {
+  link: 'link',
+  pause: 'pause',
+  held: 'held writes',
+  refused: 'refused writes',
+  note: 'note',
+} as const satisfies Record<Standing['kind'], string>
 
-/** '4096 bytes at 1048576' */
-export const rangeText = ({ offset, length }: RangeView): string => `${length} bytes at ${offset}`
+const isOver = ({ state }: MigrationView): boolean => ['done', 'cancelled', 'failed'].includes(state)
+
+/** '4 KiB at 1 MiB' */
+export const rangeText = ({ offset, length }: RangeView): string => `${exactSize(length)} at ${exactSize(offset)}`
 
 function rangesOf(ranges: readonly RangeView[]): string | null {
   return ranges.length === 0 ? null : ranges.map(rangeText).join(', ')
@@ -101,9 +109,11 @@ export const migrationHeader = ['id', 'disk', 'course', 'state', 'copied', 'note
 export function migrationRow(view: MigrationView): readonly string[] {
   const copied = `${percent(view.bytes.disk - view.bytes.missing, view.bytes.disk)}%`
   const arrow = view.role === 'source' ? `to ${view.peer}` : `from ${view.peer}`
-  return [view.id, view.disk, arrow, stateOf(view), copied, view.note ?? exposureOf(view) ?? '']
+  const standing = standingOf(view).map(({ text }) => text)
+  const note = standing.length > 0 ? standing.join(' ') : (view.note ?? exposureOf(view) ?? '')
+  return [view.id, view.disk, arrow, stateOf(view), copied, note]
 }
 
 /** How to come back to a migration that goes on by itself. */
 export const wayBack = (id: string): string =>
-  `see it with \`vmstore migration show ${id}\`, end it with \`vmstore migration cancel ${id}\``
+  `see it with vmstore migration show ${id}, end it with vmstore migration cancel ${id}`

@@ -57,6 +57,17 @@ export function formatSize(bytes: number): string {
   return `${value.toFixed(1).replace(/\.0$/, '')} ${suffixes[step]}iB`
 }
 
+/** 1048576 → '1 MiB', 1052672 → '1028 KiB', 4608 → '4608 B': whole, in the largest unit that is exact. */
+export function exactSize(bytes: number): string {
+  let value = bytes
+  let step = 0
+  while (value > 0 && value % 1024 === 0 && step < suffixes.length - 1) {
+    value /= 1024
+    step += 1
+  }
+  return step === 0 ? `${bytes} B` : `${value} ${suffixes[step]}iB`
+}
+
 export function formatRate(bytesPerSecond: number): string {
   return `${formatSize(Math.round(bytesPerSecond))}/s`
 }

@@ -33,7 +33,7 @@ byte is checked. Takes about 20 seconds and leaves nothing behind; if anything i
     const { flags } = await this.parse(Demo)
     const { via, size = 256 * sizeUnit } = flags
     if (via !== 'tcp') {
-      throw refused('not-yet', `The demo over ${via} comes in a later version.`, { next: 'use --via tcp' })
+      throw refused('not-yet', `The demo over ${via} comes in a later version.`, { next: 'Use --via tcp.' })
     }
     if (size % sizeUnit !== 0 || size < sizeMin || size > sizeMax) {
       throw new UsageError(`The demo's disk has whole MiB, from ${formatSize(sizeMin)} to ${formatSize(sizeMax)}.`)

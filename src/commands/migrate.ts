@@ -3,11 +3,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
+import { confirmed } from '../cli/confirm.ts'
 import { refused, UsageError } from '../cli/errors.ts'
 import { follow, ownerUnknown } from '../cli/follow.ts'
 import { type Display, displayFor, silentDisplay } from '../cli/migration-display.ts'
 import { course, reportOf, wayBack } from '../cli/migration-text.ts'
 import { rateFlag, timeFlag } from '../cli/sizes.ts'
+import { asSentence } from '../cli/standing-text.ts'
 import type { ControlClient } from '../control/client.ts'
 import { ControlError } from '../control/errors.ts'
 import { ExitCode, type MigrateRequest, type MigrationView, migrationModes, switchoverModes } from '../control/types.ts'
@@ -24,6 +26,7 @@ export default class Migrate extends BaseCommand {
   static override description =
     `Post-copy: the destination serves the disk at once, fetches what it lacks on demand, and copies the rest.
 Ctrl-C leaves the migration running (exit code 7).
+--source delete cannot be undone: it asks, or wants --yes.
 Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelled and the source owns the disk,
 5 failed and the destination owns it, 6 the owner is not known here, 7 detached, 1 anything else.`
   static override examples = [
@@ -71,6 +74,9 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
       options: ['keep', 'delete'],
       default: 'keep',
     }),
+    yes: Flags.boolean({
+      description: "with --source delete: the source's bytes may go, once the destination has every block",
+    }),
     detach: Flags.boolean({ description: 'start the migration and return (exit code 0)' }),
     'reconnect-for': timeFlag({
       description: 'how long to look for a daemon that went away (default 1m)',
@@ -81,6 +87,7 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
   async run(): Promise<unknown> {
     const { argv, flags } = await this.parse(Migrate)
     const request = requestOf(argv as string[], flags as Asked)
+    if (request.source === 'delete' && !flags.yes) await confirmDeletion(request, !this.jsonEnabled())
     const client = await this.connect(flags)
     const interrupt = new AbortController()
     // Stays registered: the screen's own listener ends the process when it finds itself alone.
@@ -161,15 +168,15 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
     throw new UsageError('Say where the disk goes or comes from: exactly one of --to PEER, --from PEER and --via URL.')
   }
   if (disks.length > 1) {
-    const next = `move them one by one, beginning with \`vmstore migrate ${disk}\``
+    const next = `Move them one by one, beginning with vmstore migrate ${disk}.`
     throw refused('not-yet', 'Moving several disks in one switchover comes in a later version.', { next })
   }
   if (via !== undefined) {
-    const next = 'use --to or --from with a peer that can be reached'
+    const next = 'Use --to or --from with a peer that can be reached.'
     throw refused('not-yet', 'Moving a disk through an object store (--via) comes in a later version.', { disk, next })
   }
   if (mode !== 'post-copy') {
-    throw refused('not-yet', `The mode ${mode} comes in a later version.`, { disk, next: 'use --mode post-copy' })
+    throw refused('not-yet', `The mode ${mode} comes in a later version.`, { disk, next: 'Use --mode post-copy.' })
   }
   return {
     disk,
@@ -184,18 +191,39 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
   }
 }
 
+/** The source's bytes are what a way back would spare sending, and the last copy should the destination be lost. */
+async function confirmDeletion({ disk, from }: MigrateRequest, mayAsk: boolean): Promise<void> {
+  const where = from === undefined ? 'this site' : from
+  const message = `Moving ${disk} with --source delete removes its bytes at ${where} for good, once the destination has every block.`
+  const next = 'Say so with --yes, or keep them with --source keep.'
+  const warning = refused('not-confirmed', message, { disk, next })
+  const isAsked = mayAsk && process.stdin.isTTY
+  if (!isAsked || !(await confirmed(warning.view, disk, process.stdin, process.stderr))) throw warning
+}
+
 function detached(disk: string, id: string | undefined, cause: unknown): ControlError {
   const facts = { code: 'detached', exit: ExitCode.detached, disk } as const
   if (id !== undefined) {
     const message = `Detached: the migration of ${disk} goes on without this command.`
-    return new ControlError({ ...facts, message, next: wayBack(id) }, { cause })
+    return new ControlError({ ...facts, message, next: asSentence(wayBack(id)) }, { cause })
   }
   const message = `Detached before the daemon had said that the migration of ${disk} began.`
-  const next = 'see whether it did with `vmstore migration list`'
+  const next = 'See whether it did: vmstore migration list.'
   return new ControlError(
-    { ...facts, message, safe: 'the source owns the disk still, or a migration goes on', next },
+    { ...facts, message, safe: 'The source owns the disk still, or a migration goes on.', next },
     { cause },
   )
+}
+
+/** By what is on record, and by nothing else. */
+function ownedBy({ disk, ownerName }: MigrationView, side: 'source' | 'destination' | 'other') {
+  const exit = {
+    source: ExitCode.failedSourceOwns,
+    destination: ExitCode.failedDestinationOwns,
+    other: ExitCode.other,
+  }[side]
+  const who = side === 'other' ? 'Another site' : `The ${side}`
+  return { exit, safe: `${who}, ${ownerName}, owns ${disk}.` }
 }
 
 /** A migration that ended with a result other than done. */
@@ -203,13 +231,13 @@ function unfinished(view: MigrationView): ControlError {
   const { disk, id } = view
   if (view.state === 'cancelled') {
     const message = `The migration of ${course(view)} was cancelled.`
-    const safe = `the source owns ${disk} and serves it as before`
+    const safe = `The source owns ${disk} and serves it as before.`
     return new ControlError({ code: 'migration-cancelled', exit: ExitCode.failedSourceOwns, disk, message, safe })
   }
   if (view.state === 'failed') {
     const message = `The migration of ${course(view)} failed: ${view.note ?? 'no reason was given'}.`
-    const safe = `the source owns ${disk}`
-    return new ControlError({ code: 'migration-failed', exit: ExitCode.failedSourceOwns, disk, message, safe })
+    const facts = { code: 'migration-failed', disk, message } as const
+    if (view.ownerSide !== 'unknown') return new ControlError({ ...facts, ...ownedBy(view, view.ownerSide) })
   }
   return ownerUnknown(
     disk,

@@ -1,7 +1,7 @@
 // vmstore status: the site at a glance.
 
 import { BaseCommand } from '../cli/base-command.ts'
-import { diskHeader, diskRow, troublesText } from '../cli/disk-text.ts'
+import { countText, diskHeader, diskRow, troublesText } from '../cli/disk-text.ts'
 import { migrationHeader, migrationRow } from '../cli/migration-text.ts'
 import { peerHeader, peerRow } from '../cli/peer-text.ts'
 import { facts, table } from '../cli/table.ts'
@@ -18,10 +18,17 @@ export default class Status extends BaseCommand {
   }
 }
 
-function textOf({ site, disks, peers, migrations }: StatusView): string {
+function textOf({ site, refusedConnections, disks, peers, migrations }: StatusView): string {
   const { name, id, version, root, nbd, peer } = site
   const sections = [
-    facts({ site: `${name} (${id})`, version, root, nbd: nbd.join(', ') || 'none', peers: peer ?? 'not listening' }),
+    facts({
+      site: `${name} (${id})`,
+      version,
+      root,
+      nbd: nbd.join(', ') || 'none',
+      peers: peer ?? 'not listening',
+      'refused connections': refusedConnections && countText(refusedConnections),
+    }),
     table(diskHeader, disks.map(diskRow), 'No disks.'),
     table(peerHeader, peers.map(peerRow), 'No peers.'),
     table(migrationHeader, migrations.map(migrationRow), 'No migrations.'),

@@ -195,28 +195,28 @@ export class ControlClient {
   }
 
   #unreachable(code: string, cause: unknown): ControlError {
-    const facts = { code: 'daemon-unreachable', exit: ExitCode.other, safe: 'nothing was changed' } as const
+    const facts = { code: 'daemon-unreachable', exit: ExitCode.other, safe: 'Nothing was changed.' } as const
     if (code === 'EACCES') {
       const message = `You may not open the daemon's control socket ${this.path}.`
       return new ControlError(
-        { ...facts, message, next: 'run the command as the user who runs `vmstore serve`' },
+        { ...facts, message, next: 'Run the command as the user who runs vmstore serve.' },
         { cause },
       )
     }
     const message = `No vmstore daemon answers on ${this.path}.`
-    const next = 'start it with `vmstore serve`, or name its socket with --control or its folder with --root'
+    const next = 'Start it with vmstore serve, or name its socket with --control or its folder with --root.'
     return new ControlError({ ...facts, message, next }, { cause })
   }
 
   #stranger(cause: unknown): ControlError {
     const message = `What answers on ${this.path} is not vmstore's control API.`
-    const next = 'name the right socket with --control'
+    const next = 'Name the right socket with --control.'
     return new ControlError({ code: 'daemon-strange', exit: ExitCode.other, message, next }, { cause })
   }
 
   #lost(cause: unknown): ControlError {
     const message = `The connection to the daemon on ${this.path} broke before it had answered.`
-    const next = 'see that `vmstore serve` runs, and look with `vmstore status` whether what you asked for was done'
+    const next = 'See that vmstore serve runs, and look with vmstore status whether what you asked for was done.'
     return new ControlError({ code: 'daemon-lost', exit: ExitCode.other, message, next }, { cause })
   }
 }

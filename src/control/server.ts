@@ -100,8 +100,8 @@ async function listenAlone(server: net.Server, path: string): Promise<void> {
         code: 'control-in-use',
         exit: ExitCode.refused,
         message: `Another daemon answers on ${path}.`,
-        safe: 'that daemon was not disturbed',
-        next: 'stop it first, or give this one its own --root',
+        safe: 'That daemon was not disturbed.',
+        next: 'Stop it first, or give this one its own --root.',
       })
     }
     unlinkSync(path)
@@ -141,7 +141,7 @@ function answers(path: string): Promise<boolean> {
 }
 
 function unusable(message: string, cause?: unknown): ControlError {
-  const next = 'name another place with --control, or another --root'
+  const next = 'Name another place with --control, or another --root.'
   return new ControlError({ code: 'control-unusable', exit: ExitCode.refused, message, next }, { cause })
 }
 
@@ -164,7 +164,7 @@ const unknownRequest = (request: { method: string; url: string }): ErrorView => 
   code: 'unknown-request',
   exit: ExitCode.other,
   message: `This daemon does not know ${request.method} ${request.url}.`,
-  next: 'use the vmstore command of the version that runs the daemon',
+  next: 'Use the vmstore command of the version that runs the daemon.',
 })
 
 /** What fastify itself refuses: no JSON, too long, the wrong type. */
@@ -178,7 +178,7 @@ const internal = (error: unknown): ErrorView => ({
   code: 'internal',
   exit: ExitCode.other,
   message: `The daemon failed in a way nobody foresaw: ${error instanceof Error ? error.message : String(error)}.`,
-  next: 'its log has the details; `vmstore status` shows what it makes of its disks',
+  next: 'Its log has the details; vmstore status shows what it makes of its disks.',
 })
 
 function statusOf(view: ErrorView): number {

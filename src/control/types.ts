@@ -126,6 +126,12 @@ export interface RangeView {
   readonly length: number
 }
 
+/** How often, and when the last time. */
+export interface CountView {
+  readonly count: number
+  readonly last: string
+}
+
 export interface DiskView {
   readonly name: string
   readonly id: string
@@ -151,6 +157,34 @@ export interface DiskView {
   readonly migration: string | null
   /** A sentence when the disk is not well (a failed sync), or null. */
   readonly trouble: string | null
+  /** What guests were answered with since the daemon opened the disk, by error (`ENOSPC`, `EIO` …). */
+  readonly guestErrors: Readonly<Record<string, CountView>>
+}
+
+/** Whether the other site is heard of. untried: nobody has wanted to speak with it since this site started. */
+export interface LinkView {
+  readonly state: 'up' | 'down' | 'untried'
+  /** Since when; null: untried. */
+  readonly since: string | null
+  /** down: what broke it, or why it could not be reached last, in a sentence's end. */
+  readonly why: string | null
+}
+
+/** Writes at a destination that does not own the disk yet, which wait for switchover. */
+export interface HeldWritesView {
+  /** As that site sees them; the first of them. */
+  readonly clients: readonly string[]
+  readonly since: string
+  readonly why: string
+}
+
+/** Writes there that were refused (EPERM), because switchover did not come within --switchover-wait. */
+export interface RefusedWritesView {
+  readonly count: number
+  /** Of the last. */
+  readonly clients: readonly string[]
+  readonly last: string
+  readonly why: string
 }
 
 export interface PeerView {
@@ -159,6 +193,7 @@ export interface PeerView {
   readonly fingerprint: string
   readonly address: string | null
   readonly connected: boolean
+  readonly link: LinkView
 }
 
 export interface SiteView {
@@ -174,6 +209,8 @@ export interface SiteView {
 
 export interface StatusView {
   readonly site: SiteView
+  /** Connections of NBD clients that were refused since the daemon started, most often for there were too many; or null. */
+  readonly refusedConnections: CountView | null
   readonly disks: readonly DiskView[]
   readonly peers: readonly PeerView[]
   readonly migrations: readonly MigrationView[]
@@ -209,7 +246,12 @@ export interface MigrationView {
   readonly switchover: string
   readonly transport: string
   readonly generation: number
+  /** The id of the site that owns the disk, or owned it when the migration ended; or `unknown`. */
   readonly owner: string
+  /** What this site calls it: `this site`, a peer's name, or `unknown`. */
+  readonly ownerName: string
+  /** Which of the two it is; `other`: a third. */
+  readonly ownerSide: 'source' | 'destination' | 'other' | 'unknown'
   readonly bytes: {
     readonly disk: number
     /** Not zero and not hole, as far as known. */
@@ -227,6 +269,8 @@ export interface MigrationView {
     readonly precopy: number
     readonly switchover: number
     readonly postcopy: number
+    /** Of it, those in which the copy was not held: by a link that was down, a pause, a full disk. 0: not known. */
+    readonly copying: number
   }
   /** Bytes a second over the last seconds, and seconds left at this rate (null: not known). */
   readonly rate: number
@@ -234,6 +278,11 @@ export interface MigrationView {
   readonly verified: boolean
   /** The other site is connected. */
   readonly connected: boolean
+  readonly link: LinkView
+  /** Or null: none waits. */
+  readonly held: HeldWritesView | null
+  /** Or null: none was. */
+  readonly refusedWrites: RefusedWritesView | null
   /** Ranges that the source's disk cannot read: the first of them. */
   readonly unreadable: readonly RangeView[]
   /** Ranges that differed from the source, and were fetched again: the first of them. */

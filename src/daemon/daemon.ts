@@ -15,7 +15,7 @@ import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Course } from '../migration/course.ts'
 import { Migrations } from '../migration/migrations.ts'
-import type { MigrationsServices } from '../migration/services.ts'
+import type { MigrationsServices, PeerFacts } from '../migration/services.ts'
 import { NbdServer } from '../nbd/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/tls-server.ts'
 import { formatNbdUri } from '../nbd/uri.ts'
@@ -27,6 +27,7 @@ import { systemClock } from './clock.ts'
 import { Drivers } from './drivers.ts'
 import { openDurable } from './durable.ts'
 import { freeBytes } from './free-space.ts'
+import { logLink } from './link-log.ts'
 import { Links } from './links.ts'
 import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
 import type { PassedSocket } from './passed-sockets.ts'
@@ -146,6 +147,10 @@ export class Daemon {
     this.#stops.push(() => links.close())
     migrations = this.#makeMigrations({ records, disks, identity, book, links, folder })
     this.#stops.push(() => migrations.stop())
+    links.hub.onEvent((peerId, event) => {
+      logLink(event, peerOf(book, peerId).name, log)
+      if (event.kind !== 'retry') migrations.linkChanged(peerId, event.kind === 'up')
+    })
     await migrations.takeUp(loaded.migrations, loaded.disks)
     // Before guests are served: a peer may know that this is an old copy of the data folder.
     links.hub.onUp((peerId) => void migrations.generations.ask(peerId).catch(() => {})) // Asked again when it is up again.
@@ -165,10 +170,6 @@ export class Daemon {
   }): Migrations {
     const { records, disks, identity, book, links, folder } = parts
     const { log } = this.#options
-    const peerOf = (id: string) => {
-      const peer = book.get(id)
-      return peer ? peerFacts(peer) : { id, site: 'unknown', name: id }
-    }
     const services: MigrationsServices = {
       records,
       disks,
@@ -178,13 +179,16 @@ export class Daemon {
       log: (level, facts, message) => log[level](facts, message),
       newId: randomUUID,
       channel: (peerId) => links.hub.channel(peerId),
-      peer: peerOf,
+      peer: (peerId) => peerOf(book, peerId),
       keep: (peerId) => links.hub.keep(peerId),
       freeBytes: () => freeBytes(folder.disksFolder),
       transport: (peerId) => book.get(peerId)?.address?.split(':')[0] ?? 'tcp',
       probe: (peerId, signal) => links.hub.probe(peerId, { signal }),
     }
-    return new Migrations(services, (course) => logCourse(course, log))
+    return new Migrations(services, (course) => {
+      logCourse(course, log)
+      if (links.hub.facts(course.record.peerId)?.state === 'down') course.linkChanged(false)
+    })
   }
 
   async #listen(parts: {
@@ -227,6 +231,7 @@ export class Daemon {
       migrations,
       book,
       links,
+      refusedConnections: () => nbd.refused,
     })
     const server: ControlServer = await startControlServer({
       site,
@@ -286,6 +291,12 @@ async function listening<T>(where: string, listen: () => Promise<T>): Promise<T>
       cause: error,
     })
   }
+}
+
+/** A peer that was removed is known by its id. */
+function peerOf(book: PeerBook, id: string): PeerFacts {
+  const peer = book.get(id)
+  return peer ? peerFacts(peer) : { id, site: 'unknown', name: id }
 }
 
 function formatUnixUri(path: string): string {

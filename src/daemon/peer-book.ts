@@ -40,7 +40,7 @@ export class PeerBook {
     if (found) return found
     throw new Refusal('peer-unknown', `this site is not paired with ${name}`, {
       safe: 'Nothing was changed.',
-      next: 'vmstore peer list shows the peers; vmstore peer invite and peer join pair two sites.',
+      next: 'See the peers: vmstore peer list. Two sites are paired by vmstore peer invite and vmstore peer join.',
     })
   }
 

@@ -40,7 +40,7 @@ export async function inspectImage(path: string): Promise<InspectedImage> {
 export async function inspectRawImage(path: string): Promise<InspectedImage> {
   const inspected = await inspectImage(path)
   if (inspected.foreign) {
-    const next = `Convert it first: qemu-img convert -O raw ${path} disk.raw`
+    const next = `Convert it first: qemu-img convert -O raw ${path} disk.raw.`
     throw notRaw(path, `it is a ${inspected.foreign.name} image`, next)
   }
   return inspected
@@ -49,7 +49,7 @@ export async function inspectRawImage(path: string): Promise<InspectedImage> {
 export function notRaw(
   path: string,
   why: string,
-  next = 'vmstore takes raw images: bytes of the disk and nothing else.',
+  next = 'Give a raw image: bytes of the disk and nothing else.',
 ): Refusal {
   return new Refusal('not-raw', `${path} is not a raw disk image: ${why}`, { safe: 'Nothing was changed.', next })
 }

@@ -23,9 +23,9 @@ export interface Service {
 export function takeService(environment: NodeJS.ProcessEnv, pid: number, log: Pick<Logger, 'warn'>): Service {
   if (isPassedToOther(environment, pid)) {
     const facts = { listenPid: environment['LISTEN_PID'], pid }
-    const next =
+    const remedy =
       'start vmstore as the process itself (ExecStart=… node …/bin/run.js serve), not through npm, npx or a shell'
-    log.warn(facts, `sockets were passed to another process than this one, and are not taken: ${next}`)
+    log.warn(facts, `sockets were passed to another process than this one, and are not taken: ${remedy}`)
   }
   const sockets = takePassedSockets(environment, pid)
   for (const { address } of sockets) {

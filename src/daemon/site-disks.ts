@@ -19,7 +19,7 @@ import type { Migrations } from '../migration/migrations.ts'
 import { passingPrefix } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
 import { EventQueue } from './event-queue.ts'
-import { checkSpace, freeBytes, spareBytes } from './free-space.ts'
+import { allocatedBytesOf, checkSpace, freeBytes, spareBytes } from './free-space.ts'
 import { openImageSource } from './image-opening.ts'
 import type { ImageSource } from './image-source.ts'
 import { leaveFile } from './served-file.ts'
@@ -57,11 +57,11 @@ export class LocalDisks implements SiteDisks {
       () => queue.end(),
     )
     yield* queue.drain(signal)
-    yield { type: 'result', ...this.#view(await made) }
+    yield { type: 'result', ...(await this.#view(await made)) }
   }
 
   async list(): Promise<readonly DiskView[]> {
-    return this.#parts.disks.all().map((disk) => this.#view(disk))
+    return Promise.all(this.#parts.disks.all().map((disk) => this.#view(disk)))
   }
 
   async show(name: string): Promise<DiskView> {
@@ -93,7 +93,7 @@ export class LocalDisks implements SiteDisks {
       )
     }
     using _reservation = disk.reserve(deletion)
-    const view = this.#view(disk)
+    const view = await this.#view(disk)
     await leaveFile(this.#parts.files, disk.record, this.#parts.siteId)
     await disks.remove(disk)
     return view
@@ -120,9 +120,10 @@ export class LocalDisks implements SiteDisks {
     return this.#view(disk)
   }
 
-  #view(disk: Disk): DiskView {
+  async #view(disk: Disk): Promise<DiskView> {
+    const allocatedBytes = disk.hasOpenFile ? disk.allocatedBytes() : await allocatedBytesOf(disk.record.path)
     const course = this.#parts.migrations.courses().find((each) => each.disk === disk)
-    return diskView(disk, course, this.#parts.naming)
+    return diskView(disk, allocatedBytes, course, this.#parts.naming)
   }
 }
 
@@ -131,7 +132,7 @@ function sizeOfNew({ name, sizeBytes, from }: CreateDiskRequest, image: ImageSou
   const size = sizeBytes ?? image?.sizeBytes
   if (size === undefined) throw new Refusal('size-missing', 'a new disk needs a size, or an image to start from')
   if (image === undefined || size >= image.sizeBytes) return size
-  throw new Refusal('wrong-size', `${from} has ${image.sizeBytes} bytes, more than the size of ${size}`, {
+  throw new Refusal('wrong-size', `${from} has ${image.sizeBytes} bytes, more than the size of ${size} bytes`, {
     disk: name,
     safe: 'Nothing was changed.',
     next: 'Give a size that holds it, or none.',

@@ -2,6 +2,7 @@
 
 import type { SiteMigrations } from '../control/site.ts'
 import type { MigrateRequest, MigrationEvent, MigrationView } from '../control/types.ts'
+import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Course, CourseEvent } from '../migration/course.ts'
 import type { Terms } from '../migration/messages.ts'
@@ -11,7 +12,7 @@ import { type PeerBook, peerFacts } from './peer-book.ts'
 import { courseView, type Naming, recordView } from './views.ts'
 
 export interface LocalMigrationsParts {
-  readonly siteId: string
+  readonly disks: Disks
   readonly migrations: Migrations
   readonly book: PeerBook
   readonly naming: Naming
@@ -50,8 +51,8 @@ export class LocalMigrations implements SiteMigrations {
   }
 
   list(): readonly MigrationView[] {
-    const { migrations, naming, siteId } = this.#parts
-    const past = migrations.past().map((record) => recordView(record, naming, siteId))
+    const { migrations, naming, disks } = this.#parts
+    const past = migrations.past().map((record) => recordView(record, naming, disks.get(record.diskId)))
     return [...past, ...migrations.courses().map((course) => courseView(course, naming))]
   }
 
@@ -61,7 +62,7 @@ export class LocalMigrations implements SiteMigrations {
     const message =
       found.length === 0 ? `there is no migration ${id} here` : `${id} begins the ids of ${found.length} migrations`
     throw new Refusal('migration-unknown', message, {
-      next: 'vmstore migration list shows the migrations of this site.',
+      next: 'See the migrations of this site: vmstore migration list.',
     })
   }
 
@@ -148,5 +149,5 @@ const stepMessages: Readonly<Record<string, string>> = {
   ready: 'the destination serves the disk, the source owns it',
   switching: 'the destination asks for the disk',
   copying: 'the destination owns the disk and fetches it',
-  finishing: 'every block is here; the source is being released',
+  finishing: 'every block has come; the source is being released',
 }

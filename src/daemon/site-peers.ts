@@ -10,6 +10,7 @@ import type { PeerRecord } from '../store/records.ts'
 import { TransportError } from '../transport/index.ts'
 import type { Links } from './links.ts'
 import type { PeerBook } from './peer-book.ts'
+import { linkView } from './views.ts'
 
 export interface LocalPeersParts {
   readonly book: PeerBook
@@ -59,7 +60,9 @@ export class LocalPeers implements SitePeers {
 
   #peerView(peer: PeerRecord): PeerView {
     const { name, site, fingerprint, address } = peer
-    return { name, id: site, fingerprint, address, connected: this.#parts.links.hub.connected(fingerprint) }
+    const { hub } = this.#parts.links
+    const link = linkView(hub.facts(fingerprint))
+    return { name, id: site, fingerprint, address, connected: hub.connected(fingerprint), link }
   }
 }
 

@@ -1,7 +1,7 @@
 // The site as its operators see it: answers the control API from the disks, the peers and the migrations.
 
 import type { Site } from '../control/site.ts'
-import type { SiteView, StatusView } from '../control/types.ts'
+import type { CountView, SiteView, StatusView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import type { Migrations } from '../migration/migrations.ts'
 import type { Files } from '../store/files.ts'
@@ -20,6 +20,8 @@ export interface SiteParts {
   readonly migrations: Migrations
   readonly book: PeerBook
   readonly links: Links
+  /** Connections of NBD clients that were refused. */
+  readonly refusedConnections: () => CountView | null
 }
 
 export class LocalSite implements Site {
@@ -27,19 +29,23 @@ export class LocalSite implements Site {
   readonly peers: LocalPeers
   readonly migrations: LocalMigrations
   readonly #view: SiteView
+  readonly #refusedConnections: () => CountView | null
 
   constructor(parts: SiteParts) {
     const { view, book, links } = parts
     const naming: Naming = {
+      ownSite: view.id,
       siteName: (site) => (site === view.id ? 'this site' : (book.bySite(site)?.name ?? site)),
       peerName: (id) => book.get(id)?.name ?? id,
       isConnected: (id) => links.hub.connected(id),
+      link: (id) => links.hub.facts(id),
     }
     const shared = { ...parts, siteId: view.id, naming }
     this.disks = new LocalDisks(shared)
     this.peers = new LocalPeers(shared)
     this.migrations = new LocalMigrations(shared)
     this.#view = view
+    this.#refusedConnections = parts.refusedConnections
   }
 
   describe(): SiteView {
@@ -48,6 +54,8 @@ export class LocalSite implements Site {
 
   async status(): Promise<StatusView> {
     const disks = await this.disks.list()
-    return { site: this.describe(), disks, peers: this.peers.list(), migrations: this.migrations.list() }
+    const refusedConnections = this.#refusedConnections()
+    const [peers, migrations] = [this.peers.list(), this.migrations.list()]
+    return { site: this.describe(), refusedConnections, disks, peers, migrations }
   }
 }

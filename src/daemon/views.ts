@@ -1,22 +1,38 @@
 // What operators see of disks and migrations: plain JSON, made from the live objects and the records.
 
-import type { DiskView, MigrationState, MigrationView, RangeView } from '../control/types.ts'
+import type { DiskView, LinkView, MigrationState, MigrationView, RangeView } from '../control/types.ts'
 import type { Disk } from '../disk/disk.ts'
 import { unknownOwner } from '../disk/states.ts'
+import type { LinkFacts } from '../link/link-watch.ts'
 import type { Course } from '../migration/course.ts'
+import type { WaitingGuests } from '../migration/held-writes.ts'
 import { namedRanges } from '../migration/unreadable.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 
 /** What this site calls other sites. */
 export interface Naming {
+  /** The id of this site. */
+  readonly ownSite: string
   /** `this site`, a peer's name, or the id itself. */
   siteName(siteId: string): string
   peerName(peerId: string): string
   isConnected(peerId: string): boolean
+  link(peerId: string): LinkFacts | undefined
 }
 
-export function diskView(disk: Disk, course: Course | undefined, naming: Naming): DiskView {
+export function linkView(facts: LinkFacts | undefined): LinkView {
+  if (!facts || facts.state === 'untried') return { state: 'untried', since: null, why: null }
+  return { state: facts.state, since: new Date(facts.sinceMs).toISOString(), why: facts.why ?? null }
+}
+
+/** `allocatedBytes`: of its file; undefined: there is none any more. */
+export function diskView(
+  disk: Disk,
+  allocatedBytes: number | undefined,
+  course: Course | undefined,
+  naming: Naming,
+): DiskView {
   const { record } = disk
   const owner = course?.owner ?? record.owner
   return {
@@ -28,14 +44,15 @@ export function diskView(disk: Disk, course: Course | undefined, naming: Naming)
     owner,
     ownerName: owner === unknownOwner ? unknownOwner : naming.siteName(owner),
     blockSize: blockSizeBytes,
-    present: presentOf(disk),
+    present: allocatedBytes === undefined ? { blocks: 0, bytes: 0 } : presentOf(disk),
     exposed: course ? exposedOf(course) : 0,
-    allocated: disk.allocatedBytes(),
+    allocated: allocatedBytes ?? 0,
     path: record.path,
     sessions: disk.sessions.count,
     writes: disk.sessions.writes,
     migration: record.migrationId,
     trouble: disk.trouble ?? null,
+    guestErrors: disk.guestErrors.counts,
   }
 }
 
@@ -54,6 +71,8 @@ function presentOf(disk: Disk): { blocks: number; bytes: number } {
 export function courseView(course: Course, naming: Naming): MigrationView {
   const { rate, secondsLeft } = course.pace
   return view(course.record, naming, {
+    guests: course.guests,
+    copyingMs: course.copyingMs,
     state: course.liveState as MigrationState,
     owner: course.owner,
     counters: course.counters,
@@ -66,13 +85,15 @@ export function courseView(course: Course, naming: Naming): MigrationView {
   })
 }
 
-/** A migration that is over. */
-export function recordView(record: MigrationRecord, naming: Naming, ownSite: string): MigrationView {
+/** A migration that is over, or is stopped until the next start: then `disk` has the owner. */
+export function recordView(record: MigrationRecord, naming: Naming, disk: Disk | undefined): MigrationView {
   const isDone = record.state === 'done'
-  const here = (record.role === 'destination') === isDone
+  const stopped = record.endedAt === null ? disk?.record.owner : undefined
   return view(record, naming, {
+    guests: { held: null, refused: record.refusedWrites },
+    copyingMs: record.copyingMs,
     state: record.state as MigrationState,
-    owner: here ? ownSite : record.peerSite,
+    owner: record.endOwner ?? stopped ?? ownerByState(record, naming.ownSite),
     counters: record.counters,
     missing: isDone ? 0 : record.sizeBytes,
     exposed: 0,
@@ -83,7 +104,14 @@ export function recordView(record: MigrationRecord, naming: Naming, ownSite: str
   })
 }
 
+/** Of records that were made before they had it: what is true but for disks that were superseded or taken back. */
+function ownerByState({ state, role, peerSite }: MigrationRecord, ownSite: string): string {
+  return (role === 'destination') === (state === 'done') ? ownSite : peerSite
+}
+
 interface LiveFacts {
+  readonly guests: WaitingGuests
+  readonly copyingMs: number
   readonly state: MigrationState
   readonly owner: string
   readonly counters: MigrationCounters
@@ -109,21 +137,34 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     transport: record.transport,
     generation: record.generation,
     owner: facts.owner,
+    ownerName: facts.owner === unknownOwner ? unknownOwner : naming.siteName(facts.owner),
+    ownerSide: sideOf(facts.owner, record, naming),
     bytes: { disk: record.sizeBytes, ...facts.counters, missing: facts.missing, exposed: facts.exposed },
     seconds: {
       total: (at(record.endedAt) - Date.parse(record.startedAt)) / 1000,
       precopy: 0,
       switchover: record.switchoverMs / 1000,
       postcopy: record.switchedAt === null ? 0 : (at(record.endedAt) - at(record.switchedAt)) / 1000,
+      copying: facts.copyingMs / 1000,
     },
     rate: facts.rate,
     secondsLeft: facts.secondsLeft,
     verified: record.verified,
     connected: naming.isConnected(record.peerId),
+    link: linkView(naming.link(record.peerId)),
+    held: facts.guests.held,
+    refusedWrites: facts.guests.refused,
     unreadable: facts.unreadable,
     differed: record.differed,
     paused: record.paused,
     note: facts.note,
     startedAt: record.startedAt,
   }
+}
+
+function sideOf(owner: string, { role, peerSite }: MigrationRecord, naming: Naming): MigrationView['ownerSide'] {
+  if (owner === unknownOwner) return unknownOwner
+  if (owner === naming.ownSite) return role
+  if (owner !== peerSite) return 'other'
+  return role === 'source' ? 'destination' : 'source'
 }

@@ -52,6 +52,10 @@ export class Arrival {
     return this.#maps.present.blocks - this.#maps.present.count
   }
 
+  missingBlocksIn({ first, end }: Span): number {
+    return end - first - this.#maps.present.countIn(first, end)
+  }
+
   get presentBytes(): number {
     // The last block may be short.
     const blocks = this.#maps.present.blocks

@@ -12,6 +12,7 @@ export interface Piece {
   readonly offset: number
   readonly length: number
   readonly bytes: Uint8Array | undefined
+  readonly hole?: boolean
 }
 
 /** `demand`: a guest waits. `background`: nobody does. */

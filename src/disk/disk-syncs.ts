@@ -13,7 +13,7 @@ import { SyncGroup } from './sync-group.ts'
 
 export interface SyncServices {
   readonly clock: Pick<Clock, 'date'>
-  readonly log: (level: 'error' | 'warn', facts: Record<string, unknown>, message: string) => void
+  readonly log: (level: 'info' | 'warn' | 'error', facts: Record<string, unknown>, message: string) => void
 }
 
 export class DiskSyncs {

@@ -16,6 +16,7 @@ import { DiskFiles } from './disk-files.ts'
 import { DiskSyncs, type SyncServices } from './disk-syncs.ts'
 import { failureSentence } from './failed-sync.ts'
 import { Gate } from './gate.ts'
+import { GuestErrors } from './guest-errors.ts'
 import type { GuestIo } from './guest-io.ts'
 import { ioOf, type RemotePart } from './io-of-state.ts'
 import { RefusedIo } from './io-refused.ts'
@@ -39,6 +40,7 @@ export class Disk implements Export {
   readonly readOnly: boolean
   readonly gate = new Gate()
   readonly sessions = new Sessions()
+  readonly guestErrors: GuestErrors
   /** Called after each session's end, and when a session opens. */
   onSessions: () => void = () => {}
   readonly #services: DiskServices
@@ -59,6 +61,8 @@ export class Disk implements Export {
     this.#record = new CommittedRecord(record, services.records, () => this.#chooseIo())
     this.sizeBytes = sizeBytes
     this.readOnly = services.readOnly
+    const { log, clock } = services
+    this.guestErrors = new GuestErrors({ diskName: name, log, date: () => clock.date() })
     this.#io = new RefusedIo(`disk ${name} is not open`, () => false)
     this.#reservation = new Reservation(name)
     this.#files = new DiskFiles(services.files, name)
@@ -181,6 +185,11 @@ export class Disk implements Export {
     return this.#landing.unsavedBytes
   }
 
+  /** While the block file is open; whoever wants to know it of a closed one looks at `record.path`. */
+  get hasOpenFile(): boolean {
+    return this.#files.block !== undefined
+  }
+
   allocatedBytes(): number {
     return this.#files.block?.allocatedBytes() ?? 0
   }
@@ -193,7 +202,7 @@ export class Disk implements Export {
     const { migrationId } = this.record
     const facts = { disk: this.name, safe: 'Nothing was changed.' }
     if (migrationId !== null) {
-      const next = `vmstore migration show ${migrationId} tells how far it is.`
+      const next = `See how far it is: vmstore migration show ${migrationId}.`
       throw new Refusal('migrating', `${this.name} is in migration ${migrationId} already`, { ...facts, next })
     }
     return this.#reservation.claim(purpose)

@@ -74,7 +74,8 @@ export class Disks implements ExportCatalog {
     if (found) return found
     throw new Refusal('disk-unknown', `there is no disk ${name} here`, {
       disk: name,
-      next: 'vmstore disk list shows the disks of this site.',
+      toPeer: `there is no disk ${name} there`,
+      next: 'See the disks of this site: vmstore disk list.',
     })
   }
 
@@ -115,6 +116,7 @@ export class Disks implements ExportCatalog {
       const state = other ? ` (${other.state})` : ''
       throw new Refusal('disk-exists', `there is a disk ${name} here already${state}`, {
         disk: name,
+        toPeer: `there is a disk ${name} there already${state}`,
         safe: 'Nothing was changed.',
         next: 'Choose another name, or delete that disk.',
       })

@@ -49,6 +49,12 @@ export class Sessions {
     return this.#open.size
   }
 
+  /** Who has writes in flight: each client once. */
+  writing(): string[] {
+    const busy = [...this.#open].filter(({ writesInFlight }) => writesInFlight > 0)
+    return [...new Set(busy.map(({ client }) => client))]
+  }
+
   open(client: string): SessionActivity {
     const activity = new SessionActivity(client, ++this.#tick)
     this.#open.add(activity)

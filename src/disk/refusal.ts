@@ -9,6 +9,8 @@ export interface RefusalFacts extends ErrorOptions {
   readonly disk?: string
   readonly safe?: string
   readonly next?: string
+  /** The message as another site is told it, to whom `here` is `there`. */
+  readonly toPeer?: string
 }
 
 export class Refusal extends Error {
@@ -18,6 +20,7 @@ export class Refusal extends Error {
   readonly disk: string | undefined
   readonly safe: string | undefined
   readonly next: string | undefined
+  readonly toPeer: string
 
   constructor(code: string, message: string, facts: RefusalFacts = {}) {
     super(message, facts.cause === undefined ? {} : { cause: facts.cause })
@@ -27,5 +30,6 @@ export class Refusal extends Error {
     this.disk = facts.disk
     this.safe = facts.safe
     this.next = facts.next
+    this.toPeer = facts.toPeer ?? message
   }
 }

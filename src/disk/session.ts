@@ -4,6 +4,7 @@
 import type { ExportHandle, MaybePromise, PageTaker, SessionEnd, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import type { DiskContext } from './contexts.ts'
 import type { Gate } from './gate.ts'
+import type { GuestErrors } from './guest-errors.ts'
 import { type GuestIo, guestError } from './guest-io.ts'
 import type { RequestKind, SessionActivity, Sessions } from './quiet.ts'
 
@@ -12,6 +13,7 @@ export interface SessionHost {
   readonly name: string
   readonly gate: Gate
   readonly sessions: Sessions
+  readonly guestErrors: GuestErrors
   /** The I/O of the disk's present state. */
   readonly io: GuestIo
   /** A session has ended: the migration may be waiting for the last one. */
@@ -106,7 +108,7 @@ export class DiskSession implements ExportHandle {
           },
           (error: unknown) => {
             this.#leave(kind, began, false)
-            throw guestError(error, `${kind} on ${this.#host.name}`)
+            throw this.#failed(error, kind)
           },
         )
       }
@@ -114,8 +116,16 @@ export class DiskSession implements ExportHandle {
       return result
     } catch (error) {
       this.#leave(kind, began, false)
-      throw guestError(error, `${kind} on ${this.#host.name}`)
+      throw this.#failed(error, kind)
     }
+  }
+
+  /** What a client that is gone would have been answered is of no interest. */
+  #failed(error: unknown, kind: RequestKind): Error {
+    const { name, guestErrors } = this.#host
+    const told = guestError(error, `${kind} on ${name}`)
+    if (!this.#gone.signal.aborted) guestErrors.add(told.code, this.#activity.client, told.message)
+    return told
   }
 
   #leave(kind: RequestKind, began: number, good: boolean): void {

@@ -3,21 +3,23 @@
 import type { Duplex } from 'node:stream'
 import { type FetchRequest, LinkError, type PeerChannel, type Piece, type Purpose } from './channel.ts'
 import { systemClock } from './clock.ts'
+import type { LinkEvent, LinkFacts } from './link-watch.ts'
 import { PeerLinks, type PeerLinksOptions } from './peer-links.ts'
 
-/** The clock and the chance are real ones unless given. */
+/** The clock, the date and the chance are real ones unless given. */
 export interface LinkHubOptions
-  extends Omit<PeerLinksOptions, 'clock' | 'random'>,
-    Partial<Pick<PeerLinksOptions, 'clock' | 'random'>> {}
+  extends Omit<PeerLinksOptions, 'clock' | 'random' | 'dateMs'>,
+    Partial<Pick<PeerLinksOptions, 'clock' | 'random' | 'dateMs'>> {}
 
 export class LinkHub {
   readonly #options: PeerLinksOptions
   readonly #peers = new Map<string, PeerLinks>()
   readonly #listeners = new Set<(peerId: string) => void>()
+  readonly #eventListeners = new Set<(peerId: string, event: LinkEvent) => void>()
   #closed = false
 
   constructor(options: LinkHubOptions) {
-    this.#options = { clock: systemClock, random: Math.random, ...options }
+    this.#options = { clock: systemClock, random: Math.random, dateMs: Date.now, ...options }
   }
 
   /** A secured stream that the peer dialled. */
@@ -62,6 +64,17 @@ export class LinkHub {
     return this.#peers.get(peerId)?.trouble
   }
 
+  /** undefined: nobody has spoken with the peer, or wanted to, since this site started. */
+  facts(peerId: string): LinkFacts | undefined {
+    return this.#peers.get(peerId)?.facts
+  }
+
+  /** What happens to the links, for people. */
+  onEvent(listener: (peerId: string, event: LinkEvent) => void): Disposable {
+    this.#eventListeners.add(listener)
+    return { [Symbol.dispose]: () => this.#eventListeners.delete(listener) }
+  }
+
   /** Called when a peer that had no open lane has one. */
   onUp(listener: (peerId: string) => void): Disposable {
     this.#listeners.add(listener)
@@ -86,8 +99,13 @@ export class LinkHub {
     if (this.#closed) throw new LinkError('closed', 'this site is stopping')
     let links = this.#peers.get(peerId)
     if (!links) {
-      links = new PeerLinks(peerId, this.#options, () => {
-        for (const listener of this.#listeners) listener(peerId)
+      links = new PeerLinks(peerId, this.#options, {
+        up: () => {
+          for (const listener of this.#listeners) listener(peerId)
+        },
+        event: (event) => {
+          for (const listener of this.#eventListeners) listener(peerId, event)
+        },
       })
       this.#peers.set(peerId, links)
     }

@@ -10,6 +10,7 @@ import { aborted, LinkError, type PeerHandlers, type Purpose, purposes } from '.
 import type { Clock } from './clock.ts'
 import { afterDeadline, Dialler } from './dialler.ts'
 import { Lane } from './lane.ts'
+import { type LinkEvent, type LinkFacts, LinkWatch } from './link-watch.ts'
 import { printable } from './messages.ts'
 
 /** Open lanes of a purpose; over it the oldest idle one is closed. */
@@ -31,6 +32,15 @@ export interface PeerLinksOptions {
   readonly clock: Clock
   /** 0 ≤ x < 1, for the jitter of delays. */
   random(): number
+  /** The time of day in milliseconds, for people. */
+  dateMs(): number
+}
+
+/** What others hear of a peer's links. */
+export interface LinkListeners {
+  /** A peer that had no lane that is heard of has one. */
+  readonly up: () => void
+  readonly event: (event: LinkEvent) => void
 }
 
 interface Waiter {
@@ -43,6 +53,7 @@ export class PeerLinks {
   readonly #peerId: string
   readonly #options: PeerLinksOptions
   readonly #up: () => void
+  readonly #watch: LinkWatch
   /** Open lanes by purpose, the newest last. */
   readonly #lanes: Record<Purpose, Lane[]> = { control: [], demand: [], background: [] }
   readonly #diallers: Record<Purpose, Dialler>
@@ -53,10 +64,12 @@ export class PeerLinks {
   #closed: LinkError | undefined
   #trouble: string | undefined
 
-  constructor(peerId: string, options: PeerLinksOptions, up: () => void) {
+  constructor(peerId: string, options: PeerLinksOptions, listeners: LinkListeners) {
+    const { clock, dateMs } = options
     this.#peerId = peerId
     this.#options = options
-    this.#up = up
+    this.#up = listeners.up
+    this.#watch = new LinkWatch({ clock, dateMs: () => dateMs(), tell: listeners.event })
     this.#diallers = {
       control: this.#dialler('control'),
       demand: this.#dialler('demand'),
@@ -70,6 +83,10 @@ export class PeerLinks {
 
   get trouble(): string | undefined {
     return this.connected ? undefined : this.#trouble
+  }
+
+  get facts(): LinkFacts {
+    return this.#watch.facts
   }
 
   accept(stream: Duplex): void {
@@ -130,6 +147,7 @@ export class PeerLinks {
 
   keep(): Disposable {
     this.#keepers++
+    this.#watch.wanted()
     for (const purpose of purposes) this.#startIfNeeded(purpose)
     let held = true
     return {
@@ -143,6 +161,7 @@ export class PeerLinks {
   close(error: LinkError): void {
     if (this.#closed) return
     this.#closed = error
+    this.#watch.close()
     this.#closing.abort(error)
     for (const waiter of [...this.#waiters]) waiter.reject(error)
     for (const lane of this.#opening) lane.close(error)
@@ -183,6 +202,7 @@ export class PeerLinks {
 
   async #dial(purpose: Purpose, signal: AbortSignal): Promise<void> {
     const whole = AbortSignal.any([signal, this.#closing.signal])
+    this.#watch.dialling()
     try {
       const stream = await raced(this.#options.dial(this.#peerId, purpose, whole), whole)
       await this.#open(stream, purpose, whole)
@@ -193,6 +213,7 @@ export class PeerLinks {
       if (signal.aborted && !(error instanceof LinkError)) throw aborted(signal)
       const { message } = error as Error
       this.#trouble = printable(message)
+      if (!this.#closed) this.#watch.dialFailed(this.#trouble)
       if (error instanceof LinkError && error.code !== 'lost') throw error
       throw new LinkError('unreachable', `the peer could not be reached: ${message}`, { cause: error })
     }
@@ -234,6 +255,7 @@ export class PeerLinks {
       this.#trouble = error.message
       this.#options.log.debug({ peer: this.#peerId, purpose, code: error.code }, `a lane closed: ${error.message}`)
       if (this.#closed) return
+      this.#lookWhetherHeard(error.message)
       if (!steady && lanes.length === 0) dialler.unsteady()
       this.#startIfNeeded(purpose)
     })
@@ -245,8 +267,16 @@ export class PeerLinks {
     if (first) this.#up()
   }
 
+  /** For who tells people. `why`: what to say if nothing is heard any more. */
+  #lookWhetherHeard(why: string): void {
+    const isHeard = purposes.some((purpose) => this.#lanes[purpose].some((lane) => !lane.isSilent))
+    if (isHeard) this.#watch.heard()
+    else this.#watch.lost(printable(why))
+  }
+
   /** Or a lane is new. */
   #silenceChanged(purpose: Purpose): void {
+    this.#lookWhetherHeard('nothing is heard of it any more')
     const lanes = this.#lanes[purpose]
     if (lanes.some((lane) => !lane.isSilent)) {
       for (const lane of lanes.filter(({ isSilent }) => isSilent)) {

@@ -11,7 +11,9 @@ import { blockSizeBytes } from '../store/block-map.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 import { BackgroundCopy, type Extent } from './background-copy.ts'
 import { type Comparison, Comparisons } from './comparisons.ts'
-import { Course, type CourseServices } from './course.ts'
+import { CopyTime } from './copy-time.ts'
+import { Course, type CourseServices, type Pace } from './course.ts'
+import { DataSurvey } from './data-survey.ts'
 import { DestinationNotices } from './destination-notices.ts'
 import { digestsAnswer, extentsAnswer, sentAnswer } from './messages.ts'
 import { Pause } from './pause.ts'
@@ -28,6 +30,8 @@ export abstract class ArrivingCourse extends Course {
   readonly #pause: Pause
   readonly #comparisons: Comparisons
   readonly #notices: DestinationNotices
+  readonly #copyTime: CopyTime
+  readonly #survey: DataSurvey
   readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
 
   /** The source's word that a later generation exists. */
@@ -42,6 +46,14 @@ export abstract class ArrivingCourse extends Course {
     this.#counters = { ...record.counters }
     this.#limit = new RateLimit(services.clock, record.maxRate)
     this.#pause = new Pause(record.paused)
+    this.#copyTime = new CopyTime(services.clock, record.copyingMs)
+    this.#copyTime.set('pause', record.paused)
+    this.#survey = new DataSurvey({
+      sizeBytes: disk.sizeBytes,
+      clock: services.clock,
+      arrival: () => this.disk.arrival,
+      extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
+    })
     this.#notices = new DestinationNotices({
       course: this,
       clock: services.clock,
@@ -73,6 +85,21 @@ export abstract class ArrivingCourse extends Course {
     return { ...this.#counters }
   }
 
+  get copyingMs(): number {
+    return this.#copyTime.ms
+  }
+
+  protected get livePace(): Pace {
+    const rate = this.meter.rate()
+    const left = this.#survey.missingBytes
+    return { rate, secondsLeft: rate > 0 && left !== undefined ? left / rate : null }
+  }
+
+  override linkChanged(isUp: boolean): void {
+    this.#copyTime.set('link', !isUp)
+    super.linkChanged(isUp)
+  }
+
   /**
    * What has to be on record is tried until it is, or `signal` aborts: the file system may be full for a while. A failed
    * sync of the disk is final, where the work needs one.
@@ -99,6 +126,7 @@ export abstract class ArrivingCourse extends Course {
     if (paused === this.record.paused) return
     await this.update({ paused })
     this.#pause.set(paused)
+    this.#copyTime.set('pause', paused)
     this.tell({ kind: 'step', message: pauseSentence(paused) })
     this.#notices.paused()
   }
@@ -109,6 +137,7 @@ export abstract class ArrivingCourse extends Course {
     const reports = this.#notices.report(signal)
     try {
       void this.#notices.sayTaken(signal).catch(() => {}) // Given up when the copy ends.
+      void this.#survey.run(signal).catch(() => {}) // So is this.
       const copy = new BackgroundCopy(
         {
           disk: this.disk,
@@ -117,22 +146,26 @@ export abstract class ArrivingCourse extends Course {
           extents: (offset, lengthBytes, extentsSignal) => this.#extents(offset, lengthBytes, extentsSignal),
           limit: this.#limit,
           pause: this.#pause,
-          landed: (bytes, isData) => this.#landed(bytes, isData),
+          landed: (...landed) => this.#landed(...landed),
           freeBytes: () => this.services.freeBytes(),
           trouble: (sentence, unreadable) => {
             this.unreadable = unreadable
+            this.#copyTime.set('trouble', sentence !== null)
             this.setNote(sentence)
           },
         },
         this.working,
       )
       do {
+        this.#copyTime.set('idle', false)
         await copy.run()
-        this.tell({ kind: 'step', message: 'every block is here, and is being compared with the source' })
+        this.#copyTime.set('idle', true)
+        this.tell({ kind: 'step', message: 'every block has come, and is being compared with the source' })
       } while (!(await this.#comparisons.isLast()))
       await this.#notices.heard(this.working) // An old copy of this site must not have the source released.
       await this.#own()
     } finally {
+      this.#copyTime.set('idle', true)
       ended.abort()
       await reports
     }
@@ -160,14 +193,14 @@ export abstract class ArrivingCourse extends Course {
     this.missingBytes = 0
     const verified = this.disk.arrival?.isComparable ?? false
     await this.recorded(
-      'that every block is here',
+      'that every block has come',
       () =>
         this.update({ state: 'finishing', counters: this.counters, verified }, (change) =>
           this.disk.finishArriving([change]),
         ),
       this.working,
     )
-    this.tell({ kind: 'step', message: 'every block is here; the source is being released' })
+    this.tell({ kind: 'step', message: 'every block has come; the source is being released' })
   }
 
   protected async finish(): Promise<void> {
@@ -178,7 +211,7 @@ export abstract class ArrivingCourse extends Course {
       } catch (error) {
         this.working.throwIfAborted()
         if (error instanceof PeerRefusal && movedOnCodes.includes(error.code)) break
-        this.setNote(`every block is here; the source is not released yet: ${(error as Error).message}`)
+        this.setNote(`every block has come; the source is not released yet: ${(error as Error).message}`)
         await this.services.clock.sleep(retryDelayMs(attempt), this.working)
       }
     }
@@ -186,7 +219,7 @@ export abstract class ArrivingCourse extends Course {
     await this.recorded(
       'that the migration is over',
       () =>
-        this.update({ state: 'done', endedAt: this.now(), counters: this.counters }, (change) =>
+        this.update({ ...this.ending('done', this.services.siteId), counters: this.counters }, (change) =>
           this.disk.note({ migrationId: null }, [change]),
         ),
       this.working,
@@ -197,7 +230,8 @@ export abstract class ArrivingCourse extends Course {
   /** Everything is here, and the operator does not wait for the source any longer: it is told when it comes back. */
   protected async endUntold(): Promise<void> {
     const note = 'ended without the source, which is told when it comes back'
-    const ended = { state: 'done', endedAt: this.now(), counters: this.counters, sourceTold: false, note }
+    const over = this.ending('done', this.services.siteId)
+    const ended = { ...over, counters: this.counters, sourceTold: false, note }
     await this.update(ended, (change) => this.disk.note({ migrationId: null }, [change]))
     this.#leaving.abort(new Error('the migration was ended by force'))
     this.tell({ kind: 'ended' })
@@ -205,7 +239,7 @@ export abstract class ArrivingCourse extends Course {
 
   get #completion(): object {
     const { generation, verified, differed } = this.record
-    return { generation, ...this.counters, verified, differed }
+    return { generation, ...this.counters, verified, differed, copyingMs: this.copyingMs }
   }
 
   async #extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]> {
@@ -242,7 +276,8 @@ export abstract class ArrivingCourse extends Course {
       const before = this.disk.arrival?.missingBlocks ?? 0
       yield piece // The disk lands it before it asks for the next.
       const landed = (before - (this.disk.arrival?.missingBlocks ?? 0)) * blockSizeBytes
-      if (landed > 0) this.#landed(Math.min(landed, piece.length), piece.bytes !== undefined)
+      if (landed > 0)
+        this.#landed(Math.min(landed, piece.length), piece.bytes !== undefined, piece.offset, piece.hole ?? false)
     }
   }
 
@@ -253,10 +288,13 @@ export abstract class ArrivingCourse extends Course {
     this.#counters.resent = Math.max(this.#counters.resent, resent)
   }
 
-  #landed(bytes: number, isData: boolean): void {
+  #landed(bytes: number, isData: boolean, offset: number, isHole: boolean): void {
     if (isData) this.#counters.data += bytes
     else this.#counters.skippedZero += bytes
-    this.meter.add(bytes)
+    if (!isHole) {
+      this.meter.add(bytes) // A hole takes no time: it says nothing of how long the rest takes.
+      this.#survey.landed(offset, bytes)
+    }
     this.missingBytes = (this.disk.arrival?.missingBlocks ?? 0) * blockSizeBytes
   }
 

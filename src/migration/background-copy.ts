@@ -4,7 +4,7 @@
 // What always holds: at most `unsavedBoundBytes` of what landed is not yet durable together with its bits, so that a
 // power loss costs no more than that to send again (promise 8).
 
-import type { BlockSource, Run } from '../disk/block-source.ts'
+import type { BlockSource, Piece, Run } from '../disk/block-source.ts'
 import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
 import { isNoSpace } from '../disk/guest-io.ts'
@@ -38,8 +38,8 @@ export interface BackgroundCopyParts {
   extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
   readonly limit: RateLimit
   readonly pause: Pause
-  /** Bytes that landed. */
-  landed(bytes: number, isData: boolean): void
+  /** Bytes that landed, of a range that begins at `offset`. `isHole`: the source said so, and nothing was fetched. */
+  landed(bytes: number, isData: boolean, offset: number, isHole: boolean): void
   /** What it waits for, or null when it goes on; and the ranges that the source cannot read. */
   trouble(sentence: string | null, unreadable: readonly Run[]): void
   /** Room for what lands. */
@@ -77,10 +77,7 @@ export class BackgroundCopy {
         this.#signal.throwIfAborted()
         if (disk.trouble) throw error
         const bad = error instanceof UnreadableRanges ? error.runs : []
-        trouble(
-          bad.length > 0 ? (error as Error).message : `the background copy waits: ${(error as Error).message}`,
-          bad,
-        )
+        trouble(bad.length > 0 ? (error as Error).message : waitsFor(error as Error), bad)
         await clock.sleep(pauseMs, this.#signal)
         // A failing disk is not worn out by reading it again and again; anything else may be over in a moment.
         pauseMs = bad.length > 0 ? Math.min(longestUnreadablePauseMs, pauseMs * 2) : troublePauseMs
@@ -111,7 +108,7 @@ export class BackgroundCopy {
         const missingEnd = Math.min(missing.end * blockSizeBytes, this.#parts.disk.sizeBytes)
         const end = Math.min(missingEnd, extent.offset + extent.length, extent.data ? offset + chunkBytes : missingEnd)
         if (extent.data) await this.#start(offset, end - offset)
-        else await this.#land(offset, end - offset, undefined)
+        else await this.#land({ offset, length: end - offset, bytes: undefined, hole: true })
         from = Math.ceil(end / blockSizeBytes)
         // A range that the source cannot read does not keep the rest from coming; a disk that is full here does.
         if (this.#failure && !isOfOneRange(this.#failure)) break
@@ -167,7 +164,7 @@ export class BackgroundCopy {
         const runs = [{ offset: at, length: end - at }]
         for await (const piece of source.fetch(runs, { urgency: 'background', signal: this.#signal })) {
           if (!piece.bytes) zeroBytes += piece.length
-          await this.#land(piece.offset, piece.length, piece.bytes)
+          await this.#land(piece)
         }
         break
       } catch (error) {
@@ -181,11 +178,17 @@ export class BackgroundCopy {
     this.#window.answered(lengthBytes, clock.now() - startedMs)
   }
 
-  async #land(offset: number, length: number, bytes: Uint8Array | undefined): Promise<void> {
+  async #land({ offset, length, bytes, hole = false }: Piece): Promise<void> {
     const { disk, landed } = this.#parts
     while (bytes && disk.unsavedBytes + length > unsavedBoundBytes) await disk.flush()
-    landed(await disk.land({ offset, length, bytes }), bytes !== undefined)
+    landed(await disk.land({ offset, length, bytes }), bytes !== undefined, offset, hole)
   }
+}
+
+/** Which side is meant has to be seen at both. */
+function waitsFor(error: Error): string {
+  const where = isNoSpace(error) ? 'the destination has no room' : 'the background copy waits'
+  return `${where}: ${error.message}`
 }
 
 /** Everything else has come. */

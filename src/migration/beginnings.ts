@@ -101,18 +101,22 @@ export class Beginnings {
 
 /** @throws Refusal */
 function checkMovable(disk: Disk): void {
-  const refuse = (code: string, message: string, next: string) => {
-    throw new Refusal(code, message, { disk: disk.name, safe: 'Nothing was changed.', next })
+  const refuse = (code: string, message: string, next: string, toPeer = message) => {
+    throw new Refusal(code, message, { disk: disk.name, safe: 'Nothing was changed.', next, toPeer })
   }
   if (disk.record.migrationId !== null) {
     const id = disk.record.migrationId
     refuse(
       'migrating',
       `${disk.name} is in migration ${id} already`,
-      `vmstore migration show ${id} tells how far it is.`,
+      `See how far it is: vmstore migration show ${id}.`,
     )
   }
-  if (disk.state !== 'owned')
-    refuse('not-owned', `${disk.name} is ${disk.state} here, not owned`, 'Move it from the site that owns it.')
+  const { name, state } = disk
+  if (state !== 'owned') {
+    const next = 'Move it from the site that owns it.'
+    const toPeer = `${name} is ${state} there, not owned`
+    refuse('not-owned', `${name} is ${state} here, not owned`, next, toPeer)
+  }
   if (disk.trouble) refuse('disk-failed', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
 }

@@ -97,7 +97,7 @@ export class Comparisons {
         working.throwIfAborted()
         if (disk.trouble) throw error
         const isWhole = disk.arrival?.missingBlocks === 0
-        const standing = isWhole ? 'every block is here' : 'what differed is fetched again'
+        const standing = isWhole ? 'every block has come' : 'what differed is fetched again'
         note(`${standing}; the comparison with the source waits: ${(error as Error).message}`)
         await clock.sleep(troublePauseMs, working)
         if (!isWhole) return false // What is missing again does not wait for what cannot be compared.

@@ -5,6 +5,7 @@ import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { PeerChannel } from '../link/channel.ts'
 import type { Change, MigrationCounters, MigrationRecord, Records } from '../store/records.ts'
+import type { WaitingGuests } from './held-writes.ts'
 import { RateMeter } from './rate-meter.ts'
 
 export interface CourseServices {
@@ -26,13 +27,21 @@ export type CourseEvent =
   | { readonly kind: 'progress' }
   | { readonly kind: 'ended' }
 
+/** Bytes a second over the last seconds, and seconds left at this rate (null: not known). */
+export interface Pace {
+  readonly rate: number
+  readonly secondsLeft: number | null
+}
+
+export const still: Pace = { rate: 0, secondsLeft: null }
+
 /** Migration states that a record holds; none is left again. */
 export const endedStates: readonly string[] = ['done', 'cancelled', 'failed']
 
 export abstract class Course {
   readonly disk: Disk
   readonly channel: PeerChannel
-  /** Bytes that landed (data and zeros), over time. */
+  /** Bytes that came (data, and zeros that stood there as data), over time. */
   readonly meter: RateMeter
   /** Bytes of the disk that the destination still lacks. */
   missingBytes: number
@@ -42,6 +51,7 @@ export abstract class Course {
   protected readonly stopping = new AbortController()
   #record: MigrationRecord
   #note: string | null = null
+  #isLinked = true
   #updates: Promise<void> = Promise.resolve()
   readonly #listeners = new Set<(event: CourseEvent) => void>()
 
@@ -71,10 +81,23 @@ export abstract class Course {
     return this.#note ?? this.#record.note
   }
 
-  /** Bytes a second over the last seconds, and seconds left at this rate. */
-  get pace(): { rate: number; secondsLeft: number | null } {
-    const rate = this.ended ? 0 : this.meter.rate()
-    return { rate, secondsLeft: rate > 0 ? this.missingBytes / rate : null }
+  /** Nothing is said of it while nothing comes: an old figure would be believed. */
+  get pace(): Pace {
+    return this.ended || !this.#isLinked || this.record.paused ? still : this.livePace
+  }
+
+  protected abstract get livePace(): Pace
+
+  /** How long the copy has copied, without what it was held for. */
+  abstract get copyingMs(): number
+
+  /** Writes at the destination that wait for switchover, or were refused before it. */
+  abstract get guests(): WaitingGuests
+
+  /** The link to the other site is up, or is not. */
+  linkChanged(isUp: boolean): void {
+    this.#isLinked = isUp
+    this.tell({ kind: 'progress' })
   }
 
   /** Bytes, up to now; the record has them as of its last commit. */
@@ -125,6 +148,12 @@ export abstract class Course {
     })
     this.#updates = work.catch(() => {})
     return work
+  }
+
+  /** What a record says of a migration that is over. `owner`: the site that owns the disk then, or `unknown`. */
+  protected ending(state: 'done' | 'cancelled' | 'failed', owner: string): Partial<MigrationRecord> {
+    const { copyingMs, guests } = this
+    return { state, endedAt: this.now(), endOwner: owner, copyingMs, refusedWrites: guests.refused }
   }
 
   protected now(): string {

@@ -15,6 +15,8 @@ import type { MigrationRecord } from '../store/records.ts'
 import { ArrivingCourse } from './arriving-course.ts'
 import type { CourseServices } from './course.ts'
 import { ForwardedReads } from './forwarded-reads.ts'
+import { GuestsHere } from './guest-notices.ts'
+import type { WaitingGuests } from './held-writes.ts'
 import { Inquiry } from './inquiry.ts'
 import { acquireAnswer, cancelAnswer, pauseMessage } from './messages.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
@@ -31,6 +33,7 @@ export class DestinationCourse extends ArrivingCourse {
   #hasGrant = false
   readonly #inquiry: Inquiry
   readonly #reads: ForwardedReads
+  readonly #guests: GuestsHere
   readonly #stopped = Promise.withResolvers<void>()
   /** Whether the source has told, since this daemon started, that it still owns. */
   #sourceConfirmed: boolean
@@ -73,6 +76,14 @@ export class DestinationCourse extends ArrivingCourse {
       ask: (signal) => this.call('inquire', {}, signal),
       note: (sentence) => this.setNote(sentence),
     })
+    this.#guests = new GuestsHere({
+      ...services,
+      course: this,
+      stopping: this.stopping.signal,
+      why: () => (this.#asker.active ? this.#asker.why : 'it is switched over by hand'),
+      call: (method, params, signal) => this.call(method, params, signal),
+      progressed: () => this.tell({ kind: 'progress' }),
+    })
     this.#reads = new ForwardedReads({
       diskName: disk.name,
       clock: services.clock,
@@ -109,6 +120,15 @@ export class DestinationCourse extends ArrivingCourse {
     if (switchover === 'manual')
       return `${diskName} is served here: move the machine, then: vmstore migration switchover ${this.id}`
     return `${diskName} is served here: move the machine now; its first write here switches over`
+  }
+
+  get guests(): WaitingGuests {
+    return this.#guests.now
+  }
+
+  override linkChanged(isUp: boolean): void {
+    super.linkChanged(isUp)
+    if (isUp) this.#guests.again()
   }
 
   get liveState(): string {
@@ -156,7 +176,7 @@ export class DestinationCourse extends ArrivingCourse {
     try {
       await this.setPaused(paused)
     } catch (error) {
-      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.message)
+      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
       throw error
     }
   }
@@ -220,7 +240,7 @@ export class DestinationCourse extends ArrivingCourse {
     this.services.log('error', { migration: this.id, disk: this.disk.name, generation }, note)
     await this.disk.gate.freeze() // Requests in flight end first, against the file that they began with.
     await this.recorded('that the disk is superseded', () =>
-      this.update({ state: 'failed', endedAt: this.now(), note }, (change) =>
+      this.update({ ...this.ending('failed', owner), note }, (change) =>
         this.disk.move('superseded', { generation, owner, migrationId: null }, [change]),
       ),
     )
@@ -267,8 +287,8 @@ export class DestinationCourse extends ArrivingCourse {
   async #askSwitchover(signal: AbortSignal): Promise<void> {
     this.stopping.signal.throwIfAborted()
     if (this.record.state === 'cancelled') throw new NbdError('ESHUTDOWN', `migration ${this.id} is cancelled`)
-    if (this.record.switchover !== 'manual' || this.#asker.active) return this.#asker.waitForGuest(signal)
-    await this.#awaitOperator(signal)
+    const isManual = this.record.switchover === 'manual' && !this.#asker.active
+    await this.#guests.hold(() => (isManual ? this.#awaitOperator(signal) : this.#asker.waitForGuest(signal)))
   }
 
   /** `--switchover manual`: a write waits for the operator's word, as long as it would for a busy source. */
@@ -295,9 +315,8 @@ export class DestinationCourse extends ArrivingCourse {
     this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
     await this.recorded('that this site owns it now', () => {
       const switchoverMs = this.services.clock.now() - askedMs
-      return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
-        this.disk.beginArriving(generation, [change]),
-      )
+      const changes = { state: 'copying', switchedAt: this.now(), switchoverMs, refusedWrites: this.guests.refused }
+      return this.update(changes, (change) => this.disk.beginArriving(generation, [change]))
     })
     this.tell({ kind: 'switchover' })
     this.#leaveIncoming()
@@ -321,7 +340,7 @@ export class DestinationCourse extends ArrivingCourse {
     if (this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
     this.#asker.end(new NbdError('ESHUTDOWN', `migration ${this.id} of ${this.disk.name} is cancelled`))
     await this.recorded('that the migration is cancelled', () =>
-      this.update({ state: 'cancelled', endedAt: this.now() }, (change) => this.disk.abandonIncoming([change])),
+      this.update(this.ending('cancelled', this.record.peerSite), (change) => this.disk.abandonIncoming([change])),
     )
     this.#leaveIncoming()
     this.tell({ kind: 'ended' })

@@ -128,14 +128,15 @@ export class DestinationNotices {
 
   #noteUnheard(): void {
     if (!this.#isAwaited || this.#unheardReason === undefined) return
-    this.#parts.note(`every block is here; the source is not told yet that this site serves: ${this.#unheardReason}`)
+    this.#parts.note(`every block has come; the source is not told yet that this site serves: ${this.#unheardReason}`)
   }
 
   /** Tells listeners here, and the source, how far it is. */
   async report(signal: AbortSignal): Promise<void> {
     const { course, clock } = this.#parts
     for (let round = 1; !signal.aborted; round++) {
-      if (round % roundsPerRecord === 0) await this.#parts.update({ counters: course.counters }).catch(() => {}) // Figures only.
+      if (round % roundsPerRecord === 0)
+        await this.#parts.update({ counters: course.counters, copyingMs: course.copyingMs }).catch(() => {}) // Figures only.
       this.#parts.progressed()
       await withinTime(clock, informTimeoutMs, signal, (limited) =>
         this.#parts.call('progress', this.#progress, limited),
@@ -147,7 +148,8 @@ export class DestinationNotices {
   }
 
   get #progress(): object {
-    const { counters, missingBytes: missing, unreadable, note, record } = this.#parts.course
-    return { ...counters, missing, paused: record.paused, unreadable: unreadable.slice(0, namedRanges), note }
+    const { counters, missingBytes: missing, unreadable, note, record, pace, copyingMs } = this.#parts.course
+    const shown = { paused: record.paused, unreadable: unreadable.slice(0, namedRanges), note }
+    return { ...counters, missing, ...shown, ...pace, copyingMs }
   }
 }

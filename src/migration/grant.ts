@@ -125,7 +125,7 @@ export class Grant {
       if (writersMustBeGone && !disk.sessions.writersAreGone) return 'a session that has written is open, or broke'
       if (!mustBeQuiet || this.#frozen) return undefined
       if (this.#parts.clock.now() < this.#returnsUntilMs)
-        return 'this site has just started, and clients may be coming back'
+        return 'vmstore has just started, and clients may be coming back'
       return disk.sessions.busyReason()
     }
     const busyBefore = busy()

@@ -9,6 +9,7 @@
 //   extents      destination → source   data and holes of the frozen disk
 //   digests      destination → source   hashes of ranges of the frozen disk, to compare
 //   progress     destination → source   how far I am (for the operator there)
+//   guests       destination → source   writes of guests wait here for switchover, or were refused (held-writes.ts)
 //   paused       destination → source   the background copy is held, or is not, by the operator here
 //   complete     destination → source   I have every block, durably
 //   cancel       destination → source   the operator here wants it cancelled: decide
@@ -20,6 +21,7 @@
 
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
+import { waitingGuests } from './held-writes.ts'
 import { namedRanges } from './unreadable.ts'
 import { digestedBytes, digestsAtOnce } from './verification.ts'
 
@@ -80,6 +82,8 @@ export const inquireAnswer = z.object({
 })
 export type InquireAnswer = z.infer<typeof inquireAnswer>
 
+export const guestsMessage = z.object({ migration: id, guests: waitingGuests })
+
 export const pauseMessage = z.object({ migration: id, paused: z.boolean() })
 
 /** `unknown`: that site knows nothing of the migration. */
@@ -122,6 +126,8 @@ export const completeMessage = z.object({
   ...counters,
   verified: z.boolean(),
   differed: ranges,
+  /** Since then: figures for people. */
+  copyingMs: bytes.optional(),
 })
 
 /** To `progress` and `complete`: what the source has sent, as it counts. A source that has forgotten says nothing. */
@@ -134,6 +140,10 @@ export const progressMessage = z.object({
   paused: z.boolean(),
   unreadable: ranges,
   note: z.string().max(1000).nullable(),
+  /** Since then: figures for people. Without them there is no telling how long it takes. */
+  rate: z.number().nonnegative().optional(),
+  secondsLeft: z.number().nonnegative().nullable().optional(),
+  copyingMs: bytes.optional(),
 })
 
 export const cancelAnswer = z.object({ cancelled: z.boolean(), message: z.string().max(1000) })

@@ -65,6 +65,11 @@ export class Migrations implements PeerHandlers {
     return takeUpAll(parts, records)
   }
 
+  /** The link to a peer is up, or is not any more: for whoever watches migrations with it. */
+  linkChanged(peerId: string, isUp: boolean): void {
+    for (const course of this.courses()) if (course.record.peerId === peerId) course.linkChanged(isUp)
+  }
+
   /** Ends everything in memory. */
   stop(): Promise<void> {
     return this.#roster.stop()
@@ -100,7 +105,7 @@ export class Migrations implements PeerHandlers {
   // ----
 
   #refuseUntilComplete(): void {
-    if (!this.#roster.isComplete) throw new PeerRefusal(startingCode, 'this site is starting: ask again')
+    if (!this.#roster.isComplete) throw new PeerRefusal(startingCode, 'that site is starting: ask again')
   }
 
   /** What this site has of a disk that a peer gave away to it. */
@@ -116,7 +121,7 @@ export class Migrations implements PeerHandlers {
       const course = await this.#beginnings.start(disk, this.#services.peer(peerId), terms, signal)
       return { migration: course.id }
     } catch (error) {
-      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.message)
+      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
       throw error
     }
   }

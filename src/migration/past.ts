@@ -65,7 +65,7 @@ export class PastMigrations {
     const known = past && past.peerId === peerId && past.role === 'source' ? past : undefined
     // It could not be taken up, and is not over: nothing may be said of it.
     if (known && !endedStates.includes(known.state))
-      throw new PeerRefusal(startingCode, `migration ${migration} is stopped here`)
+      throw new PeerRefusal(startingCode, `migration ${migration} is stopped there`)
     const isDone = known?.state === 'done'
     // No record: its beginning was refused, and what the peer may have made of it is not wanted.
     if (method === 'inquire') return { state: isDone ? 'released' : 'cancelled', writersAreGone: false, sessions: 0 }
@@ -80,6 +80,6 @@ export class PastMigrations {
     if (known?.reclaimedAs != null && method !== 'cancel')
       throw supersededRefusal(known, known.reclaimedAs, this.#siteId)
     if (method === 'cancel') return { cancelled: !isDone, message: isDone ? 'it is complete' : '' }
-    throw new PeerRefusal('migration-unknown', `there is no migration ${migration} here`)
+    throw new PeerRefusal('migration-unknown', `there is no migration ${migration} there`)
   }
 }

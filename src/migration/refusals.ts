@@ -33,7 +33,7 @@ export function perhapsBegun(disk: string, peerName: string, error: LinkError): 
       exit: 6,
       disk,
       safe: `${peerName} owns the disk until this site has asked for it.`,
-      next: 'vmstore migration list tells, here or there, whether it began.',
+      next: 'See whether it began, here or there: vmstore migration list.',
       cause: error,
     },
   )
@@ -49,7 +49,7 @@ export function notKnown(course: Course, error: LinkError): Refusal {
       exit: 6,
       disk,
       safe: 'The source owns the disk until the destination has asked for it; then the destination does.',
-      next: `vmstore disk show ${disk} tells who owns it. To take the command back: vmstore migration cancel ${course.id}.`,
+      next: `See who owns it: vmstore disk show ${disk}. To take the command back: vmstore migration cancel ${course.id}.`,
       cause: error,
     },
   )
@@ -60,7 +60,7 @@ export function isElsewhere({ name: disk }: Disk): Refusal {
   return new Refusal('superseded', `a later generation of ${disk} exists at another site`, {
     disk,
     safe: 'Nothing was moved or taken back, and the bytes are kept.',
-    next: `vmstore disk show ${disk} says which site owns it: go on there.`,
+    next: `Go on at the site that owns it: vmstore disk show ${disk} names it.`,
   })
 }
 
@@ -74,7 +74,7 @@ export function notUndone(course: Course, cause: unknown): Refusal {
       exit: 4,
       disk,
       safe: 'The source owns the disk and serves it; taking the migration back is tried again.',
-      next: `vmstore disk show ${disk} tells when it is in no migration any more. See the log for what failed.`,
+      next: `See when it is in no migration any more: vmstore disk show ${disk}. The log tells what failed.`,
       cause,
     },
   )
@@ -124,7 +124,8 @@ export function nothingToCompare(disk: Disk): Refusal {
     departed: `its bytes here are what ${owner} compares its own with`,
   }
   const message = `${disk.name} is ${state} here, and there is nothing to compare it with: ${why[state] ?? 'its bytes here are old'}`
-  const next = state === 'departed' ? `vmstore disk verify ${disk.name}, at the site that owns it.` : undefined
+  const next =
+    state === 'departed' ? `Say it at the site that owns the disk: vmstore disk verify ${disk.name}.` : undefined
   return new Refusal('nothing-to-compare', message, {
     disk: disk.name,
     safe: 'Nothing was changed.',

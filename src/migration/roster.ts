@@ -71,7 +71,7 @@ export class Roster {
       })
     }
     throw new Refusal('migration-unknown', `there is no migration under way with id ${id || '(empty)'} here`, {
-      next: 'vmstore migration list shows the migrations of this site.',
+      next: 'See the migrations of this site: vmstore migration list.',
     })
   }
 

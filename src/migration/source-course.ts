@@ -10,13 +10,16 @@ import { Refusal } from '../disk/refusal.ts'
 import { unknownOwner } from '../disk/states.ts'
 import { type FetchRequest, PeerRefusal, type Piece } from '../link/channel.ts'
 import type { MigrationCounters } from '../store/records.ts'
-import { Course } from './course.ts'
+import { Course, type Pace, still } from './course.ts'
 import { Grant } from './grant.ts'
+import { GuestsLog } from './guest-notices.ts'
+import { nobodyWaits, type WaitingGuests } from './held-writes.ts'
 import {
   acquireMessage,
   completeMessage,
   digestsMessage,
   extentsMessage,
+  guestsMessage,
   migrationMessage,
   pauseMessage,
   progressMessage,
@@ -29,12 +32,19 @@ import { SourceNotices } from './source-notices.ts'
 import { SourceReads } from './source-reads.ts'
 import { restoredRefusal, type Supersession, supersededNote } from './superseded.ts'
 
+/** The destination tells how fast it is every half second. */
+const paceIsOldMs = 3000
+
 export class SourceCourse extends Course {
   #turn: Promise<unknown> = Promise.resolve()
   /** A commit that takes the disk back was tried: nothing is granted, served or released under the generation given away. */
   #reclaiming = false
   /** What the destination last told. */
   #reported: MigrationCounters | undefined
+  #pace: { readonly told: Pace; readonly atMs: number } | undefined
+  #copyingMs = this.record.copyingMs
+  #guests: WaitingGuests = { ...nobodyWaits, refused: this.record.refusedWrites }
+  readonly #guestsLog = new GuestsLog(this.services.log, { migration: this.id, disk: this.record.diskName })
   readonly #reads = new SourceReads(this, () => this.#reclaiming)
   readonly #notices = new SourceNotices(this, this.services, this.stopping.signal)
   readonly #grant = new Grant({
@@ -51,6 +61,20 @@ export class SourceCourse extends Course {
   get counters(): MigrationCounters {
     const counters = this.#reported ?? this.record.counters
     return this.ended ? counters : { ...counters, ...this.#reads.sent }
+  }
+
+  /** A destination of before does not tell it. */
+  protected get livePace(): Pace {
+    if (!this.#pace) return { rate: this.meter.rate(), secondsLeft: null }
+    return this.services.clock.now() - this.#pace.atMs > paceIsOldMs ? still : this.#pace.told
+  }
+
+  get copyingMs(): number {
+    return this.#copyingMs
+  }
+
+  get guests(): WaitingGuests {
+    return this.#guests
   }
 
   get liveState(): string {
@@ -101,6 +125,8 @@ export class SourceCourse extends Course {
         return this.#reads.digests(digestsMessage.parse(params))
       case 'progress':
         return this.#progress(progressMessage.parse(params))
+      case 'guests':
+        return this.#guestsWait(guestsMessage.parse(params).guests)
       case 'paused':
         return this.#pausedThere(pauseMessage.parse(params).paused)
       case 'complete':
@@ -143,7 +169,7 @@ export class SourceCourse extends Course {
     await this.#alone(async () => {
       if (this.record.state === 'cancelled') return
       if (this.disk.state !== 'owned' || this.#grant.isOpen) throw this.#tooLate('cancelled')
-      await this.update({ state: 'cancelled', endedAt: this.now() }, (change) =>
+      await this.update(this.ending('cancelled', this.services.siteId), (change) =>
         this.disk.note({ migrationId: null }, [change]),
       )
       this.disk.onSessions = () => {}
@@ -164,7 +190,8 @@ export class SourceCourse extends Course {
       const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.record.generation} is void`
       this.#reclaiming = true
       try {
-        await this.update({ state: 'failed', endedAt: this.now(), reclaimedAs: generation, note }, (change) =>
+        const ended = this.ending('failed', this.services.siteId)
+        await this.update({ ...ended, reclaimedAs: generation, note }, (change) =>
           this.disk.reclaim(generation, [change]),
         )
       } catch (error) {
@@ -183,7 +210,7 @@ export class SourceCourse extends Course {
       const { generation, owner } = by
       await disk.gate.freeze()
       try {
-        await this.update({ state: 'failed', endedAt: this.now(), note: supersededNote(by) }, (change) =>
+        await this.update({ ...this.ending('failed', owner), note: supersededNote(by) }, (change) =>
           disk.move('superseded', { generation, owner, migrationId: null }, [change]),
         )
       } finally {
@@ -242,9 +269,10 @@ export class SourceCourse extends Course {
     if (this.record.state === 'done') return this.#sentAnswer // Said again: the answer was lost.
     this.#checkGeneration(message.generation)
     if (this.disk.state === 'departed') {
-      const { verified, differed } = message
+      const { verified, differed, copyingMs } = message
       this.#hear(message)
-      const ended = { state: 'done', endedAt: this.now(), counters: this.counters, verified, differed }
+      this.#copyingMs = copyingMs ?? this.#copyingMs
+      const ended = { ...this.ending('done', this.record.peerSite), counters: this.counters, verified, differed }
       await this.update(ended, (change) => this.disk.move('released', { migrationId: null, taken: true }, [change]))
       this.missingBytes = 0
       this.disk.onSessions = () => {}
@@ -263,16 +291,26 @@ export class SourceCourse extends Course {
   }
 
   #progress(message: ReturnType<typeof progressMessage.parse>): object {
-    const { missing, unreadable, paused, note } = message
+    const { missing, unreadable, paused, note, rate, secondsLeft = null, copyingMs } = message
     if (this.record.state !== 'copying') return this.#sentAnswer
     void this.#pausedThere(paused).catch(() => {}) // The next report says it again.
     this.meter.add(Math.max(this.missingBytes - missing, 0))
+    if (rate !== undefined) this.#pace = { told: { rate, secondsLeft }, atMs: this.services.clock.now() }
+    this.#copyingMs = copyingMs ?? this.#copyingMs
     this.missingBytes = missing
     this.#hear(message)
     this.unreadable = unreadable
     this.setNote(note)
     this.tell({ kind: 'progress' })
     return this.#sentAnswer
+  }
+
+  /** They are the destination's guests: here it is only told of them. */
+  #guestsWait(guests: WaitingGuests): object {
+    this.#guests = guests
+    this.#guestsLog.write(guests)
+    this.tell({ kind: 'progress' })
+    return {}
   }
 
   /** What landed is the destination's to say, what was sent is ours. */
@@ -289,7 +327,7 @@ export class SourceCourse extends Course {
       await this.cancel()
       return { cancelled: true, message: '' }
     } catch (error) {
-      if (error instanceof Refusal) return { cancelled: false, message: error.message }
+      if (error instanceof Refusal) return { cancelled: false, message: error.toPeer }
       throw error
     }
   }

@@ -101,7 +101,7 @@ export class Supersessions {
     const stopped = migrationId === null ? undefined : this.#host.past.get(migrationId)
     if (stopped) {
       const endedAt = this.#services.clock.date().toISOString()
-      const record = { ...stopped, state: 'failed', endedAt, note: supersededNote(by) }
+      const record = { ...stopped, state: 'failed', endedAt, endOwner: owner, note: supersededNote(by) }
       await disk.move('superseded', facts, [{ put: 'migration', record }])
       this.#host.past.add(record)
       return

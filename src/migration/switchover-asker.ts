@@ -44,6 +44,7 @@ export class SwitchoverAsker {
   #command: 'operator' | 'resume' | 'reader-only' | undefined
   #running = false
   #unanswered = false
+  #why = 'the source is being asked'
   readonly #asking = new AbortController()
 
   constructor(parts: SwitchoverParts) {
@@ -56,6 +57,11 @@ export class SwitchoverAsker {
 
   get unanswered(): boolean {
     return this.#unanswered
+  }
+
+  /** What guests' writes wait for: a sentence's end. */
+  get why(): string {
+    return this.#why
   }
 
   /** A guest's write waits here. Rejects with an NbdError, or when the guest goes. */
@@ -133,11 +139,8 @@ export class SwitchoverAsker {
         if (this.#ended) return
         for (const waiter of this.#waiters) waiter.busySince = undefined // Only a source that answers counts as busy.
         const lost = error instanceof LinkError
-        note(
-          lost
-            ? 'the source is out of reach: switchover waits for it'
-            : `the source could not answer: ${(error as Error).message}`,
-        )
+        this.#why = lost ? 'the source is out of reach' : `the source could not answer: ${(error as Error).message}`
+        note(lost ? `${this.#why}: switchover waits for it` : this.#why)
         await clock.sleep(retryDelayMs(++failures), signal)
         continue
       }
@@ -148,8 +151,9 @@ export class SwitchoverAsker {
       }
       this.#unanswered = false
       if (answer.answer === 'refused') return this.#refused(answer.code, answer.message)
+      this.#why = `at the source, ${answer.why}`
       if (reason === 'reader-only') this.#command = undefined
-      else if (busy > quietTries) note(`switchover waits: at the source, ${answer.why}`)
+      else if (busy > quietTries) note(`switchover waits: ${this.#why}`)
       this.#expire(answer.why)
       await clock.sleep(Math.min(longestBusyPauseMs, firstBusyPauseMs * 2 ** Math.min(busy++, 8)), signal)
     }

@@ -36,10 +36,12 @@ function diskRecordOf({ diskRecords }: TakingUp, record: MigrationRecord): DiskR
 }
 
 /** A record whose disk is in no migration, or in another: what a commit that was reported as failed may leave. */
-async function endStray({ services, roster }: TakingUp, record: MigrationRecord): Promise<void> {
+async function endStray(parts: TakingUp, record: MigrationRecord): Promise<void> {
+  const { services, roster } = parts
   const { clock, records, log } = services
   const endedAt = clock.date().toISOString()
-  const ended = { ...record, state: 'failed', endedAt, note: 'it never began: its disk was not put into it' }
+  const endOwner = diskRecordOf(parts, record)?.owner ?? null
+  const ended = { ...record, state: 'failed', endedAt, endOwner, note: 'it never began: its disk was not put into it' }
   roster.past.add(ended)
   log('warn', { migration: record.id, disk: record.diskName }, 'a migration that never began is ended')
   await records.commit([{ put: 'migration', record: ended }]).catch(() => {}) // The next start does it again.

@@ -84,7 +84,7 @@ function forPeer(claim: () => Disposable): Disposable {
   try {
     return claim()
   } catch (error) {
-    if (error instanceof Refusal) throw new PeerRefusal(error.code, `at the destination, ${error.message}`)
+    if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
     throw error
   }
 }
@@ -93,6 +93,6 @@ function checkSpace(freeBytes: number, name: string, neededBytes: number): void 
   if (freeBytes >= neededBytes + spareBytes) return
   throw new PeerRefusal(
     'no-space',
-    `the destination has ${freeBytes} bytes free, ${name} needs ${neededBytes} and ${spareBytes} to spare`,
+    `the destination has ${freeBytes} bytes free, ${name} needs ${neededBytes} bytes, and ${spareBytes} bytes to spare`,
   )
 }

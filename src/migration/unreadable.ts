@@ -26,10 +26,16 @@ export function unreadableIn(error: unknown): Run | undefined {
 }
 
 function rangeText({ offset, length }: Run): string {
-  return `${length} bytes at ${offset}`
+  return `${sizeText(length)} at ${sizeText(offset)}`
 }
 
-/** '4096 bytes at 8192, 512 bytes at 65536 and 3 more ranges' */
+/** Exact, with its unit: '8 KiB', '4608 B'. */
+function sizeText(bytes: number): string {
+  if (bytes > 0 && bytes % 2 ** 20 === 0) return `${bytes / 2 ** 20} MiB`
+  return bytes > 0 && bytes % 1024 === 0 ? `${bytes / 1024} KiB` : `${bytes} B`
+}
+
+/** '4 KiB at 8 KiB, 512 B at 64 KiB and 3 more ranges' */
 export function rangesText(runs: readonly Run[]): string {
   const named = runs.slice(0, rangesInSentence).map(rangeText).join(', ')
   const more = runs.length - rangesInSentence

@@ -47,6 +47,8 @@ export class NbdServer {
   readonly #sessions = new Set<Session>()
   readonly #whenEmpty: (() => void)[] = []
   #isStopping = false
+  #refused: { readonly count: number; readonly last: string } | null = null
+  #refusedLogged = 0
 
   constructor(options: NbdServerOptions) {
     this.#catalog = options.catalog
@@ -61,6 +63,11 @@ export class NbdServer {
   /** Connections, negotiating ones included. */
   get sessions(): number {
     return this.#sessions.size
+  }
+
+  /** Connections that were not served: how many, and when the last was refused. null: none. */
+  get refused(): { readonly count: number; readonly last: string } | null {
+    return this.#refused
   }
 
   /** Bytes held for all clients: requests not begun, payloads and replies of requests in flight, unread replies. */
@@ -133,8 +140,8 @@ export class NbdServer {
   #accept(socket: Socket, tlsMode: TlsMode): void {
     const client = socket.remoteAddress === undefined ? 'unix' : `${socket.remoteAddress}:${socket.remotePort}`
     if (this.#isStopping || this.#sessions.size >= this.#limits.connections) {
-      this.#log.warn({ client, sessions: this.#sessions.size }, 'connection refused: there are too many')
       drop(socket)
+      if (!this.#isStopping) this.#refuse({ client, sessions: this.#sessions.size }, 'there are too many')
       return
     }
     try {
@@ -142,9 +149,18 @@ export class NbdServer {
       this.#sessions.add(session)
     } catch (error) {
       // Such as EMFILE: the process has no descriptor left.
-      this.#log.warn({ client, err: error }, `connection refused: ${(error as Error).message}`)
       drop(socket)
+      this.#refuse({ client, err: error }, (error as Error).message)
     }
+  }
+
+  /** A client that tries again at once fills no log: a line is written for the first, the second, the fourth and so on. */
+  #refuse(facts: object, why: string): void {
+    const count = (this.#refused?.count ?? 0) + 1
+    this.#refused = { count, last: new Date().toISOString() }
+    if (count < 2 * this.#refusedLogged) return
+    this.#refusedLogged = count
+    this.#log.warn({ ...facts, refused: count }, `connection refused: ${why}`)
   }
 
   #newSession(socket: Socket, client: string, tlsMode: TlsMode): Session {

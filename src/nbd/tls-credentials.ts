@@ -182,8 +182,8 @@ function parsePresharedKeys({ path, bytes }: File): ReadonlyMap<string, Buffer> 
 function userInHex(hex: string, where: string): string {
   const bytes = Buffer.from(hex, 'hex')
   if (isUtf8(bytes) && !bytes.includes(0)) return bytes.toString('utf8')
-  const next = 'a line that is meant as a comment begins with "# "'
+  const comment = 'a line that is meant as a comment begins with "# "'
   throw new NbdTlsError(
-    `${where} names in hexadecimal a user whose name is no text, which vmstore cannot tell: ${next}`,
+    `${where} names in hexadecimal a user whose name is no text, which vmstore cannot tell: ${comment}`,
   )
 }

@@ -67,6 +67,23 @@ export class BlockMap {
     return this.#next(first, end, true) === end
   }
 
+  /** How many blocks of [first, end) are in the set. Whole segments cost nothing. */
+  countIn(first: number, end: number): number {
+    let count = 0
+    for (let at = first; at < end; ) {
+      const index = Math.floor(at / segmentBlocks)
+      const base = index * segmentBlocks
+      const stop = Math.min(end, base + segmentBlocks)
+      const segment = this.#segments[index]!
+      const isWhole = at === base && stop === Math.min(this.blocks, base + segmentBlocks)
+      if (isWhole) count += this.#counts[index]!
+      else if (typeof segment === 'string') count += segment === 'full' ? stop - at : 0
+      else count += countBits(segment, at - base, stop - base)
+      at = stop
+    }
+    return count
+  }
+
   add(first: number, end: number): void {
     this.#assign(first, end, true)
   }
@@ -146,6 +163,16 @@ function nextBit(words: Uint32Array, from: number, to: number, value: boolean): 
     at = (at | 31) + 1
   }
   return to
+}
+
+function countBits(words: Uint32Array, from: number, to: number): number {
+  let count = 0
+  for (let at = from; at < to; ) {
+    const wordEnd = Math.min(to, (at | 31) + 1)
+    count += popcount(words[at >>> 5]! & bitRange(at & 31, ((wordEnd - 1) & 31) + 1))
+    at = wordEnd
+  }
+  return count
 }
 
 /** Sets or clears bits [from, to) and returns by how much the number of set bits changed. */

@@ -93,6 +93,20 @@ export interface MigrationRecord {
   /** Destination: how often it has said, after putting it on record, that it serves. Source: the highest that it heard, and of which run. */
   readonly mark: number
   readonly markRun: string | null
+  /** The site that owned the disk when the migration ended, as far as this site knew; or `unknown`. null: it goes on, or ended before this was kept. */
+  readonly endOwner: string | null
+  /** How long the copy has copied, without what it was held for. */
+  readonly copyingMs: number
+  /** Writes at the destination that were refused before switchover; or null. */
+  readonly refusedWrites: RefusedWritesRecord | null
+}
+
+export interface RefusedWritesRecord {
+  readonly count: number
+  /** Of the last: who, when (time of day) and why. */
+  readonly clients: readonly string[]
+  readonly last: string
+  readonly why: string
 }
 
 /** A migration that has only begun. A record that lacks one of these was written before it was there, and means it. */
@@ -110,6 +124,9 @@ export const untouchedMigration = {
   reclaimedAs: null,
   mark: 0,
   markRun: null,
+  endOwner: null,
+  copyingMs: 0,
+  refusedWrites: null,
 } as const satisfies Partial<MigrationRecord>
 
 /** Bytes, as of the last time they were recorded. */

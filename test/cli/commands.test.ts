@@ -11,6 +11,7 @@ import type { MigrationEvent } from '../../src/control/types.ts'
 import {
   aborted,
   each,
+  MiB,
   migrationView,
   refusal,
   type Served,
@@ -139,7 +140,7 @@ describe('commands', () => {
       const { exit, document } = await json('disk', 'verify', 'web01')
       assert.deepEqual([exit, document.differing], [1, served.site.differing])
       const { stdout } = await run('disk', 'verify', 'web01')
-      assert.match(stdout, /4096 bytes at 8192/)
+      assert.match(stdout, /4 KiB at 8 KiB/)
     })
 
     it('disk reclaim without --yes is refused where nobody can be asked, with what would be lost', async () => {
@@ -196,14 +197,14 @@ describe('commands', () => {
       const { exit, stdout, stderr } = await run('disk', 'delete', 'web01')
       assert.equal(
         stderr,
-        'web01 has 2 clients, so it was not deleted.\n  safe: nothing was changed\n  next: detach them\n',
+        'web01 has 2 clients, so it was not deleted.\n  safe: Nothing was changed.\n  next: Detach them.\n',
       )
       assert.deepEqual([exit, stdout], [3, ''])
     })
     it('no daemon: exit 1, and `vmstore serve` is the next step', async () => {
       const { exit, stderr } = await run('status', '--control', '/nowhere/control.sock')
       assert.equal(exit, 1)
-      assert.match(stderr, /^No vmstore daemon answers on \/nowhere\/control\.sock\.\n(.*\n)*.*next: .*`vmstore serve`/)
+      assert.match(stderr, /^No vmstore daemon answers on \/nowhere\/control\.sock\.\n(.*\n)*.*next: .*vmstore serve/)
     })
     it('an unforeseen error is a sentence with exit 1, and a stack only with DEBUG', async () => {
       served.site.deleteError = new TypeError('x is not a function')
@@ -296,7 +297,7 @@ describe('commands', () => {
         const { exit, stderr } = await run(...line.split(' '))
         assert.equal(exit, 3)
         assert.match(stderr, sentence)
-        assert.match(stderr, /safe: nothing was changed/)
+        assert.match(stderr, /safe: Nothing was changed\./)
         assert.deepEqual(served.site.asked, [])
       })
     }
@@ -321,7 +322,76 @@ describe('commands', () => {
       const { exit, stdout } = await run(...words, '--json')
       const last = lines(stdout).at(-1)
       assert.deepEqual([exit, last.type, last.error.code], [4, 'error', 'migration-cancelled'])
-      assert.match(last.error.safe, /the source owns web01/)
+      assert.match(last.error.safe, /The source owns web01/)
+    })
+
+    const owners = [
+      ['source', 4, /^The source, osaka, owns web01\.$/],
+      ['destination', 5, /^The destination, osaka, owns web01\.$/],
+      ['other', 1, /^Another site, osaka, owns web01\.$/],
+      ['unknown', 6, /at most one site serves the disk/],
+    ] as const
+    for (const [ownerSide, exit, safe] of owners) {
+      it(`a migration that failed ends with ${exit} when its record says that the owner is: ${ownerSide}`, async () => {
+        const failed = migrationView('failed', { ownerSide, ownerName: 'osaka', note: 'superseded' })
+        served.site.events = () => each([wholeMigration[0]!, { type: 'result', ...failed }])
+        const ended = await run(...words, '--json')
+        assert.equal(ended.exit, exit)
+        assert.match(lines(ended.stdout).at(-1).error.safe, safe)
+      })
+    }
+
+    it('--source delete is refused where nobody can be asked, exit 3; --yes says it', async () => {
+      const asking = [...words, '--source', 'delete', '--detach']
+      const { exit, stderr } = await run(...asking)
+      assert.equal(exit, 3)
+      assert.match(stderr, /removes its bytes at this site for good.*\n +safe: Nothing was changed\.\n +next: .*--yes/)
+      assert.equal(served.site.asked.length, 0)
+      assert.equal(lines((await run(...asking, '--json')).stdout).at(-1).error.code, 'not-confirmed')
+      assert.equal((await run(...asking, '--yes')).exit, 0)
+      assert.equal((served.site.asked[0] as { source: string }).source, 'delete')
+    })
+
+    it('--source delete on a terminal asks for the name of the disk', async function () {
+      needTool(this, 'script')
+      const line = `exec "${process.execPath}" "${program}" ${words.join(' ')} --source delete --detach --control "${served.path}"`
+      const child = spawn('script', ['-qec', line, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
+      let screen = ''
+      child.stdout.on('data', (chunk) => {
+        const isAsked = screen.includes('type web01')
+        screen += chunk
+        if (!isAsked && screen.includes('type web01')) child.stdin.write('web01\n')
+      })
+      await once(child, 'close')
+      assert.equal(child.exitCode, 0, screen)
+      assert.equal((served.site.asked[0] as { source: string }).source, 'delete')
+    })
+
+    it('on a terminal a note, a pause and a dead link stand beside how far it is', async function () {
+      needTool(this, 'script')
+      const bytes = { ...migrationView('done').bytes, missing: 200 * MiB, exposed: 200 * MiB }
+      const link = { state: 'down', since: '2024-05-01T10:00:05.123Z', why: 'no route' } as const
+      const more = { bytes, link, paused: true, note: 'the destination has no room', rate: 0, secondsLeft: null }
+      const progress = { type: 'progress', migration: migrationView('copying', more) } as const
+      served.site.events = stopAfter([wholeMigration[2]!, progress])
+      const line = `stty cols 400 rows 40; exec "${process.execPath}" "${program}" ${words.join(' ')} --control "${served.path}"`
+      const child = spawn('script', ['-qec', line, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
+      const parts = [
+        '312 MiB of 512 MiB (60%). The link to tokyo is down since 2024-05-01T10:00:05Z: no route. ',
+        '200 MiB exist only at this site',
+        'The background copy is paused.',
+        'The destination has no room.',
+      ]
+      let screen = ''
+      let isLeft = false
+      child.stdout.on('data', (chunk) => {
+        screen += chunk
+        if (isLeft || !parts.every((part) => screen.includes(part))) return
+        isLeft = true
+        child.stdin.write('\x03')
+      })
+      await once(child, 'close')
+      assert.equal(child.exitCode, 7, screen)
     })
 
     it('Ctrl-C detaches: the migration goes on, exit 7, and how to come back', async () => {

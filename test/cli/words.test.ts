@@ -4,12 +4,22 @@ import assert from 'node:assert/strict'
 import { viewOfAny } from '../../src/cli/errors.ts'
 import { follow } from '../../src/cli/follow.ts'
 import { LinesDisplay } from '../../src/cli/migration-display.ts'
-import { progressOf } from '../../src/cli/migration-text.ts'
+import { detailsOf, migrationRow, progressOf, rangeText, reportOf } from '../../src/cli/migration-text.ts'
 import { defaultRoot } from '../../src/cli/paths.ts'
-import { formatRate, formatSeconds, formatSize, parseRate, parseSize, parseTime } from '../../src/cli/sizes.ts'
+import {
+  exactSize,
+  formatRate,
+  formatSeconds,
+  formatSize,
+  parseRate,
+  parseSize,
+  parseTime,
+} from '../../src/cli/sizes.ts'
+import { asSentence, standingOf } from '../../src/cli/standing-text.ts'
 import { facts, table } from '../../src/cli/table.ts'
 import type { ToldMigrationEvent } from '../../src/control/client.ts'
 import { ControlError } from '../../src/control/errors.ts'
+import { contentOf, filesBelow } from '../architecture/sources.ts'
 import { MiB, migrationView, wholeMigration } from '../control/fake-site.ts'
 
 describe('cli: sizes', () => {
@@ -82,6 +92,12 @@ describe('cli: sizes', () => {
     assert.equal(formatRate(40 * MiB + 0.3), '40 MiB/s')
   })
 
+  it('what must be exact is shown whole, in the largest unit that is', () => {
+    const shown = [0, 512, 4096, 4608, MiB, MiB + 4096, 2 ** 40].map(exactSize)
+    assert.deepEqual(shown, ['0 B', '512 B', '4 KiB', '4608 B', '1 MiB', '1028 KiB', '1 TiB'])
+    assert.equal(rangeText({ offset: MiB, length: 4096 }), '4 KiB at 1 MiB')
+  })
+
   it('seconds are shown as people say them', () => {
     const shown = [0, 0.0213, 0.9999, 12.34, 59.96, 60, 75, 3600, 3660].map(formatSeconds)
     assert.deepEqual(shown, ['0 ms', '21 ms', '1 s', '12.3 s', '1 min', '1 min', '1 min 15 s', '1 h', '1 h 1 min'])
@@ -136,6 +152,122 @@ describe('cli: the course of a migration in lines', () => {
   it('says 100% only when nothing is missing', () => {
     const bytes = { ...migrationView('done').bytes, missing: 1 }
     assert.match(progressOf(migrationView('copying', { bytes, rate: 0, secondsLeft: null })), /\(99%\)$/)
+  })
+})
+
+describe('cli: what stands in the way of a migration', () => {
+  const down = { state: 'down', since: '2024-05-01T10:00:05.123Z', why: 'no route' } as const
+  const bytes = { ...migrationView('done').bytes, missing: 200 * MiB, exposed: 200 * MiB }
+  const still = { rate: 0, secondsLeft: null }
+  const held = { clients: ['10.0.0.7:41234'], since: '2024-05-01T10:00:05.123Z', why: 'at the source, it is busy' }
+  const refused = { count: 24, clients: ['10.0.0.7:41234'], last: '2024-05-01T10:01:00.000Z', why: 'not switched over' }
+  const texts = (more: Parameters<typeof migrationView>[1], state: 'copying' | 'ready' = 'copying') =>
+    standingOf(migrationView(state, more)).map(({ text }) => text)
+
+  it('a dead link: since when, why, and what exists only where; no rate and no time left', () => {
+    assert.deepEqual(texts({ link: down, bytes }), [
+      'The link to tokyo is down since 2024-05-01T10:00:05Z: no route. 200 MiB exist only at this site: reads of them wait there.',
+    ])
+    assert.deepEqual(texts({ link: down, bytes, role: 'destination', peer: 'osaka' }), [
+      'The link to osaka is down since 2024-05-01T10:00:05Z: no route. 200 MiB exist only at osaka, which is out of reach: reads of them wait.',
+    ])
+    assert.equal(progressOf(migrationView('copying', { link: down, bytes, ...still })), '312 MiB of 512 MiB (60%)')
+  })
+  it('a pause and a note, both', () => {
+    assert.deepEqual(texts({ paused: true, note: 'the destination has no room: ENOSPC' }), [
+      'The background copy is paused.',
+      'The destination has no room: ENOSPC.',
+    ])
+  })
+  it('a write that is held: who, since when, why', () => {
+    assert.deepEqual(texts({ held }, 'ready'), [
+      'A write of 10.0.0.7:41234 at tokyo waits for switchover since 2024-05-01T10:00:05Z: at the source, it is busy.',
+    ])
+  })
+  it('writes that were refused: how many, the last, and what to do, at either site', () => {
+    const [atSource] = texts({ refusedWrites: refused }, 'ready')
+    assert.match(
+      atSource!,
+      /^24 writes of 10\.0\.0\.7:41234 at tokyo were refused \(EPERM\), the last at 2024-05-01T10:01:00Z: /,
+    )
+    assert.match(
+      atSource!,
+      /If the machine runs at tokyo now: vmstore migration switchover m-1\. If not, stop that client\./,
+    )
+    const [atDestination] = texts({ refusedWrites: refused, role: 'destination', peer: 'osaka' }, 'ready')
+    assert.match(atDestination!, /^24 writes of \S+ here were refused .*If the machine runs here now: /)
+    assert.match(migrationRow(migrationView('ready', { refusedWrites: refused })).at(-1)!, /24 writes/)
+    const details = detailsOf(migrationView('ready', { refusedWrites: refused, held }))
+    for (const title of ['held writes', 'refused writes']) assert.match(details, new RegExp(`^${title}: `, 'm'))
+    assert.match(reportOf(migrationView('done', { refusedWrites: refused })), /refused writes: +24 writes/)
+  })
+  it('nothing stands in the way of a migration that is over', () => {
+    assert.deepEqual(standingOf(migrationView('done', { link: down, refusedWrites: refused, note: 'x' })), [])
+    assert.match(detailsOf(migrationView('failed', { note: 'superseded: x' })), /^note: +superseded: x$/m)
+  })
+  it('the owner is named, with the id', () => {
+    assert.match(detailsOf(migrationView('failed', {})), /^owner: +tokyo \(site-b\)$/m)
+  })
+  it('the rate of the report is that of the time in which it copied', () => {
+    const seconds = { total: 612, precopy: 0, switchover: 0.02, postcopy: 600, copying: 10 }
+    const report = reportOf(migrationView('done', { seconds }))
+    assert.match(report, /sent: +300 MiB \(30 MiB\/s\)/)
+    assert.match(report, /copy after it: +10 min, of which it copied for 10 s/)
+    assert.doesNotMatch(reportOf(migrationView('done', { seconds: { ...seconds, copying: 0 } })), /\/s\)/, 'not known')
+  })
+  it('a sentence begins with a capital letter, but for a name or a path', () => {
+    assert.deepEqual(['it waits', 'web01: it waits', '/dev/x is gone', 'It waits.'].map(asSentence), [
+      'It waits.',
+      'web01: it waits.',
+      '/dev/x is gone.',
+      'It waits.',
+    ])
+  })
+
+  it('lines tell each once, and that the link is up again', () => {
+    const lines: string[] = []
+    const display = new LinesDisplay((line) => lines.push(line))
+    const show = (more: Parameters<typeof migrationView>[1]) =>
+      display.show({ type: 'progress', migration: migrationView('copying', { bytes, ...more }) })
+    show({})
+    show({ link: down, ...still, note: 'the source is out of reach' })
+    show({ link: down, ...still, note: 'the source is out of reach' })
+    show({ note: 'the source is out of reach' })
+    show({})
+    show({ paused: true, ...still })
+    assert.deepEqual(lines.slice(1), [
+      'The link to tokyo is down since 2024-05-01T10:00:05Z: no route. 200 MiB exist only at this site: reads of them wait there.',
+      'The source is out of reach.',
+      'The link to tokyo is up again.',
+      'The background copy is paused.',
+    ])
+  })
+  it('lines tell a growing count of refused writes when it has doubled', () => {
+    const lines: string[] = []
+    const display = new LinesDisplay((line) => lines.push(line))
+    for (let count = 1; count <= 24; count++) {
+      const migration = migrationView('ready', { refusedWrites: { ...refused, count } })
+      display.show({ type: 'progress', migration })
+    }
+    const counts = lines.filter((line) => line.includes('refused')).map((line) => Number.parseInt(line, 10))
+    assert.deepEqual(counts, [1, 2, 4, 8, 16])
+  })
+})
+
+describe('cli: what is safe, and what is next', () => {
+  it('are sentences everywhere: a capital letter, a period, and no quotes around commands', () => {
+    const strays: string[] = []
+    let count = 0
+    for (const path of filesBelow(['src'], /\.ts$/)) {
+      const code = contentOf(path)
+      for (const [, , quote, text] of code.matchAll(/\b(safe|next)(?::|\s=)\s+(['`"])((?:\\.|(?!\2).)*)\2/g)) {
+        count++
+        const isSentence = /^([A-Z]|\$\{)/.test(text!) && /[.!}]$/.test(text!) && !text!.includes('\\`')
+        if (!isSentence) strays.push(`${path}: ${quote}${text}${quote}`)
+      }
+    }
+    assert(count > 80, `${count} were found`)
+    assert.deepEqual(strays, [])
   })
 })
 

@@ -196,7 +196,7 @@ describe('control', () => {
     const { code, exit, message, next } = (error as ControlError).view
     assert.deepEqual([code, exit], ['daemon-unreachable', 1])
     assert(message.includes(served.path))
-    assert.match(next!, /`vmstore serve`/)
+    assert.match(next!, /vmstore serve/)
   })
 
   it('knows a daemon that died in the middle of an event', async () => {

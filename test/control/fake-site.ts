@@ -37,6 +37,7 @@ export const diskView = (name: string, more: Partial<DiskView> = {}): DiskView =
   writes: 0,
   migration: null,
   trouble: null,
+  guestErrors: {},
   ...more,
 })
 
@@ -51,6 +52,8 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   transport: 'tcp',
   generation: 2,
   owner: 'site-b',
+  ownerName: 'tokyo',
+  ownerSide: 'destination',
   bytes: {
     disk: 512 * MiB,
     data: 310 * MiB,
@@ -60,11 +63,14 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
     missing: 0,
     exposed: 0,
   },
-  seconds: { total: 12.5, precopy: 0, switchover: 0.021, postcopy: 12 },
+  seconds: { total: 12.5, precopy: 0, switchover: 0.021, postcopy: 12, copying: 10 },
   rate: 40 * MiB,
   secondsLeft: 5,
   verified: true,
   connected: true,
+  link: { state: 'up', since: '2024-05-01T09:00:00.000Z', why: null },
+  held: null,
+  refusedWrites: null,
   unreadable: [],
   differed: [],
   paused: false,
@@ -73,7 +79,14 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   ...more,
 })
 
-const peer: PeerView = { name: 'tokyo', id: 'site-b', fingerprint: 'SHA256:abc', address: 'tcp://b:1', connected: true }
+const peer: PeerView = {
+  name: 'tokyo',
+  id: 'site-b',
+  fingerprint: 'SHA256:abc',
+  address: 'tcp://b:1',
+  connected: true,
+  link: { state: 'up', since: '2024-05-01T09:00:00.000Z', why: null },
+}
 const copying = (missing: number) => migrationView('copying', { bytes: { ...migrationView('done').bytes, missing } })
 
 /** A whole migration, as a daemon would tell it. */
@@ -90,8 +103,8 @@ export const refusal = new ControlError({
   exit: ExitCode.refused,
   message: 'web01 has 2 clients, so it was not deleted.',
   disk: 'web01',
-  safe: 'nothing was changed',
-  next: 'detach them',
+  safe: 'Nothing was changed.',
+  next: 'Detach them.',
 })
 
 export const unconfirmed = new ControlError({
@@ -99,8 +112,8 @@ export const unconfirmed = new ControlError({
   exit: ExitCode.refused,
   message: 'Taking web01 back loses all that its guest wrote at tokyo.',
   disk: 'web01',
-  safe: 'nothing was changed',
-  next: 'say so with --yes',
+  safe: 'Nothing was changed.',
+  next: 'Say so with --yes.',
 })
 
 export class FakeSite implements Site {
@@ -133,7 +146,9 @@ export class FakeSite implements Site {
     }
   }
   async status() {
-    return { site: this.describe(), disks: [diskView('web01')], peers: [peer], migrations: [migrationView('copying')] }
+    const disks = [diskView('web01')]
+    const migrations = [migrationView('copying')]
+    return { site: this.describe(), refusedConnections: null, disks, peers: [peer], migrations }
   }
   readonly disks: SiteDisks = {
     create: (request, signal) => {

@@ -69,7 +69,7 @@ describe('disk export', () => {
   const failsWith = (code: string, promise: Promise<unknown>) =>
     assert.rejects(promise, (error: ControlError) => {
       assert.equal(error.code, code, error.message)
-      assert.match(error.safe!, /the disk was not changed, and no file was made/)
+      assert.match(error.safe!, /The disk was not changed, and no file was made\./)
       return true
     })
 
@@ -253,7 +253,7 @@ describe('disk export', () => {
     await untilDisk(b, 'web01', ({ sessions }) => sessions === 1)
     await b.stop()
     const view = refusalOf(await exported, 1)
-    assert.match(view.safe!, /the disk was not changed, and no file was made/)
+    assert.match(view.safe!, /The disk was not changed, and no file was made\./)
     assert.deepEqual(readdirSync(place), [])
   })
 

@@ -69,7 +69,7 @@ describe('storage that fails', () => {
       assert.deepEqual([stuck.unreadable, stuck.verified], [[bad], false])
       const there = await b.control.showMigration(id)
       assert.deepEqual(there.unreadable, [bad])
-      assert.match(there.note!, /cannot read 8192 bytes at 3145728.*the source is not released/)
+      assert.match(there.note!, /cannot read 8 KiB at 3 MiB.*the source is not released/)
       assert.equal((await a.control.showDisk('web01')).state, 'departed')
       const guest = await attach(b, 'web01')
       assert((await guest.read(0, mebibyte)).equals(content.subarray(0, mebibyte)))

@@ -81,6 +81,10 @@ describe('no space', () => {
     const guest = await attach(b, 'web01')
     const last = dataBytes - 64 * block
     await refusedWith('ENOSPC', guest.write(last, Buffer.alloc(block, 9)))
+    assert.equal((await b.control.showDisk('web01')).guestErrors['ENOSPC']!.count, 1)
+    assert.match(b.logged('a guest was answered with an error').join(), /ENOSPC/)
+    const atSource = await untilMigration(a, id, ({ note }) => note !== null)
+    assert.match(atSource.note!, /^the destination has no room: /)
     assert((await guest.read(0, block)).equals(imageBlock(0)), 'what is here is served')
     const read = await guest.read(last, block).then(
       (bytes) => (bytes.equals(imageBlock(last)) ? 'served' : 'wrong bytes'),

@@ -37,6 +37,20 @@ describe('a site restored from an old copy of its data folder', () => {
     await (await attach(b, 'web01')).write(0, Buffer.alloc(block, 1))
   })
 
+  it('a source from the middle of the move names the destination as owner in migration show too', async () => {
+    const { a, b } = await sitesWithDisk(mebibyte)
+    const { id } = await begin(a, b, 'web01', 'manual')
+    const restore = await copied(a)
+    await untilMigration(b, id, ({ link }) => link.state === 'up')
+    await must(b, 'migration', 'switchover', id)
+    await untilMigration(a, id, ({ state }) => state === 'done')
+    const { id: siteB } = await b.control.describe()
+    await restore()
+    await untilDisk(a, 'web01', ({ state }) => state === 'superseded')
+    const { state, owner, ownerName, ownerSide } = await untilMigration(a, id, (view) => view.state === 'failed')
+    assert.deepEqual([state, owner, ownerName, ownerSide], ['failed', siteB, 'tokyo', 'destination'])
+  })
+
   it('promise 1: a destination from an earlier moment of the copy serves nobody; the source takes the disk back', async () => {
     const { a, b } = await sitesWithData(8 * mebibyte)
     const { id } = await begin(a, b, 'web01', 'now', { maxRate: 64 * 1024 })

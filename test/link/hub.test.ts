@@ -23,6 +23,7 @@ function world(sites: string[], addresses: string[], handlers: Partial<PeerHandl
       ownId,
       clock: made.clock,
       random: () => 1,
+      dateMs: () => made.clock.nowMs,
       log: quiet,
       handlers: { ...noHandlers, call: async (_peer, method) => ({ method, at: ownId }), ...handlers },
       hasAddress: (peerId) => addresses.includes(`${ownId}>${peerId}`),
@@ -99,6 +100,126 @@ describe('link hub', () => {
     await made.hubs['a']!.probe('b', { signal: never })
     await made.hubs['b']!.probe('a', { signal: never })
     assert.ok(made.hubs['a']!.connected('b') && made.hubs['b']!.connected('a'))
+  })
+
+  describe('tells of an outage', () => {
+    /** What both sites hear, in order. */
+    function listening(made: World): string[] {
+      const told: string[] = []
+      for (const [site, hub] of Object.entries(made.hubs)) {
+        hub.onEvent((_peer, event) => told.push(`${site} ${event.kind}${'why' in event ? `: ${event.why}` : ''}`))
+      }
+      return told
+    }
+
+    it('each thing once, at both ends: down, the first retry, its failure, up', async () => {
+      const made = world(['a', 'b'], ['a>b'])
+      const told = listening(made)
+      const a = made.hubs['a']!
+      using _kept = a.keep('b')
+      await settle()
+      assert.deepEqual(told.splice(0).sort(), ['a up', 'b up'])
+      assert.equal(a.facts('b')!.state, 'up')
+      await made.clock.advance(5000)
+      made.reachable = false
+      for (const stream of made.streams.splice(0)) stream.destroy()
+      await settle()
+      await made.clock.advance(60_000)
+      assert.deepEqual(
+        told.filter((line) => line.startsWith('a')),
+        ['a down: the connection was closed', 'a retry', 'a retry-failed: no route'],
+      )
+      assert.deepEqual(told.filter((line) => line.startsWith('b')).length, 1)
+      assert.match(told.find((line) => line.startsWith('b'))!, /^b down: /)
+      const { state, why } = a.facts('b')!
+      assert.deepEqual([state, why], ['down', 'no route'])
+      told.length = 0
+      made.reachable = true
+      await made.clock.advance(3000)
+      assert.deepEqual(told.sort(), ['a up', 'b up'])
+    })
+
+    it('says since when, and how long it lasted', async () => {
+      const made = world(['a', 'b'], ['a>b'])
+      const lasted: (number | undefined)[] = []
+      const a = made.hubs['a']!
+      a.onEvent((_peer, event) => event.kind === 'up' && lasted.push(event.wasDownMs))
+      using _kept = a.keep('b')
+      await settle()
+      made.reachable = false
+      await made.clock.advance(10_000)
+      for (const stream of made.streams.splice(0)) stream.destroy()
+      await settle()
+      const { sinceMs } = a.facts('b')!
+      assert.equal(sinceMs, made.clock.nowMs)
+      made.reachable = true
+      await made.clock.advance(3000)
+      assert.equal(lasted[0], undefined, 'the first time nothing was down')
+      assert.equal(lasted[1], a.facts('b')!.sinceMs - sinceMs)
+    })
+
+    it('a link that breaks as soon as it is up, again and again, is told of once, and when it stays down', async () => {
+      const made = world(['a', 'b'], ['a>b'])
+      const told: string[] = []
+      made.hubs['a']!.onEvent((_peer, event) => told.push(`${event.isQuiet ? 'quiet ' : ''}${event.kind}`))
+      using _kept = made.hubs['a']!.keep('b')
+      await made.clock.advance(5000)
+      const cut = async () => {
+        for (const stream of made.streams.splice(0)) stream.destroy()
+        await settle()
+      }
+      await cut()
+      for (let count = 0; count < 100; count++) {
+        await made.clock.advance(200)
+        if (made.hubs['a']!.facts('b')!.state === 'up') await cut()
+      }
+      const loud = told.filter((line) => !line.startsWith('quiet'))
+      assert.deepEqual(loud, ['up', 'down', 'retry', 'up', 'down', 'retry', 'up'], 'the first time it may be chance')
+      assert(told.filter((line) => line === 'quiet down').length > 5, told.join())
+      made.reachable = false
+      await made.clock.advance(500)
+      await cut()
+      told.length = 0
+      await made.clock.advance(10_000)
+      assert.deepEqual(
+        told.filter((line) => !line.startsWith('quiet')),
+        ['down', 'retry', 'retry-failed'],
+      )
+    })
+
+    it('a peer that could never be dialled is down from the first failure on', async () => {
+      const made = world(['a', 'b'], ['a>b'])
+      const told = listening(made)
+      made.reachable = false
+      using _kept = made.hubs['a']!.keep('b')
+      await made.clock.advance(10_000)
+      assert.deepEqual(told, ['a down: no route'])
+    })
+
+    it('a peer that has to dial, and does not, is down after a while', async () => {
+      const made = world(['a', 'b'], ['b>a'])
+      const told = listening(made)
+      using _kept = made.hubs['a']!.keep('b')
+      await made.clock.advance(4000)
+      assert.deepEqual(told, [])
+      assert.equal(made.hubs['a']!.facts('b')!.state, 'untried')
+      await made.clock.advance(2000)
+      assert.match(told.join(), /^a down: it has not been heard of/)
+    })
+
+    it('a peer that is removed, or a site that stops, is no outage', async () => {
+      const made = world(['a', 'b'], ['a>b'])
+      using _kept = made.hubs['a']!.keep('b')
+      await settle()
+      const told = listening(made)
+      made.hubs['a']!.drop('b')
+      await made.hubs['b']!.close()
+      await settle()
+      assert.deepEqual(
+        told.filter((line) => line.startsWith('a')),
+        [],
+      )
+    })
   })
 
   it('a dial that hangs is given up', async () => {

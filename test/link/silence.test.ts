@@ -224,6 +224,23 @@ describe('a silent network', () => {
     assert(isLinkError('lost')(await ended), 'it may be asked again')
   })
 
+  it('is told as down after 3 s, and as up with the first word, at both ends', async () => {
+    const network = new SilentNetwork()
+    const told: string[] = []
+    network.a.onEvent((_peer, event) => told.push(`a ${event.kind}`))
+    network.b.onEvent((_peer, event) => told.push(`b ${event.kind}`))
+    using _kept = network.a.keep('b')
+    await network.clock.advance(2000)
+    assert.deepEqual(told.splice(0).sort(), ['a up', 'b up'])
+    network.isSilent = true
+    await network.clock.advance(5000)
+    assert.deepEqual(told.splice(0).sort(), ['a down', 'a retry', 'b down'])
+    assert.match(network.a.facts('b')!.why!, /nothing is heard of it/)
+    network.deliver()
+    await network.clock.advance(1000)
+    assert.deepEqual(told.sort(), ['a up', 'b up'])
+  })
+
   it('a lane that nobody needs is not dialled anew', async () => {
     const network = new SilentNetwork()
     await network.a.channel('b').call('x', {}, { signal: never })

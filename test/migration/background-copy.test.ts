@@ -247,7 +247,7 @@ describe('background copy', () => {
     await isSettled(run) // Real files: their turns are not the clock's.
     assert.equal(disk.arrival!.missingBlocks, 2)
     assert.deepEqual(seen?.unreadable, [bad])
-    assert.match(seen!.sentence!, /cannot read 8192 bytes at 81920.*not released/)
+    assert.match(seen!.sentence!, /cannot read 8 KiB at 80 KiB.*not released/)
     for (let second = 0; second < 60; second++) {
       await clock.advance(1000)
       await isSettled(run)

@@ -163,7 +163,7 @@ describe('frozen reader', () => {
       })()
       await assert.rejects(reading, (error) => {
         assert.deepEqual(unreadableIn(error), { offset: 3 * block, length: 2 * block })
-        assert.match((error as Error).message, /8192 bytes at 12288 of web01 \(EIO\)/)
+        assert.match((error as Error).message, /8 KiB at 12 KiB of web01 \(EIO\)/)
         return true
       })
       assert.deepEqual(Buffer.concat(pieces.map((piece) => piece.bytes!)), bytes.subarray(0, 3 * block))

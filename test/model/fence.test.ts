@@ -245,7 +245,7 @@ describe('fence: sites restored from an old copy of their data folder', () => {
   })
 
   it('promise 1: one from before the end of a move that is over since is superseded, though that move ends first', async () => {
-    const sites = await TwoSites.start()
+    const sites = await TwoSites.start(2) // With this seed the old move ends before A says anything.
     const { a, b } = sites
     await sites.migrate('now')
     await sites.until('B owns', () => sites.record(b)?.state === 'owned')

@@ -72,9 +72,21 @@ describe('nbd bounds', () => {
     const refused = await RawClient.connect(site.path)
     await refused.closed
     assert.deepEqual(disk.closes, [])
+    assert.equal(site.server.refused?.count, 1)
     gate.release()
     await disk.closed(1)
     await until(() => site.server.sessions === 0)
+  })
+
+  it('refused connections are counted, and a line is logged for the 1st, 2nd, 4th of them and so on', async () => {
+    await using site = await serve([new MemoryExport()], { connections: 1 })
+    assert.equal(site.server.refused, null)
+    const client = await RawClient.open(site.path)
+    for (let count = 0; count < 5; count++) await (await RawClient.connect(site.path)).closed
+    assert.equal(site.server.refused!.count, 5)
+    assert(Date.parse(site.server.refused!.last) > 0)
+    assert.equal(site.log.filter((line) => line.message.startsWith('connection refused: there are too many')).length, 3)
+    client.destroy()
   })
 
   it('begins no more requests than the bound while none is answered, and goes on as they are', async () => {

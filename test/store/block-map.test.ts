@@ -27,6 +27,11 @@ describe('block map', () => {
         facts,
       )
       assert.equal(
+        map.countIn(from, to),
+        slice.reduce((sum, bit) => sum + bit, 0),
+        facts,
+      )
+      assert.equal(
         map.hasAll(from, to),
         slice.every((bit) => bit === 1),
         facts,

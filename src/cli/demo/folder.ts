@@ -33,5 +33,5 @@ export async function makeFolder(roomBytes: number, places: readonly string[] = 
     }
   }
   const message = `There is no folder with ${formatSize(roomBytes)} for the demo's two sites: ${reasons.join(', ')}.`
-  throw refused('no-room', message, { next: 'name another folder with TMPDIR, or a smaller disk with --size' })
+  throw refused('no-room', message, { next: 'Name another folder with TMPDIR, or a smaller disk with --size.' })
 }

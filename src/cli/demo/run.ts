@@ -76,8 +76,8 @@ function failed(error: unknown, folder: string): ControlError {
       code: 'demo-failed',
       exit: ExitCode.other,
       message: `The demo failed: ${said}.`,
-      safe: 'its sites have been ended, and nothing outside of its folder was touched',
-      next: `look into ${folder}, where the sites' folders and logs are, and remove it afterwards`,
+      safe: 'Its sites have been ended, and nothing outside of its folder was touched.',
+      next: `Look into ${folder}, where the sites' folders and logs are, and remove it afterwards.`,
     },
     { cause: error },
   )

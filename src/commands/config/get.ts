@@ -15,7 +15,7 @@ export default class ConfigGet extends BaseCommand {
     const value = await getSetting(args.key)
     if (value === undefined) {
       throw refused('config-unset', `${args.key} is not set.`, {
-        next: `set it with \`vmstore config set ${args.key} VALUE\``,
+        next: `Set it: vmstore config set ${args.key} VALUE.`,
       })
     }
     return this.show({ key: args.key, value }, String(value))

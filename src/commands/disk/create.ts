@@ -73,7 +73,7 @@ const interrupted = (disk: string): ControlError =>
     exit: ExitCode.other,
     disk,
     message: `Making ${disk} was interrupted.`,
-    safe: 'no disk was made, and nothing of it is left',
+    safe: 'No disk was made, and nothing of it is left.',
   })
 
 function requestOf(name: string, flags: { size?: number | undefined; from?: string | undefined }): CreateDiskRequest {

@@ -35,11 +35,12 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 1 the copy failed an
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(DiskExport)
     if (args.file === '-') {
-      const next = 'nbdcopy reads any export of the daemon into a pipe: nbdcopy URI -'
+      const next = 'Into a pipe any export of the daemon is read by nbdcopy: nbdcopy URI -.'
       throw new UsageError('A disk is exported into a file, of which what is zero takes no room, not to stdout.', next)
     }
     if (args.file.endsWith('/')) {
-      const next = `name the file too: ${join(args.file, `${args.name}.raw`)}`
+      const named = join(args.file, `${args.name}.raw`)
+      const next = `Name the file too: ${named}.`
       throw new UsageError(`A disk is exported into a file, and ${args.file} is the name of a folder.`, next)
     }
     const client = await this.connect(flags)
@@ -79,5 +80,5 @@ const interrupted = (disk: string): ControlError =>
     exit: ExitCode.other,
     disk,
     message: `The export of ${disk} was interrupted.`,
-    safe: 'the disk was not changed, and no file was made',
+    safe: 'The disk was not changed, and no file was made.',
   })

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { linkView, type Naming, recordView } from '../../src/daemon/views.ts'
+import type { MigrationRecord } from '../../src/store/records.ts'
+import { migrationRecord } from '../store/samples.ts'
+
+const naming: Naming = {
+  ownSite: 'site-a',
+  siteName: (site) => (site === 'site-a' ? 'this site' : site === 'site-b' ? 'tokyo' : site),
+  peerName: () => 'tokyo',
+  isConnected: () => true,
+  link: () => undefined,
+}
+
+function ownerOf(record: Partial<MigrationRecord>): [name: string, side: string] {
+  const ended = { role: 'source', peerSite: 'site-b', endedAt: '2024-05-01T10:00:00.000Z', ...record } as const
+  const { ownerName, ownerSide } = recordView(migrationRecord(ended), naming, undefined)
+  return [ownerName, ownerSide]
+}
+
+describe('the view of a migration that is over', () => {
+  it('names the owner that its record names, whatever its state', () => {
+    assert.deepEqual(ownerOf({ state: 'failed', endOwner: 'site-b' }), ['tokyo', 'destination'])
+    assert.deepEqual(ownerOf({ state: 'failed', endOwner: 'site-a' }), ['this site', 'source'])
+    assert.deepEqual(ownerOf({ state: 'failed', endOwner: 'site-c' }), ['site-c', 'other'])
+    assert.deepEqual(ownerOf({ state: 'failed', endOwner: 'unknown' }), ['unknown', 'unknown'])
+    assert.deepEqual(ownerOf({ state: 'failed', endOwner: 'site-b', role: 'destination' }), ['tokyo', 'source'])
+  })
+  it('of a record that was made before it was kept, by its state', () => {
+    assert.deepEqual(ownerOf({ state: 'done', endOwner: null }), ['tokyo', 'destination'])
+    assert.deepEqual(ownerOf({ state: 'cancelled', endOwner: null }), ['this site', 'source'])
+    assert.deepEqual(ownerOf({ state: 'done', endOwner: null, role: 'destination' }), ['this site', 'destination'])
+  })
+})
+
+describe('the view of a link', () => {
+  it('says since when, and why it is down; nothing of one that nobody has tried', () => {
+    const sinceMs = Date.parse('2024-05-01T10:00:00.000Z')
+    assert.deepEqual(linkView(undefined), { state: 'untried', since: null, why: null })
+    assert.deepEqual(linkView({ state: 'untried', sinceMs, why: undefined }).since, null)
+    assert.deepEqual(linkView({ state: 'down', sinceMs, why: 'no route' }), {
+      state: 'down',
+      since: '2024-05-01T10:00:00.000Z',
+      why: 'no route',
+    })
+  })
+})

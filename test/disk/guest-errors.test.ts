@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict'
+import { GuestErrors } from '../../src/disk/guest-errors.ts'
+import { NbdError } from '../../src/nbd/export.ts'
+import { removeFoldersAfterEach } from '../store/folder.ts'
+import { closeDisksAfterEach, openDisk, ReadySource } from './hand.ts'
+
+describe('what guests were answered with', () => {
+  removeFoldersAfterEach()
+  closeDisksAfterEach()
+
+  it('is counted by error, and logged for the 1st, 2nd, 4th of a kind and so on', () => {
+    const lines: object[] = []
+    let seconds = 0
+    const errors = new GuestErrors({
+      diskName: 'web01',
+      log: (level, facts) => lines.push([level, facts['code'], facts['count']]),
+      date: () => new Date(1_700_000_000_000 + 1000 * seconds++),
+    })
+    for (let count = 0; count < 5; count++) errors.add('ENOSPC', 'a', 'no space left on device')
+    errors.add('ESHUTDOWN', 'a', 'it has departed')
+    assert.deepEqual(lines, [
+      ['warn', 'ENOSPC', 1],
+      ['warn', 'ENOSPC', 2],
+      ['warn', 'ENOSPC', 4],
+      ['info', 'ESHUTDOWN', 1],
+    ])
+    const { ENOSPC, ESHUTDOWN } = errors.counts
+    assert.deepEqual([ENOSPC!.count, ENOSPC!.last, ESHUTDOWN!.count], [5, '2023-11-14T22:13:24.000Z', 1])
+  })
+
+  it('a write that fails is counted, whichever way it fails', async () => {
+    const { disk } = await openDisk(new ReadySource())
+    const guest = disk.open('guest')
+    const fail = () => {
+      throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+    }
+    Object.defineProperty(disk, 'io', { value: { write: fail, flush: async () => fail() } })
+    assert.throws(() => guest.write(0, Buffer.alloc(4096), false), NbdError)
+    await assert.rejects(async () => guest.flush(), NbdError)
+    assert.equal(disk.guestErrors.counts['ENOSPC']!.count, 2)
+  })
+
+  it('what a client that is gone would have been told is not', async () => {
+    const { disk } = await openDisk(new ReadySource())
+    const guest = disk.open('guest')
+    const failed = Promise.withResolvers<void>()
+    Object.defineProperty(disk, 'io', { value: { write: () => failed.promise } })
+    const write = guest.write(0, Buffer.alloc(4096), false)
+    guest.hangUp?.()
+    failed.reject(new Error('given up'))
+    await assert.rejects(async () => write)
+    assert.deepEqual(disk.guestErrors.counts, {})
+  })
+})
