@@ -11,7 +11,7 @@ import type { CopyTarget, ImageSource } from './image-source.ts'
 
 const sectorBytes = 512
 /** Written between two looks at the room that is left. */
-const roomCheckBytes = 64 * 2 ** 20
+export const roomCheckBytes = 64 * 2 ** 20
 
 /** Opens the export. `what` names it in messages, if the URI means nothing to the operator. @throws Refusal */
 export async function openNbdImage(
@@ -31,6 +31,8 @@ export async function openNbdImage(
   }
   return {
     sizeBytes,
+    format: 'raw',
+    notes: [],
     dataBytes: 0, // Only a walk over its extents would tell; the room is watched instead.
     copyTo: (target) => copyExport(client, what, target),
     // DISC, and no wait for a server that does not hang up.
@@ -121,7 +123,7 @@ function explained(error: unknown, what: string): unknown {
 
 const nothingLeft = 'No disk was made, and nothing of it was left.'
 
-function noSpace(what: string, cause?: unknown): Refusal {
+export function noSpace(what: string, cause?: unknown): Refusal {
   const next = 'Make room, or use a data folder elsewhere.'
   return new Refusal('no-space', `the data folder has no room for ${what}`, { exit: 1, safe: nothingLeft, next, cause })
 }

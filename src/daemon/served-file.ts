@@ -11,7 +11,7 @@ import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Files } from '../store/files.ts'
 import type { DiskRecord } from '../store/records.ts'
-import { inspectRawImage } from './raw-image.ts'
+import { inspectRawImage } from './image-inspection.ts'
 
 export const stateSuffix = '.vmstore'
 const noteName = 'disk.json'
