@@ -30,7 +30,8 @@ export function imageRefusal(
   if (!(error instanceof ImageFault)) return error
   const isRaw = format === undefined || format === 'raw'
   const message = isRaw ? error.message.replace(/^it /, '') : `is ${titled(format)}, and ${error.message}`
-  return refuse(error, message, mayBeRaw ? `${error.next} ${rawAllTheSame}` : error.next)
+  const isDoubtful = mayBeRaw && (error.code === 'image-cut' || error.code === 'image-damaged')
+  return refuse(error, message, isDoubtful ? `${error.next} ${rawAllTheSame}` : error.next)
 }
 
 const forFile = (text: string, path: string): string => text.replaceAll('FILE', () => path)

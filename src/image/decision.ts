@@ -41,7 +41,8 @@ export function decideFormat(path: string, ends: FileEnds, said: ImageFormat | u
   const promised = promisedBy(path)
   if (found.kind === 'stranger') {
     const code = found.isPart ? 'image-not-alone' : 'not-raw'
-    throw new Undecided(code, `is no disk image by itself: it is ${found.title}`, `${found.next} ${rawAllTheSame}`)
+    const next = found.isPart ? found.next : `${found.next} ${rawAllTheSame}`
+    throw new Undecided(code, `is no disk image by itself: it is ${found.title}`, next)
   }
   if (promised.kind === 'part') throw partOfImage(promised.why, found)
   const format = formatOf(found, promised)

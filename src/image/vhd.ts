@@ -67,7 +67,7 @@ function differencing(): ImageFault {
     'qemu-img convert is none: it leaves the bytes of the parent out.'
   return new ImageFault(
     'image-not-alone',
-    'it is a differencing VHD, which has only what differs from another file, its parent',
+    'it has only what differs from another file, its parent (a differencing VHD)',
     next,
   )
 }

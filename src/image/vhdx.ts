@@ -39,7 +39,7 @@ export async function examineVhdx(bytes: ImageBytes): Promise<ImageFacts> {
   const hasParent = (parameters.readUInt32LE(4) & 2) !== 0
   if (hasParent) {
     const next = 'Make a whole image of it where Hyper-V has its parent: Convert-VHD.'
-    const why = 'it is a differencing VHDX, which has only what differs from another file, its parent'
+    const why = 'it has only what differs from another file, its parent (a differencing VHDX)'
     throw new ImageFault('image-not-alone', why, next)
   }
   // "LogGuid": other than zero, changes of the tables are in the log still.
