@@ -90,7 +90,8 @@ async function openStarted(server: QemuNbd, socket: string, path: string, signal
       return await openNbdImage(uri, giveUp, { what: path, connections, reconnectForMs })
     } catch (error) {
       signal.throwIfAborted()
-      if (server.hasEnded || giveUp.aborted) throw unreadable(path, server.trouble || 'qemu-nbd did not start', error)
+      if (server.how !== undefined || giveUp.aborted)
+        throw unreadable(path, server.said || server.how || 'qemu-nbd did not start', error)
       if ((error as Refusal).code !== 'source-unreachable') throw error
     }
     await new Promise((resolve) => setTimeout(resolve, startPauseMs))
@@ -105,13 +106,15 @@ async function copyFrom(server: QemuNbd, path: string, source: ImageSource, targ
     const { code } = error as Refusal
     if (target.signal.aborted || !['source-lost', 'source-failed', 'source-changed'].includes(code)) throw error
     if (code === 'source-lost') await server.untilEnded(endTimeoutMs)
-    const why = server.hasEnded
-      ? `qemu-nbd, which reads ${path} for vmstore, ended in the middle: ${server.trouble}`
-      : `QEMU cannot read all of ${path}: ${server.trouble || causeOf(error)}`
+    // Who is killed says nothing; who cannot read says so, and hangs up.
+    const isDead = server.how !== undefined && server.said === ''
+    const why = isDead
+      ? `qemu-nbd, which reads ${path} for vmstore, ended in the middle: ${server.how}`
+      : `QEMU cannot read all of ${path}: ${server.said || causeOf(error)}`
     throw new Refusal('image-unreadable', why, {
       exit: 1,
       safe: 'No disk was made, and nothing of it was left.',
-      next: server.hasEnded
+      next: isDead
         ? 'See what ended it (the log of the system: memory, an operator), and try again.'
         : `See what qemu-img check says of ${path}, and whether its storage can be read: dmesg.`,
       cause: error,

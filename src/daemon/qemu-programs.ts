@@ -54,7 +54,10 @@ export function ask(
 /** The first line of what a program of QEMU says, without who says it and the options that it was given. */
 export function sentenceOf(stderr: string): string {
   const [first = ''] = stderr.split('\n')
-  return first.replace(/^qemu-(img|nbd|io): /, '').replace(/^[A-Z][\w -]* '(json:|driver=).*': /, '')
+  return first
+    .replace(/^qemu-(img|nbd|io): /, '')
+    .replace(/^[A-Z][\w -]* '(json:|driver=).*': /, '')
+    .replace(/^Disconnect client, due to: (Failed to send reply: )?/, '')
 }
 
 /** QEMU's own sentence about its lock on the file; "block", "unlocked" and the like are none. */
@@ -75,13 +78,14 @@ export class QemuNbd {
     this.#args = ['--read-only', '--shared', String(connections), '--socket', socket, image]
   }
 
-  get hasEnded(): boolean {
-    return this.#how !== undefined
+  /** What it said of its troubles, such as what it could not read; it goes on then, or ends with its last client. */
+  get said(): string {
+    return sentenceOf(this.#stderr.trim())
   }
 
-  /** What it said, or how it ended. */
-  get trouble(): string {
-    return sentenceOf(this.#stderr.trim()) || (this.#how ?? '')
+  /** undefined: it runs. */
+  get how(): string | undefined {
+    return this.#how
   }
 
   start(): void {

@@ -84,7 +84,10 @@ function ambiguous(found: Exclude<Recognised, { kind: 'stranger' }>, promised: P
   if (found.kind === 'raw') {
     const ending = promised.kind === 'image' || promised.kind === 'other' ? promised.ending : ''
     const names = promised.kind === 'image' ? promised.formats.map((format) => formatNames[format].title) : [ending]
-    const message = `does not begin as a file called .${ending} does: it has no header of ${names.join(' or ')}`
+    const lack = names.includes('VHD')
+      ? 'no footer of a VHD, with which it would end'
+      : `no header of ${names.join(' or ')}`
+    const message = `is not what a file called .${ending} is: it has ${lack}`
     const next = `See whether it is whole, and what it is; rename it if its name is wrong. ${rawAllTheSame}`
     return new Undecided('format-mismatch', message, next)
   }

@@ -55,14 +55,11 @@ function extentOf(head: Buffer, flags: number): Extent {
 /** One that belongs to a set has no descriptor in it, and so has one whose extents are files that the descriptor names. */
 async function checkDescriptor(bytes: ImageBytes, head: Buffer): Promise<void> {
   const at = u64le(head, 28) * sectorBytes
-  if (at === 0) {
-    const next =
-      'Name the set as a whole: qemu-img convert -O raw DESCRIPTOR.vmdk disk.raw, where all its files are, if you trust them.'
-    throw new ImageFault('image-not-alone', 'it is one extent of a set, whose descriptor is another file', next)
-  }
+  if (at === 0) throw oneOfSet()
   if (head.readBigUInt64LE(12) === 0n) throw namesExtents()
   const lengthBytes = Math.min(u64le(head, 36) * sectorBytes, descriptorBytesMax)
   const text = (await readWhole(bytes, at, lengthBytes, 'its descriptor')).toString('latin1')
+  if (!/^\s*createType\s*=/im.test(text)) throw oneOfSet()
   const [, parent] = /^\s*parentCID\s*=\s*(\w+)/im.exec(text) ?? []
   if (parent !== undefined && parent.toLowerCase() !== 'ffffffff') {
     const next =
@@ -71,6 +68,13 @@ async function checkDescriptor(bytes: ImageBytes, head: Buffer): Promise<void> {
   }
   const extents = text.match(/^\s*(RW|RDONLY|NOACCESS)\s+\d+\s/gim) ?? []
   if (extents.length > 1) throw namesExtents()
+}
+
+/** VMware leaves the descriptor out of it, QEMU leaves it empty. */
+function oneOfSet(): ImageFault {
+  const next =
+    'Name the set as a whole: qemu-img convert -O raw DESCRIPTOR.vmdk disk.raw, where all its files are, if you trust them.'
+  return new ImageFault('image-not-alone', 'it is one extent of a set, whose descriptor is another file', next)
 }
 
 function namesExtents(): ImageFault {
