@@ -9,8 +9,10 @@ const packages: Readonly<Record<string, string>> = {
   debugfs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   fio: 'fio',
+  gzip: 'gzip',
   ip: 'iproute2',
   ldd: 'libc-bin',
+  losetup: 'mount',
   mke2fs: 'e2fsprogs',
   'nbd-client': 'nbd-client',
   'nbd-server': 'nbd-server',
@@ -30,6 +32,7 @@ const packages: Readonly<Record<string, string>> = {
   script: 'bsdutils',
   'systemd-analyze': 'systemd',
   'systemd-socket-activate': 'systemd',
+  tar: 'tar',
   tc: 'iproute2',
 }
 
