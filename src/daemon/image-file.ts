@@ -34,7 +34,7 @@ export async function withImageFile<T>(
     const info = await stat(path, { bigint: true })
     // Before it is opened: a pipe would be waited for.
     if (!info.isFile() && !info.isBlockDevice()) throw notRaw(path, `it is ${kindOf(info)}`)
-    const handle = await open(path, constants.O_RDONLY)
+    const handle = await openAtRest(path, info.isBlockDevice())
     try {
       const sizeBytes = info.isBlockDevice() ? endOfFile(handle.fd) : Number(info.size)
       if (sizeBytes === 0) throw notRaw(path, 'it is empty')
@@ -49,6 +49,20 @@ export async function withImageFile<T>(
     }
   } catch (error) {
     throw isOfFileSystem(error) ? unseen(path, error) : error
+  }
+}
+
+/** A block device that is mounted, or is part of another, is not at rest. */
+async function openAtRest(path: string, isDevice: boolean): Promise<FileHandle> {
+  try {
+    return await open(path, isDevice ? constants.O_RDONLY | constants.O_EXCL : constants.O_RDONLY)
+  } catch (error) {
+    if (!isDevice || (error as NodeJS.ErrnoException).code !== 'EBUSY') throw error
+    throw new Refusal('in-use', `${path} is in use: it is mounted, or another device is made of it`, {
+      safe: 'Nothing was changed.',
+      next: 'Unmount it, or take what is made of it down (lsblk shows it); or name a snapshot of it.',
+      cause: error,
+    })
   }
 }
 

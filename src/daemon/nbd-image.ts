@@ -3,6 +3,7 @@
 // Always: memory is bounded by the copy's reads in flight; the file system keeps its spare room for the other disks.
 
 import { Refusal } from '../disk/refusal.ts'
+import { headBytes, recognise, tailBytes } from '../image/recognition.ts'
 import { NbdChangedError, NbdConnectionError, NbdRefusedError, NbdRequestError } from '../nbd/client-errors.ts'
 import { allocationContext, copyOut } from '../nbd/copy-out.ts'
 import { SteadyNbdClient, type SteadyOptions } from '../nbd/steady-client.ts'
@@ -32,11 +33,28 @@ export async function openNbdImage(
   return {
     sizeBytes,
     format: 'raw',
-    notes: [],
+    notes: options.what === undefined ? await notesOn(client, signal) : [],
     dataBytes: 0, // Only a walk over its extents would tell; the room is watched instead.
     copyTo: (target) => copyExport(client, what, target),
     // DISC, and no wait for a server that does not hang up.
     [Symbol.asyncDispose]: async () => void client.disconnect().catch(() => {}),
+  }
+}
+
+/** An export has the bytes of a disk. If they look like the file of an image, whoever serves it may have meant another thing. */
+async function notesOn(client: SteadyNbdClient, signal: AbortSignal): Promise<readonly string[]> {
+  const { sizeBytes } = client.info()
+  const tailAt = Math.max(0, sizeBytes - tailBytes)
+  try {
+    const [head, tail] = [
+      await client.read(0, Math.min(headBytes, sizeBytes), { signal }),
+      await client.read(tailAt, sizeBytes - tailAt, { signal }),
+    ]
+    const found = recognise({ head, tail, sizeBytes })
+    if (found.kind === 'raw') return []
+    return [`What the server exports looks like ${found.title}: its bytes were taken as they are.`]
+  } catch {
+    return [] // The copy reads them again, and says why it cannot.
   }
 }
 

@@ -199,7 +199,10 @@ function notAlone({ path, format }: InspectedImage, why: string): Refusal {
 
 function otherSize({ path, format, sizeBytes }: InspectedImage, foundBytes: number): Refusal {
   const message = `${path} is ${titled(format)} of ${sizeBytes} bytes, of which QEMU reads ${foundBytes}`
-  return new Refusal('image-unreadable', message, { safe: 'Nothing was changed.' })
+  return new Refusal('image-unreadable', message, {
+    safe: 'Nothing was changed.',
+    next: `See what qemu-img info says of ${path}, and convert it with the program that made it.`,
+  })
 }
 
 function unreadable(path: string, why: string, cause?: unknown): Refusal {

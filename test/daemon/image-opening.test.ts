@@ -188,6 +188,13 @@ describe('an image that becomes a disk', function () {
     assert.match((await mustRefuse(at('delta.qcow'), 'image-not-alone')).message, /backing file/)
   })
 
+  it('a VHD whose table was filled with zeros on the way does not give its headers for blocks', async () => {
+    const path = join(place, 'image.vhd')
+    await writeFile(path, vhdOf(disk, { type: 'dynamic', creator: 'vbox' }))
+    await patch(path, 1536, Buffer.alloc(sector))
+    assert.match((await mustRefuse(path, 'image-damaged')).message, /where its headers are/)
+  })
+
   it('a VMDK of several files is refused, whichever of them is named', async () => {
     const at = (name: string) => join(place, name)
     await tool('qemu-img', 'convert', '-O', 'vmdk', '-o', 'subformat=twoGbMaxExtentSparse', raw, at('split.vmdk'))

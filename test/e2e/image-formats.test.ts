@@ -6,6 +6,7 @@ import { copyFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { streamVmdkOf, vhdOf, writeGpt } from '../image/builders.ts'
 import { findTool, needTool, skipHere } from '../tools.ts'
+import { qemuNbd } from './nbd-servers.ts'
 import {
   afterwards,
   attach,
@@ -63,6 +64,16 @@ describe('the format of an image', function () {
     assert.deepEqual([empty.format, empty.notes], [null, []])
     const exported = await must(site, 'disk', 'create', 'web02', '--from', site.uri('web01'))
     assert.deepEqual([exported.format, exported.notes], ['raw', []])
+  })
+
+  it('an export that looks like the file of an image is taken as it is, and the operator is told', async function () {
+    needTool(this, 'qemu-img', 'qemu-nbd')
+    const image = join(place, 'web01.qcow2')
+    await tool('qemu-img', 'convert', '-O', 'qcow2', await written('web01.raw', disk), image)
+    const server = await qemuNbd('-f', 'raw', '-x', 'disk', image)
+    const { notes } = await must(site, 'disk', 'create', 'web01', '--from', server.uri)
+    assert.match(notes.join(), /looks like a qcow2 image: its bytes were taken as they are/)
+    assert((await bytesOf('web01')).equals(readFileSync(image)))
   })
 
   it('--format says it: raw takes the bytes as they are, another must be there', async function () {
