@@ -16,6 +16,6 @@ export async function likenessIn(nbd: NbdClient, disk: string, file: string): Pr
   if (promisedBy(file).kind === 'raw') return found.title
   const message = `${disk} begins or ends like ${found.title}, as its guest wrote it, and ${file} would be taken for one.`
   const next =
-    'give the file a name that ends in .raw; it comes back with vmstore disk create NAME --from FILE --format raw'
+    'give the file a name that ends in .raw, and take it back with vmstore disk create NAME --from FILE --format raw'
   throw refused('name-misleads', message, { disk, next })
 }

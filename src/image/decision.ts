@@ -44,7 +44,7 @@ export function decideFormat(path: string, ends: FileEnds, said: ImageFormat | u
     const next = found.isPart ? found.next : `${found.next} ${rawAllTheSame}`
     throw new Undecided(code, `is no disk image by itself: it is ${found.title}`, next)
   }
-  if (promised.kind === 'part') throw partOfImage(promised.why, found)
+  if (promised.kind === 'part') throw partOfImage(promised, found)
   const format = formatOf(found, promised)
   if (format === undefined) throw ambiguous(found, promised)
   return { format, notes: [] }
@@ -99,8 +99,11 @@ function ambiguous(found: Exclude<Recognised, { kind: 'stranger' }>, promised: P
   return new Undecided(code, message, next)
 }
 
-function partOfImage(why: string, found: Recognised): Undecided {
+function partOfImage({ why, next }: { why: string; next: string }, found: Recognised): Undecided {
   const format = found.kind === 'image' ? found.format : 'raw'
-  const next = `Put the image together first, or wait until it is whole, and name it so. If it is whole: ${sayFormat(format)}.`
-  return new Undecided('image-not-alone', `is not a whole image: ${why}`, next)
+  return new Undecided(
+    'image-not-alone',
+    `is not a whole image: ${why}`,
+    `${next} If it is whole: ${sayFormat(format)}.`,
+  )
 }

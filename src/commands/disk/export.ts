@@ -67,7 +67,7 @@ function sentenceOf({ disk, generation, file, bytes, consistent, likeness }: Exp
   const back =
     likeness === null
       ? ''
-      : ` Its guest wrote what looks like ${likeness}: take it back with vmstore disk create NAME --from FILE --format raw.`
+      : ` Its guest wrote what looks like ${likeness}: take it back with vmstore disk create NAME --from ${file} --format raw.`
   const what = `${disk}, generation ${generation}, is in ${file}: ${formatSize(bytes.disk)}, ${formatSize(bytes.data)} of it data.${back}`
   return consistent ? what : `${what} Clients were attached meanwhile: it may be of no single instant.`
 }
