@@ -85,14 +85,14 @@ async function checkBlocks(bytes: ImageBytes, { sizeBytes, dynamicHeaderAt }: Vh
   const bitmapBytes = Math.ceil(blockBytes / sectorBytes / 8 / sectorBytes) * sectorBytes
   const table = { at: u64be(head, 16), count, entryBytes: 4, what: 'the table of its blocks' }
   const headersEnd = dynamicHeaderAt + dynamicHeaderBytes
-  const dataEnd = bytes.sizeBytes - vhdFooterBytes
+  const data = { ...bytes, sizeBytes: bytes.sizeBytes - vhdFooterBytes }
   await walkTable(bytes, table, (entries, first) => {
     for (let index = 0; index * 4 < entries.length; index++) {
       const sector = entries.readUInt32BE(index * 4)
       const neededBytes = withinDisk(sizeBytes, first + index, blockBytes)
       if (sector === unallocated || neededBytes === 0) continue
       if (sector * sectorBytes < headersEnd) throw damaged('its table says that a block lies where its headers are')
-      mustHold({ ...bytes, sizeBytes: dataEnd }, sector * sectorBytes, bitmapBytes + neededBytes, 'one of its blocks')
+      mustHold(data, sector * sectorBytes, bitmapBytes + neededBytes, 'one of its blocks')
     }
   })
 }

@@ -55,6 +55,7 @@ export async function examineVhdx(bytes: ImageBytes): Promise<ImageFacts> {
   if (blockBytes < mebibyte || blockBytes > 256 * mebibyte) throw damaged(`it speaks of blocks of ${blockBytes} bytes`)
   const sizeBytes = u64le(await itemOf(Guid.diskSize, 8, 'disk size'), 0)
   const sectorBytes = (await itemOf(Guid.sectorSize, 4, 'sector size')).readUInt32LE(0)
+  if (sectorBytes !== 512 && sectorBytes !== 4096) throw damaged(`it speaks of sectors of ${sectorBytes} bytes`)
   await checkBlocks(bytes, entryOf(regions, 16, 8, Guid.bat, 'block table'), { sizeBytes, blockBytes, sectorBytes })
   return facts(sizeBytes)
 }
