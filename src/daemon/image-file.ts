@@ -31,11 +31,12 @@ export async function withImageFile<T>(
   look: (file: ImageFile) => Promise<T>,
 ): Promise<T> {
   try {
-    const info = await stat(path, { bigint: true })
+    const named = await stat(path)
     // Before it is opened: a pipe would be waited for.
-    if (!info.isFile() && !info.isBlockDevice()) throw notRaw(path, `it is ${kindOf(info)}`)
-    const handle = await openAtRest(path, info.isBlockDevice())
+    if (!named.isFile() && !named.isBlockDevice()) throw notRaw(path, `it is ${kindOf(named)}`)
+    const handle = await openAtRest(path, named.isBlockDevice())
     try {
+      const info = await handle.stat({ bigint: true })
       const sizeBytes = info.isBlockDevice() ? endOfFile(handle.fd) : Number(info.size)
       if (sizeBytes === 0) throw notRaw(path, 'it is empty')
       return await look({

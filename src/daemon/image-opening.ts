@@ -76,10 +76,23 @@ async function copyUnchanged({ path, stamp }: InspectedImage, opened: Opened, ta
   try {
     await opened.copyTo(target)
   } catch (error) {
-    if (!target.signal.aborted) await mustBeUnchanged(path, stamp)
-    throw error
+    if (target.signal.aborted) throw error
+    await mustBeUnchanged(path, stamp)
+    throw unreadable(path, error)
   }
   await mustBeUnchanged(path, stamp)
+}
+
+/** Storage that does not give a file's bytes is no fault of ours; anything else goes through as it is. */
+function unreadable(path: string, error: unknown): unknown {
+  const { syscall, code } = error as NodeJS.ErrnoException
+  if (syscall !== 'read' && syscall !== 'preadv2') return error
+  return new Refusal('image-unreadable', `not all of ${path} can be read: ${code}`, {
+    exit: 1,
+    safe: 'No disk was made, and nothing of it was left.',
+    next: 'See what the kernel says of its storage (dmesg), or take the image from where it comes from.',
+    cause: error,
+  })
 }
 
 function exportIsRaw(uri: string, format: ImageFormat): Refusal {

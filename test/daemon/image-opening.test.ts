@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { type ExecFileException, execFile } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { appendFile, copyFile, mkdir, open, rename, truncate, writeFile } from 'node:fs/promises'
+import { appendFile, copyFile, mkdir, open, rename, truncate, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openImageSource } from '../../src/daemon/image-opening.ts'
@@ -301,6 +301,23 @@ describe('an image that becomes a disk', function () {
     })
   })
 
+  it('storage that does not give a byte of a raw image is told as that', async () => {
+    const failing: Files = {
+      ...filesLike(files),
+      async openBlockFile(path, readOnly) {
+        const file = await files.openBlockFile(path, readOnly)
+        if (!readOnly) return file
+        const read = () => Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO', syscall: 'read' }))
+        return Object.assign(file, { read })
+      },
+    }
+    await assert.rejects(take(raw, undefined, { files: failing }), {
+      code: 'image-unreadable',
+      exit: 1,
+      message: `not all of ${raw} can be read: EIO`,
+    })
+  })
+
   for (const format of ['raw', 'qcow2'] as const) {
     it(`${format}: a file that grows, or is written to, while it is copied gives no disk`, async () => {
       const path = join(place, `image.${format}`)
@@ -310,6 +327,7 @@ describe('an image that becomes a disk', function () {
         assert.equal(error.code, 'source-changed')
         return /changed during the copy: it had \d+ bytes, and has \d+/.test(error.message)
       })
+      await utimes(path, 1, 1) // A file system's clock is coarse.
       const written = beforeFirstWrite(files, () => patch(path, 4096, Buffer.alloc(1, 9)))
       await assert.rejects(take(path, undefined, { files: written }), { code: 'source-changed' })
     })
@@ -396,16 +414,21 @@ async function patchVhdxParent(path: string): Promise<void> {
   await patch(path, metadata + image.readUInt32LE(entry + 16) + 4, Buffer.from([2]))
 }
 
+const filesLike = (files: Files): Files => ({
+  bootId: files.bootId,
+  createBlockFile: (path, sizeBytes) => files.createBlockFile(path, sizeBytes),
+  openBlockFile: (path, readOnly) => files.openBlockFile(path, readOnly),
+  readFile: (path) => files.readFile(path),
+  replaceLog: (path, bytes) => files.replaceLog(path, bytes),
+  rename: (from, to) => files.rename(from, to),
+  remove: (path) => files.remove(path),
+})
+
 /** Files in which `act` is done, once, before a block file is first written to. */
 function beforeFirstWrite(files: Files, act: () => unknown): Files {
   let isDone = false
   return {
-    bootId: files.bootId,
-    createBlockFile: (path, sizeBytes) => files.createBlockFile(path, sizeBytes),
-    readFile: (path) => files.readFile(path),
-    replaceLog: (path, bytes) => files.replaceLog(path, bytes),
-    rename: (from, to) => files.rename(from, to),
-    remove: (path) => files.remove(path),
+    ...filesLike(files),
     async openBlockFile(path, readOnly) {
       const file = await files.openBlockFile(path, readOnly)
       const write = file.write.bind(file)

@@ -75,8 +75,8 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 1 the copy failed an
 }
 
 function sentenceOf({ name, size, state, generation, format }: CreatedDiskView, { from }: CreateDiskRequest): string {
-  const what =
-    from === undefined ? '' : from.startsWith('/') ? ` from ${titled(format ?? 'raw')}` : ' from an NBD export'
+  const image = format ? ` from ${titled(format)}` : ''
+  const what = from === undefined || from.startsWith('/') ? image : ' from an NBD export'
   return `${name} has been made${what}: ${formatSize(size)}, ${state}, generation ${generation}.`
 }
 
