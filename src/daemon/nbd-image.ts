@@ -52,7 +52,7 @@ async function notesOn(client: SteadyNbdClient, signal: AbortSignal): Promise<re
     ]
     const found = recognise({ head, tail, sizeBytes })
     if (found.kind === 'raw') return []
-    return [`What the server exports looks like ${found.title}: its bytes were taken as they are.`]
+    return [`What the server exports looks like ${found.title}; its bytes were taken as they are.`]
   } catch {
     return [] // The copy reads them again, and says why it cannot.
   }

@@ -50,11 +50,9 @@ export function decideFormat(path: string, ends: FileEnds, said: ImageFormat | u
   return { format, notes: [] }
 }
 
-/** What is written to a file called .raw is taken for what it begins like by nobody who goes by its bytes. */
+/** The operator has said it, and may have meant another thing. */
 function rawNotes(found: Recognised): string[] {
-  if (found.kind === 'raw') return []
-  const how = found.kind === 'raw-or-vhd' ? 'ends' : 'begins'
-  return [`The file ${how} like ${found.title}; its bytes were taken as they are.`]
+  return found.kind === 'raw' ? [] : [`The file looks like ${found.title}; its bytes were taken as they are.`]
 }
 
 function bySay(found: Recognised, said: ForeignFormat): Decided {

@@ -55,8 +55,8 @@ function extentOf(head: Buffer, flags: number): Extent {
 /** One that belongs to a set has no descriptor in it, and so has one whose extents are files that the descriptor names. */
 async function checkDescriptor(bytes: ImageBytes, head: Buffer): Promise<void> {
   const at = u64le(head, 28) * sectorBytes
-  if (at === 0) throw oneOfSet()
   if (head.readBigUInt64LE(12) === 0n) throw namesExtents()
+  if (at === 0) throw oneOfSet()
   const lengthBytes = Math.min(u64le(head, 36) * sectorBytes, descriptorBytesMax)
   const text = (await readWhole(bytes, at, lengthBytes, 'its descriptor')).toString('latin1')
   if (!/^\s*createType\s*=/im.test(text)) throw oneOfSet()

@@ -341,7 +341,7 @@ describe('an image that becomes a disk', function () {
     await mustRefuse(raw, 'not-raw')
     const { bytes, notes } = await take(raw, 'raw')
     assert(bytes.equals(disk))
-    assert.match(notes.join(), /begins like a qcow2 image; its bytes were taken as they are/)
+    assert.match(notes.join(), /looks like a qcow2 image; its bytes were taken as they are/)
     const fixed = join(place, 'image.vhd')
     Buffer.from('conectix').copy(disk)
     await writeFile(fixed, vhdOf(disk, { type: 'fixed', creator: 'vbox' }))

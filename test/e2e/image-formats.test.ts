@@ -72,7 +72,7 @@ describe('the format of an image', function () {
     await tool('qemu-img', 'convert', '-O', 'qcow2', await written('web01.raw', disk), image)
     const server = await qemuNbd('-f', 'raw', '-x', 'disk', image)
     const { notes } = await must(site, 'disk', 'create', 'web01', '--from', server.uri)
-    assert.match(notes.join(), /looks like a qcow2 image: its bytes were taken as they are/)
+    assert.match(notes.join(), /looks like a qcow2 image; its bytes were taken as they are/)
     assert((await bytesOf('web01')).equals(readFileSync(image)))
   })
 
