@@ -25,7 +25,7 @@ export async function beyondEnd(bytes: ImageBytes): Promise<RawEnd | undefined> 
 }
 
 /** Where things end that the beginning of a raw disk names. */
-export function endsOf(head: Buffer): RawEnd[] {
+function endsOf(head: Buffer): RawEnd[] {
   const system = systems.flatMap(({ at, magic, what, endOf }) => {
     const found = head.subarray(at, at + magic.length).toString('latin1') === magic
     return found && head.length >= at + 512 ? [{ what, endBytes: endOf(head) }] : []

@@ -5,7 +5,7 @@ import { type ImageBytes, mustHold, readWhole, u64be, walkTable } from './image-
 import { facts, type ImageFacts, withinDisk } from './image-facts.ts'
 import { cutOff, damaged, ImageFault } from './image-fault.ts'
 
-export const vhdFooterBytes = 512
+const vhdFooterBytes = 512
 const cookie = 'conectix'
 const dynamicHeaderBytes = 1024
 const checksumAt = 64
