@@ -10,7 +10,7 @@ const nothingChanged = 'Nothing was changed.'
 export function notRaw(
   path: string,
   why: string,
-  next = 'vmstore takes images of disks: the bytes of the disk, or a format that QEMU reads.',
+  next = 'Give an image of a disk: its bytes, or a format that QEMU reads.',
 ): Refusal {
   return new Refusal('not-raw', `${path} is not a raw disk image: ${why}`, { safe: nothingChanged, next })
 }
