@@ -10,8 +10,10 @@ const packages: Readonly<Record<string, string>> = {
   e2fsck: 'e2fsprogs',
   fio: 'fio',
   flock: 'util-linux',
+  gzip: 'gzip',
   ip: 'iproute2',
   ldd: 'libc-bin',
+  losetup: 'mount',
   mke2fs: 'e2fsprogs',
   'nbd-client': 'nbd-client',
   'nbd-server': 'nbd-server',
@@ -31,6 +33,7 @@ const packages: Readonly<Record<string, string>> = {
   script: 'bsdutils',
   'systemd-analyze': 'systemd',
   'systemd-socket-activate': 'systemd',
+  tar: 'tar',
   tc: 'iproute2',
   xmllint: 'libxml2-utils',
 }

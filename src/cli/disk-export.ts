@@ -4,6 +4,7 @@
 // What always holds:
 // - FILE is there when all of it is, durably, or it is not there at all. A file that exists is never touched.
 // - A copy that is not said to be consistent may be of no single instant: a client was attached, or wrote, meanwhile.
+// - By its name and its bytes FILE is taken for the raw image that it is, or for nothing (export-likeness.ts).
 // - Only the owner's bytes are copied: those of a disk that was given away, or is not here yet, are refused.
 
 import { randomBytes } from 'node:crypto'
@@ -16,6 +17,7 @@ import { type DiskView, ExitCode } from '../control/types.ts'
 import { NbdClient, NbdConnectionError, NbdRefusedError, NbdRequestError } from '../nbd/client.ts'
 import { allocationContext, copyOut } from '../nbd/copy-out.ts'
 import { refused } from './errors.ts'
+import { likenessIn } from './export-likeness.ts'
 import { checkAbsent, checkName } from './export-target.ts'
 
 export interface ExportRequest {
@@ -38,6 +40,8 @@ export interface ExportResult {
   readonly bytes: { readonly disk: number; readonly data: number }
   /** No client was attached when it began, and nothing was written until its end. */
   readonly consistent: boolean
+  /** What the file would be taken for by its bytes, as its guest wrote them: 'a qcow2 image'. null: for what it is. */
+  readonly likeness: string | null
 }
 
 /** @throws ControlError */
@@ -52,20 +56,25 @@ export async function exportDisk(request: ExportRequest): Promise<ExportResult> 
   })
   const passing = await PassingFile.create(file, before)
   try {
-    const data = await copy(request, before, passing)
+    const { data, likeness } = await copy(request, before, passing)
     const after = await client.showDisk(before.id)
     const isSame = after.writes === before.writes && after.generation === before.generation
     if (!isSame && !force) throw changed(before.name)
     signal.throwIfAborted()
     await passing.finish()
     const { name: disk, id, generation, size } = before
-    return { disk, id, generation, file, bytes: { disk: size, data }, consistent: isSame && before.sessions === 0 }
+    const consistent = isSame && before.sessions === 0
+    return { disk, id, generation, file, bytes: { disk: size, data }, consistent, likeness }
   } finally {
     await passing.remove()
   }
 }
 
-async function copy(request: ExportRequest, disk: DiskView, passing: PassingFile): Promise<number> {
+async function copy(
+  request: ExportRequest,
+  disk: DiskView,
+  passing: PassingFile,
+): Promise<{ data: number; likeness: string | null }> {
   const { client, signal } = request
   try {
     // One connection, which is not mended: a daemon that was away has forgotten what was written meanwhile.
@@ -73,6 +82,7 @@ async function copy(request: ExportRequest, disk: DiskView, passing: PassingFile
     const nbd = await NbdClient.over(socket, disk.name, { metaContexts: [allocationContext], signal })
     try {
       const total = nbd.info().sizeBytes
+      const likeness = await likenessIn(nbd, disk.name, request.file)
       await passing.resize(total)
       const data = await copyOut(nbd, {
         signal,
@@ -80,7 +90,7 @@ async function copy(request: ExportRequest, disk: DiskView, passing: PassingFile
         progress: (done) => request.progress({ done, total }),
       })
       await nbd.disconnect()
-      return data
+      return { data, likeness }
     } finally {
       nbd.destroy()
     }

@@ -3,6 +3,9 @@
 
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
+import { type ImageFormat, imageFormats, titled } from '../image/image-formats.ts'
+
+export { imageFormats, titled }
 
 /** Exit codes, and the codes of errors. Stable: scripts rely on them. */
 export const ExitCode = {
@@ -55,13 +58,19 @@ const imageFrom = z
   .max(imageFromMaxLength)
   .regex(/^(\/|nbds?(\+unix)?:\/\/)/i, 'an image is an absolute path, or a URI that begins with nbd')
 
-export const createDiskRequest = z.strictObject({
+const createDiskFields = z.strictObject({
   name: diskName,
   /** Optional with `from`: then the image's size. */
   sizeBytes: diskSize.optional(),
   /** Absolute path of an image at the daemon's host, or the URI of an export that the daemon can reach. */
   from: imageFrom.optional(),
+  /** Of `from`; absent: told by the image itself. */
+  format: z.enum(imageFormats).optional(),
 })
+export const createDiskRequest = createDiskFields.refine(
+  ({ from, format }) => from !== undefined || format === undefined,
+  'a format is that of the image to start from',
+)
 export type CreateDiskRequest = z.infer<typeof createDiskRequest>
 
 export const inviteRequest = z.strictObject({
@@ -313,8 +322,15 @@ export type MigrationEvent =
   | ({ readonly type: 'result' } & MigrationView)
   | { readonly type: 'error'; readonly error: ErrorView }
 
+export interface CreatedDiskView extends DiskView {
+  /** What the image was taken for; null: there was none. */
+  readonly format: ImageFormat | null
+  /** What the operator may want to know of the image; sentences. */
+  readonly notes: readonly string[]
+}
+
 /** Events of `disk create`, which may copy for a while. */
 export type CreateEvent =
   | { readonly type: 'progress'; readonly bytes: { readonly done: number; readonly total: number } }
-  | ({ readonly type: 'result' } & DiskView)
+  | ({ readonly type: 'result' } & CreatedDiskView)
   | { readonly type: 'error'; readonly error: ErrorView }

@@ -3,6 +3,7 @@
 // Always: memory is bounded by the copy's reads in flight; the file system keeps its spare room for the other disks.
 
 import { Refusal } from '../disk/refusal.ts'
+import { headBytes, recognise, tailBytes } from '../image/recognition.ts'
 import {
   NbdChangedError,
   NbdConnectionError,
@@ -17,7 +18,7 @@ import type { CopyTarget, ImageSource } from './image-source.ts'
 
 const sectorBytes = 512
 /** Written between two looks at the room that is left. */
-const roomCheckBytes = 64 * 2 ** 20
+export const roomCheckBytes = 64 * 2 ** 20
 
 /** Opens the export. `what` names it in messages, if the URI means nothing to the operator. @throws Refusal */
 export async function openNbdImage(
@@ -37,10 +38,29 @@ export async function openNbdImage(
   }
   return {
     sizeBytes,
+    format: 'raw',
+    notes: options.what === undefined ? await notesOn(client, signal) : [],
     dataBytes: 0, // Only a walk over its extents would tell; the room is watched instead.
     copyTo: (target) => copyExport(client, what, target),
     // DISC, and no wait for a server that does not hang up.
     [Symbol.asyncDispose]: async () => void client.disconnect().catch(() => {}),
+  }
+}
+
+/** An export has the bytes of a disk. If they look like the file of an image, whoever serves it may have meant another thing. */
+async function notesOn(client: SteadyNbdClient, signal: AbortSignal): Promise<readonly string[]> {
+  const { sizeBytes } = client.info()
+  const tailAt = Math.max(0, sizeBytes - tailBytes)
+  try {
+    const [head, tail] = [
+      await client.read(0, Math.min(headBytes, sizeBytes), { signal }),
+      await client.read(tailAt, sizeBytes - tailAt, { signal }),
+    ]
+    const found = recognise({ head, tail, sizeBytes })
+    if (found.kind === 'raw') return []
+    return [`What the server exports looks like ${found.title}; its bytes were taken as they are.`]
+  } catch {
+    return [] // The copy reads them again, and says why it cannot.
   }
 }
 
@@ -137,7 +157,7 @@ function explained(error: unknown, what: string): unknown {
 
 const nothingLeft = 'No disk was made, and nothing of it was left.'
 
-function noSpace(what: string, cause?: unknown): Refusal {
+export function noSpace(what: string, cause?: unknown): Refusal {
   const next = 'Make room, or use a data folder elsewhere.'
   return new Refusal('no-space', `the data folder has no room for ${what}`, { exit: 1, safe: nothingLeft, next, cause })
 }

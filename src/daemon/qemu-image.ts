@@ -1,32 +1,32 @@
-// Images of other formats, read through QEMU's own tools: qemu-img says whether an image stands alone, qemu-nbd exports it
-// read-only on a socket in a private folder, and the copy is that of any NBD server.
+// Images of other formats, read through QEMU's own tools: qemu-img says whether an image stands alone and is sound, qemu-nbd
+// exports it read-only on a socket in a private folder, and the copy is that of any NBD server.
 //
-// Always: QEMU is told the format and told to open no backing file; an image that names another file is not opened for
-// reading at all. qemu-nbd ends when the copy does; when the daemon dies it ends too, as its last client is gone then.
+// Always: QEMU is told the format and told to open no backing file; the image has been looked through before, so that one
+// that names another file, or is cut short, does not come here. What QEMU reads has the size that the image's header says.
 
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { z } from 'zod'
 import { Refusal } from '../disk/refusal.ts'
+import { formatNames, titled } from '../image/image-formats.ts'
 import { formatNbdUri } from '../nbd/uri.ts'
-import { type ForeignFormat, otherFileNamed } from './image-format.ts'
-import type { ImageSource } from './image-source.ts'
+import type { InspectedImage } from './image-inspection.ts'
+import type { CopyTarget, ImageSource } from './image-source.ts'
 import { openNbdImage } from './nbd-image.ts'
+import { ask, connections, findProgram, isLockSentence, QemuNbd, sentenceOf } from './qemu-programs.ts'
 
-/** Connections to qemu-nbd, which takes no more than it was told. */
-const connections = 4
 const infoTimeoutMs = 30_000
 /** From the start of qemu-nbd to its first answer. */
 const startTimeoutMs = 10_000
 const startPauseMs = 20
 /** It is on this host and does not come back: a broken connection is an end. */
 const reconnectForMs = 500
-/** Kept of what it says of its troubles. */
-const stderrMaxLength = 4096
+/** From the break of its connections to the end of the program. */
+const endTimeoutMs = 5_000
 /** What sun_path takes on Linux, less the final zero. */
 const socketPathMaxBytes = 107
+/** Exit codes of `qemu-img check`: sound, clusters that nobody uses, and a format that has no check. */
+const soundExits = [0, 3, 63]
 
 export interface QemuPlace {
   /** Holds a private folder while the image is open. What a start finds there of a name like it belongs to nobody. */
@@ -36,23 +36,20 @@ export interface QemuPlace {
 
 /** @throws Refusal */
 export async function openQemuImage(
-  path: string,
-  format: ForeignFormat,
+  image: InspectedImage,
   place: QemuPlace,
   signal: AbortSignal,
-): Promise<ImageSource> {
-  const named = await otherFileNamed(path, format)
-  if (named !== undefined) throw notAlone(path, format, named)
-  const programs = findPrograms(path, format)
-  const image = JSON.stringify({
-    driver: format.driver,
-    file: { driver: 'file', filename: path },
-    backing: null,
-  })
-  checkInfo(path, format, await infoOf(programs.qemuImg, `json:${image}`, path, format, signal))
+): Promise<Pick<ImageSource, 'copyTo' | typeof Symbol.asyncDispose>> {
+  const programs = findPrograms(image)
+  const words = `json:${JSON.stringify(blockOptions(image))}`
+  await checkInfo(
+    image,
+    await ask(programs.qemuImg, ['info', '--output=json', words], { signal, timeoutMs: infoTimeoutMs }),
+  )
+  if (!image.isPlain) checkSound(image, await ask(programs.qemuImg, ['check', '--output=json', words], { signal }))
   const folder = await mkdtemp(join(place.folder, place.passingPrefix))
   const socket = join(folder, 's')
-  const server = new QemuNbd(programs.qemuNbd, `json:${image}`, socket)
+  const server = new QemuNbd(programs.qemuNbd, words, socket)
   const end = async () => {
     await server.end()
     await rm(folder, { recursive: true, force: true })
@@ -60,9 +57,10 @@ export async function openQemuImage(
   try {
     if (Buffer.byteLength(socket) > socketPathMaxBytes) throw pathTooLong(place.folder)
     server.start()
-    const source = await openStarted(server, socket, path, signal)
+    const source = await openStarted(server, socket, image.path, signal)
+    if (source.sizeBytes !== image.sizeBytes) throw otherSize(image, source.sizeBytes)
     return {
-      ...source,
+      copyTo: (target) => copyFrom(server, image.path, source, target),
       async [Symbol.asyncDispose]() {
         await source[Symbol.asyncDispose]()
         await end()
@@ -74,6 +72,15 @@ export async function openQemuImage(
   }
 }
 
+function blockOptions({ path, format, isPlain, isDevice, sizeBytes }: InspectedImage): object {
+  const file = { driver: isDevice ? 'host_device' : 'file', filename: path }
+  // What its guest wrote at the beginning is not to be taken for a header.
+  if (isPlain) return { driver: 'raw', size: sizeBytes, file }
+  const { driver } = formatNames[format as keyof typeof formatNames]
+  // QEMU takes the size of a VHD from its footer only if it knows who made it, else from cylinders, heads and sectors.
+  return { driver, file, ...(format === 'vhd' ? { force_size_calc: 'current_size' } : { backing: null }) }
+}
+
 /** Until it listens a connection is refused, which costs nothing; it ends by itself if it cannot open the image. */
 async function openStarted(server: QemuNbd, socket: string, path: string, signal: AbortSignal): Promise<ImageSource> {
   const uri = formatNbdUri({ tls: false, address: { transport: 'unix', path: socket }, exportName: '' })
@@ -83,84 +90,49 @@ async function openStarted(server: QemuNbd, socket: string, path: string, signal
       return await openNbdImage(uri, giveUp, { what: path, connections, reconnectForMs })
     } catch (error) {
       signal.throwIfAborted()
-      if (server.hasEnded || giveUp.aborted) throw unreadable(path, server.stderr || 'qemu-nbd did not start', error)
+      if (server.how !== undefined || giveUp.aborted)
+        throw unreadable(path, server.said || server.how || 'qemu-nbd did not start', error)
       if ((error as Refusal).code !== 'source-unreachable') throw error
     }
     await new Promise((resolve) => setTimeout(resolve, startPauseMs))
   }
 }
 
-class QemuNbd {
-  readonly #program: string
-  readonly #args: readonly string[]
-  #child: ChildProcess | undefined
-  #ended: Promise<void> = Promise.resolve()
-  #hasEnded = false
-  #stderr = ''
-
-  constructor(program: string, image: string, socket: string) {
-    this.#program = program
-    // Not persistent: it ends with its last client.
-    this.#args = ['--read-only', '--shared', String(connections), '--socket', socket, image]
-  }
-
-  get hasEnded(): boolean {
-    return this.#hasEnded
-  }
-
-  get stderr(): string {
-    return this.#stderr.trim()
-  }
-
-  start(): void {
-    const child = spawn(this.#program, this.#args, { stdio: ['ignore', 'ignore', 'pipe'] })
-    this.#child = child
-    child.stderr.on('data', (chunk: Buffer) => {
-      this.#stderr = (this.#stderr + chunk).slice(0, stderrMaxLength)
+/** The server is ours, and on this host: what fails is told as QEMU's, not as that of a server somewhere. */
+async function copyFrom(server: QemuNbd, path: string, source: ImageSource, target: CopyTarget): Promise<void> {
+  try {
+    await source.copyTo(target)
+  } catch (error) {
+    const { code } = error as Refusal
+    if (target.signal.aborted || !['source-lost', 'source-failed', 'source-changed'].includes(code)) throw error
+    if (code === 'source-lost') await server.untilEnded(endTimeoutMs)
+    // Who is killed says nothing; who cannot read says so, and hangs up.
+    const isDead = server.how !== undefined && server.said === ''
+    const why = isDead
+      ? `qemu-nbd, which reads ${path} for vmstore, ended in the middle: ${server.how}`
+      : `QEMU cannot read all of ${path}: ${server.said || causeOf(error)}`
+    throw new Refusal('image-unreadable', why, {
+      exit: 1,
+      safe: 'No disk was made, and nothing of it was left.',
+      next: isDead
+        ? 'See what ended it (the log of the system: memory, an operator), and try again.'
+        : `See what qemu-img check says of ${path}, and whether its storage can be read: dmesg.`,
+      cause: error,
     })
-    this.#ended = new Promise((resolve) => {
-      const over = () => {
-        this.#hasEnded = true
-        resolve()
-      }
-      child.once('close', over)
-      child.once('error', (error) => {
-        this.#stderr ||= error.message
-        over()
-      })
-    })
-  }
-
-  /** It only reads: nothing is lost by killing it. */
-  async end(): Promise<void> {
-    this.#child?.kill('SIGKILL')
-    await this.#ended
   }
 }
 
-function findPrograms(path: string, format: ForeignFormat): { readonly qemuImg: string; readonly qemuNbd: string } {
+const causeOf = (error: unknown): string => ((error as Error).cause as Error | undefined)?.message ?? String(error)
+
+function findPrograms({ path, format }: InspectedImage): { readonly qemuImg: string; readonly qemuNbd: string } {
   const qemuImg = findProgram('qemu-img')
   const qemuNbd = findProgram('qemu-nbd')
   if (qemuImg !== undefined && qemuNbd !== undefined) return { qemuImg, qemuNbd }
-  const message = `${path} is a ${format.name} image, which vmstore reads through qemu-img and qemu-nbd: they are not installed here`
+  const message = `${path} is ${titled(format)}, which vmstore reads through qemu-img and qemu-nbd: they are not installed here`
   throw new Refusal('no-qemu', message, {
     safe: 'Nothing was changed.',
-    next: `Install them (Debian: apt-get install qemu-utils), or convert the image elsewhere: qemu-img convert -O raw ${path} disk.raw.`,
+    next: 'Install them where the daemon runs (Debian: apt-get install qemu-utils).',
   })
-}
-
-function findProgram(name: string): string | undefined {
-  const folders = (process.env['PATH'] ?? '').split(delimiter).filter(Boolean)
-  return folders
-    .map((folder) => join(folder, name))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK)
-        return true
-      } catch {
-        return false
-      }
-    })
 }
 
 /** What of `qemu-img info` says whether an image stands alone. */
@@ -176,52 +148,69 @@ const infoShape = z.object({
     .optional(),
 })
 
-function infoOf(
-  program: string,
-  image: string,
-  path: string,
-  format: ForeignFormat,
-  signal: AbortSignal,
-): Promise<z.infer<typeof infoShape>> {
-  const { promise, resolve, reject } = Promise.withResolvers<z.infer<typeof infoShape>>()
-  execFile(program, ['info', '--output=json', image], { timeout: infoTimeoutMs, signal }, (error, stdout, stderr) => {
-    if (signal.aborted) reject(signal.reason)
-    else if (error) reject(unreadable(path, stderr.trim() || error.message, error))
-    else {
-      try {
-        resolve(infoShape.parse(JSON.parse(stdout)))
-      } catch (cause) {
-        reject(unreadable(path, `qemu-img describes this ${format.name} image in a way that is not known`, cause))
-      }
-    }
-  })
-  return promise
-}
-
-/** The header has been looked at before; formats that it was not looked at for are seen through here. */
-function checkInfo(path: string, format: ForeignFormat, info: z.infer<typeof infoShape>): void {
-  if (info['backing-filename'] !== undefined) throw notAlone(path, format, 'it has a backing file')
+/** The header has been looked at before; what it was not looked at for is seen through here. */
+async function checkInfo(
+  image: InspectedImage,
+  { exit, stdout, stderr }: Awaited<ReturnType<typeof ask>>,
+): Promise<void> {
+  if (exit !== 0) throw unreadable(image.path, sentenceOf(stderr))
+  const info = parsed(infoShape, stdout)
+  if (!info) {
+    throw unreadable(image.path, `qemu-img describes this ${titled(image.format).slice(2)} in a way that is not known`)
+  }
+  if (info['backing-filename'] !== undefined) throw notAlone(image, 'it has a backing file')
   const { data } = info['format-specific'] ?? {}
   const named = [data?.['data-file'], ...(data?.extents ?? []).map(({ filename }) => filename)]
-  if (named.some((file) => file !== undefined && file !== path))
-    throw notAlone(path, format, 'its data lie in another file')
+  if (named.some((file) => file !== undefined && file !== image.path))
+    throw notAlone(image, 'its data lie in another file')
 }
 
-function notAlone(path: string, format: ForeignFormat, why: string): Refusal {
-  const message = `${path} is a ${format.name} image that does not stand alone: ${why}`
+const checkShape = z.object({ corruptions: z.number().optional(), 'check-errors': z.number().optional() })
+
+function checkSound({ path, format }: InspectedImage, answer: Awaited<ReturnType<typeof ask>>): void {
+  const { exit, stdout, stderr } = answer
+  if (exit !== null && soundExits.includes(exit)) return
+  const first = sentenceOf(stderr)
+  if (isLockSentence(first)) throw unreadable(path, first)
+  const faults = parsed(checkShape, stdout)?.corruptions
+  const found = faults === undefined ? '' : `${faults} ${faults === 1 ? 'fault' : 'faults'}`
+  const what = [found, first.replace(/^ERROR:? /, '')].filter(Boolean).join(': ') || 'that it cannot be checked'
+  throw new Refusal('image-damaged', `${path} is ${titled(format)}, and qemu-img check finds in it ${what}`, {
+    safe: 'Nothing was changed.',
+    next: `Copy or download it again. If there is no other, mend a copy of it, which may lose bytes: qemu-img check -r all COPY.`,
+  })
+}
+
+function parsed<Shape extends z.ZodType>(shape: Shape, text: string): z.infer<Shape> | undefined {
+  try {
+    return shape.parse(JSON.parse(text))
+  } catch {
+    return undefined
+  }
+}
+
+function notAlone({ path, format }: InspectedImage, why: string): Refusal {
+  const message = `${path} is ${titled(format)}, and does not stand alone: ${why}`
   return new Refusal('image-not-alone', message, {
     safe: 'Nothing was changed, and no other file was read.',
     next: `If you trust the image, make it one file: qemu-img convert -O raw ${path} disk.raw.`,
   })
 }
 
-function unreadable(path: string, why: string, cause: unknown): Refusal {
-  const [first = ''] = why.replace(/^qemu-(img|nbd): /, '').split('\n')
-  const inUse = /lock/i.test(first)
-  return new Refusal(inUse ? 'in-use' : 'image-unreadable', `QEMU cannot read ${path}: ${first}`, {
+function otherSize({ path, format, sizeBytes }: InspectedImage, foundBytes: number): Refusal {
+  const message = `${path} is ${titled(format)} of ${sizeBytes} bytes, of which QEMU reads ${foundBytes}`
+  return new Refusal('image-unreadable', message, {
+    safe: 'Nothing was changed.',
+    next: `See what qemu-img info says of ${path}, and convert it with the program that made it.`,
+  })
+}
+
+function unreadable(path: string, why: string, cause?: unknown): Refusal {
+  const inUse = isLockSentence(why)
+  return new Refusal(inUse ? 'in-use' : 'image-unreadable', `QEMU cannot read ${path}: ${why}`, {
     safe: 'Nothing was changed.',
     next: inUse ? 'Stop the program that has it open, then try again.' : `See what qemu-img check says of ${path}.`,
-    cause,
+    ...(cause !== undefined && { cause }),
   })
 }
 

@@ -14,7 +14,7 @@ import type { DataFolder } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
 import { stateSuffix } from '../store/record-paths.ts'
 import type { DiskRecord } from '../store/records.ts'
-import { inspectRawImage } from './raw-image.ts'
+import { inspectRawImage } from './image-inspection.ts'
 
 const noteName = 'disk.json'
 const imageSuffix = /\.(raw|img)$/i

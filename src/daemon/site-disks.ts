@@ -22,6 +22,7 @@ import { EventQueue } from './event-queue.ts'
 import { allocatedBytesOf, checkSpace, freeBytes, spareBytes } from './free-space.ts'
 import { openImageSource } from './image-opening.ts'
 import type { ImageSource } from './image-source.ts'
+import type { QemuPlace } from './qemu-image.ts'
 import { leaveFile } from './served-file.ts'
 import { diskView, type Naming } from './views.ts'
 
@@ -44,7 +45,7 @@ export class LocalDisks implements SiteDisks {
   async *create(request: CreateDiskRequest, signal: AbortSignal): AsyncGenerator<CreateEvent> {
     const { disks, files, disksFolder } = this.#parts
     const place = { folder: disksFolder, passingPrefix: `${passingPrefix}qemu-` }
-    await using image = request.from === undefined ? undefined : await openImageSource(request.from, place, signal)
+    await using image = await openNamed(request, place, signal)
     const sizeBytes = sizeOfNew(request, image)
     if (image) await checkSpace(disksFolder, request.name, image.dataBytes)
     const queue = new EventQueue<CreateEvent>((event) => event.type === 'progress')
@@ -57,7 +58,8 @@ export class LocalDisks implements SiteDisks {
       () => queue.end(),
     )
     yield* queue.drain(signal)
-    yield { type: 'result', ...(await this.#view(await made)) }
+    const { format = null, notes = [] } = image ?? {}
+    yield { type: 'result', ...(await this.#view(await made)), format, notes }
   }
 
   async list(): Promise<readonly DiskView[]> {
@@ -125,6 +127,10 @@ export class LocalDisks implements SiteDisks {
     const course = this.#parts.migrations.courses().find((each) => each.disk === disk)
     return diskView(disk, allocatedBytes, course, this.#parts.naming)
   }
+}
+
+async function openNamed({ from, format }: CreateDiskRequest, place: QemuPlace, signal: AbortSignal) {
+  return from === undefined ? undefined : await openImageSource({ from, format }, place, signal)
 }
 
 /** Of a disk that is to be made. @throws Refusal `size-missing`, `wrong-size` */

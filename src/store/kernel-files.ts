@@ -3,6 +3,7 @@
 import { closeSync, constants, openSync, readFileSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { endOfFile } from '../system/linux.ts'
 import { DirtyRoom } from './dirty-room.ts'
 import type { BlockFile, Files, LogFile } from './files.ts'
 import { takeImageLocks } from './image-locks.ts'
@@ -45,7 +46,8 @@ export class KernelFiles implements Files {
     try {
       const info = await fs.stat(path)
       takeImageLocks(fd, path, readOnly)
-      return new KernelBlockFile(path, fd, info.size, readOnly, this.#dirtyRoom)
+      const sizeBytes = info.isBlockDevice() ? endOfFile(fd) : info.size
+      return new KernelBlockFile(path, fd, sizeBytes, readOnly, this.#dirtyRoom)
     } catch (error) {
       closeSync(fd)
       throw error

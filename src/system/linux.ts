@@ -19,6 +19,7 @@ const callPreadv2 = libc.func('int64_t preadv2(int fd, vmstore_iovec *iov, int c
 const callFcntl = libc.func('int fcntl(int fd, int command, _Inout_ vmstore_flock *lock)')
 
 // <fcntl.h>, <linux/falloc.h>, <linux/fs.h>, the generic values (x86-64 and arm64 agree).
+const SEEK_END = 2
 const SEEK_DATA = 3
 const SEEK_HOLE = 4
 const FALLOC_FL_KEEP_SIZE = 0x01
@@ -57,22 +58,37 @@ export function zeroRange(fd: number, offset: number, lengthBytes: number): Prom
   return fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, lengthBytes)
 }
 
-function seek(fd: number, offset: number, whence: number): number | undefined {
+/** undefined: none, or the end is passed. 'unknown': block devices and some file systems do not tell data from holes. */
+function seek(fd: number, offset: number, whence: number): number | undefined | 'unknown' {
   const result = Number(callLseek(fd, offset, whence))
   if (result >= 0) return result
   const errno = koffi.errno()
-  if (getSystemErrorName(-errno) === 'ENXIO') return undefined // No data after offset, or offset is past the end.
+  const code = getSystemErrorName(-errno)
+  if (code === 'ENXIO') return undefined // No data after offset, or offset is past the end.
+  if (code === 'EINVAL') return 'unknown'
   throw errnoError('lseek', errno)
 }
 
-/** Where the next data at or after `offset` begins; undefined when only hole follows. */
+/** Where the next data at or after `offset` begins; undefined when only hole follows. Where nobody knows, all is data. */
 export function seekData(fd: number, offset: number): number | undefined {
-  return seek(fd, offset, SEEK_DATA)
+  const found = seek(fd, offset, SEEK_DATA)
+  return found === 'unknown' ? offset : found
 }
 
-/** Where the next hole at or after `offset` begins; the end of the file counts as one. undefined past the end. */
+/**
+ * Where the next hole at or after `offset` begins; the end of the file counts as one. undefined past the end, and where
+ * nobody knows.
+ */
 export function seekHole(fd: number, offset: number): number | undefined {
-  return seek(fd, offset, SEEK_HOLE)
+  const found = seek(fd, offset, SEEK_HOLE)
+  return found === 'unknown' ? undefined : found
+}
+
+/** The size of a file or of a block device, in bytes. */
+export function endOfFile(fd: number): number {
+  const result = Number(callLseek(fd, 0, SEEK_END))
+  if (result < 0) throw errnoError('lseek', koffi.errno())
+  return result
 }
 
 /** Bytes that the page cache had at once, -1 when the read would wait, -2 when the file system cannot tell. */

@@ -10,6 +10,7 @@ import { ControlError } from '../../src/control/errors.ts'
 import type { MigrationEvent } from '../../src/control/types.ts'
 import {
   aborted,
+  diskView,
   each,
   MiB,
   migrationView,
@@ -110,6 +111,17 @@ describe('commands', () => {
       )
       assert.deepEqual([exit, stderr], [0, ''])
       assert.deepEqual(served.site.asked, [{ name: 'web01', sizeBytes: 2 ** 30, from: join(served.folder, 'x.raw') }])
+    })
+
+    it('disk create says what the image was taken for, and what the operator may want to know of it', async () => {
+      served.site.createEvents = () =>
+        each([
+          { type: 'result', ...diskView('web01'), format: 'qcow2', notes: ['An internal snapshot stayed behind.'] },
+        ])
+      const { exit, stdout } = await run('disk', 'create', 'web01', '--from', 'x', '--format', 'qcow2')
+      assert.equal(exit, 0)
+      assert.match(stdout, /^web01 has been made from a qcow2 image: .*\nAn internal snapshot stayed behind\.\n$/)
+      assert.deepEqual(served.site.asked, [{ name: 'web01', from: join(served.folder, 'x'), format: 'qcow2' }])
     })
 
     it('migrate tells events, the last of which is the result', async () => {

@@ -123,7 +123,7 @@ export class FakeSite implements Site {
   createEvents: (signal: AbortSignal) => AsyncIterable<CreateEvent> = () =>
     each([
       { type: 'progress', bytes: { done: MiB, total: 2 * MiB } },
-      { type: 'result', ...diskView('web01') },
+      { type: 'result', ...diskView('web01'), format: 'raw', notes: [] },
     ])
   deleteError: unknown
   migrateError: unknown

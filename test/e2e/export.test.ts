@@ -139,9 +139,9 @@ describe('disk export', () => {
     symlinkSync(join(place, 'nothing'), link)
     const device = blockDevice()
     const targets: [file: string, next: RegExp][] = [
-      [place, new RegExp(`name a file in it: ${place}/web01\\.raw`)],
-      ['/dev/null', /name another/],
-      [link, /name the file itself/],
+      [place, new RegExp(`Name a file in it: ${place}/web01\\.raw`)],
+      ['/dev/null', /Name another/],
+      [link, /Name the file itself/],
       ...(device === undefined ? [] : [[device, /nbdcopy URI \/dev\/.* at least 1048576 bytes/] as [string, RegExp]]),
     ]
     for (const [target, next] of targets) {

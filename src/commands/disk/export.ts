@@ -69,8 +69,12 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 1 the copy failed an
   }
 }
 
-function sentenceOf({ disk, generation, file, bytes, consistent }: ExportResult): string {
-  const what = `${disk}, generation ${generation}, is in ${file}: ${formatSize(bytes.disk)}, ${formatSize(bytes.data)} of it data.`
+function sentenceOf({ disk, generation, file, bytes, consistent, likeness }: ExportResult): string {
+  const back =
+    likeness === null
+      ? ''
+      : ` Its guest wrote what looks like ${likeness}: take it back with vmstore disk create NAME --from ${file} --format raw.`
+  const what = `${disk}, generation ${generation}, is in ${file}: ${formatSize(bytes.disk)}, ${formatSize(bytes.data)} of it data.${back}`
   return consistent ? what : `${what} Clients were attached meanwhile: it may be of no single instant.`
 }
 
