@@ -88,7 +88,8 @@ async function open(name: string, state: 'owned' | 'arriving', isHere: (at: numb
     close: async () => {},
   }
   const services: DiskServices = { files, records, siteId: 'bench', readOnly: false, clock: systemClock, log: () => {} }
-  const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover: async () => {} })
+  const remote = { source, frozen: source, askSwitchover: async () => {}, flushSource: async () => {} }
+  const disk = await Disk.open(services, record, remote)
   disks.push(disk)
   const here = Array.from({ length: sizeBytes / blockSizeBytes }, (_, block) => block * blockSizeBytes).filter(isHere)
   const offsets = Float64Array.from({ length: 4096 }, () => here[Math.floor(Math.random() * here.length)]!)

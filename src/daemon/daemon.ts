@@ -143,7 +143,7 @@ export class Daemon {
       settings: this.#options.transportSettings,
     })
     this.#stops.push(() => links.close())
-    migrations = this.#makeMigrations({ records, disks, identity, book, links, folder })
+    migrations = this.#makeMigrations({ records, disks, identity, book, links, folder, files })
     this.#stops.push(() => migrations.stop())
     await migrations.takeUp(loaded.migrations, loaded.disks)
     // Before guests are served: a peer may know that this is an old copy of the data folder.
@@ -161,8 +161,9 @@ export class Daemon {
     book: PeerBook
     links: Links
     folder: DataFolder
+    files: Files
   }): Migrations {
-    const { records, disks, identity, book, links, folder } = parts
+    const { records, disks, identity, book, links, folder, files } = parts
     const { log } = this.#options
     const peerOf = (id: string) => {
       const peer = book.get(id)
@@ -173,6 +174,7 @@ export class Daemon {
       disks,
       clock: systemClock,
       siteId: identity.siteId,
+      bootId: files.bootId,
       readOnly: this.#options.readOnly,
       log: (level, facts, message) => log[level](facts, message),
       newId: randomUUID,

@@ -141,9 +141,9 @@ export class Disk implements Export {
     this.#isVoid = true
   }
 
-  /** Guests write here, or may. */
-  get isWritten(): boolean {
-    return this.state === 'owned' || this.state === 'arriving'
+  /** Guests have writes answered here, or may; or at the source from which it comes. */
+  get isAnswered(): boolean {
+    return ['owned', 'incoming', 'arriving'].includes(this.state)
   }
 
   /** The failed sync of this disk: to try it again mends nothing. */
@@ -310,18 +310,17 @@ export class Disk implements Export {
   }
 
   /**
-   * It is on its way back, as another Disk. Whoever is attached to this one from before may flush and quit, but once guests
-   * write there: a flush here would be taken for a flush of theirs.
+   * It is on its way back, as another Disk. Whoever is attached to this one from before may flush and quit, but not while
+   * that one is incoming or guests write there: a flush here would be taken for a flush of what was answered there, or at its source.
    */
-  comesBack(isWritten: () => boolean): void {
-    this.#io = new RefusedIo(`disk ${this.name} left since this client connected: connect again`, () => !isWritten())
+  comesBack(isFlushed: () => boolean): void {
+    this.#io = new RefusedIo(`disk ${this.name} left since this client connected: connect again`, isFlushed)
   }
 
   async close(): Promise<void> {
     await this.#syncs.recordBeforeClose()
     this.#closed.abort(new Error(`disk ${this.name} is closing`))
-    const { isWritten } = this
-    this.#io = new RefusedIo(`disk ${this.name} is closed`, () => !isWritten)
+    if (!(this.#io instanceof RefusedIo)) this.#io = new RefusedIo(`disk ${this.name} is closed`, () => false)
     await this.#files.close()
   }
 

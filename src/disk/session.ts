@@ -55,7 +55,7 @@ export class DiskSession implements ExportHandle {
   }
 
   flush(): MaybePromise<void> {
-    return this.#run('flush', (io) => io.flush())
+    return this.#run('flush', (io) => io.flush(this.#gone.signal))
   }
 
   cache(offset: number, lengthBytes: number): MaybePromise<void> {

@@ -14,9 +14,11 @@ import { NbdError } from '../nbd/export.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import { ArrivingCourse } from './arriving-course.ts'
 import type { CourseServices } from './course.ts'
+import { ForwardedFlushes } from './forwarded-flushes.ts'
 import { ForwardedReads } from './forwarded-reads.ts'
 import { Inquiry } from './inquiry.ts'
-import { acquireAnswer, cancelAnswer, pauseMessage } from './messages.ts'
+import { acquireAnswer, cancelAnswer, flushAnswer, inquireAnswer, pauseMessage } from './messages.ts'
+import type { PassedRightParts } from './passed-right.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { type Supersession, supersededNote } from './superseded.ts'
 import { SwitchoverAsker } from './switchover-asker.ts'
@@ -31,6 +33,9 @@ export class DestinationCourse extends ArrivingCourse {
   #hasGrant = false
   readonly #inquiry: Inquiry
   readonly #reads: ForwardedReads
+  readonly #flushes: ForwardedFlushes
+  /** As last heard; on record soon after. */
+  #sourceBoot: string | null
   readonly #stopped = Promise.withResolvers<void>()
   /** Whether the source has told, since this daemon started, that it still owns. */
   #sourceConfirmed: boolean
@@ -52,6 +57,7 @@ export class DestinationCourse extends ArrivingCourse {
       source: { fetch: (runs, options) => course!.#reads.fetch(runs, options) },
       frozen: { fetch: (runs, options) => course!.fetchFrozen(runs, options) },
       askSwitchover: (signal) => course!.#askSwitchover(signal),
+      flushSource: (signal) => course!.#flushes.flush(signal),
     }
     const disk = await openDisk(part)
     course = new DestinationCourse(services, disk, record, channel, fresh)
@@ -70,18 +76,27 @@ export class DestinationCourse extends ArrivingCourse {
     this.#inquiry = new Inquiry({
       clock: services.clock,
       signal: this.stopping.signal,
-      ask: (signal) => this.call('inquire', {}, signal),
+      ask: async (signal) => this.#hearBoot(inquireAnswer.parse(await this.call('inquire', {}, signal))),
       note: (sentence) => this.setNote(sentence),
     })
-    this.#reads = new ForwardedReads({
+    this.#sourceBoot = record.sourceBoot
+    const right: PassedRightParts = {
       diskName: disk.name,
-      clock: services.clock,
-      remote: () => this.remote(record.generation - 1),
       isIncoming: () => this.disk.state === 'incoming',
       isAcquiring: () => this.#asker.active,
       inquire: () => this.#inquiry.answer(),
       hasDeparted: () => this.#asker.command('resume'),
       isCancelled: () => this.#becomeGone(),
+    }
+    const generation = record.generation - 1 // Of the source, until it has given the disk up.
+    this.#reads = new ForwardedReads({ ...right, clock: services.clock, remote: () => this.remote(generation) })
+    this.#flushes = new ForwardedFlushes({
+      ...right,
+      clock: services.clock,
+      stallTimeoutMs: record.stallTimeoutMs,
+      signal: AbortSignal.any([this.working, this.#armed.signal]),
+      ask: async (signal) => this.#hearBoot(flushAnswer.parse(await this.call('flush', { generation }, signal))),
+      sourceBoot: () => this.#sourceBoot,
     })
     this.#asker = new SwitchoverAsker({
       clock: services.clock,
@@ -90,7 +105,9 @@ export class DestinationCourse extends ArrivingCourse {
       isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
       acquire: async (reason, signal) => {
         const either = AbortSignal.any([this.stopping.signal, signal])
-        return acquireAnswer.parse(await this.call('acquire', { generation: record.generation, reason }, either))
+        const asked = { generation: record.generation, reason }
+        const answer = acquireAnswer.parse(await this.call('acquire', asked, either))
+        return answer.answer === 'granted' ? this.#hearBoot(answer) : answer
       },
       hasDeparted: async () => {
         const { state } = await this.#inquiry.answer()
@@ -287,6 +304,15 @@ export class DestinationCourse extends ArrivingCourse {
       },
     )
     await Promise.race([this.#moved.promise, timeout])
+  }
+
+  /** The source runs under this boot, or gave the disk up under it. Whatever waits for its sync has to know at once. */
+  #hearBoot<Answer extends { readonly boot?: string | undefined }>(answer: Answer): Answer {
+    const { boot } = answer
+    if (boot === undefined || boot === this.#sourceBoot || this.ended) return answer
+    this.#sourceBoot = boot
+    this.update({ sourceBoot: boot }).catch(() => {}) // A start that does not know it has a flush fail that need not have.
+    return answer
   }
 
   /** Makes the grant durable here, however long it takes: the source has given up. */

@@ -5,6 +5,7 @@
 //   prepare      source → destination   make an incoming disk
 //   inquire      destination → source   how does this migration stand?
 //   acquire      destination → source   give me generation g+1. Repeated until answered; answered the same each time
+//   flush        destination → source   a guest flushes here: sync what you have answered
 //   taken        destination → source   I serve g+1, durably. Said again every few seconds, with a higher mark
 //   extents      destination → source   data and holes of the frozen disk
 //   digests      destination → source   hashes of ranges of the frozen disk, to compare
@@ -26,6 +27,8 @@ import { digestedBytes, digestsAtOnce } from './verification.ts'
 const id = z.uuid()
 const bytes = z.number().int().nonnegative()
 const generation = z.number().int().positive()
+/** The boot id of a site's kernel: while it is the same, no power was lost. */
+const boot = z.string().min(1).max(100)
 /** A peer's word becomes a file's name here. */
 const name = z.string().regex(diskNamePattern)
 
@@ -53,6 +56,7 @@ export const prepareMessage = z.object({
     allocatedBytes: bytes,
   }),
   terms,
+  boot: boot.optional(),
 })
 export type PrepareMessage = z.infer<typeof prepareMessage>
 
@@ -67,7 +71,8 @@ export const acquireMessage = z.object({
 export type AcquireMessage = z.infer<typeof acquireMessage>
 
 export const acquireAnswer = z.discriminatedUnion('answer', [
-  z.object({ answer: z.literal('granted'), generation }),
+  /** `boot`: under which the source gave the disk up. */
+  z.object({ answer: z.literal('granted'), generation, boot: boot.optional() }),
   z.object({ answer: z.literal('busy'), why: z.string().max(1000) }),
   z.object({ answer: z.literal('refused'), code: z.string().max(100), message: z.string().max(1000) }),
 ])
@@ -77,8 +82,14 @@ export const inquireAnswer = z.object({
   state: z.enum(['preparing', 'ready', 'departed', 'taken', 'released', 'cancelled', 'unknown']),
   writersAreGone: z.boolean(),
   sessions: z.number().int().nonnegative(),
+  boot: boot.optional(),
 })
 export type InquireAnswer = z.infer<typeof inquireAnswer>
+
+/** `generation`: the one that the source still has. A source that is too old to know the message refuses it (`unknown-method`). */
+export const flushMessage = z.object({ migration: id, generation })
+export const flushAnswer = z.object({ boot })
+export type FlushAnswer = z.infer<typeof flushAnswer>
 
 export const pauseMessage = z.object({ migration: id, paused: z.boolean() })
 

@@ -17,6 +17,7 @@ import {
   completeMessage,
   digestsMessage,
   extentsMessage,
+  flushMessage,
   migrationMessage,
   pauseMessage,
   progressMessage,
@@ -35,11 +36,12 @@ export class SourceCourse extends Course {
   #reclaiming = false
   /** What the destination last told. */
   #reported: MigrationCounters | undefined
-  readonly #reads = new SourceReads(this, () => this.#reclaiming)
+  readonly #reads = new SourceReads(this, this.services.bootId, () => this.#reclaiming)
   readonly #notices = new SourceNotices(this, this.services, this.stopping.signal)
   readonly #grant = new Grant({
     course: this,
     clock: this.services.clock,
+    bootId: this.services.bootId,
     signal: this.stopping.signal,
     isCurrent: () => this.#isCurrent,
     isReclaiming: () => this.#reclaiming,
@@ -65,7 +67,7 @@ export class SourceCourse extends Course {
   /** Has the destination make an incoming disk. Throws, and then nothing has changed at the source. */
   async prepare(signal: AbortSignal): Promise<void> {
     this.tell({ kind: 'step', message: 'the destination makes room' })
-    await this.channel.call('prepare', prepareMessageOf(this.record, this.disk), { signal })
+    await this.channel.call('prepare', prepareMessageOf(this.record, this.disk, this.services.bootId), { signal })
     await this.#alone(async () => {
       if (this.ended) throw isElsewhere(this.disk)
       await this.update({ state: 'ready' })
@@ -93,6 +95,8 @@ export class SourceCourse extends Course {
         return this.#alone(async () => this.#grant.standing()) // Not while a grant is being made: then nobody knows yet.
       case 'acquire':
         return this.#alone(() => this.#grant.acquire(acquireMessage.parse(params)))
+      case 'flush':
+        return this.#reads.flush(flushMessage.parse(params))
       case 'taken':
         return this.#alone(() => this.#taken(takenMessage.parse(params)))
       case 'extents':
@@ -218,7 +222,8 @@ export class SourceCourse extends Course {
   /** In one transaction. @throws what the commit throws */
   #commitDeparted(switchoverMs: number): Promise<void> {
     const { generation, peerSite } = this.record
-    return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
+    const sourceBoot = this.services.bootId
+    return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs, sourceBoot }, (change) =>
       this.disk.move('departed', { generation, owner: peerSite, taken: false }, [change]),
     )
   }

@@ -85,6 +85,8 @@ export interface MigrationRecord {
   /** Destination: how often it has said, after putting it on record, that it serves. Source: the highest that it heard, and of which run. */
   readonly mark: number
   readonly markRun: string | null
+  /** The boot id of the source's kernel. Destination: as last heard. Source: under which it gave the disk up. null: not known. */
+  readonly sourceBoot: string | null
 }
 
 /** A migration that has only begun. A record that lacks one of these was written before it was there, and means it. */
@@ -102,6 +104,7 @@ export const untouchedMigration = {
   reclaimedAs: null,
   mark: 0,
   markRun: null,
+  sourceBoot: null,
 } as const satisfies Partial<MigrationRecord>
 
 /** Bytes, as of the last time they were recorded. */

@@ -258,6 +258,7 @@ export async function openDisk<Source extends BlockSource>(
   source: Source,
   facts: Partial<DiskRecord> = {},
   askSwitchover: (signal: AbortSignal) => Promise<void> = () => new Promise(() => {}),
+  flushSource: (signal: AbortSignal) => Promise<void> = () => new Promise(() => {}),
 ): Promise<HandDisk<Source>> {
   const folder = temporaryFolder()
   const record = diskRecord({
@@ -278,7 +279,7 @@ export async function openDisk<Source extends BlockSource>(
     const { log } = await MapLog.create(files, join(record.folder, mapLogName), { diskId, generation, sizeBytes })
     await log.close()
   }
-  const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover })
+  const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover, flushSource })
   open.push(disk)
   files.done.length = 0 // Opening syncs.
   return { disk, files, records, source, services, record }
@@ -296,6 +297,7 @@ export async function reopenDisk<Source extends BlockSource>(
     source,
     frozen: source,
     askSwitchover: () => new Promise(() => {}),
+    flushSource: () => new Promise(() => {}),
   })
   open.push(again)
   return { disk: again, files, records, source, services, record }

@@ -78,6 +78,18 @@ export const plants: readonly Plant[] = [
     becomes: '\n',
   },
   {
+    name: 'a flush at an incoming disk that asks nobody',
+    file: 'src/disk/io-incoming.ts',
+    was: 'await this.#part.flushSource(signal)\n',
+    becomes: '\n',
+  },
+  {
+    name: 'a flush at an incoming disk whose source lost its power meanwhile',
+    file: 'src/migration/forwarded-flushes.ts',
+    was: 'if (boot === null || sourceBoot() === boot) return',
+    becomes: 'if (boot !== undefined) return',
+  },
+  {
     name: 'a freeze without a sync',
     file: 'src/migration/grant.ts',
     was: 'this.#frozen = true\n      try {\n        await disk.flush()',

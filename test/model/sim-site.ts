@@ -151,6 +151,7 @@ export class SimSite {
       disks,
       clock: this.#world.clock(process),
       siteId: this.name,
+      bootId: files.bootId,
       readOnly: false,
       log,
       newId: () => `00000000-0000-4000-8000-${String(++ids).padStart(12, '0')}`,

@@ -21,6 +21,8 @@ export const strayRange = { first: 76, count: 12 }
 export interface Counts {
   reads: number
   writes: number
+  /** Flushes answered where the disk was incoming. */
+  flushesThere: number
   /** Writes that began or ended within a sector; sectors that a block status called zeros. */
   raggedWrites: number
   zerosTold: number
