@@ -87,7 +87,15 @@ async function open(name: string, state: 'owned' | 'arriving', isHere: (at: numb
     commit: async () => {},
     close: async () => {},
   }
-  const services: DiskServices = { files, records, siteId: 'bench', readOnly: false, clock: systemClock, log: () => {} }
+  const services: DiskServices = {
+    files,
+    records,
+    siteId: 'bench',
+    readOnly: false,
+    holdsAfterPowerLoss: false,
+    clock: systemClock,
+    log: () => {},
+  }
   const remote = { source, frozen: source, askSwitchover: async () => {}, flushSource: async () => {} }
   const disk = await Disk.open(services, record, remote)
   disks.push(disk)

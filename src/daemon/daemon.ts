@@ -44,6 +44,8 @@ export interface DaemonOptions {
   readonly peer: string | undefined
   readonly control: string | undefined
   readonly readOnly: boolean
+  /** Of clients at other hosts, and a disk that may have lost what was answered to them: until the operator accepts it. */
+  readonly afterPowerLoss: 'serve' | 'hold'
   /** Where guests' TLS has its files; `nbd://` over TCP demands TLS then. */
   readonly tls: TlsServerOptions | undefined
   /** Plain NBD over TCP may listen beyond loopback, with certificates too. */
@@ -118,6 +120,7 @@ export class Daemon {
       records,
       siteId: identity.siteId,
       readOnly: this.#options.readOnly,
+      holdsAfterPowerLoss: this.#options.afterPowerLoss === 'hold',
       clock: systemClock,
       log: (level, facts, message) => log[level](facts, message),
     }

@@ -6,6 +6,7 @@ import type { DiskContext } from './contexts.ts'
 import type { Gate } from './gate.ts'
 import { type GuestIo, guestError } from './guest-io.ts'
 import type { RequestKind, SessionActivity, Sessions } from './quiet.ts'
+import type { UnsyncedWrites } from './unsynced.ts'
 
 /** What a session needs of its disk. */
 export interface SessionHost {
@@ -14,6 +15,7 @@ export interface SessionHost {
   readonly sessions: Sessions
   /** The I/O of the disk's present state. */
   readonly io: GuestIo
+  readonly unsynced: UnsyncedWrites
   /** A session has ended: the migration may be waiting for the last one. */
   sessionEnded(): void
 }
@@ -23,9 +25,9 @@ export class DiskSession implements ExportHandle {
   readonly #activity: SessionActivity
   readonly #gone = new AbortController()
 
-  constructor(host: SessionHost, client: string) {
+  constructor(host: SessionHost, client: string, isElsewhere: boolean) {
     this.#host = host
-    this.#activity = host.sessions.open(client)
+    this.#activity = host.sessions.open(client, isElsewhere)
   }
 
   read(offset: number, target: Uint8Array): MaybePromise<void> {
@@ -39,19 +41,33 @@ export class DiskSession implements ExportHandle {
   }
 
   takesAtOnce(offset: number, lengthBytes: number): boolean {
-    return !this.#host.gate.frozen && this.#host.io.takesAtOnce(offset, lengthBytes)
+    return !this.#host.gate.frozen && !this.#mustMark && this.#host.io.takesAtOnce(offset, lengthBytes)
   }
 
   write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {
-    return this.#run('write', (io) => io.write(offset, source, fua, this.#gone.signal))
+    return this.#run('write', (io) =>
+      this.#mustMark
+        ? this.#marked((now, durably) => now.write(offset, source, durably, this.#gone.signal), fua)
+        : io.write(offset, source, fua, this.#gone.signal),
+    )
   }
 
   trim(offset: number, lengthBytes: number, fua: boolean): MaybePromise<void> {
-    return this.#run('write', (io) => io.trim(offset, lengthBytes, fua, this.#gone.signal))
+    return this.#run('write', (io) =>
+      this.#mustMark
+        ? this.#marked((now, durably) => now.trim(offset, lengthBytes, durably, this.#gone.signal), fua)
+        : io.trim(offset, lengthBytes, fua, this.#gone.signal),
+    )
   }
 
   writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions): MaybePromise<void> {
-    return this.#run('write', (io) => io.writeZeroes(offset, lengthBytes, options, this.#gone.signal))
+    const zero = (io: GuestIo, fua: boolean) =>
+      io.writeZeroes(offset, lengthBytes, { ...options, fua }, this.#gone.signal)
+    return this.#run('write', (io) =>
+      this.#mustMark
+        ? this.#marked(zero, options.fua)
+        : io.writeZeroes(offset, lengthBytes, options, this.#gone.signal),
+    )
   }
 
   flush(): MaybePromise<void> {
@@ -81,6 +97,18 @@ export class DiskSession implements ExportHandle {
     this.hangUp()
     this.#host.sessions.close(this.#activity, end)
     this.#host.sessionEnded()
+  }
+
+  /** A write of a client that outlives this host is known as such before it is answered. */
+  get #mustMark(): boolean {
+    const { unsynced } = this.#host
+    return !unsynced.isSet && (this.#activity.isElsewhere || unsynced.isForAll)
+  }
+
+  /** The write was counted before, so that no mark that it finds set is taken off meanwhile. */
+  async #marked(write: (io: GuestIo, durably: boolean) => MaybePromise<void>, durably: boolean): Promise<void> {
+    const isMarked = await this.#host.unsynced.set()
+    await write(this.#host.io, durably || !isMarked)
   }
 
   #run<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): MaybePromise<T> {

@@ -21,7 +21,7 @@ import { acquireAnswer, cancelAnswer, flushAnswer, inquireAnswer, pauseMessage }
 import type { PassedRightParts } from './passed-right.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { type Supersession, supersededNote } from './superseded.ts'
-import { SwitchoverAsker } from './switchover-asker.ts'
+import { SwitchoverAsker, type SwitchoverGrant } from './switchover-asker.ts'
 
 export class DestinationCourse extends ArrivingCourse {
   readonly #asker: SwitchoverAsker
@@ -114,7 +114,7 @@ export class DestinationCourse extends ArrivingCourse {
         if (state === 'cancelled') void this.#becomeGone().catch(() => {}) // At a stop, the next start does it.
         return state === 'departed'
       },
-      granted: (askedMs) => this.#granted(askedMs),
+      granted: (grant, askedMs) => this.#granted(grant, askedMs),
       refused: (code, message) => this.#refused(code, message),
       note: (sentence) => this.setNote(sentence),
     })
@@ -316,13 +316,13 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   /** Makes the grant durable here, however long it takes: the source has given up. */
-  async #granted(askedMs: number): Promise<void> {
+  async #granted({ powerLoss }: SwitchoverGrant, askedMs: number): Promise<void> {
     const { generation } = this.record
     this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
     await this.recorded('that this site owns it now', () => {
       const switchoverMs = this.services.clock.now() - askedMs
       return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
-        this.disk.beginArriving(generation, [change]),
+        this.disk.beginArriving(generation, powerLoss ?? null, [change]),
       )
     })
     this.tell({ kind: 'switchover' })

@@ -50,7 +50,7 @@ export class ForwardedFlushes {
     if (boot === null || sourceBoot() === boot) return
     throw new NbdError(
       'EIO',
-      `the source of ${diskName} lost its power while a flush waited: what was not flushed before may be lost`,
+      `the source of ${diskName} lost its power, or was booted anew, while a flush waited: what was not flushed before may be lost`,
     )
   }
 

@@ -102,6 +102,8 @@ export class Grant {
     if (disk.state !== 'owned') return this.#grantAgain()
     if (record.state === 'preparing')
       return { answer: 'busy', why: 'the source has not recorded yet that all is prepared' }
+    if (disk.isHeld)
+      return { answer: 'busy', why: `power was lost there, and ${disk.name} waits for vmstore disk accept` }
     const mustBeQuiet = message.reason === 'guest-write' || message.reason === 'reader-only'
     this.#granting = true
     try {
@@ -190,7 +192,13 @@ export class Grant {
 
   get #granted(): AcquireAnswer {
     const { generation, sourceBoot } = this.#record
-    return { answer: 'granted', generation, ...(sourceBoot !== null && { boot: sourceBoot }) }
+    const { powerLoss } = this.#disk.record
+    return {
+      answer: 'granted',
+      generation,
+      ...(sourceBoot !== null && { boot: sourceBoot }),
+      ...(powerLoss && { powerLoss }),
+    }
   }
 
   #grantAgain(): AcquireAnswer {

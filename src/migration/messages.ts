@@ -70,9 +70,12 @@ export const acquireMessage = z.object({
 })
 export type AcquireMessage = z.infer<typeof acquireMessage>
 
+const timeOfDay = z.string().max(40)
+const powerLoss = z.object({ since: timeOfDay, foundAt: timeOfDay.nullable() })
+
 export const acquireAnswer = z.discriminatedUnion('answer', [
-  /** `boot`: under which the source gave the disk up. */
-  z.object({ answer: z.literal('granted'), generation, boot: boot.optional() }),
+  /** `boot`: under which the source gave the disk up. `powerLoss`: what its operator has not accepted of it. */
+  z.object({ answer: z.literal('granted'), generation, boot: boot.optional(), powerLoss: powerLoss.optional() }),
   z.object({ answer: z.literal('busy'), why: z.string().max(1000) }),
   z.object({ answer: z.literal('refused'), code: z.string().max(100), message: z.string().max(1000) }),
 ])

@@ -67,6 +67,7 @@ export class SourceCourse extends Course {
   /** Has the destination make an incoming disk. Throws, and then nothing has changed at the source. */
   async prepare(signal: AbortSignal): Promise<void> {
     this.tell({ kind: 'step', message: 'the destination makes room' })
+    await this.disk.coverAnswered() // From now on the guest may leave this host.
     await this.channel.call('prepare', prepareMessageOf(this.record, this.disk, this.services.bootId), { signal })
     await this.#alone(async () => {
       if (this.ended) throw isElsewhere(this.disk)

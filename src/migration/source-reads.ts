@@ -9,6 +9,7 @@ import { type FetchRequest, PeerRefusal, type Piece } from '../link/channel.ts'
 import type { Course } from './course.ts'
 import { alignedExtents, readFrozen, readPieces } from './frozen-reader.ts'
 import type { digestsMessage, extentsMessage, FlushAnswer, flushMessage } from './messages.ts'
+import { startingCode } from './remote-blocks.ts'
 import { type Sent, SentCount } from './sent-count.ts'
 import { digestOf } from './verification.ts'
 
@@ -96,6 +97,11 @@ export class SourceReads {
       disk.state === 'departed' &&
       record.state === 'copying' &&
       !this.#isReclaiming()
+    if (before && disk.isHeld)
+      throw new PeerRefusal(
+        startingCode,
+        `${disk.name} may have lost writes with the power of its host: it waits for its operator`,
+      )
     if (before || after) return
     throw new PeerRefusal(
       'no-right',

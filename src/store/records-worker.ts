@@ -74,9 +74,10 @@ class RecordsDatabase {
       return
     }
     if ('mark' in change) {
-      this.#database
-        .prepare(`UPDATE ${tables.disk} SET body = json_set(body, '$.failedSync', json(?)) WHERE id = ?`)
-        .run(JSON.stringify(change.failedSync), change.id)
+      for (const [field, fact] of Object.entries(change.facts))
+        this.#database
+          .prepare(`UPDATE ${tables.disk} SET body = json_set(body, '$.${field}', json(?)) WHERE id = ?`)
+          .run(JSON.stringify(fact), change.id)
       return
     }
     const id = change.put === 'peer' ? change.record.fingerprint : change.record.id

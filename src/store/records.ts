@@ -26,8 +26,28 @@ export interface DiskRecord {
   readonly taken: boolean
   /** owned: a sync failed, and the operator has not accepted what is left. The disk is served for reading only. */
   readonly failedSync: FailedSyncMark | null
+  /** owned, arriving: under this boot, clients that outlive this host may have had writes answered that are not durable. */
+  readonly unsynced: UnsyncedMark | null
+  /** owned, arriving: power was lost while that was so, and the operator has not accepted it. */
+  readonly powerLoss: PowerLossMark | null
   readonly createdAt: string
 }
+
+export interface UnsyncedMark {
+  readonly bootId: string
+  /** Time of day. */
+  readonly since: string
+}
+
+export interface PowerLossMark {
+  /** Time of day: from when on there were such writes. */
+  readonly since: string
+  /** Time of day of the start that found it; null: it is not on record yet. */
+  readonly foundAt: string | null
+}
+
+/** Facts of a disk that are committed by themselves: who tells of one says nothing else of it. */
+export type DiskMarks = Partial<Pick<DiskRecord, 'failedSync' | 'unsynced' | 'powerLoss'>>
 
 export interface FailedSyncMark {
   /** Time of day. */
@@ -37,12 +57,17 @@ export interface FailedSyncMark {
 }
 
 /** A disk to which nothing has happened. A record that lacks one of these was written before it was there, and means it. */
-export const untouchedDisk: Pick<DiskRecord, 'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync'> = {
+export const untouchedDisk: Pick<
+  DiskRecord,
+  'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync' | 'unsynced' | 'powerLoss'
+> = {
   migrationId: null,
   servedFile: null,
   before: null,
   taken: false,
   failedSync: null,
+  unsynced: null,
+  powerLoss: null,
 }
 
 export interface MigrationRecord {
@@ -134,8 +159,7 @@ export type Change =
   | { readonly put: 'disk'; readonly record: DiskRecord }
   | { readonly put: 'migration'; readonly record: MigrationRecord }
   | { readonly put: 'peer'; readonly record: PeerRecord }
-  /** Of a disk this fact alone: who tells of a failed sync says nothing else of it. */
-  | { readonly mark: 'disk'; readonly id: string; readonly failedSync: FailedSyncMark | null }
+  | { readonly mark: 'disk'; readonly id: string; readonly facts: DiskMarks }
   | { readonly remove: 'disk' | 'migration' | 'peer'; readonly id: string }
 
 export interface Records {

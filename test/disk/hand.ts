@@ -259,6 +259,7 @@ export async function openDisk<Source extends BlockSource>(
   facts: Partial<DiskRecord> = {},
   askSwitchover: (signal: AbortSignal) => Promise<void> = () => new Promise(() => {}),
   flushSource: (signal: AbortSignal) => Promise<void> = () => new Promise(() => {}),
+  parts: Partial<DiskServices> = {},
 ): Promise<HandDisk<Source>> {
   const folder = temporaryFolder()
   const record = diskRecord({
@@ -271,7 +272,7 @@ export async function openDisk<Source extends BlockSource>(
   })
   const files = new WatchedFiles()
   const records = new MemoryRecords()
-  const services = servicesOf(files, records)
+  const services = servicesOf(files, records, parts)
   const file = await files.createBlockFile(record.path, record.sizeBytes)
   await file.close()
   if (record.state === 'arriving') {
@@ -289,10 +290,11 @@ export async function openDisk<Source extends BlockSource>(
 export async function reopenDisk<Source extends BlockSource>(
   { disk, record, source, records }: HandDisk<Source>,
   boot = bootId,
+  parts: Partial<DiskServices> = {},
 ): Promise<HandDisk<Source>> {
   await disk.close()
   const files = new WatchedFiles(new KernelFiles(boot))
-  const services = servicesOf(files, records)
+  const services = servicesOf(files, records, parts)
   const again = await Disk.open(services, record, {
     source,
     frozen: source,
@@ -303,7 +305,11 @@ export async function reopenDisk<Source extends BlockSource>(
   return { disk: again, files, records, source, services, record }
 }
 
-function servicesOf(files: Files, records: Records): DiskServices {
-  const clock = { date: () => new Date('2026-03-01T10:00:00.000Z') }
-  return { files, records, siteId: 'here', readOnly: false, clock, log: () => {} }
+function servicesOf(files: Files, records: Records, facts: Partial<DiskServices> = {}): DiskServices {
+  const clock = {
+    now: () => 0,
+    date: () => new Date('2026-03-01T10:00:00.000Z'),
+    sleep: () => new Promise<void>(() => {}),
+  }
+  return { files, records, siteId: 'here', readOnly: false, holdsAfterPowerLoss: false, clock, log: () => {}, ...facts }
 }

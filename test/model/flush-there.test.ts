@@ -67,7 +67,7 @@ describe('a flush at the destination, before it owns', () => {
       if (until === 'the disk is here')
         await sites.drive(sites.b.migrations!.commands.switchover(id, new AbortController().signal))
       await sites.until('it is answered', () => flush.answer !== undefined)
-      assert.match(String(flush.answer), /lost its power while a flush waited/)
+      assert.match(String(flush.answer), /lost its power, or was booted anew, while a flush waited/)
       await sites.flush(there) // What is answered from now on is flushed again.
     })
   }
@@ -142,6 +142,43 @@ describe('a flush at the destination, before it owns', () => {
     await sites.drive(cancelled)
     await sites.until('it is answered', () => flush.answer !== undefined)
     assert.match(String(flush.answer), /gone here|is closed/)
+  })
+
+  it('--after-power-loss hold: reads, flushes and the switchover wait until the source is accepted, and the report does not get lost', async () => {
+    const sites = await TwoSites.start()
+    sites.a.holdsAfterPowerLoss = true
+    await sites.migrate('auto')
+    await sites.write(sites.open(sites.a), 0, 7)
+    const there = sites.open(sites.b)
+    sites.a.losePower()
+    await sites.drive(sites.a.start())
+    const answers = [
+      answerOf((async () => there.session.read(0, new Uint8Array(512)))()),
+      answerOf((async () => there.session.flush())()),
+      answerOf((async () => there.session.write(8 * 512, new Uint8Array(512), false))()),
+    ]
+    await sites.pass(9000)
+    assert.deepEqual(
+      answers.map(({ answer }) => answer),
+      [undefined, undefined, undefined],
+    )
+    await sites.drive(sites.a.acceptAll())
+    await sites.until('all are answered', () => answers.every(({ answer }) => answer !== undefined))
+    assert.equal(sites.record(sites.b)?.powerLoss, null)
+  })
+
+  it('--after-power-loss serve: the report of a source that was not accepted goes with the disk', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('manual')
+    await sites.write(sites.open(sites.a), 0, 7)
+    sites.a.losePower()
+    await sites.drive(sites.a.start())
+    assert.match(sites.a.disk('web01')!.trouble!, /lost its power/)
+    await sites.drive(sites.b.migrations!.commands.switchover(id, never()))
+    await sites.until('B serves', () => sites.record(sites.b)?.state === 'arriving')
+    assert.match(sites.b.disk('web01')!.trouble!, /lost its power/)
+    await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
+    assert.match(sites.b.disk('web01')!.trouble!, /lost its power/)
   })
 
   it('promise 1: does not make a busy source quiet by itself', async () => {

@@ -25,6 +25,8 @@ export function putDisk(site: SimSite, random: Random): number[] {
     before: null,
     taken: false,
     failedSync: null,
+    unsynced: null,
+    powerLoss: null,
   }
   site.database.disk.set(diskId, { ...identity, ...standing, createdAt: '' })
   return initial

@@ -84,10 +84,22 @@ export const plants: readonly Plant[] = [
     becomes: '\n',
   },
   {
-    name: 'a flush at an incoming disk whose source lost its power meanwhile',
-    file: 'src/migration/forwarded-flushes.ts',
-    was: 'if (boot === null || sourceBoot() === boot) return',
-    becomes: 'if (boot !== undefined) return',
+    name: 'an answer before the mark of unflushed writes',
+    file: 'src/disk/session.ts',
+    was: 'const isMarked = await this.#host.unsynced.set()',
+    becomes: 'void this.#host.unsynced.set()\nconst isMarked = true',
+  },
+  {
+    name: 'a mark of unflushed writes taken off by any sync',
+    file: 'src/disk/unsynced.ts',
+    was: 'if (writesInFlight === 0) this.#syncedWrites = writes',
+    becomes: 'this.#syncedWrites = this.#parts.sessions.writes + 0 * (writes + writesInFlight)',
+  },
+  {
+    name: 'a disk that arrives without the mark of unflushed writes',
+    file: 'src/disk/unsynced.ts',
+    was: 'return this.#parts.sessions.anyElsewhere ? this.#mark : null',
+    becomes: 'return null',
   },
   {
     name: 'a freeze without a sync',
@@ -164,9 +176,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'writes answered before arriving is durable',
     file: 'src/disk/disk.ts',
-    was: "await this.move('arriving', { generation, owner: this.#services.siteId }, others)",
-    becomes:
-      "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', { generation, owner: this.#services.siteId }, others)",
+    was: "await this.move('arriving', {",
+    becomes: "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', {",
   },
   {
     name: 'a flush that joins a running sync',

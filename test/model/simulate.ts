@@ -48,6 +48,7 @@ class Run implements Stage {
     stops: 0,
     pauses: 0,
     failedSyncs: 0,
+    markedLosses: 0,
     acceptances: 0,
     reclaims: 0,
     verifications: 0,

@@ -30,6 +30,8 @@ export interface Counts {
   stops: number
   pauses: number
   failedSyncs: number
+  /** Losses of power at an owner that will be told, because of writes that were not flushed. */
+  markedLosses: number
   acceptances: number
   reclaims: number
   verifications: number
