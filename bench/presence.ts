@@ -87,8 +87,17 @@ async function open(name: string, state: 'owned' | 'arriving', isHere: (at: numb
     commit: async () => {},
     close: async () => {},
   }
-  const services: DiskServices = { files, records, siteId: 'bench', readOnly: false, clock: systemClock, log: () => {} }
-  const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover: async () => {} })
+  const services: DiskServices = {
+    files,
+    records,
+    siteId: 'bench',
+    readOnly: false,
+    holdsAfterPowerLoss: false,
+    clock: systemClock,
+    log: () => {},
+  }
+  const remote = { source, frozen: source, askSwitchover: async () => {}, flushSource: async () => {} }
+  const disk = await Disk.open(services, record, remote)
   disks.push(disk)
   const here = Array.from({ length: sizeBytes / blockSizeBytes }, (_, block) => block * blockSizeBytes).filter(isHere)
   const offsets = Float64Array.from({ length: 4096 }, () => here[Math.floor(Math.random() * here.length)]!)

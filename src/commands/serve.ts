@@ -38,6 +38,12 @@ export default class Serve extends BaseCommand {
       description: 'over TLS, only clients with a certificate of ca-cert.pem',
       dependsOn: ['tls-certificates'],
     }),
+    'after-power-loss': Flags.option({
+      description:
+        'what clients at other hosts get of a disk that may have lost writes of theirs with the power of this host: served, or refused until disk accept',
+      options: ['serve', 'hold'] as const,
+      default: 'serve',
+    })(),
     'read-only': Flags.boolean({ description: 'guests may read only' }),
     insecure: Flags.boolean({ description: 'let plain NBD listen beyond loopback, and beside TLS' }),
     'log-level': Flags.option({
@@ -73,6 +79,7 @@ export default class Serve extends BaseCommand {
       peer: flags.peer,
       control: flags.control,
       readOnly: flags['read-only'],
+      afterPowerLoss: flags['after-power-loss'],
       tls: flags['tls-certificates']
         ? { folder: resolve(flags['tls-certificates']), verifyPeer: flags['tls-verify-peer'] }
         : undefined,

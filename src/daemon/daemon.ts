@@ -45,6 +45,8 @@ export interface DaemonOptions {
   readonly peer: string | undefined
   readonly control: string | undefined
   readonly readOnly: boolean
+  /** Of clients at other hosts, and a disk that may have lost what was answered to them: until the operator accepts it. */
+  readonly afterPowerLoss: 'serve' | 'hold'
   /** Where guests' TLS has its files; `nbd://` over TCP demands TLS then. */
   readonly tls: TlsServerOptions | undefined
   /** Plain NBD over TCP may listen beyond loopback, with certificates too. */
@@ -119,6 +121,7 @@ export class Daemon {
       records,
       siteId: identity.siteId,
       readOnly: this.#options.readOnly,
+      holdsAfterPowerLoss: this.#options.afterPowerLoss === 'hold',
       clock: systemClock,
       log: (level, facts, message) => log[level](facts, message),
     }
@@ -145,7 +148,7 @@ export class Daemon {
       settings: this.#options.transportSettings,
     })
     this.#stops.push(() => links.close())
-    migrations = this.#makeMigrations({ records, disks, identity, book, links, folder })
+    migrations = this.#makeMigrations({ records, disks, identity, book, links, folder, files })
     this.#stops.push(() => migrations.stop())
     links.hub.onEvent((peerId, event) => {
       logLink(event, peerOf(book, peerId).name, log)
@@ -167,14 +170,16 @@ export class Daemon {
     book: PeerBook
     links: Links
     folder: DataFolder
+    files: Files
   }): Migrations {
-    const { records, disks, identity, book, links, folder } = parts
+    const { records, disks, identity, book, links, folder, files } = parts
     const { log } = this.#options
     const services: MigrationsServices = {
       records,
       disks,
       clock: systemClock,
       siteId: identity.siteId,
+      bootId: files.bootId,
       readOnly: this.#options.readOnly,
       log: (level, facts, message) => log[level](facts, message),
       newId: randomUUID,

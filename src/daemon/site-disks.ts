@@ -10,9 +10,9 @@ import type {
   ReclaimRequest,
   VerifyView,
 } from '../control/types.ts'
+import { accept as acceptFailedSync } from '../disk/acceptance.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
-import { accept as acceptFailedSync } from '../disk/failed-sync-acceptance.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { deletion } from '../disk/reservation.ts'
 import type { Migrations } from '../migration/migrations.ts'

@@ -4,7 +4,7 @@
 // - One commit at a time, each built on the one before. One that failed leaves the record as it was: the caller decides.
 // - When the state has changed, whoever depends on it is told in the same step as the record.
 
-import type { Change, DiskRecord, Records } from '../store/records.ts'
+import type { Change, DiskMarks, DiskRecord, Records } from '../store/records.ts'
 
 export class CommittedRecord {
   readonly #records: Records
@@ -33,13 +33,13 @@ export class CommittedRecord {
     })
   }
 
-  /** Commits this fact alone, while it means something. */
-  mark(failedSync: DiskRecord['failedSync']): Promise<void> {
+  /** Commits these facts alone, while they mean something. */
+  mark(facts: DiskMarks): Promise<void> {
     return this.#inTurn(async () => {
       const { state, id } = this.#now
       if (state !== 'owned' && state !== 'arriving') return
-      await this.#records.commit([{ mark: 'disk', id, failedSync }])
-      this.#now = { ...this.#now, failedSync }
+      await this.#records.commit([{ mark: 'disk', id, facts }])
+      this.#now = { ...this.#now, ...facts }
     })
   }
 

@@ -12,7 +12,7 @@ import { rewrite } from './rewrite.ts'
 import { SyncGroup } from './sync-group.ts'
 
 export interface SyncServices {
-  readonly clock: Pick<Clock, 'date'>
+  readonly clock: Clock
   readonly log: (level: 'info' | 'warn' | 'error', facts: Record<string, unknown>, message: string) => void
 }
 
@@ -38,7 +38,8 @@ export class DiskSyncs {
   async mend(file: BlockFile, signal: AbortSignal): Promise<void> {
     await rewrite(file, 0, file.sizeBytes, signal)
     await file.sync()
-    await this.#record.mark(null) // Durable before a write is taken: a mark that came back would refuse flushed ones.
+    // Durable before a write is taken: a mark that came back would refuse flushed ones.
+    await this.#record.mark({ failedSync: null })
     this.group.mended()
     this.#services.log('warn', this.#disk, 'a failed sync was accepted: the disk takes writes again')
   }
@@ -54,7 +55,7 @@ export class DiskSyncs {
     log('error', { ...this.#disk, error: error.message }, 'a sync failed: the disk takes no more writes')
     const failedSync = { at: clock.date().toISOString(), message: error.message }
     try {
-      await this.#record.mark(failedSync)
+      await this.#record.mark({ failedSync })
     } catch (cause) {
       const facts = { ...this.#disk, error: (cause as Error).message }
       log('error', facts, 'the failed sync cannot be recorded: a daemon that starts again will not know of it')

@@ -21,11 +21,13 @@ import type { GuestIo } from './guest-io.ts'
 import { ioOf, type RemotePart } from './io-of-state.ts'
 import { RefusedIo } from './io-refused.ts'
 import { Landing } from './landing.ts'
+import { heldSentence, powerLossSentence } from './power-loss.ts'
 import { Sessions } from './quiet.ts'
 import { Refusal } from './refusal.ts'
 import { Reservation } from './reservation.ts'
 import { DiskSession } from './session.ts'
 import { type DiskState, moved } from './states.ts'
+import { UnsyncedWrites } from './unsynced.ts'
 
 export interface DiskServices extends SyncServices {
   readonly files: Files
@@ -33,6 +35,8 @@ export interface DiskServices extends SyncServices {
   readonly siteId: string
   /** `serve --read-only`. */
   readonly readOnly: boolean
+  /** `serve --after-power-loss hold`. */
+  readonly holdsAfterPowerLoss: boolean
 }
 
 export class Disk implements Export {
@@ -41,6 +45,7 @@ export class Disk implements Export {
   readonly gate = new Gate()
   readonly sessions = new Sessions()
   readonly guestErrors: GuestErrors
+  readonly unsynced: UnsyncedWrites
   /** Called after each session's end, and when a session opens. */
   onSessions: () => void = () => {}
   readonly #services: DiskServices
@@ -67,7 +72,17 @@ export class Disk implements Export {
     this.#reservation = new Reservation(name)
     this.#files = new DiskFiles(services.files, name)
     this.#landing = new Landing({ name, sizeBytes, files: this.#files, flush: () => this.flush() })
-    this.#syncs = new DiskSyncs(services, this.#record, () => this.#landing.saving(() => this.#files.sync()))
+    this.#syncs = new DiskSyncs(services, this.#record, () =>
+      this.unsynced.saving(() => this.#landing.saving(() => this.#files.sync())),
+    )
+    this.unsynced = new UnsyncedWrites({
+      ...services,
+      record: this.#record,
+      sessions: this.sessions,
+      bootId: services.files.bootId,
+      closed: this.#closed.signal,
+      flush: () => this.flush(),
+    })
   }
 
   /** Opens a recorded disk in its state. `incoming` and `arriving` need their migration's part. */
@@ -80,8 +95,10 @@ export class Disk implements Export {
         await disk.#files.open(record, state === 'departed' || (state === 'owned' && services.readOnly))
       }
       if (state === 'arriving') await disk.#files.openMaps(record)
-      if (state === 'arriving' && record.failedSync) await disk.#record.mark(null) // All of it was written anew.
+      // All of it was written anew.
+      if (state === 'arriving' && record.failedSync) await disk.#record.mark({ failedSync: null })
       if (state === 'owned') await disk.#dropOldBytes()
+      await disk.unsynced.opened()
       disk.#chooseIo()
     } catch (error) {
       await disk.#files.close()
@@ -128,11 +145,11 @@ export class Disk implements Export {
   }
 
   get trouble(): string | undefined {
-    return (
-      this.#openTrouble ??
-      this.#fileTrouble ??
-      (this.#syncs.failure && failureSentence(this.record, this.#syncs.failure))
-    )
+    const { failure } = this.#syncs
+    if (this.#openTrouble || this.#fileTrouble) return this.#openTrouble ?? this.#fileTrouble
+    if (failure) return failureSentence(this.record, failure)
+    const { loss } = this.unsynced
+    return loss ? powerLossSentence(this.record, loss, this.#services.holdsAfterPowerLoss) : undefined
   }
 
   get #fileTrouble(): string | undefined {
@@ -154,9 +171,9 @@ export class Disk implements Export {
     this.#isVoid = true
   }
 
-  /** Guests write here, or may. */
-  get isWritten(): boolean {
-    return this.state === 'owned' || this.state === 'arriving'
+  /** Guests have writes answered here, or may; or at the source from which it comes. */
+  get isAnswered(): boolean {
+    return ['owned', 'incoming', 'arriving'].includes(this.state)
   }
 
   /** The failed sync of this disk: to try it again mends nothing. */
@@ -164,8 +181,23 @@ export class Disk implements Export {
     return error !== undefined && error === this.#syncs.failure
   }
 
+  /** Its file or maps could not be opened, or a sync failed: it takes no writes. */
+  get isFailed(): boolean {
+    return this.#openTrouble !== undefined || this.#syncs.failure !== undefined
+  }
+
+  /** Power was lost with unflushed writes of clients that live on, and nothing else keeps the operator from accepting it. */
+  get lostPower(): boolean {
+    return !this.isFailed && this.unsynced.loss !== null
+  }
+
+  /** Power was lost, and whoever may have lived through it waits for the operator. */
+  get isHeld(): boolean {
+    return this.#services.holdsAfterPowerLoss && this.unsynced.loss !== null
+  }
+
   /** A sync failed, and every block is here: what is left may be accepted. */
-  get canBeAccepted(): boolean {
+  get hasFailedSync(): boolean {
     return this.state === 'owned' && !this.#openTrouble && this.#syncs.failure !== undefined
   }
 
@@ -208,9 +240,10 @@ export class Disk implements Export {
     return this.#reservation.claim(purpose)
   }
 
-  open(client: string): ExportHandle {
+  open(client: string, isElsewhere = false): ExportHandle {
+    if (isElsewhere && this.isHeld) throw new NbdError('EPERM', heldSentence(this.record))
     if (this.#reservation.isForDeletion) throw new NbdError('ESHUTDOWN', `disk ${this.name} is being deleted`)
-    const session = new DiskSession(this, client)
+    const session = new DiskSession(this, client, isElsewhere)
     this.onSessions()
     return session
   }
@@ -230,11 +263,22 @@ export class Disk implements Export {
    */
   async acceptFailedSync(signal: AbortSignal): Promise<void> {
     using _claim = this.#reservation.claim('a failed sync of it is being accepted')
-    assert(this.canBeAccepted && this.gate.inFlight === 0)
+    assert(this.hasFailedSync && this.gate.inFlight === 0)
     await this.#syncs.mend(this.#bytes, AbortSignal.any([signal, this.#closed.signal]))
   }
 
+  /** The operator has looked at what a loss of power may have left. */
+  async acceptPowerLoss(): Promise<void> {
+    if (this.unsynced.loss)
+      await this.#record.mark({ powerLoss: null, ...(!this.unsynced.isSet && { unsynced: null }) })
+  }
+
   // ---- for the migration: the source's side
+
+  /** Before the guest may leave: what was answered to it and is not durable is known as such. */
+  coverAnswered(): Promise<void> {
+    return this.unsynced.coverAnswered()
+  }
 
   /** The disk's bytes, past the gate: for the destination, before and after switchover. */
   readForPeer(offset: number, target: Uint8Array): MaybePromise<void> {
@@ -252,7 +296,10 @@ export class Disk implements Export {
 
   /** Commits the disk's move to `state` with `facts`, together with `others`, and swaps the guest's I/O. */
   async move(state: DiskState, facts: Partial<DiskRecord>, others: readonly Change[] = []): Promise<void> {
-    await this.#record.commit((record) => moved(record, state, facts), others)
+    // What departs was synced.
+    const unsynced = state === 'departed' ? { unsynced: null } : {}
+    await this.#record.commit((record) => moved(record, state, { ...facts, ...unsynced }), others)
+    this.unsynced.moved()
     if (state !== 'released' && state !== 'gone' && state !== 'superseded') return
     await this.#files.close().catch((error: unknown) => {
       this.#services.log('error', { disk: this.name, error: String(error) }, 'a file could not be closed')
@@ -284,12 +331,23 @@ export class Disk implements Export {
     await this.#record.commit(noted, others)
   }
 
-  /** incoming → arriving: this site owns `generation`, and nothing is here yet. Durable before the first guest write is answered. */
-  async beginArriving(generation: number, others: readonly Change[]): Promise<void> {
+  /**
+   * incoming → arriving: this site owns `generation`, and nothing is here yet. Durable before the first guest write is
+   * answered. `powerLoss`: what the operator of the source has not accepted.
+   */
+  async beginArriving(
+    generation: number,
+    powerLoss: DiskRecord['powerLoss'],
+    others: readonly Change[],
+  ): Promise<void> {
     assert(this.state === 'incoming')
     // The maps are made first: an arriving disk always has them. Should the commit fail, the next attempt makes them anew.
     await this.#files.makeMaps(this.record, generation)
-    await this.move('arriving', { generation, owner: this.#services.siteId, mapLog: this.#files.mapLogMark }, others)
+    const { atArrival: unsynced } = this.unsynced // A write that waits for this is answered after it.
+    const { siteId: owner } = this.#services
+    const facts = { generation, owner, mapLog: this.#files.mapLogMark, unsynced, powerLoss }
+    await this.move('arriving', facts, others)
+    this.unsynced.adopt()
   }
 
   /** Writes bytes that came where they are still missing. Resolves to how many bytes landed. */
@@ -335,18 +393,18 @@ export class Disk implements Export {
   }
 
   /**
-   * It is on its way back, as another Disk. Whoever is attached to this one from before may flush and quit, but once guests
-   * write there: a flush here would be taken for a flush of theirs.
+   * It is on its way back, as another Disk. Whoever is attached to this one from before may flush and quit, but not while
+   * that one is incoming or guests write there: a flush here would be taken for a flush of what was answered there, or at its source.
    */
-  comesBack(isWritten: () => boolean): void {
-    this.#io = new RefusedIo(`disk ${this.name} left since this client connected: connect again`, () => !isWritten())
+  comesBack(isFlushed: () => boolean): void {
+    this.#io = new RefusedIo(`disk ${this.name} left since this client connected: connect again`, isFlushed)
   }
 
   async close(): Promise<void> {
     await this.#syncs.recordBeforeClose()
+    await this.unsynced.close()
     this.#closed.abort(new Error(`disk ${this.name} is closing`))
-    const { isWritten } = this
-    this.#io = new RefusedIo(`disk ${this.name} is closed`, () => !isWritten)
+    if (!(this.#io instanceof RefusedIo)) this.#io = new RefusedIo(`disk ${this.name} is closed`, () => false)
     await this.#files.close()
   }
 

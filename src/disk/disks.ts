@@ -104,7 +104,7 @@ export class Disks implements ExportCatalog {
   /** Opens a recorded disk. */
   async open(record: DiskRecord, remote?: RemotePart): Promise<Disk> {
     const disk = await Disk.open(this.#services, record, remote)
-    this.#disks.get(record.id)?.comesBack(() => this.#disks.get(record.id)?.isWritten ?? false)
+    this.#disks.get(record.id)?.comesBack(() => !this.#disks.get(record.id)?.isAnswered)
     this.#disks.set(record.id, disk)
     return disk
   }

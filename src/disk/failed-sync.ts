@@ -1,6 +1,6 @@
 // What a failed sync means for its disk, and how it is told. The kernel may have dropped what was written since the last
 // answered flush, and the next sync would say nothing of it: so an owned disk takes no more writes, at later starts neither
-// (the mark in its record), until its operator accepts what is left (failed-sync-acceptance.ts). A disk that still arrives
+// (the mark in its record), until its operator accepts what is left (acceptance.ts). A disk that still arrives
 // is mended by its next start, which the mark has write anew all that is here, and fetch what is not.
 
 import type { DiskRecord } from '../store/records.ts'

@@ -22,7 +22,7 @@ export interface GuestIo {
   write(offset: number, source: Uint8Array, fua: boolean, signal: AbortSignal): MaybePromise<void>
   trim(offset: number, lengthBytes: number, fua: boolean, signal: AbortSignal): MaybePromise<void>
   writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions, signal: AbortSignal): MaybePromise<void>
-  flush(): MaybePromise<void>
+  flush(signal: AbortSignal): MaybePromise<void>
   cache(offset: number, lengthBytes: number, signal: AbortSignal): MaybePromise<void>
   /** Extents of `context` from `offset` on: one at least, at most `limit`, of the whole range or less. */
   status(

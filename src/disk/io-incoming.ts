@@ -1,5 +1,6 @@
 // Guest I/O on a disk that the source still owns: reads are forwarded to it and nothing is kept (promise 3); the first
-// guest write asks for switchover, waits for the answer, and goes on in whatever state the disk then has.
+// guest write asks for switchover, waits for the answer, and goes on in whatever state the disk then has; a flush has the
+// source sync what it has answered (promise 6: the guest that came over may have left writes behind that it never flushed).
 
 import type { MaybePromise, StatusExtent, ZeroOptions } from '../nbd/export.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
@@ -14,6 +15,11 @@ export interface IncomingPart {
   readonly source: BlockSource
   /** Resolves when this site owns. Rejects with an NbdError when the source is busy for too long, or the migration ended. */
   askSwitchover(signal: AbortSignal): Promise<void>
+  /**
+   * Resolves when all that the source had answered is durable there, or when the disk has moved on from `incoming`. Rejects
+   * when that cannot be known.
+   */
+  flushSource(signal: AbortSignal): Promise<void>
 }
 
 export class IncomingIo implements GuestIo {
@@ -64,7 +70,10 @@ export class IncomingIo implements GuestIo {
     return io.writeZeroes(offset, lengthBytes, options, signal)
   }
 
-  flush(): MaybePromise<void> {}
+  async flush(signal: AbortSignal): Promise<void> {
+    await this.#part.flushSource(signal)
+    if (this.#current() !== this) await this.#current().flush(signal)
+  }
 
   cache(): MaybePromise<void> {}
 

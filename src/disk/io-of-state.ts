@@ -47,5 +47,7 @@ export function ioOf(state: DiskState, record: DiskRecord, parts: IoParts): Gues
     return new ArrivingIo(block, syncs, arrival, new DemandFetch(arrival, remote.frozen, land, closed))
   }
   const { name, generation, owner } = record
-  return new RefusedIo(`disk ${name} is ${state} here: generation ${generation} is served by ${owner}`, () => true)
+  // Left before this site owned it: its source goes on, and what it has answered is not flushed from here.
+  const isLeft = current() instanceof IncomingIo
+  return new RefusedIo(`disk ${name} is ${state} here: generation ${generation} is served by ${owner}`, () => !isLeft)
 }

@@ -14,6 +14,8 @@ export type RequestKind = 'read' | 'write' | 'flush'
 export class SessionActivity {
   readonly client: string
   readonly openedAt: number
+  /** At another host. */
+  readonly isElsewhere: boolean
   hasWritten = false
   inFlight = 0
   writesInFlight = 0
@@ -22,8 +24,9 @@ export class SessionActivity {
   /** Whether it was busy when its client went, if that is known to have happened before its last requests ended. */
   stoodBusy: boolean | undefined
 
-  constructor(client: string, openedAt: number) {
+  constructor(client: string, openedAt: number, isElsewhere: boolean) {
     this.client = client
+    this.isElsewhere = isElsewhere
     this.openedAt = openedAt
   }
 }
@@ -39,10 +42,22 @@ export class Sessions {
   #writersSaidGoodbye = false
   #tick = 0
   #writes = 0
+  #writesOver = 0
 
   /** Guest writes that have begun since the disk was opened: whoever copies it sees by them whether it changed. */
   get writes(): number {
     return this.#writes
+  }
+
+  /** Of them, those that are not answered yet. */
+  get writesInFlight(): number {
+    return this.#writes - this.#writesOver
+  }
+
+  /** A client at another host is attached. */
+  get anyElsewhere(): boolean {
+    for (const { isElsewhere } of this.#open) if (isElsewhere) return true
+    return false
   }
 
   get count(): number {
@@ -55,8 +70,8 @@ export class Sessions {
     return [...new Set(busy.map(({ client }) => client))]
   }
 
-  open(client: string): SessionActivity {
-    const activity = new SessionActivity(client, ++this.#tick)
+  open(client: string, isElsewhere = false): SessionActivity {
+    const activity = new SessionActivity(client, ++this.#tick, isElsewhere)
     this.#open.add(activity)
     return activity
   }
@@ -76,6 +91,7 @@ export class Sessions {
     activity.inFlight--
     if (kind === 'write') {
       activity.writesInFlight--
+      this.#writesOver++
       if (good) {
         activity.hasWritten = true
         if (activity.openedAt > this.#writerBrokeAt) this.#writerBrokeAt = 0

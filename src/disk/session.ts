@@ -7,6 +7,7 @@ import type { Gate } from './gate.ts'
 import type { GuestErrors } from './guest-errors.ts'
 import { type GuestIo, guestError } from './guest-io.ts'
 import type { RequestKind, SessionActivity, Sessions } from './quiet.ts'
+import type { UnsyncedWrites } from './unsynced.ts'
 
 /** What a session needs of its disk. */
 export interface SessionHost {
@@ -16,6 +17,7 @@ export interface SessionHost {
   readonly guestErrors: GuestErrors
   /** The I/O of the disk's present state. */
   readonly io: GuestIo
+  readonly unsynced: UnsyncedWrites
   /** A session has ended: the migration may be waiting for the last one. */
   sessionEnded(): void
 }
@@ -25,9 +27,9 @@ export class DiskSession implements ExportHandle {
   readonly #activity: SessionActivity
   readonly #gone = new AbortController()
 
-  constructor(host: SessionHost, client: string) {
+  constructor(host: SessionHost, client: string, isElsewhere: boolean) {
     this.#host = host
-    this.#activity = host.sessions.open(client)
+    this.#activity = host.sessions.open(client, isElsewhere)
   }
 
   read(offset: number, target: Uint8Array): MaybePromise<void> {
@@ -41,23 +43,37 @@ export class DiskSession implements ExportHandle {
   }
 
   takesAtOnce(offset: number, lengthBytes: number): boolean {
-    return !this.#host.gate.frozen && this.#host.io.takesAtOnce(offset, lengthBytes)
+    return !this.#host.gate.frozen && !this.#mustMark && this.#host.io.takesAtOnce(offset, lengthBytes)
   }
 
   write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void> {
-    return this.#run('write', (io) => io.write(offset, source, fua, this.#gone.signal))
+    return this.#run('write', (io) =>
+      this.#mustMark
+        ? this.#marked((now, durably) => now.write(offset, source, durably, this.#gone.signal), fua)
+        : io.write(offset, source, fua, this.#gone.signal),
+    )
   }
 
   trim(offset: number, lengthBytes: number, fua: boolean): MaybePromise<void> {
-    return this.#run('write', (io) => io.trim(offset, lengthBytes, fua, this.#gone.signal))
+    return this.#run('write', (io) =>
+      this.#mustMark
+        ? this.#marked((now, durably) => now.trim(offset, lengthBytes, durably, this.#gone.signal), fua)
+        : io.trim(offset, lengthBytes, fua, this.#gone.signal),
+    )
   }
 
   writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions): MaybePromise<void> {
-    return this.#run('write', (io) => io.writeZeroes(offset, lengthBytes, options, this.#gone.signal))
+    const zero = (io: GuestIo, fua: boolean) =>
+      io.writeZeroes(offset, lengthBytes, { ...options, fua }, this.#gone.signal)
+    return this.#run('write', (io) =>
+      this.#mustMark
+        ? this.#marked(zero, options.fua)
+        : io.writeZeroes(offset, lengthBytes, options, this.#gone.signal),
+    )
   }
 
   flush(): MaybePromise<void> {
-    return this.#run('flush', (io) => io.flush())
+    return this.#run('flush', (io) => io.flush(this.#gone.signal))
   }
 
   cache(offset: number, lengthBytes: number): MaybePromise<void> {
@@ -83,6 +99,18 @@ export class DiskSession implements ExportHandle {
     this.hangUp()
     this.#host.sessions.close(this.#activity, end)
     this.#host.sessionEnded()
+  }
+
+  /** A write of a client that outlives this host is known as such before it is answered. */
+  get #mustMark(): boolean {
+    const { unsynced } = this.#host
+    return !unsynced.isSet && (this.#activity.isElsewhere || unsynced.isForAll)
+  }
+
+  /** The write was counted before, so that no mark that it finds set is taken off meanwhile. */
+  async #marked(write: (io: GuestIo, durably: boolean) => MaybePromise<void>, durably: boolean): Promise<void> {
+    const isMarked = await this.#host.unsynced.set()
+    await write(this.#host.io, durably || !isMarked)
   }
 
   #run<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): MaybePromise<T> {

@@ -75,7 +75,7 @@ export class BackgroundCopy {
         pauseMs = troublePauseMs
       } catch (error) {
         this.#signal.throwIfAborted()
-        if (disk.trouble) throw error
+        if (disk.isFailed) throw error
         const bad = error instanceof UnreadableRanges ? error.runs : []
         trouble(bad.length > 0 ? (error as Error).message : waitsFor(error as Error), bad)
         await clock.sleep(pauseMs, this.#signal)

@@ -3,8 +3,8 @@
 // What always holds: the migration is on record, and its disk in it, before the destination hears of it. Until it is
 // prepared the disk is owned here; a beginning that fails leaves nothing behind, or is taken back for as long as that takes.
 
+import { nextOfTroubled } from '../disk/acceptance.ts'
 import type { Disk } from '../disk/disk.ts'
-import { nextOfTroubled } from '../disk/failed-sync-acceptance.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { Terms } from './messages.ts'
@@ -118,5 +118,6 @@ function checkMovable(disk: Disk): void {
     const toPeer = `${name} is ${state} there, not owned`
     refuse('not-owned', `${name} is ${state} here, not owned`, next, toPeer)
   }
+  if (disk.lostPower) refuse('power-lost', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
   if (disk.trouble) refuse('disk-failed', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
 }

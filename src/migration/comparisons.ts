@@ -95,7 +95,7 @@ export class Comparisons {
         return false
       } catch (error) {
         working.throwIfAborted()
-        if (disk.trouble) throw error
+        if (disk.isFailed) throw error
         const isWhole = disk.arrival?.missingBlocks === 0
         const standing = isWhole ? 'every block has come' : 'what differed is fetched again'
         note(`${standing}; the comparison with the source waits: ${(error as Error).message}`)

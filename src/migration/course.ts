@@ -12,6 +12,8 @@ export interface CourseServices {
   readonly records: Records
   readonly clock: Clock
   readonly siteId: string
+  /** Of this site's kernel. */
+  readonly bootId: string
   readonly log: CourseLog
   /** Bytes free for new disks, and for what lands. */
   freeBytes(): Promise<number>

@@ -14,14 +14,16 @@ import { NbdError } from '../nbd/export.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import { ArrivingCourse } from './arriving-course.ts'
 import type { CourseServices } from './course.ts'
+import { ForwardedFlushes } from './forwarded-flushes.ts'
 import { ForwardedReads } from './forwarded-reads.ts'
 import { GuestsHere } from './guest-notices.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import { Inquiry } from './inquiry.ts'
-import { acquireAnswer, cancelAnswer, pauseMessage } from './messages.ts'
+import { acquireAnswer, cancelAnswer, flushAnswer, inquireAnswer, pauseMessage } from './messages.ts'
+import type { PassedRightParts } from './passed-right.ts'
 import { noAnswerToCancel, tooLate } from './refusals.ts'
 import { type Supersession, supersededNote } from './superseded.ts'
-import { SwitchoverAsker } from './switchover-asker.ts'
+import { SwitchoverAsker, type SwitchoverGrant } from './switchover-asker.ts'
 
 export class DestinationCourse extends ArrivingCourse {
   readonly #asker: SwitchoverAsker
@@ -34,6 +36,9 @@ export class DestinationCourse extends ArrivingCourse {
   readonly #inquiry: Inquiry
   readonly #reads: ForwardedReads
   readonly #guests: GuestsHere
+  readonly #flushes: ForwardedFlushes
+  /** As last heard; on record soon after. */
+  #sourceBoot: string | null
   readonly #stopped = Promise.withResolvers<void>()
   /** Whether the source has told, since this daemon started, that it still owns. */
   #sourceConfirmed: boolean
@@ -55,6 +60,7 @@ export class DestinationCourse extends ArrivingCourse {
       source: { fetch: (runs, options) => course!.#reads.fetch(runs, options) },
       frozen: { fetch: (runs, options) => course!.fetchFrozen(runs, options) },
       askSwitchover: (signal) => course!.#askSwitchover(signal),
+      flushSource: (signal) => course!.#flushes.flush(signal),
     }
     const disk = await openDisk(part)
     course = new DestinationCourse(services, disk, record, channel, fresh)
@@ -73,7 +79,7 @@ export class DestinationCourse extends ArrivingCourse {
     this.#inquiry = new Inquiry({
       clock: services.clock,
       signal: this.stopping.signal,
-      ask: (signal) => this.call('inquire', {}, signal),
+      ask: async (signal) => this.#hearBoot(inquireAnswer.parse(await this.call('inquire', {}, signal))),
       note: (sentence) => this.setNote(sentence),
     })
     this.#guests = new GuestsHere({
@@ -84,15 +90,24 @@ export class DestinationCourse extends ArrivingCourse {
       call: (method, params, signal) => this.call(method, params, signal),
       progressed: () => this.tell({ kind: 'progress' }),
     })
-    this.#reads = new ForwardedReads({
+    this.#sourceBoot = record.sourceBoot
+    const right: PassedRightParts = {
       diskName: disk.name,
-      clock: services.clock,
-      remote: () => this.remote(record.generation - 1),
       isIncoming: () => this.disk.state === 'incoming',
       isAcquiring: () => this.#asker.active,
       inquire: () => this.#inquiry.answer(),
       hasDeparted: () => this.#asker.command('resume'),
       isCancelled: () => this.#becomeGone(),
+    }
+    const generation = record.generation - 1 // Of the source, until it has given the disk up.
+    this.#reads = new ForwardedReads({ ...right, clock: services.clock, remote: () => this.remote(generation) })
+    this.#flushes = new ForwardedFlushes({
+      ...right,
+      clock: services.clock,
+      stallTimeoutMs: record.stallTimeoutMs,
+      signal: AbortSignal.any([this.working, this.#armed.signal]),
+      ask: async (signal) => this.#hearBoot(flushAnswer.parse(await this.call('flush', { generation }, signal))),
+      sourceBoot: () => this.#sourceBoot,
     })
     this.#asker = new SwitchoverAsker({
       clock: services.clock,
@@ -101,14 +116,16 @@ export class DestinationCourse extends ArrivingCourse {
       isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
       acquire: async (reason, signal) => {
         const either = AbortSignal.any([this.stopping.signal, signal])
-        return acquireAnswer.parse(await this.call('acquire', { generation: record.generation, reason }, either))
+        const asked = { generation: record.generation, reason }
+        const answer = acquireAnswer.parse(await this.call('acquire', asked, either))
+        return answer.answer === 'granted' ? this.#hearBoot(answer) : answer
       },
       hasDeparted: async () => {
         const { state } = await this.#inquiry.answer()
         if (state === 'cancelled') void this.#becomeGone().catch(() => {}) // At a stop, the next start does it.
         return state === 'departed'
       },
-      granted: (askedMs) => this.#granted(askedMs),
+      granted: (grant, askedMs) => this.#granted(grant, askedMs),
       refused: (code, message) => this.#refused(code, message),
       note: (sentence) => this.setNote(sentence),
     })
@@ -309,14 +326,23 @@ export class DestinationCourse extends ArrivingCourse {
     await Promise.race([this.#moved.promise, timeout])
   }
 
+  /** The source runs under this boot, or gave the disk up under it. Whatever waits for its sync has to know at once. */
+  #hearBoot<Answer extends { readonly boot?: string | undefined }>(answer: Answer): Answer {
+    const { boot } = answer
+    if (boot === undefined || boot === this.#sourceBoot || this.ended) return answer
+    this.#sourceBoot = boot
+    this.update({ sourceBoot: boot }).catch(() => {}) // A start that does not know it has a flush fail that need not have.
+    return answer
+  }
+
   /** Makes the grant durable here, however long it takes: the source has given up. */
-  async #granted(askedMs: number): Promise<void> {
+  async #granted({ powerLoss }: SwitchoverGrant, askedMs: number): Promise<void> {
     const { generation } = this.record
     this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
     await this.recorded('that this site owns it now', () => {
       const switchoverMs = this.services.clock.now() - askedMs
       const changes = { state: 'copying', switchedAt: this.now(), switchoverMs, refusedWrites: this.guests.refused }
-      return this.update(changes, (change) => this.disk.beginArriving(generation, [change]))
+      return this.update(changes, (change) => this.disk.beginArriving(generation, powerLoss ?? null, [change]))
     })
     this.tell({ kind: 'switchover' })
     this.#leaveIncoming()

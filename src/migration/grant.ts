@@ -21,6 +21,7 @@ const returnGraceMs = 5000
 export interface GrantParts {
   readonly course: Course
   readonly clock: Clock
+  readonly bootId: string
   readonly signal: AbortSignal
   /** Whether the disk is in this migration, and no other. */
   isCurrent(): boolean
@@ -70,6 +71,7 @@ export class Grant {
       state: word,
       writersAreGone: this.#disk.sessions.writersAreGone,
       sessions: this.#disk.sessions.count,
+      boot: this.#parts.bootId,
     })
     if (state === 'cancelled' || state === 'failed') return answer('cancelled')
     if (state === 'done') return answer('released')
@@ -100,6 +102,8 @@ export class Grant {
     if (disk.state !== 'owned') return this.#grantAgain()
     if (record.state === 'preparing')
       return { answer: 'busy', why: 'the source has not recorded yet that all is prepared' }
+    if (disk.isHeld)
+      return { answer: 'busy', why: `power was lost there, and ${disk.name} waits for vmstore disk accept` }
     const mustBeQuiet = message.reason === 'guest-write' || message.reason === 'reader-only'
     this.#granting = true
     try {
@@ -166,7 +170,7 @@ export class Grant {
       return voidRefusal(disk)
     }
     this.#parts.granted()
-    return { answer: 'granted', generation: this.#record.generation }
+    return this.#granted
   }
 
   /** From the first attempt on there is no way back: the disk stays frozen until a record is durable; or it is void. */
@@ -186,11 +190,22 @@ export class Grant {
     }
   }
 
+  get #granted(): AcquireAnswer {
+    const { generation, sourceBoot } = this.#record
+    const { powerLoss } = this.#disk.record
+    return {
+      answer: 'granted',
+      generation,
+      ...(sourceBoot !== null && { boot: sourceBoot }),
+      ...(powerLoss && { powerLoss }),
+    }
+  }
+
   #grantAgain(): AcquireAnswer {
     const [disk, record] = [this.#disk, this.#record]
     const ours =
       disk.state === 'departed' && disk.record.generation === record.generation && disk.record.owner === record.peerSite
-    if (ours && !disk.record.taken) return { answer: 'granted', generation: record.generation }
+    if (ours && !disk.record.taken) return this.#granted
     const message = `generation ${record.generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
     return { answer: 'refused', code: 'already-taken', message }
   }

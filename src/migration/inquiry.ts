@@ -3,14 +3,14 @@
 
 import type { Clock } from '../disk/clock.ts'
 import { LinkError, PeerRefusal } from '../link/channel.ts'
-import { type InquireAnswer, inquireAnswer } from './messages.ts'
+import type { InquireAnswer } from './messages.ts'
 import { retryDelayMs } from './remote-blocks.ts'
 
 export interface InquiryParts {
   readonly clock: Clock
   /** Ends when this site stops. */
   readonly signal: AbortSignal
-  ask(signal: AbortSignal): Promise<unknown>
+  ask(signal: AbortSignal): Promise<InquireAnswer>
   note(sentence: string): void
 }
 
@@ -33,7 +33,7 @@ export class Inquiry {
     const { clock, signal, ask, note } = this.#parts
     for (let attempt = 1; ; attempt++) {
       try {
-        return inquireAnswer.parse(await ask(signal))
+        return await ask(signal)
       } catch (error) {
         signal.throwIfAborted()
         if (!(error instanceof LinkError) && !(error instanceof PeerRefusal)) throw error

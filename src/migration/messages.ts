@@ -5,6 +5,7 @@
 //   prepare      source → destination   make an incoming disk
 //   inquire      destination → source   how does this migration stand?
 //   acquire      destination → source   give me generation g+1. Repeated until answered; answered the same each time
+//   flush        destination → source   a guest flushes here: sync what you have answered
 //   taken        destination → source   I serve g+1, durably. Said again every few seconds, with a higher mark
 //   extents      destination → source   data and holes of the frozen disk
 //   digests      destination → source   hashes of ranges of the frozen disk, to compare
@@ -28,6 +29,8 @@ import { digestedBytes, digestsAtOnce } from './verification.ts'
 const id = z.uuid()
 const bytes = z.number().int().nonnegative()
 const generation = z.number().int().positive()
+/** The boot id of a site's kernel: while it is the same, no power was lost. */
+const boot = z.string().min(1).max(100)
 /** A peer's word becomes a file's name here. */
 const name = z.string().regex(diskNamePattern)
 
@@ -55,6 +58,7 @@ export const prepareMessage = z.object({
     allocatedBytes: bytes,
   }),
   terms,
+  boot: boot.optional(),
 })
 export type PrepareMessage = z.infer<typeof prepareMessage>
 
@@ -68,8 +72,12 @@ export const acquireMessage = z.object({
 })
 export type AcquireMessage = z.infer<typeof acquireMessage>
 
+const timeOfDay = z.string().max(40)
+const powerLoss = z.object({ since: timeOfDay, foundAt: timeOfDay.nullable() })
+
 export const acquireAnswer = z.discriminatedUnion('answer', [
-  z.object({ answer: z.literal('granted'), generation }),
+  /** `boot`: under which the source gave the disk up. `powerLoss`: what its operator has not accepted of it. */
+  z.object({ answer: z.literal('granted'), generation, boot: boot.optional(), powerLoss: powerLoss.optional() }),
   z.object({ answer: z.literal('busy'), why: z.string().max(1000) }),
   z.object({ answer: z.literal('refused'), code: z.string().max(100), message: z.string().max(1000) }),
 ])
@@ -79,10 +87,16 @@ export const inquireAnswer = z.object({
   state: z.enum(['preparing', 'ready', 'departed', 'taken', 'released', 'cancelled', 'unknown']),
   writersAreGone: z.boolean(),
   sessions: z.number().int().nonnegative(),
+  boot: boot.optional(),
 })
 export type InquireAnswer = z.infer<typeof inquireAnswer>
 
 export const guestsMessage = z.object({ migration: id, guests: waitingGuests })
+
+/** `generation`: the one that the source still has. A source that is too old to know the message refuses it (`unknown-method`). */
+export const flushMessage = z.object({ migration: id, generation })
+export const flushAnswer = z.object({ boot })
+export type FlushAnswer = z.infer<typeof flushAnswer>
 
 export const pauseMessage = z.object({ migration: id, paused: z.boolean() })
 

@@ -13,6 +13,8 @@ export interface Beginning {
   readonly transport: string
   readonly terms: Terms
   readonly startedAt: string
+  /** At the destination: the source's, as it said. */
+  readonly sourceBoot?: string | undefined
 }
 
 export function newRecord(beginning: Beginning): MigrationRecord {
@@ -31,11 +33,12 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     generation: disk.generation + 1,
     sizeBytes: disk.sizeBytes,
     startedAt,
+    sourceBoot: beginning.sourceBoot ?? null,
   }
 }
 
 /** The record keeps the terms as the operator chose them. */
-export function prepareMessageOf(record: MigrationRecord, disk: Disk): PrepareMessage {
+export function prepareMessageOf(record: MigrationRecord, disk: Disk, boot: string): PrepareMessage {
   return {
     migration: record.id,
     disk: {
@@ -53,5 +56,6 @@ export function prepareMessageOf(record: MigrationRecord, disk: Disk): PrepareMe
       stallTimeoutMs: record.stallTimeoutMs,
       sourcePolicy: record.sourcePolicy,
     },
+    boot,
   }
 }

@@ -19,6 +19,7 @@ import {
   completeMessage,
   digestsMessage,
   extentsMessage,
+  flushMessage,
   guestsMessage,
   migrationMessage,
   pauseMessage,
@@ -45,11 +46,12 @@ export class SourceCourse extends Course {
   #copyingMs = this.record.copyingMs
   #guests: WaitingGuests = { ...nobodyWaits, refused: this.record.refusedWrites }
   readonly #guestsLog = new GuestsLog(this.services.log, { migration: this.id, disk: this.record.diskName })
-  readonly #reads = new SourceReads(this, () => this.#reclaiming)
+  readonly #reads = new SourceReads(this, this.services.bootId, () => this.#reclaiming)
   readonly #notices = new SourceNotices(this, this.services, this.stopping.signal)
   readonly #grant = new Grant({
     course: this,
     clock: this.services.clock,
+    bootId: this.services.bootId,
     signal: this.stopping.signal,
     isCurrent: () => this.#isCurrent,
     isReclaiming: () => this.#reclaiming,
@@ -89,7 +91,8 @@ export class SourceCourse extends Course {
   /** Has the destination make an incoming disk. Throws, and then nothing has changed at the source. */
   async prepare(signal: AbortSignal): Promise<void> {
     this.tell({ kind: 'step', message: 'the destination makes room' })
-    await this.channel.call('prepare', prepareMessageOf(this.record, this.disk), { signal })
+    await this.disk.coverAnswered() // From now on the guest may leave this host.
+    await this.channel.call('prepare', prepareMessageOf(this.record, this.disk, this.services.bootId), { signal })
     await this.#alone(async () => {
       if (this.ended) throw isElsewhere(this.disk)
       await this.update({ state: 'ready' })
@@ -117,6 +120,8 @@ export class SourceCourse extends Course {
         return this.#alone(async () => this.#grant.standing()) // Not while a grant is being made: then nobody knows yet.
       case 'acquire':
         return this.#alone(() => this.#grant.acquire(acquireMessage.parse(params)))
+      case 'flush':
+        return this.#reads.flush(flushMessage.parse(params))
       case 'taken':
         return this.#alone(() => this.#taken(takenMessage.parse(params)))
       case 'extents':
@@ -245,7 +250,8 @@ export class SourceCourse extends Course {
   /** In one transaction. @throws what the commit throws */
   #commitDeparted(switchoverMs: number): Promise<void> {
     const { generation, peerSite } = this.record
-    return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs }, (change) =>
+    const sourceBoot = this.services.bootId
+    return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs, sourceBoot }, (change) =>
       this.disk.move('departed', { generation, owner: peerSite, taken: false }, [change]),
     )
   }

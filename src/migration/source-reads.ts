@@ -1,4 +1,5 @@
-// What the source lets its destination read of the disk: bytes, data and holes, and digests.
+// What the source lets its destination read of the disk: bytes, data and holes, and digests; and the sync that a guest's
+// flush there asks for, before switchover.
 //
 // What always holds: before switchover the destination reads under the old generation, after it under the new one, and
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
@@ -7,20 +8,25 @@ import type { Run } from '../disk/block-source.ts'
 import { type FetchRequest, PeerRefusal, type Piece } from '../link/channel.ts'
 import type { Course } from './course.ts'
 import { alignedExtents, readFrozen, readPieces } from './frozen-reader.ts'
-import type { digestsMessage, extentsMessage } from './messages.ts'
+import type { digestsMessage, extentsMessage, FlushAnswer, flushMessage } from './messages.ts'
+import { startingCode } from './remote-blocks.ts'
 import { type Sent, SentCount } from './sent-count.ts'
 import { digestOf } from './verification.ts'
 
+/** The source cannot make durable what it has answered. */
+export const syncFailedCode = 'sync-failed'
 const extentsInAnswer = 1024
 
 export class SourceReads {
   readonly #course: Course
+  readonly #bootId: string
   /** Whether a commit that takes the disk back was tried. */
   readonly #isReclaiming: () => boolean
   #sentCount: SentCount | undefined
 
-  constructor(course: Course, isReclaiming: () => boolean) {
+  constructor(course: Course, bootId: string, isReclaiming: () => boolean) {
     this.#course = course
+    this.#bootId = bootId
     this.#isReclaiming = isReclaiming
   }
 
@@ -45,6 +51,18 @@ export class SourceReads {
       if (disk.state === 'departed') this.#count.add(piece)
       yield piece
     }
+  }
+
+  /** Resolves when all that was answered here is durable. @throws PeerRefusal `no-right`, `sync-failed` */
+  async flush({ generation }: ReturnType<typeof flushMessage.parse>): Promise<FlushAnswer> {
+    this.#checkRight(generation)
+    const { disk } = this.#course
+    try {
+      await disk.flush()
+    } catch (error) {
+      throw new PeerRefusal(syncFailedCode, `the source could not sync ${disk.name} (${(error as Error).message})`)
+    }
+    return { boot: this.#bootId }
   }
 
   extents({ generation, offset, length }: ReturnType<typeof extentsMessage.parse>): object {
@@ -79,6 +97,11 @@ export class SourceReads {
       disk.state === 'departed' &&
       record.state === 'copying' &&
       !this.#isReclaiming()
+    if (before && disk.isHeld)
+      throw new PeerRefusal(
+        startingCode,
+        `${disk.name} may have lost writes with the power of its host: it waits for its operator`,
+      )
     if (before || after) return
     throw new PeerRefusal(
       'no-right',

@@ -15,6 +15,8 @@ const longestBusyPauseMs = 250
 /** Busy answers in a row that are not worth a word. */
 const quietTries = 4
 
+export type SwitchoverGrant = Extract<AcquireAnswer, { answer: 'granted' }>
+
 export interface SwitchoverParts {
   readonly clock: Clock
   /** How long a guest's write waits for a source that answers busy. */
@@ -26,7 +28,7 @@ export interface SwitchoverParts {
   /** Whether the source has departed to this site. Asks until it is answered. */
   hasDeparted(): Promise<boolean>
   /** The grant arrived, for a question that was asked at `askedMs`: resolves once this site owns, durably. */
-  granted(askedMs: number): Promise<void>
+  granted(grant: SwitchoverGrant, askedMs: number): Promise<void>
   /** The source said no, for good. */
   refused(code: string, message: string): Promise<void>
   note(sentence: string | null): void
@@ -147,7 +149,7 @@ export class SwitchoverAsker {
       if (answer.answer === 'granted') {
         // A destination that has left meanwhile takes nothing: its operator said so, and was told what it may strand.
         if (!this.#parts.isWanted()) return
-        return this.#granted(askedMs)
+        return this.#granted(answer, askedMs)
       }
       this.#unanswered = false
       if (answer.answer === 'refused') return this.#refused(answer.code, answer.message)
@@ -160,8 +162,8 @@ export class SwitchoverAsker {
     note(null)
   }
 
-  async #granted(askedMs: number): Promise<void> {
-    await this.#parts.granted(askedMs)
+  async #granted(grant: SwitchoverGrant, askedMs: number): Promise<void> {
+    await this.#parts.granted(grant, askedMs)
     this.#unanswered = false
     this.#ended = true
     this.#command = undefined

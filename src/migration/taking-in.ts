@@ -45,6 +45,7 @@ export async function takeIn(
     transport: services.transport(peerId),
     terms,
     startedAt: createdAt,
+    sourceBoot: message.boot,
   })
   const facts = { ...disk, owner: peer.site, migrationId: migration, createdAt }
   const diskRecord = await disks.prepareIncoming(facts, [{ put: 'migration', record }] satisfies Change[])

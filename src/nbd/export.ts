@@ -47,8 +47,11 @@ export interface Export {
   readonly readOnly: boolean
   /** Metadata contexts that `blockStatus` answers, `base:allocation` among them. */
   readonly contexts: readonly string[]
-  /** Starts a session's use of the export; `client` is for messages ("127.0.0.1:40000", "unix"). Throws NbdError if it may not be opened now. */
-  open(client: string): ExportHandle
+  /**
+   * Starts a session's use of the export; `client` is for messages ("127.0.0.1:40000", "unix"). `isElsewhere`: it is at
+   * another host, and outlives this one. Throws NbdError if it may not be opened now.
+   */
+  open(client: string, isElsewhere: boolean): ExportHandle
 }
 
 /** Takes pages of a file (system/page-pipe.ts). */

@@ -5,6 +5,7 @@
 
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { isElsewhere } from './client-place.ts'
 import { type Export, type ExportCatalog, type ExportHandle, NbdError } from './export.ts'
 import type { NbdLimits, NbdLog } from './limits.ts'
 import { type Agreement, Negotiation, type NegotiationStep } from './negotiation.ts'
@@ -71,9 +72,9 @@ export class NegotiationPhase {
   }
 
   #open(wanted: Export): ExportHandle {
-    const { client, log } = this.#options
+    const { client, log, socket } = this.#options
     try {
-      return wanted.open(client)
+      return wanted.open(client, isElsewhere(socket))
     } catch (error) {
       if (error instanceof NbdError) throw error
       // What broke in an export is for the log alone.

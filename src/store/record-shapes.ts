@@ -32,6 +32,8 @@ const disk = z.looseObject({
   taken: z.boolean(),
   failedSync: z.object({ at: text, message: z.string() }).nullable(),
   mapLog: z.object({ key: count, records: count }).nullable(),
+  unsynced: z.looseObject({}).nullable(),
+  powerLoss: z.looseObject({}).nullable(),
   createdAt: text,
 })
 

@@ -121,7 +121,7 @@ class RecordsDatabase {
       const row = this.#database.prepare('SELECT body FROM disk WHERE id = ?').get(change.id)
       if (!row) return
       const record = JSON.parse(String(row['body'])) as DiskRecord
-      this.#put('disk', change.id, { ...record, failedSync: change.failedSync })
+      this.#put('disk', change.id, { ...record, ...change.facts })
       return
     }
     if (change.put === 'disk') this.#put('disk', change.record.id, withStoredPaths(change.record, this.#root))

@@ -30,8 +30,28 @@ export interface DiskRecord {
   readonly failedSync: FailedSyncMark | null
   /** arriving: how far the log of its maps was durable when the record was written; null: not known. */
   readonly mapLog: MapLogMark | null
+  /** owned, arriving: under this boot, clients that outlive this host may have had writes answered that are not durable. */
+  readonly unsynced: UnsyncedMark | null
+  /** owned, arriving: power was lost while that was so, and the operator has not accepted it. */
+  readonly powerLoss: PowerLossMark | null
   readonly createdAt: string
 }
+
+export interface UnsyncedMark {
+  readonly bootId: string
+  /** Time of day. */
+  readonly since: string
+}
+
+export interface PowerLossMark {
+  /** Time of day: from when on there were such writes. */
+  readonly since: string
+  /** Time of day of the start that found it; null: it is not on record yet. */
+  readonly foundAt: string | null
+}
+
+/** Facts of a disk that are committed by themselves: who tells of one says nothing else of it. */
+export type DiskMarks = Partial<Pick<DiskRecord, 'failedSync' | 'unsynced' | 'powerLoss'>>
 
 export interface FailedSyncMark {
   /** Time of day. */
@@ -43,7 +63,7 @@ export interface FailedSyncMark {
 /** A disk to which nothing has happened. A record that lacks one of these was written before it was there, and means it. */
 export const untouchedDisk: Pick<
   DiskRecord,
-  'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync' | 'mapLog'
+  'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync' | 'mapLog' | 'unsynced' | 'powerLoss'
 > = {
   migrationId: null,
   servedFile: null,
@@ -51,6 +71,8 @@ export const untouchedDisk: Pick<
   taken: false,
   failedSync: null,
   mapLog: null,
+  unsynced: null,
+  powerLoss: null,
 }
 
 export interface MigrationRecord {
@@ -93,6 +115,8 @@ export interface MigrationRecord {
   /** Destination: how often it has said, after putting it on record, that it serves. Source: the highest that it heard, and of which run. */
   readonly mark: number
   readonly markRun: string | null
+  /** The boot id of the source's kernel. Destination: as last heard. Source: under which it gave the disk up. null: not known. */
+  readonly sourceBoot: string | null
   /** The site that owned the disk when the migration ended, as far as this site knew; or `unknown`. null: it goes on, or ended before this was kept. */
   readonly endOwner: string | null
   /** How long the copy has copied, without what it was held for. */
@@ -127,6 +151,7 @@ export const untouchedMigration = {
   endOwner: null,
   copyingMs: 0,
   refusedWrites: null,
+  sourceBoot: null,
 } as const satisfies Partial<MigrationRecord>
 
 /** Bytes, as of the last time they were recorded. */
@@ -156,8 +181,7 @@ export type Change =
   | { readonly put: 'disk'; readonly record: DiskRecord }
   | { readonly put: 'migration'; readonly record: MigrationRecord }
   | { readonly put: 'peer'; readonly record: PeerRecord }
-  /** Of a disk this fact alone: who tells of a failed sync says nothing else of it. */
-  | { readonly mark: 'disk'; readonly id: string; readonly failedSync: FailedSyncMark | null }
+  | { readonly mark: 'disk'; readonly id: string; readonly facts: DiskMarks }
   | { readonly remove: 'disk' | 'migration' | 'peer'; readonly id: string }
 
 export interface Records {

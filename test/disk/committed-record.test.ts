@@ -35,7 +35,7 @@ describe('a committed record', () => {
     const records = new HeldRecords()
     const record = new CommittedRecord(diskRecord({ generation: 1 }), records, () => {})
     const raise = () => record.commit((before) => ({ ...before, generation: before.generation + 1 }), [])
-    const commits = [raise(), record.mark(mark), raise()]
+    const commits = [raise(), record.mark({ failedSync: mark }), raise()]
     for (let index = 0; index < 3; index++) {
       await settled()
       assert.equal(records.commits.length, index + 1)
@@ -72,7 +72,7 @@ describe('a committed record', () => {
   it('takes no mark of a failed sync once the disk is not served here', async () => {
     const records = new MemoryRecords()
     const record = new CommittedRecord(diskRecord({ state: 'departed' }), records, () => {})
-    await record.mark(mark)
+    await record.mark({ failedSync: mark })
     assert.deepEqual([record.now.failedSync, records.commits.length], [null, 0])
   })
 })

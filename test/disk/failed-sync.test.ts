@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { accept } from '../../src/disk/failed-sync-acceptance.ts'
+import { accept } from '../../src/disk/acceptance.ts'
 import { Refusal } from '../../src/disk/refusal.ts'
 import type { DiskRecord } from '../../src/store/records.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
@@ -106,7 +106,7 @@ describe('a failed sync', () => {
     const { disk, files } = await failedAndReopened()
     const { message } = await refused(accept(disk, false, never), 'not-confirmed')
     assert.match(message, /may be lost/)
-    assert.deepEqual([files.done, disk.canBeAccepted], [[], true])
+    assert.deepEqual([files.done, disk.hasFailedSync], [[], true])
   })
 
   it('is not accepted while the storage fails, nor when the record cannot be written', async () => {
@@ -147,7 +147,7 @@ describe('a failed sync', () => {
     gone.abort(new Error('the client has gone away'))
     files.release('write')
     await refused(accepting, 'not-accepted')
-    assert.equal(disk.canBeAccepted, true)
+    assert.equal(disk.hasFailedSync, true)
   })
 })
 
@@ -176,7 +176,7 @@ async function failedAndReopened(): Promise<HandDisk<HandSource>> {
 function lastRecord({ records, record }: HandDisk<HandSource>): DiskRecord {
   const change = records.commits.at(-1)?.[0]
   assert(change && 'mark' in change)
-  return { ...record, failedSync: change.failedSync }
+  return { ...record, ...change.facts }
 }
 
 async function refused(asked: Promise<unknown>, code: string): Promise<Refusal> {

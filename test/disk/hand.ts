@@ -259,6 +259,8 @@ export async function openDisk<Source extends BlockSource>(
   source: Source,
   facts: Partial<DiskRecord> = {},
   askSwitchover: (signal: AbortSignal) => Promise<void> = () => new Promise(() => {}),
+  flushSource: (signal: AbortSignal) => Promise<void> = () => new Promise(() => {}),
+  parts: Partial<DiskServices> = {},
 ): Promise<HandDisk<Source>> {
   const folder = temporaryFolder()
   const record = diskRecord({
@@ -271,7 +273,7 @@ export async function openDisk<Source extends BlockSource>(
   })
   const files = new WatchedFiles()
   const records = new MemoryRecords()
-  const services = servicesOf(files, records)
+  const services = servicesOf(files, records, parts)
   const file = await files.createBlockFile(record.path, record.sizeBytes)
   await file.close()
   if (record.state === 'arriving') {
@@ -279,7 +281,7 @@ export async function openDisk<Source extends BlockSource>(
     const { log } = await MapLog.create(files, join(record.folder, mapLogName), { diskId, generation, sizeBytes })
     await log.close()
   }
-  const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover })
+  const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover, flushSource })
   open.push(disk)
   files.done.length = 0 // Opening syncs.
   return { disk, files, records, source, services, record }
@@ -289,20 +291,26 @@ export async function openDisk<Source extends BlockSource>(
 export async function reopenDisk<Source extends BlockSource>(
   { disk, record, source, records }: HandDisk<Source>,
   boot = bootId,
+  parts: Partial<DiskServices> = {},
 ): Promise<HandDisk<Source>> {
   await disk.close()
   const files = new WatchedFiles(new KernelFiles(boot))
-  const services = servicesOf(files, records)
+  const services = servicesOf(files, records, parts)
   const again = await Disk.open(services, record, {
     source,
     frozen: source,
     askSwitchover: () => new Promise(() => {}),
+    flushSource: () => new Promise(() => {}),
   })
   open.push(again)
   return { disk: again, files, records, source, services, record }
 }
 
-function servicesOf(files: Files, records: Records): DiskServices {
-  const clock = { date: () => new Date('2026-03-01T10:00:00.000Z') }
-  return { files, records, siteId: 'here', readOnly: false, clock, log: () => {} }
+function servicesOf(files: Files, records: Records, facts: Partial<DiskServices> = {}): DiskServices {
+  const clock = {
+    now: () => 0,
+    date: () => new Date('2026-03-01T10:00:00.000Z'),
+    sleep: () => new Promise<void>(() => {}),
+  }
+  return { files, records, siteId: 'here', readOnly: false, holdsAfterPowerLoss: false, clock, log: () => {}, ...facts }
 }

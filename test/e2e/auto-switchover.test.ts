@@ -121,6 +121,25 @@ describe('switchover', () => {
       await destinationOwns(a, b)
     })
 
+    it('promise 6: a flush at the destination waits until the source, which hangs, has synced what it had answered', async () => {
+      const { a, b } = await sitesWithDisk(sizeBytes)
+      const guest = await attach(a, 'web01')
+      await guest.write(0, filled(1))
+      await begin(a, b, 'web01', 'auto')
+      const moved = await attach(b, 'web01')
+      process.kill(a.pid, 'SIGSTOP')
+      let isAnswered = false
+      const flushed = moved.flush().then(() => {
+        isAnswered = true
+      })
+      // The destination answers what it can by itself, and has had the flush before.
+      for (let round = 0; round < 20; round++) await b.control.showDisk('web01')
+      assert.equal(isAnswered, false)
+      process.kill(a.pid, 'SIGCONT')
+      await flushed
+      await sourceOwns(a, b)
+    })
+
     it('flushes, reads and maps at the destination do not move the disk', async () => {
       const { a, b } = await sitesWithDisk(sizeBytes)
       const guest = await attach(a, 'web01')

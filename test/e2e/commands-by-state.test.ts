@@ -86,6 +86,14 @@ const scenes: Readonly<Record<string, () => Promise<Scene>>> = {
     await a.restart()
     return { site: a, other: b, id: 'ffffffff' }
   },
+  'owned, after a power loss': async () => {
+    const { a, b } = await sitesWithData(4 * mebibyte)
+    await a.kill()
+    const bootId = '22222222-2222-4222-8222-222222222222'
+    rewrite(a, 'disk', { unsynced: { bootId, since: '2026-03-01T10:00:00.000Z' } })
+    await a.restart()
+    return { site: a, other: b, id: 'ffffffff' }
+  },
   'source, preparing': async () => {
     const { a, b } = await sitesWithData(4 * mebibyte)
     await createDisk(a, 'other', mebibyte)

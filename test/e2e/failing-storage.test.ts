@@ -55,6 +55,22 @@ describe('storage that fails', () => {
       await takesWrites(site)
     })
 
+    it(`promise 6, ${kind}: a flush at the destination, before it owns, fails when the source cannot sync`, async function () {
+      const { site: a, file } = await servedFile(this, kind)
+      const b = await Site.start('tokyo')
+      await pair(a, b)
+      const guest = await attach(a, 'web01')
+      await guest.write(0, Buffer.alloc(block, 1))
+      await begin(a, b, 'web01', 'auto')
+      const there = await attach(b, 'web01')
+      await there.flush()
+      await guest.write(0, Buffer.alloc(block, 2))
+      file.syncs.begin()
+      await refusedWith('EIO', there.flush())
+      await refusedWith('EIO', there.flush())
+      assert.match((await a.control.showDisk('web01')).trouble!, /a sync failed/)
+    })
+
     it(`promise 8, ${kind}: a move goes on past a range that the source cannot read, names it, and releases nothing before it can`, async function () {
       const { site: a, file, content } = await servedFile(this, kind)
       const b = await Site.start('tokyo')

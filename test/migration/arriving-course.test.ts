@@ -24,7 +24,8 @@ describe('the course of an arriving disk', () => {
       fetch: () => assert.fail('nothing is fetched before it is on record'),
     }
     const clock = new FakeClock()
-    const services: CourseServices = { records, clock, siteId: 'here', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const services: CourseServices = { ...facts, records, clock }
     const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying', generation: 2 })
     const course = await DestinationCourse.open(services, record, channel, false, async () => disk)
     disk.flush = () => Promise.reject(new Error('the file system is full'))

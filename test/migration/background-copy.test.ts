@@ -15,7 +15,7 @@ const chunk = 256 * 1024
 /** A disk that only counts: which chunks are missing, and what of it is durable. */
 class CountingDisk {
   readonly sizeBytes: number
-  trouble: string | undefined
+  isFailed = false
   readonly #missing: Uint8Array
   #landingBytes = 0
   landedBytes = 0
@@ -309,7 +309,7 @@ describe('background copy', () => {
 
   it('ends with an error when the disk cannot be synced any more', async () => {
     const disk = new CountingDisk(mebibyte)
-    disk.trouble = 'a sync failed'
+    disk.isFailed = true
     const source: BlockSource = {
       // biome-ignore lint/correctness/useYield: it never comes to that.
       async *fetch() {

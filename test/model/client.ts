@@ -159,8 +159,12 @@ export class Client {
     const flushed = this.stage.oracle.flushBegins()
     const state = open?.site.disk(diskName)?.state
     const answer = await this.ask(open, (session) => session.flush())
-    // A flush at a site that does not own answers for nothing.
-    if (answer.kind === 'good' && (state === 'owned' || state === 'arriving')) flushed()
+    // A flush at a site that does not own answers for nothing, but where the disk is incoming: for what its source had answered.
+    const answersForAll = state === 'owned' || state === 'arriving' || state === 'incoming'
+    if (answer.kind === 'good' && answersForAll) {
+      flushed()
+      if (state === 'incoming') this.stage.counts.flushesThere++
+    }
     return answer
   }
 

@@ -6,6 +6,9 @@ import { randomUUID } from 'node:crypto'
 import { diskId, sectors } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
 
+/** Of A's kernel, before it lost its power. */
+const boot = '00000000-0000-4000-8000-000000000001'
+const granted = { answer: 'granted', generation: 2, boot }
 const acquire = (migration: string, reason = 'operator') => ({ migration, generation: 2, reason })
 const seeds = Array.from({ length: 20 }, (_, index) => index + 1)
 
@@ -15,7 +18,7 @@ describe('fence: grants', () => {
     const id = await sites.migrate('manual')
     for (let time = 1; time <= 3; time++) {
       const answer = await sites.say('B', sites.a, 'acquire', acquire(id)) // B hears of none of them.
-      assert.deepEqual(answer, { answer: 'granted', generation: 2 })
+      assert.deepEqual(answer, granted)
       assert.deepEqual(sites.standing(sites.a), ['departed', 2, 'B'])
     }
     await sites.drive(sites.b.migrations!.commands.switchover(id, new AbortController().signal))
@@ -29,7 +32,7 @@ describe('fence: grants', () => {
     await sites.say('B', sites.a, 'acquire', acquire(id))
     sites.a.kill()
     await sites.drive(sites.a.start())
-    assert.deepEqual(await sites.say('B', sites.a, 'acquire', acquire(id)), { answer: 'granted', generation: 2 })
+    assert.deepEqual(await sites.say('B', sites.a, 'acquire', acquire(id)), granted)
   })
 
   it('promise 1: an acquire from a second destination is refused, and nothing is given up', async () => {
@@ -141,26 +144,28 @@ describe('fence: clients that are where they should not be', () => {
 })
 
 describe('fence: clients of a disk that comes back', () => {
-  it('one that is attached from before it went may flush and quit until guests write here, and after the return is cancelled', async () => {
+  it('one that is attached from before it went may flush and quit, but not while the disk is on its way back', async () => {
     const sites = await TwoSites.start()
     const { a, b } = sites
     const left = sites.open(a)
     await sites.migrate('now')
     await sites.until('B has heard that its move is over', () => sites.record(b)?.migrationId === null)
-    const id = await sites.migrate('manual', b, a)
     await sites.flush(left)
+    const id = await sites.migrate('manual', b, a)
+    await assert.rejects(sites.flush(left), { code: 'ESHUTDOWN' }, 'it would speak for what B has answered')
     await sites.drive(b.migrations!.commands.cancel(id, false, new AbortController().signal))
     await sites.until('A is released again', () => sites.record(a)?.state === 'released')
     await sites.flush(left)
   })
 
-  it('one of a disk that was on its way, and will not come, may flush and quit', async () => {
+  it('promise 6: one of a disk that was on its way, and will not come, is refused its flush: the source has unflushed writes', async () => {
     const sites = await TwoSites.start()
     const id = await sites.migrate('manual')
     const guest = sites.open(sites.b)
     await sites.drive(sites.a.migrations!.commands.cancel(id, false, new AbortController().signal))
+    await sites.write(sites.open(sites.a), 0, 7)
     await sites.until('B has none', () => sites.record(sites.b) === undefined)
-    await sites.flush(guest)
+    await assert.rejects(sites.flush(guest), { code: 'ESHUTDOWN' })
   })
 
   it('promise 6: one that is attached from before it went is refused its flush too: it would speak for writes of others', async () => {

@@ -61,7 +61,8 @@ export class Guest extends Client {
       const kind = random.next()
       if (kind < 0.35) answers.push(this.#read(first, length))
       else if (kind < 0.4) answers.push(this.#status(first, length))
-      else if (kind < 0.5) answers.push(this.#flushHere())
+      else if (kind < 0.47) answers.push(this.#flushHere())
+      else if (kind < 0.5) answers.push(this.#flushThere())
       else if (range.every((sector) => !taken.has(sector))) {
         const [before, after] = [first - 1, first + length]
         const isRagged = !taken.has(before) && !taken.has(after) && random.chance(0.3)
@@ -105,6 +106,17 @@ export class Guest extends Client {
 
   async #flushHere(): Promise<Answer> {
     return this.flush(await this.#attached())
+  }
+
+  /** At the destination, of which the guest has a look. */
+  async #flushThere(): Promise<Answer> {
+    const { a, b } = this.stage
+    const other = this.here === a ? b : a
+    if (other.disk(diskName)?.state !== 'incoming') return this.#flushHere()
+    const look = await this.connect(other)
+    await this.flush(look)
+    if (look) other.close(look, 'disconnected')
+    return { kind: 'good' }
   }
 
   async #attached(): Promise<OpenSession | undefined> {

@@ -26,6 +26,8 @@ export function putDisk(site: SimSite, random: Random): number[] {
     taken: false,
     failedSync: null,
     mapLog: null,
+    unsynced: null,
+    powerLoss: null,
   }
   site.database.disk.set(diskId, { ...identity, ...standing, createdAt: '' })
   return initial

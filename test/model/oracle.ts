@@ -15,6 +15,8 @@ interface Write {
   readonly value: number
   /** How many failed syncs were forgotten when it began: what was written before one may be lost for good. */
   readonly failures: number
+  /** It was answered with success. */
+  acknowledged: boolean
 }
 
 interface Sector {
@@ -54,14 +56,14 @@ export class Oracle {
 
   constructor(initial: readonly number[]) {
     this.#sectors = initial.map((value) => {
-      const write = { value, failures: 0 }
+      const write = { value, failures: 0, acknowledged: true }
       return { possible: [write], sinceFlush: [write], dropped: [], underWay: 0, writes: 0, flipped: 0 }
     })
   }
 
   writeBegins(first: number, count: number, value: number): OpenWrite {
     const writes = this.#range(first, count).map((sector, index) => {
-      const write = { value, failures: this.#failures }
+      const write = { value, failures: this.#failures, acknowledged: false }
       sector.possible.push(write)
       this.#mayBeRead(first + index, [write])
       sector.sinceFlush.push(write)
@@ -80,6 +82,7 @@ export class Oracle {
   writeAcknowledged({ first, writes }: OpenWrite): void {
     for (const [index, write] of writes.entries()) {
       const sector = this.#sectors[first + index]!
+      write.acknowledged = true
       sector.possible = [write]
       sector.dropped = []
     }
@@ -106,6 +109,14 @@ export class Oracle {
   /** A write with FUA was acknowledged. */
   madeDurable({ first, writes }: OpenWrite): void {
     for (const [index, write] of writes.entries()) this.#isDurable(this.#sectors[first + index]!, write)
+  }
+
+  /** No mark says that what was answered may be lost with the power: so nothing of it may. */
+  answeredIsDurable(): void {
+    for (const sector of this.#sectors) {
+      const write = onlyPossible(sector)
+      if (write?.acknowledged) this.#isDurable(sector, write)
+    }
   }
 
   /** The source has given the disk up: it synced everything before. */

@@ -78,6 +78,30 @@ export const plants: readonly Plant[] = [
     becomes: '\n',
   },
   {
+    name: 'a flush at an incoming disk that asks nobody',
+    file: 'src/disk/io-incoming.ts',
+    was: 'await this.#part.flushSource(signal)\n',
+    becomes: '\n',
+  },
+  {
+    name: 'an answer before the mark of unflushed writes',
+    file: 'src/disk/session.ts',
+    was: 'const isMarked = await this.#host.unsynced.set()',
+    becomes: 'void this.#host.unsynced.set()\nconst isMarked = true',
+  },
+  {
+    name: 'a mark of unflushed writes taken off by any sync',
+    file: 'src/disk/unsynced.ts',
+    was: 'if (writesInFlight === 0) this.#syncedWrites = writes',
+    becomes: 'this.#syncedWrites = this.#parts.sessions.writes + 0 * (writes + writesInFlight)',
+  },
+  {
+    name: 'a disk that arrives without the mark of unflushed writes',
+    file: 'src/disk/unsynced.ts',
+    was: 'return this.#parts.sessions.anyElsewhere ? this.#mark : null',
+    becomes: 'return null',
+  },
+  {
     name: 'a freeze without a sync',
     file: 'src/migration/grant.ts',
     was: 'this.#frozen = true\n      try {\n        await disk.flush()',
@@ -152,8 +176,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'writes answered before arriving is durable',
     file: 'src/disk/disk.ts',
-    was: "await this.move('arriving', {",
-    becomes: "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', {",
+    was: "await this.move('arriving', facts, others)",
+    becomes: "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', facts, others)",
   },
   {
     name: 'a flush that joins a running sync',

@@ -31,6 +31,10 @@ export class SimMachine {
     this.name = name
   }
 
+  get bootId(): string {
+    return `00000000-0000-4000-8000-${String(this.boots).padStart(12, '0')}`
+  }
+
   losePower(): void {
     this.boots++
     for (const [path, file] of this.files) file.losePower(this.world.random, path.endsWith('.log'))
@@ -63,7 +67,7 @@ export class SimFiles implements Files {
   constructor(machine: SimMachine, process: SimProcess) {
     this.#machine = machine
     this.#process = process
-    this.bootId = `00000000-0000-4000-8000-${String(machine.boots).padStart(12, '0')}`
+    this.bootId = machine.bootId
   }
 
   async createBlockFile(path: string, sizeBytes: number): Promise<BlockFile> {

@@ -41,7 +41,7 @@ export class SimDatabase {
       if ('remove' in change) this[change.remove].delete(change.id)
       else if ('mark' in change) {
         const record = this.disk.get(change.id)
-        if (record) this.disk.set(change.id, { ...record, failedSync: change.failedSync })
+        if (record) this.disk.set(change.id, { ...record, ...change.facts })
       } else if (change.put === 'peer') this.peer.set(change.record.fingerprint, change.record)
       else if (change.put === 'disk') this.disk.set(change.record.id, change.record)
       else this.migration.set(change.record.id, change.record)
@@ -90,6 +90,6 @@ export class SimRecords implements Records {
 
 function wordsOf(change: Change): string {
   if ('remove' in change) return `-${change.remove}`
-  if ('mark' in change) return `mark=${change.failedSync?.message ?? 'none'}`
+  if ('mark' in change) return `mark ${JSON.stringify(change.facts)}`
   return `${change.put}=${'state' in change.record ? change.record.state : ''}`
 }

@@ -1,9 +1,9 @@
 // One simulated site: a machine and a database that survive, and the daemon's disks and migrations, made anew at each start
 // exactly as the daemon makes them, and stopped in the daemon's order.
 
+import { accept } from '../../src/disk/acceptance.ts'
 import type { Disk } from '../../src/disk/disk.ts'
 import { Disks } from '../../src/disk/disks.ts'
-import { accept } from '../../src/disk/failed-sync-acceptance.ts'
 import type { Course } from '../../src/migration/course.ts'
 import { Migrations } from '../../src/migration/migrations.ts'
 import type { ExportHandle } from '../../src/nbd/export.ts'
@@ -38,6 +38,8 @@ export class SimSite {
   disks: Disks | undefined
   migrations: Migrations | undefined
   started = false
+  /** As its daemon is started. */
+  holdsAfterPowerLoss = false
   /** Clients find nobody while it stops. */
   #stopping = false
   readonly #sessions = new Set<OpenSession>()
@@ -94,17 +96,18 @@ export class SimSite {
   open(name: string, client: string): OpenSession | undefined {
     const disk = this.disk(name)
     if (!disk) return undefined
-    const open = { site: this, process: this.process, session: disk.open(client), inFlight: 0, isOpen: true }
+    const open = { site: this, process: this.process, session: disk.open(client, true), inFlight: 0, isOpen: true }
     this.#sessions.add(open)
     return open
   }
 
-  /** The operator has checked the disks whose sync failed. Resolves to how many take writes again. */
+  /** The operator has checked the disks whose sync failed, or whose power was lost. Resolves to how many there were. */
   async acceptAll(): Promise<number> {
     let accepted = 0
-    for (const disk of this.disks!.all().filter(({ canBeAccepted }) => canBeAccepted)) {
+    for (const disk of this.disks!.all().filter(({ hasFailedSync, lostPower }) => hasFailedSync || lostPower)) {
+      const { hasFailedSync } = disk
       await accept(disk, true, new AbortController().signal)
-      this.hasFailedSync = false
+      if (hasFailedSync) this.hasFailedSync = false
       accepted++
     }
     return accepted
@@ -137,7 +140,15 @@ export class SimSite {
       if (process.alive) this.onLog(message, facts)
     }
     const disks = new Disks(
-      { files, records, siteId: this.name, readOnly: false, clock: this.#world.clock(process), log },
+      {
+        files,
+        records,
+        siteId: this.name,
+        readOnly: false,
+        holdsAfterPowerLoss: this.holdsAfterPowerLoss,
+        clock: this.#world.clock(process),
+        log,
+      },
       { diskFolder: (id) => `${this.name}/${id}`, passingFolder: (id) => `${this.name}/.passing-${id}` },
     )
     this.disks = disks
@@ -151,6 +162,7 @@ export class SimSite {
       disks,
       clock: this.#world.clock(process),
       siteId: this.name,
+      bootId: files.bootId,
       readOnly: false,
       log,
       newId: () => `00000000-0000-4000-8000-${String(++ids).padStart(12, '0')}`,

@@ -21,6 +21,8 @@ export const strayRange = { first: 76, count: 12 }
 export interface Counts {
   reads: number
   writes: number
+  /** Flushes answered where the disk was incoming. */
+  flushesThere: number
   /** Writes that began or ended within a sector; sectors that a block status called zeros. */
   raggedWrites: number
   zerosTold: number
@@ -28,6 +30,8 @@ export interface Counts {
   stops: number
   pauses: number
   failedSyncs: number
+  /** Losses of power at an owner that will be told, because of writes that were not flushed. */
+  markedLosses: number
   acceptances: number
   reclaims: number
   verifications: number

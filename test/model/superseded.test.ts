@@ -94,6 +94,7 @@ describe('a disk of which a later generation is heard of', () => {
     const sites = await TwoSites.start()
     const { a } = sites
     const guest = sites.open(a)
+    await sites.write(guest, 0, 7)
     let writing: unknown // A request in flight makes the freeze last.
     for (let at = 0; at < 20 && !(writing instanceof Promise); at++)
       writing = guest.session.write(at * 4096, new Uint8Array(4096).fill(7), false)
@@ -104,7 +105,7 @@ describe('a disk of which a later generation is heard of', () => {
     )
     await sites.until('it is noted', () => sites.world.pending.includes('commit disk=owned migration=preparing'))
     hears(a, 2, 'C')
-    await writing
+    await sites.drive(writing as Promise<unknown>)
     await sites.until('it is superseded', () => sites.record(a)?.state === 'superseded')
     assert.match(await sites.drive(outcome), /^(superseded|begun)$/)
     assert.deepEqual(sites.standing(a), ['superseded', 2, 'C'])

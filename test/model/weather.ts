@@ -123,11 +123,16 @@ export class Weather {
     if (this.#stage.world.random.chance(0.5)) {
       this.powerLosses++
       this.#stage.comparison.losesPower(site)
+      const { bootId } = site.machine
       site.losePower()
       this.#rot(site)
       site.hasFailedSync = false // What was dropped is seen to be gone.
-      const state = site.database.disk.get(diskId)?.state
-      this.#stage.oracle.powerLost(state === 'owned' || state === 'arriving')
+      const record = site.database.disk.get(diskId)
+      const isOwner = record?.state === 'owned' || record?.state === 'arriving'
+      // All clients are at other hosts: where no mark says that they may lose something, they lose nothing.
+      if (isOwner && record.unsynced?.bootId !== bootId) this.#stage.oracle.answeredIsDurable()
+      else if (isOwner) this.#stage.counts.markedLosses++
+      this.#stage.oracle.powerLost(isOwner)
     } else {
       site.kill()
     }

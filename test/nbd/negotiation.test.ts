@@ -28,7 +28,7 @@ function start(...exports: MemoryExport[]): Negotiation {
     tls: 'off',
     optionLimit: 32,
     optionLimitBytes: 65536,
-    open: (wanted) => wanted.open('test'),
+    open: (wanted) => wanted.open('test', false),
   })
 }
 
@@ -205,7 +205,7 @@ describe('nbd negotiation', () => {
         tls: 'on',
         optionLimit: 32,
         optionLimitBytes: 65536,
-        open: (wanted) => wanted.open('test'),
+        open: (wanted) => wanted.open('test', false),
       })
     const startTls = encodeOption(OptionType.startTls)
     const behind = offering()

@@ -139,7 +139,7 @@ describe('nbd pages', () => {
   it('whose handle throws halfway are answered with its error, and reach no other client', async () => {
     const other = exportOf(file, counts)
     const open = (): ExportHandle => {
-      const handle = other.open('')
+      const handle = other.open('', false)
       const readPages = (offset: number, lengthBytes: number, pipe: PageTaker): boolean => {
         handle.readPages!(offset, lengthBytes, pipe)
         throw new NbdError('ESHUTDOWN', 'the disk departed')

@@ -46,8 +46,8 @@ describe('records in SQLite', () => {
     assert.deepEqual(await records.load(), { disks: [disk], migrations: [migration], peers: [peer] })
   })
 
-  it('of a disk written before failed syncs were recorded tell of none', async () => {
-    const { failedSync: _later, ...older } = diskRecord()
+  it('of a disk written before failed syncs and losses of power were recorded tell of none', async () => {
+    const { failedSync: _later, unsynced: _then, powerLoss: _last, ...older } = diskRecord()
     const records = await opened()
     await records.commit([{ put: 'disk', record: older as DiskRecord }])
     assert.deepEqual((await records.load()).disks, [diskRecord({ failedSync: null })])
@@ -62,6 +62,7 @@ describe('records in SQLite', () => {
       reclaimedAs: null,
       mark: 0,
       markRun: null,
+      sourceBoot: null,
     }
     const older = Object.fromEntries(Object.entries(migrationRecord()).filter(([field]) => !(field in later)))
     const records = await opened()
@@ -74,7 +75,7 @@ describe('records in SQLite', () => {
     await records.commit([{ put: 'disk', record: diskRecord({ migrationId: 'newer' }) }])
     const failedSync = { at: '2026-03-01T10:00:00.000Z', message: 'EIO: "größe"' }
     for (const mark of [failedSync, null]) {
-      await records.commit([{ mark: 'disk', id: diskRecord().id, failedSync: mark }])
+      await records.commit([{ mark: 'disk', id: diskRecord().id, facts: { failedSync: mark } }])
       assert.deepEqual((await records.load()).disks, [diskRecord({ migrationId: 'newer', failedSync: mark })])
     }
   })
