@@ -139,9 +139,9 @@ describe('steady nbd client', () => {
           return answer
         },
       })
-      await using client = await open(server.uri, { requestTimeoutMs: 30 })
+      await using client = await open(server.uri, { requestTimeoutMs: 100 })
       assert.deepEqual(await client.read(0, 512), bytesAt(0, 512))
-      assert.equal(server.connections, 2)
+      assert(server.connections >= 2) // On a busy machine it may find the second one silent, too.
     })
 
     it('waits for the server, longer after each failure, and gives up in time', async () => {
