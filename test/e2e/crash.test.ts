@@ -16,6 +16,7 @@ import {
   begin,
   createDisk,
   endSitesAfterEach,
+  fetchRest,
   folder,
   must,
   Site,
@@ -29,8 +30,8 @@ const block = 4096
 const sizeBytes = 48 * mebibyte
 /** The last mebibyte, a hole, is left to the tests. */
 const guestBytes = sizeBytes - mebibyte
-/** 36 MiB of data take four seconds and more. */
-const maxRate = 9 * mebibyte
+/** 36 MiB of data take nine seconds and more, if nobody reads them. */
+const maxRate = 4 * mebibyte
 
 /** A run of random rounds begins no further round after this. */
 const boundMs = 8_000
@@ -42,14 +43,14 @@ describe('sites that are killed', () => {
 
   it('promise 6: a destination killed in the middle of the copy carries on by itself, and nothing acknowledged is lost', async () => {
     const { a, b, guest, id, seed } = await movingDisk()
-    await copied(b, id, 0.3)
+    await copied(b, id, 0.1)
     const before = await b.control.showDisk('web01')
     await b.kill()
     await b.restart()
     const after: DiskView = await b.control.showDisk('web01')
     assert.deepEqual([after.state, after.generation, after.owner], ['arriving', 2, before.owner])
     assert(after.present.blocks >= before.present.blocks, 'promise 8: what was here is here')
-    await copied(b, id, 0.6)
+    await copied(b, id, 0.2)
     await b.kill()
     await b.restart()
     await finished(a, b, id)
@@ -62,7 +63,7 @@ describe('sites that are killed', () => {
 
   it('a source killed in the middle of the copy and started again is found again: waiting reads and the copy go on', async () => {
     const { a, b, guest, id } = await movingDisk()
-    await copied(b, id, 0.3)
+    await copied(b, id, 0.1)
     await a.kill()
     const missing = await missingBlock(b)
     const client = await attach(b, 'web01')
@@ -88,7 +89,7 @@ describe('sites that are killed', () => {
 
   it('promise 2: both sites killed in the middle of the copy agree on the owner when they are back, and finish', async () => {
     const { a, b, guest, id } = await movingDisk()
-    await copied(b, id, 0.3)
+    await copied(b, id, 0.1)
     await Promise.all([a.kill(), b.kill()])
     await Promise.all([a.restart(), b.restart()])
     const [atA, atB] = await Promise.all([a.control.showDisk('web01'), b.control.showDisk('web01')])
@@ -99,8 +100,7 @@ describe('sites that are killed', () => {
     await guest.verify(await attach(b, 'web01'))
   })
 
-  it('promise 6: sites killed at random moments of the copy lose nothing acknowledged', async function () {
-    this.timeout(90_000)
+  it('promise 6: sites killed at random moments of the copy lose nothing acknowledged', async () => {
     const seed = seedOfRun()
     const random = seededRandom(seed)
     const { a, b, guest, id } = await movingDisk(seed)
@@ -137,8 +137,7 @@ describe('sites that are killed', () => {
     await createDisk(site, 'web01', mebibyte)
   })
 
-  it('promise 1: sites killed at random moments of a whole move never both serve, and the disk ends at one of them', async function () {
-    this.timeout(90_000)
+  it('promise 1: sites killed at random moments of a whole move never both serve, and the disk ends at one of them', async () => {
     const seed = seedOfRun()
     const random = seededRandom(seed)
     const { a, b } = await sitesWithDisk(8 * mebibyte)
@@ -187,7 +186,8 @@ async function copied(b: Site, id: string, part: number): Promise<MigrationView>
 }
 
 async function finished(a: Site, b: Site, id: string): Promise<void> {
-  await untilMigration(b, id, ({ state }) => state === 'done', 40_000)
+  await fetchRest(b, 'web01')
+  await untilMigration(b, id, ({ state }) => state === 'done')
   await untilMigration(a, id, ({ state }) => state === 'done')
   const [atA, atB] = await Promise.all([a.control.showDisk('web01'), b.control.showDisk('web01')])
   assert.deepEqual([atA.state, atA.generation, atA.owner], ['released', 2, atB.owner])
@@ -273,7 +273,7 @@ async function settled(from: Site, to: Site): Promise<Site> {
     if (there?.state === 'owned' && there.migration === null && here?.state === 'released') return to
     return undefined
   }
-  return until('one site owns the disk', look, 20_000).catch((error: Error) => {
+  return until('one site owns the disk', look).catch((error: Error) => {
     throw new Error(`${error.message}: ${sight}`, { cause: error })
   })
 }

@@ -21,8 +21,7 @@ const outagesMs = [200, 5000]
 describe('a link that is cut', () => {
   endSitesAfterEach()
 
-  it('promise 8: goes on within 3 s of its return, and sends again no more than what was in flight, which is counted', async function () {
-    this.timeout(60_000)
+  it('promise 8: goes on within 3 s of its return, and sends again no more than what was in flight, which is counted', async () => {
     const { b, id, cable, original } = await copyingOverCable()
     for (const outageMs of outagesMs) {
       const before = await progressed(b, id)
@@ -46,8 +45,7 @@ describe('a link that is cut', () => {
     assert.deepEqual(await readAll(await attach(b, 'web01')), original)
   })
 
-  it('promise 8: a destination killed in the middle sends again what it had not made durable, and says how much', async function () {
-    this.timeout(60_000)
+  it('promise 8: a destination killed in the middle sends again what it had not made durable, and says how much', async () => {
     const { a, b, id, cable } = await copyingOverCable()
     await progressed(b, id)
     await b.kill()

@@ -79,12 +79,12 @@ export async function moveThroughSilences(options: Silences): Promise<{ resentBy
     assert.equal(readAt, undefined, 'a read of bytes that are not here is held')
     const spokeAt = performance.now()
     network.speak()
-    await untilMigration(b, id, ({ bytes }) => bytes.data > data + mebibyte, 20_000)
+    await untilMigration(b, id, ({ bytes }) => bytes.data > data + mebibyte)
     const copyAfterMs = performance.now() - spokeAt
     assert.deepEqual(await read, bytesOfImage(offset, readBytes))
     after.push({ outageMs, copyAfterMs, readAfterMs: readAt! - spokeAt })
   }
-  const done = await untilMigration(b, id, ({ state }) => state === 'done', 60_000)
+  const done = await untilMigration(b, id, ({ state }) => state === 'done')
   await guest.stop()
   await guest.verify(reader)
   const end = await reader.read(sizeBytes - heldBytes, heldBytes)
@@ -133,7 +133,7 @@ export async function moveOverSlowLine(
     slowestReadMs = Math.max(slowestReadMs, performance.now() - startedAt)
     await wait(1000)
   }
-  const done = await untilMigration(b, id, ({ state }) => state === 'done', 60_000)
+  const done = await untilMigration(b, id, ({ state }) => state === 'done')
   assert.deepEqual(await reader.read(0, sizeBytes), bytesOfImage(0, sizeBytes))
   return { resentBytes: done.bytes.resent, seconds: done.seconds.total, slowestReadMs }
 }
