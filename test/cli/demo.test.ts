@@ -55,7 +55,7 @@ describe('demo', () => {
       )
       assert(result.duringMove.reads > 100 && result.reads > result.duringMove.reads)
       assert(result.duringMove.writes > 100 && result.writes > result.duringMove.writes)
-      assert(result.longestPauseMs > 0 && result.longestPauseMs < 10_000)
+      assert(result.longestPauseMs > 0 && result.longestPauseMs < 60_000)
       assert(result.bytesMoved > 4 * mebibyte && result.bytesMoved < 64 * mebibyte)
       assert(result.fileSystemClean !== false)
       assert.match(

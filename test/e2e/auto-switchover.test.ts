@@ -71,7 +71,7 @@ describe('switchover', () => {
       const other = await attach(a, 'web01')
       await guest.write(0, filled(1))
       await other.write(block, filled(2))
-      const { id } = await begin(a, b, 'web01', 'auto', { switchoverWaitMs: 20_000 })
+      const { id } = await begin(a, b, 'web01', 'auto', { switchoverWaitMs: 60_000 })
       const moved = await attach(b, 'web01')
       const written = moved.write(2 * block, filled(3))
       const note = await untilMigration(b, id, (view) => view.note !== null)
@@ -179,7 +179,7 @@ describe('switchover', () => {
     for (const side of ['source', 'destination'] as const) {
       it(`a write at the destination waits for the word, which is given at the ${side}`, async () => {
         const { a, b } = await sitesWithDisk(sizeBytes)
-        const { id } = await begin(a, b, 'web01', 'manual', { switchoverWaitMs: 20_000 })
+        const { id } = await begin(a, b, 'web01', 'manual', { switchoverWaitMs: 60_000 })
         const moved = await attach(b, 'web01')
         let isWritten = false
         const written = moved.write(0, filled(1)).then(() => (isWritten = true))

@@ -105,7 +105,13 @@ describe('--stall-timeout', () => {
         () => undefined,
       ),
     )
-    await fetchRest(b, 'web01')
+    // A read for which the source takes longer than the stall timeout fails here too.
+    await until('the rest comes', () =>
+      fetchRest(b, 'web01').then(
+        () => true as const,
+        () => undefined,
+      ),
+    )
     const done = await untilMigration(b, id, ({ state }) => state === 'done')
     assert.deepEqual([done.bytes.exposed, (await b.control.showDisk('web01')).exposed], [0, 0])
   })
