@@ -72,10 +72,8 @@ describe('no space', () => {
     await must(a, 'disk', 'create', 'web01', '--from', image)
     const { id } = await begin(a, b, 'web01', 'now', { maxRate: 2 * mebibyte })
     await untilMigration(b, id, ({ bytes, state }) => state === 'copying' && bytes.missing < bytes.disk)
-    await b.control.pause(id) // Until the file system is full.
     const ballast = join(b.root, 'ballast')
     await fill(ballast)
-    await b.control.resume(id)
     const waiting = await untilMigration(b, id, ({ note }) => note !== null)
     assert.match(waiting.note!, /space|ENOSPC/i)
     const shown = await b.control.showDisk('web01')
