@@ -65,7 +65,7 @@ describe('the main job on real input', () => {
     assert(meanwhile.bytes.missing > 0)
     await sourceIsFenced(a)
 
-    await fetchRest(b, 'web01')
+    await Promise.all([fetchRest(b, 'web01'), fio(b, second, 'verify')])
     resultIsWhole(await command)
     await untilMigration(b, id, ({ state }) => state === 'done')
     await ownersAgree(a, b)
