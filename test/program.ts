@@ -5,7 +5,7 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 
-const killDeadlineSeconds = 10
+const killDeadlineSeconds = 60
 const stderrLinesShown = 20
 
 /** What was seen of something, in order. */

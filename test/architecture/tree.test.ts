@@ -16,8 +16,7 @@ function linesWith(pattern: RegExp, paths: readonly string[]): string[] {
 }
 
 describe('the tree', () => {
-  it('oclif.manifest.json is what `npm run manifest` would make', async function () {
-    this.timeout(20_000)
+  it('oclif.manifest.json is what `npm run manifest` would make', async () => {
     const plugin = new Plugin({
       errorOnManifestCreate: true,
       ignoreManifest: true,

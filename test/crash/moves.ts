@@ -10,7 +10,7 @@ import { afterwards, attach, begin, folder, must, type Site, twoSites, until } f
 
 export const diskName = 'web01'
 const block = 4096
-const deadlineMs = 60_000
+const deadlineMs = 100_000
 
 export interface MovingDisk {
   readonly a: Site

@@ -10,6 +10,7 @@ import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
 import type { Change, DiskRecord, Records } from '../../src/store/records.ts'
+import { ampleRoom } from '../store/block-files.ts'
 import { temporaryFolder } from '../store/folder.ts'
 import { diskRecord } from '../store/samples.ts'
 
@@ -142,7 +143,7 @@ export class WatchedFiles implements Files {
   readonly #errors = new Map<Operation, Error>()
   readonly #reached = new Map<Operation, () => void>()
 
-  constructor(files: Files = new KernelFiles(bootId)) {
+  constructor(files: Files = new KernelFiles(bootId, ampleRoom())) {
     this.#files = files
     this.bootId = files.bootId
   }
@@ -294,7 +295,7 @@ export async function reopenDisk<Source extends BlockSource>(
   parts: Partial<DiskServices> = {},
 ): Promise<HandDisk<Source>> {
   await disk.close()
-  const files = new WatchedFiles(new KernelFiles(boot))
+  const files = new WatchedFiles(new KernelFiles(boot, ampleRoom()))
   const services = servicesOf(files, records, parts)
   const again = await Disk.open(services, record, {
     source,

@@ -54,7 +54,7 @@ describe('switchover', () => {
       const startedMs = performance.now()
       await refusedWith('EPERM', stray.write(0, filled(9)))
       const heldMs = performance.now() - startedMs
-      assert(heldMs >= 690 && heldMs < 5000, `the write was held for ${heldMs} ms`)
+      assert(heldMs >= 690, `the write was held for ${heldMs} ms`)
       await refusedWith('EPERM', stray.trim(0, block))
       await refusedWith('EPERM', stray.writeZeroes(0, block))
 
@@ -71,7 +71,7 @@ describe('switchover', () => {
       const other = await attach(a, 'web01')
       await guest.write(0, filled(1))
       await other.write(block, filled(2))
-      const { id } = await begin(a, b, 'web01', 'auto', { switchoverWaitMs: 20_000 })
+      const { id } = await begin(a, b, 'web01', 'auto', { switchoverWaitMs: 60_000 })
       const moved = await attach(b, 'web01')
       const written = moved.write(2 * block, filled(3))
       const note = await untilMigration(b, id, (view) => view.note !== null)
@@ -93,8 +93,8 @@ describe('switchover', () => {
       stray.write(0, filled(9)).catch(() => {})
       await untilMigration(b, id, ({ state, note }) => state === 'switching' && note !== null)
       stray.destroy()
-      await untilDisk(b, 'web01', ({ sessions }) => sessions === 0, 5000)
-      await untilMigration(b, id, ({ state }) => state === 'ready', 5000)
+      await untilDisk(b, 'web01', ({ sessions }) => sessions === 0)
+      await untilMigration(b, id, ({ state }) => state === 'ready')
       await guest.flush()
       const reader = await attach(b, 'web01')
       for (let round = 0; round < 5; round++) {
@@ -198,7 +198,7 @@ describe('switchover', () => {
     for (const side of ['source', 'destination'] as const) {
       it(`a write at the destination waits for the word, which is given at the ${side}`, async () => {
         const { a, b } = await sitesWithDisk(sizeBytes)
-        const { id } = await begin(a, b, 'web01', 'manual', { switchoverWaitMs: 20_000 })
+        const { id } = await begin(a, b, 'web01', 'manual', { switchoverWaitMs: 60_000 })
         const moved = await attach(b, 'web01')
         let isWritten = false
         const written = moved.write(0, filled(1)).then(() => (isWritten = true))

@@ -12,6 +12,7 @@ import {
   begin,
   createDisk,
   endSitesAfterEach,
+  fetchRest,
   folder,
   must,
   openInQemu,
@@ -206,7 +207,7 @@ describe('bad input to commands', () => {
       const { a, b } = await sitesWithDisks()
       const guest = await attach(a, 'web01')
       await guest.write(0, Buffer.alloc(8 * mebibyte, 5))
-      const { id } = await begin(a, b, 'web01', 'now', { maxRate: 4 * mebibyte })
+      const { id } = await begin(a, b, 'web01', 'now', { maxRate: 256 * 1024 })
       const { path } = await untilDisk(b, 'web01', ({ state }) => state === 'arriving')
       await a.kill() // So that the copy does not end meanwhile.
       await b.kill()
@@ -222,6 +223,7 @@ describe('bad input to commands', () => {
       assert.equal(await b.stop(), 0)
       await setMapVersion(maps, version)
       await Promise.all([a.restart(), b.restart()])
+      await fetchRest(b, 'web01')
       await untilMigration(b, id, ({ state }) => state === 'done')
       assert((await (await attach(b, 'web01')).read(0, block)).equals(Buffer.alloc(block, 5)))
     })

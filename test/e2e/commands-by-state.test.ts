@@ -146,8 +146,7 @@ const scenes: Readonly<Record<string, () => Promise<Scene>>> = {
   },
 }
 
-describe('commands by state', function () {
-  this.timeout(60_000)
+describe('commands by state', () => {
   endSitesAfterEach()
   const { columns, rows } = tableOf(document)
 

@@ -5,7 +5,7 @@ import type { NbdClient } from '../../src/nbd/client.ts'
 import { run, shell } from '../interop/clients.ts'
 import { needTool } from '../tools.ts'
 import { sitesWithData } from './scenes.ts'
-import { attach, begin, endSitesAfterEach, must, type Site, tool, untilMigration } from './sites.ts'
+import { attach, begin, endSitesAfterEach, fetchRest, must, type Site, tool, untilMigration } from './sites.ts'
 
 const block = 4096
 const mebibyte = 2 ** 20
@@ -79,7 +79,7 @@ describe('metadata contexts of a move', () => {
     const { a, b } = await sitesWithData(sizeBytes)
     assert.deepEqual(await contextsOf(a), ['base:allocation'])
 
-    const { id } = await begin(a, b, 'web01', 'manual', { maxRate: mebibyte })
+    const { id } = await begin(a, b, 'web01', 'manual', { maxRate: 64 * 1024 })
     await untilMigration(a, id, ({ state }) => state === 'ready')
     for (const site of [a, b]) assert.deepEqual(await contextsOf(site), ['base:allocation', present, dirty])
     assert.deepEqual(await map(a, present), [[0, sizeBytes, 1]])
@@ -110,6 +110,7 @@ describe('metadata contexts of a move', () => {
     ])
 
     await a.restart()
+    await fetchRest(b, 'web01')
     await untilMigration(b, id, ({ state }) => state === 'done')
     for (const context of [present, dirty]) {
       assert.deepEqual(await map(b, context), [[0, sizeBytes, 1]])

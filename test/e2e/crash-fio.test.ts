@@ -7,8 +7,7 @@ import { endSitesAfterEach } from './sites.ts'
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 32)
 
-describe(`a site that dies under fio, SEED=${seed}`, function () {
-  this.timeout(90_000)
+describe(`a site that dies under fio, SEED=${seed}`, () => {
   before(function () {
     needFioAndProxy(this)
   })

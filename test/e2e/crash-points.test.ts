@@ -14,10 +14,8 @@ describe(`a site that dies at a durable step, SEED=${seed}`, () => {
     ['destination', 'after:data-synced#3'],
     ['destination', 'before:disk-owned'],
   ] as const) {
-    it(`promises 1, 2, 6, 8: the ${side} dies ${point.replace(':', ' ')}: nothing is lost, one owns`, function () {
-      this.timeout(60_000)
-      return crashAndComplete({ side, point }, seed)
-    })
+    it(`promises 1, 2, 6, 8: the ${side} dies ${point.replace(':', ' ')}: nothing is lost, one owns`, () =>
+      crashAndComplete({ side, point }, seed))
   }
 
   it('a crash point that does not exist is refused, so that no test arms nothing', async () => {

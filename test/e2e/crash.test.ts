@@ -16,6 +16,7 @@ import {
   begin,
   createDisk,
   endSitesAfterEach,
+  fetchRest,
   folder,
   must,
   Site,
@@ -29,8 +30,10 @@ const block = 4096
 const sizeBytes = 48 * mebibyte
 /** The last mebibyte, a hole, is left to the tests. */
 const guestBytes = sizeBytes - mebibyte
-/** 36 MiB of data take four seconds and more. */
-const maxRate = 9 * mebibyte
+/** The copy, which goes from the beginning, comes to it last, and no guest writes it. */
+const lastBlock = sizeBytes - block
+/** 36 MiB of data take nine seconds and more, if nobody reads them. */
+const maxRate = 4 * mebibyte
 
 /** A run of random rounds begins no further round after this. */
 const boundMs = 8_000
@@ -42,19 +45,23 @@ describe('sites that are killed', () => {
 
   it('promise 6: a destination killed in the middle of the copy carries on by itself, and nothing acknowledged is lost', async () => {
     const { a, b, guest, id, seed } = await movingDisk()
-    await copied(b, id, 0.3)
+    await copied(b, id, 0.1)
     const before = await b.control.showDisk('web01')
     await b.kill()
     await b.restart()
     const after: DiskView = await b.control.showDisk('web01')
     assert.deepEqual([after.state, after.generation, after.owner], ['arriving', 2, before.owner])
     assert(after.present.blocks >= before.present.blocks, 'promise 8: what was here is here')
-    await copied(b, id, 0.6)
+    await copied(b, id, 0.2)
     await b.kill()
     await b.restart()
     await finished(a, b, id)
+    await until('the guest has written often', () => {
+      guest.check()
+      return guest.counts.writes > 100 || undefined
+    })
     await guest.stop()
-    assert(guest.counts.broken > 0 && guest.counts.writes > 100, JSON.stringify(guest.counts))
+    assert(guest.counts.broken > 0, JSON.stringify(guest.counts))
     assert.equal(await a.stop(), 0)
     await guest.verify(await attach(b, 'web01'))
     assert.ok(seed)
@@ -62,12 +69,11 @@ describe('sites that are killed', () => {
 
   it('a source killed in the middle of the copy and started again is found again: waiting reads and the copy go on', async () => {
     const { a, b, guest, id } = await movingDisk()
-    await copied(b, id, 0.3)
+    await copied(b, id, 0.1)
     await a.kill()
-    const missing = await missingBlock(b)
     const client = await attach(b, 'web01')
     let isRead = false
-    const read = client.read(missing, block).then((bytes) => {
+    const read = client.read(lastBlock, block).then((bytes) => {
       isRead = true
       return bytes
     })
@@ -88,7 +94,7 @@ describe('sites that are killed', () => {
 
   it('promise 2: both sites killed in the middle of the copy agree on the owner when they are back, and finish', async () => {
     const { a, b, guest, id } = await movingDisk()
-    await copied(b, id, 0.3)
+    await copied(b, id, 0.1)
     await Promise.all([a.kill(), b.kill()])
     await Promise.all([a.restart(), b.restart()])
     const [atA, atB] = await Promise.all([a.control.showDisk('web01'), b.control.showDisk('web01')])
@@ -99,8 +105,7 @@ describe('sites that are killed', () => {
     await guest.verify(await attach(b, 'web01'))
   })
 
-  it('promise 6: sites killed at random moments of the copy lose nothing acknowledged', async function () {
-    this.timeout(90_000)
+  it('promise 6: sites killed at random moments of the copy lose nothing acknowledged', async () => {
     const seed = seedOfRun()
     const random = seededRandom(seed)
     const { a, b, guest, id } = await movingDisk(seed)
@@ -137,15 +142,14 @@ describe('sites that are killed', () => {
     await createDisk(site, 'web01', mebibyte)
   })
 
-  it('promise 1: sites killed at random moments of a whole move never both serve, and the disk ends at one of them', async function () {
-    this.timeout(90_000)
+  it('promise 1: sites killed at random moments of a whole move never both serve, and the disk ends at one of them', async () => {
     const seed = seedOfRun()
     const random = seededRandom(seed)
     const { a, b } = await sitesWithDisk(8 * mebibyte)
     let [from, to] = [a, b]
     const outcomes = { moved: 0, stayed: 0 }
     const end = performance.now() + boundMs
-    for (let round = 1; round <= 12 && (round <= 4 || performance.now() < end); round++) {
+    for (let round = 1; round <= 12 && (round <= 4 || outcomes.moved === 0 || performance.now() < end); round++) {
       const what = `SEED=${seed} round ${round}`
       try {
         const version = await writeAll(from, round)
@@ -187,26 +191,12 @@ async function copied(b: Site, id: string, part: number): Promise<MigrationView>
 }
 
 async function finished(a: Site, b: Site, id: string): Promise<void> {
-  await untilMigration(b, id, ({ state }) => state === 'done', 40_000)
+  await fetchRest(b, 'web01')
+  await untilMigration(b, id, ({ state }) => state === 'done')
   await untilMigration(a, id, ({ state }) => state === 'done')
   const [atA, atB] = await Promise.all([a.control.showDisk('web01'), b.control.showDisk('web01')])
   assert.deepEqual([atA.state, atA.generation, atA.owner], ['released', 2, atB.owner])
   assert.deepEqual([atB.state, atB.generation, atB.ownerName], ['owned', 2, 'this site'])
-}
-
-/** A block from the disk's end whose bytes are not at B yet: the copy goes from the beginning. */
-async function missingBlock(b: Site): Promise<number> {
-  const client = await attach(b, 'web01')
-  const probes = Array.from({ length: 64 }, (_, index) => sizeBytes - mebibyte - (2 * index + 1) * 64 * 1024)
-  for (const offset of probes) {
-    const soon = AbortSignal.timeout(300)
-    const isHere = await client.read(offset, block, { signal: soon }).then(
-      () => true,
-      () => false,
-    )
-    if (!isHere) return offset + 4 * block
-  }
-  throw new Error('every probed block is at the destination already')
 }
 
 /** Starts a move and kills who the seed says when it says. Resolves to the site that owns the disk in the end. */
@@ -239,12 +229,14 @@ async function moveUnderFire(from: Site, to: Site, random: Random): Promise<Site
 async function momentOf(from: Site, to: Site, random: Random): Promise<void> {
   const milestone = random.integer(3)
   const waitMs = random.integer(milestone === 0 ? 60 : 25)
+  const [site, states] =
+    milestone === 1 ? [to, ['incoming', 'arriving', 'owned']] : [from, ['departed', 'released', 'superseded']]
   const reached = async () => {
-    const disk = await diskAt(milestone === 1 ? to : from).catch(() => undefined)
-    return disk && ['departed', 'incoming', 'arriving'].includes(disk.state) ? true : undefined
+    const disk = await diskAt(site).catch(() => undefined)
+    return disk && states.includes(disk.state) ? true : undefined
   }
-  // It may be over before it is seen.
-  if (milestone > 0) await until('the moment comes', reached, 500).catch(() => {})
+  // It does not come when the move was refused, or waits for a write that was.
+  if (milestone > 0) await until('the moment comes', reached, 10_000).catch(() => {})
   await pause(waitMs)
 }
 
@@ -273,7 +265,7 @@ async function settled(from: Site, to: Site): Promise<Site> {
     if (there?.state === 'owned' && there.migration === null && here?.state === 'released') return to
     return undefined
   }
-  return until('one site owns the disk', look, 20_000).catch((error: Error) => {
+  return until('one site owns the disk', look).catch((error: Error) => {
     throw new Error(`${error.message}: ${sight}`, { cause: error })
   })
 }

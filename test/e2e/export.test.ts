@@ -118,7 +118,8 @@ describe('disk export', () => {
     site = await Site.start('osaka', { files: [large] })
     const startedMs = performance.now()
     const { bytes } = await exporting({ disk: 'large' })
-    assert(performance.now() - startedMs < 15_000)
+    // To look at every byte would take longer, however fast the machine.
+    assert(performance.now() - startedMs < 100_000)
     assert.deepEqual(bytes, { disk: 2 ** 40, data: 0 })
     assert.equal(statSync(file).size, 2 ** 40)
   })

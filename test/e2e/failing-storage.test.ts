@@ -10,6 +10,7 @@ import {
   begin,
   createDisk,
   endSitesAfterEach,
+  fetchRest,
   must,
   pair,
   readAll,
@@ -107,7 +108,7 @@ describe('storage that fails', () => {
     const before = await attach(a, 'web01')
     await before.write(0, content)
     await before.disconnect()
-    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 2 * mebibyte })
+    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 256 * 1024 })
     await untilDisk(b, 'web01', ({ state, present }) => state === 'arriving' && present.blocks > 0)
 
     const guest = await attach(b, 'web01')
@@ -132,6 +133,7 @@ describe('storage that fails', () => {
     await b.kill()
     await b.restart()
     assert.equal((await b.control.showDisk('web01')).trouble, null)
+    await fetchRest(b, 'web01')
     const done = await untilMigration(b, id, ({ state }) => state === 'done')
     assert.equal(done.verified, true)
     await a.stop()
@@ -143,7 +145,7 @@ describe('storage that fails', () => {
     const site = await Site.start('osaka', { files: [path] })
     afterwards(() => site.kill())
     await createDisk(site, 'web02', mebibyte)
-    const [slow, other] = await Promise.all([attach(site, 'web01'), attach(site, 'web02', { requestTimeoutMs: 2000 })])
+    const [slow, other] = await Promise.all([attach(site, 'web01'), attach(site, 'web02')])
     writes.begin()
     // More than the thread pool has threads: the other disk's flush needs one.
     const pending = Array.from({ length: 100 }, (_, index) => slow.write(index * block, Buffer.alloc(block, 1)))

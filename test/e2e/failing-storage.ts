@@ -13,7 +13,7 @@ import { temporaryFolderOnTmpfs } from '../store/folder.ts'
 import { findTool, needTool, skipHere } from '../tools.ts'
 import { afterwards, folder } from './sites.ts'
 
-const deadlineSeconds = 15
+const deadlineSeconds = 60
 
 export interface Fault {
   begin(): void

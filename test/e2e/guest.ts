@@ -9,7 +9,7 @@ import type { NbdClient } from '../../src/nbd/client.ts'
 import { type Random, seededRandom } from '../random.ts'
 
 const sector = 512
-const reconnectDeadlineMs = 20_000
+const reconnectDeadlineMs = 60_000
 const largestSectors = 96
 /** Versions of a sector: 0 is the image's, others count writes. */
 type Version = number

@@ -112,7 +112,8 @@ describe('a disk made from an NBD server', () => {
     const server = await nbdkit('file', path)
     const startedMs = performance.now()
     await must(site, 'disk', 'create', 'web01', '--from', server.uri)
-    assert(performance.now() - startedMs < 15_000, `${performance.now() - startedMs} ms`)
+    // To look at every byte would take longer, however fast the machine.
+    assert(performance.now() - startedMs < 100_000, `${performance.now() - startedMs} ms`)
     const client = await attach(site, 'web01')
     for (const at of places) assert.deepEqual(await client.read(at, 4096), Buffer.alloc(4096, 0x5a))
     assert.deepEqual(await client.read(2 ** 38, 4096), Buffer.alloc(4096))

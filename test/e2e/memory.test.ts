@@ -9,8 +9,7 @@ const mebibyte = 2 ** 20
 const diskBytes = 256 * mebibyte
 const limitBytes = 200 * mebibyte
 
-describe('the memory of a daemon', function () {
-  this.timeout(60_000)
+describe('the memory of a daemon', () => {
   before(function () {
     needTool(this, 'fio')
   })

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { needTool, skipHere } from '../tools.ts'
 import { afterwards } from './sites.ts'
 
@@ -20,7 +21,7 @@ export class Network {
   /** Until the end of the test, which is skipped where namespaces cannot be made. */
   static make(context: Mocha.Context): Network {
     needTool(context, ...tools)
-    const network = new Network(`vms${process.pid}`)
+    const network = new Network(`vms${randomBytes(4).toString('hex')}`)
     try {
       network.#make()
     } catch (error) {
@@ -86,5 +87,5 @@ export class Network {
 }
 
 function run(program: string, ...args: string[]): string {
-  return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 10_000 })
+  return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000 })
 }

@@ -10,6 +10,7 @@ import {
   begin,
   createDisk,
   endSitesAfterEach,
+  fetchRest,
   folder,
   must,
   pair,
@@ -69,8 +70,8 @@ describe('no space', () => {
     const [a, b] = await Promise.all([Site.start('osaka'), siteOn('tokyo', 160)])
     await pair(a, b)
     await must(a, 'disk', 'create', 'web01', '--from', image)
-    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 32 * mebibyte })
-    await untilMigration(b, id, ({ state }) => state === 'copying')
+    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 2 * mebibyte })
+    await untilMigration(b, id, ({ bytes, state }) => state === 'copying' && bytes.missing < bytes.disk)
     const ballast = join(b.root, 'ballast')
     await fill(ballast)
     const waiting = await untilMigration(b, id, ({ note }) => note !== null)
@@ -99,6 +100,7 @@ describe('no space', () => {
         () => undefined,
       ),
     )
+    await fetchRest(b, 'web01')
     await untilMigration(b, id, ({ state }) => state === 'done')
     await a.stop()
     for (let at = 0; at < dataBytes; at += 251 * block)
@@ -111,7 +113,7 @@ describe('no space', () => {
     await pair(a, b)
     await createDisk(a, 'web01', 16 * mebibyte)
     await (await attach(a, 'web01')).write(0, Buffer.alloc(mebibyte, 1))
-    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 256 * 1024 })
+    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 32 * 1024 })
     await untilMigration(b, id, ({ state }) => state === 'copying')
     await a.kill()
     const guest = await attach(b, 'web01')

@@ -7,6 +7,7 @@ import {
   attach,
   begin,
   endSitesAfterEach,
+  fetchRest,
   must,
   refusalOf,
   refusedWith,
@@ -19,9 +20,11 @@ import {
 
 const block = 4096
 const mebibyte = 2 ** 20
-const sizeBytes = 20 * mebibyte
-/** Of a copy that moves 4 MiB a second: long enough to see it, if it moves. */
-const watchedMs = 600
+const sizeBytes = 40 * mebibyte
+/** So slow that it is not over before the test has paused it. */
+const maxRate = mebibyte
+/** Long enough to see the copy, if it moves. */
+const watchedMs = 1000
 
 describe('migration pause', () => {
   endSitesAfterEach()
@@ -47,6 +50,7 @@ describe('migration pause', () => {
 
     const resumed = await must(a, 'migration', 'resume', id)
     assert.equal(resumed.paused, false)
+    await fetchRest(b, 'web01')
     const done = await untilMigration(b, id, ({ state }) => state === 'done')
     assert.deepEqual([done.paused, done.verified], [false, true])
     refusalOf(await vmstore(b, 'migration', 'pause', id), 3, 'migration-over')
@@ -101,6 +105,13 @@ describe('--stall-timeout', () => {
         () => undefined,
       ),
     )
+    // A read for which the source takes longer than the stall timeout fails here too.
+    await until('the rest comes', () =>
+      fetchRest(b, 'web01').then(
+        () => true as const,
+        () => undefined,
+      ),
+    )
     const done = await untilMigration(b, id, ({ state }) => state === 'done')
     assert.deepEqual([done.bytes.exposed, (await b.control.showDisk('web01')).exposed], [0, 0])
   })
@@ -109,7 +120,7 @@ describe('--stall-timeout', () => {
 /** A disk full of sevens, a part of which has been copied from A to B. */
 async function copyingDisk(terms: { stallTimeoutMs?: number } = {}): Promise<{ a: Site; b: Site; id: string }> {
   const { a, b } = await sitesWithData(sizeBytes)
-  const { id } = await begin(a, b, 'web01', 'now', { maxRate: 4 * mebibyte, ...terms })
+  const { id } = await begin(a, b, 'web01', 'now', { maxRate, ...terms })
   await untilMigration(b, id, ({ bytes }) => bytes.missing < sizeBytes - mebibyte)
   return { a, b, id }
 }

@@ -126,7 +126,7 @@ describe('the rules of a move', () => {
     const { a, b } = await sitesWithDisk(16 * mebibyte)
     const guest = await attach(a, 'web01')
     await guest.write(0, Buffer.alloc(8 * mebibyte, 1))
-    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 256 * 1024 })
+    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 16 * 1024 })
     await untilMigration(b, id, ({ state }) => state === 'copying')
     for (const site of [a, b]) {
       refusalOf(await vmstore(site, 'migration', 'cancel', id), 3, 'too-late')

@@ -15,7 +15,6 @@ describe(`a link that falls silent, SEED=${seed}`, () => {
 
   for (const dials of ['destination', 'source'] as const) {
     it(`promise 8: goes on within 3 s of its return when the ${dials} dials, and sends again no more than what was in flight`, async function () {
-      this.timeout(90_000)
       const silences: Silences = {
         network: Network.make(this),
         seed,

@@ -3,6 +3,7 @@
 // systemd never would, and hears the messages, as Node has no datagrams over Unix sockets.
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import {
   closeSync,
   existsSync,
@@ -23,7 +24,7 @@ import { afterwards, endSitesAfterEach, folder, freePort, program, refusalOf, Si
 const projectFolder = join(import.meta.dirname, '../..')
 const runFile = join(projectFolder, 'bin/run.js')
 const unitsFolder = join(projectFolder, 'docs/systemd')
-const deadlineSeconds = 20
+const deadlineSeconds = 60
 const mebibyte = 2 ** 20
 /** systemd-socket-activate, like systemd, passes on only what it is told to. */
 const environment = { ...process.env, NO_COLOR: '1', XDG_CONFIG_HOME: '/nonexistent' }
@@ -251,7 +252,7 @@ h.shutdown()
 
     it('an abstract address is reached too', async function () {
       needTool(this, 'python3')
-      const { path, hears } = await manager(`@vmstore-test-${process.pid}`)
+      const { path, hears } = await manager(`@vmstore-test-${randomUUID()}`)
       started('vmstore', process.execPath, [runFile, 'serve', rawImage(1)], { NOTIFY_SOCKET: path })
       await hears('READY=1')
     })

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import type { Identity } from '../../src/peer/identity.ts'
 import { linkProtocol, maximumHandshakes, secureClient } from '../../src/peer/secure.ts'
+import { handTimers } from '../hand-timers.ts'
 import { randomOf } from '../link/pair.ts'
 import { cleanUp, dial, gate, never, newIdentity, readToClose } from '../peer/sites.ts'
 
@@ -67,11 +68,13 @@ describe('faults: garbage at the peer port', () => {
   })
 
   it('handshakes that are under way are bounded, and make room when they end', async () => {
-    const at = await gate({ identity: tokyo, isPaired: () => true, deadlineMs: 300 })
+    using timers = handTimers()
+    const at = await gate({ identity: tokyo, isPaired: () => true, deadlineMs: 10_000 })
     const silent = await Promise.all(Array.from({ length: maximumHandshakes }, () => dial(at.port)))
     const closed = silent.map(readToClose)
     assert.equal((await readToClose(await dial(at.port))).length, 0)
     assert.match(String(await at.next()), /handshakes are under way/)
+    timers.pass(10_000)
     await Promise.all(closed)
     await welcome(at.port)
   })

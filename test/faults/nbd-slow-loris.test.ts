@@ -3,12 +3,14 @@
 import assert from 'node:assert/strict'
 import { OptionType } from '../../src/nbd/constants.ts'
 import { encodeClientFlags, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
+import { handTimers } from '../hand-timers.ts'
 import { RawClient, serve, until } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 
 describe('nbd faults: slow negotiation', () => {
   it('is broken off at the deadline, however busy the client keeps', async () => {
-    await using site = await serve([new MemoryExport()], { negotiationTimeoutMs: 60 })
+    using timers = handTimers()
+    await using site = await serve([new MemoryExport()], { negotiationTimeoutMs: 10_000 })
     const silent = await RawClient.connect(site.path)
     const dripping = await RawClient.connect(site.path)
     const bytes = Buffer.concat([encodeClientFlags(3), encodeOption(OptionType.go, Buffer.alloc(60_000))])
@@ -18,6 +20,8 @@ describe('nbd faults: slow negotiation', () => {
       dripping.socket.write(bytes.subarray(at, ++at), () => setImmediate(drip))
     }
     drip()
+    await until(() => at > 1000)
+    timers.pass(10_000)
     await Promise.all([silent.closed, dripping.closed])
     await until(() => site.server.sessions === 0)
     assert.equal(site.log.filter(({ message }) => message.includes('negotiation took too long')).length, 2)
@@ -28,7 +32,8 @@ describe('nbd faults: slow negotiation', () => {
       { length: 2000 },
       (_, index) => new MemoryExport({ name: `disk${index}`, sizeBytes: 4096 }),
     )
-    await using site = await serve(exports, { negotiationTimeoutMs: 300 })
+    using timers = handTimers()
+    await using site = await serve(exports, { negotiationTimeoutMs: 10_000 })
     const client = await RawClient.connect(site.path)
     await client.greet()
     client.socket.pause()
@@ -38,6 +43,8 @@ describe('nbd faults: slow negotiation', () => {
     const other = await RawClient.open(site.path)
     assert(process.memoryUsage().arrayBuffers - before < 16 * 1024 * 1024)
     other.destroy()
+    await until(() => site.server.sessions === 1)
+    timers.pass(10_000)
     await until(() => site.server.sessions === 0)
     client.destroy()
   })

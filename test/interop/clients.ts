@@ -9,7 +9,7 @@ import { findTool } from '../tools.ts'
 
 export const mebibyte = 1024 * 1024
 const execute = promisify(execFile)
-const timeoutMs = 15_000
+const timeoutMs = 120_000
 
 /** Standard output of a program that succeeds; a failure carries its standard error. */
 export async function run(program: string, ...words: string[]): Promise<string> {

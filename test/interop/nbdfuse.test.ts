@@ -10,7 +10,7 @@ import { Program } from '../program.ts'
 import { findTool, needTool, skipHere } from '../tools.ts'
 import { assertNoFailure, filled, mebibyte, patterned } from './clients.ts'
 
-const deadlineSeconds = 15
+const deadlineSeconds = 60
 
 describe('nbdfuse', () => {
   before(function () {

@@ -210,7 +210,7 @@ describe('background copy', () => {
     const troubles: (string | null)[] = []
     const parts = partsOf(disk, failing, { clock, trouble: (sentence) => void troubles.push(sentence) })
     const run = new BackgroundCopy(parts, never).run()
-    for (let second = 0; second < 5 && !(await isSettled(run)); second++) await clock.advance(1000)
+    while (!(await isSettled(run))) await clock.advance(1000)
     await run
     assert.equal(disk.arrival!.missingBlocks, 0)
     assert.match(troubles[0]!, /the peer is confused/)
@@ -257,10 +257,8 @@ describe('background copy', () => {
       [1, 2, 4, 8, 16],
     )
     isBad = false
-    for (let second = 0; second < 40; second++) {
-      await clock.advance(1000)
-      await isSettled(run)
-    }
+    do await clock.advance(1000)
+    while (!(await isSettled(run)))
     await run
     assert.deepEqual(seen, { sentence: null, unreadable: [] })
   })
@@ -281,10 +279,8 @@ describe('background copy', () => {
     assert(asked <= 2, `${asked} fetches while the disk is full`)
     files.fail('write', undefined)
     free = 2 ** 30
-    for (let second = 0; second < 4; second++) {
-      await clock.advance(1000)
-      await isSettled(run)
-    }
+    do await clock.advance(1000)
+    while (!(await isSettled(run)))
     await run
     assert.equal(disk.arrival!.missingBlocks, 0)
   })

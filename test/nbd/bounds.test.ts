@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { Command, OptionType } from '../../src/nbd/constants.ts'
 import { encodeClientFlags, encodeInfoRequest, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
 import { NbdServer } from '../../src/nbd/server.ts'
+import { handTimers } from '../hand-timers.ts'
 import { Gate, RawClient, recordingLog, requestBytesOf, serve, temporaryFolder, until } from './harness.ts'
 import { catalogOf, MemoryExport } from './memory-export.ts'
 
@@ -25,14 +26,15 @@ describe('nbd bounds', () => {
 
   it('refuses a connection above the cap, and gives the place back on every way out', async () => {
     const disk = new MemoryExport()
-    await using site = await serve([disk], { connections: 1, negotiationTimeoutMs: 50 })
+    using timers = handTimers()
+    await using site = await serve([disk], { connections: 1, negotiationTimeoutMs: 10_000 })
     const waysOut: ((client: RawClient) => void)[] = [
       (client) => client.destroy(),
       (client) => client.send(encodeOption(OptionType.abort)),
       (client) => client.send(encodeOption(OptionType.exportName, Buffer.from('nothing'))),
       (client) => client.send(Buffer.alloc(64)),
       (client) => client.socket.end(),
-      () => {}, // The deadline.
+      () => timers.pass(10_000),
     ]
     for (const leave of waysOut) {
       const client = await RawClient.connect(site.path)

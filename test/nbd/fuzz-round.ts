@@ -9,7 +9,7 @@ import { ClientFlag, Command, OptionType, ReplyType } from '../../src/nbd/consta
 import type { NbdLimits } from '../../src/nbd/limits.ts'
 import type { TlsServer } from '../../src/nbd/tls-server.ts'
 import { type Random, seededRandom } from '../random.ts'
-import { connected, converse, endMs, within } from './fuzz-client.ts'
+import { connected, converse, within } from './fuzz-client.ts'
 import { type Found, longestRun, tags, UnrulyExport } from './fuzz-export.ts'
 import { judge } from './fuzz-judge.ts'
 import { announce, brokenNegotiation, type Opening, seenRequests, transmission, validOpening } from './fuzz-stream.ts'
@@ -47,7 +47,7 @@ function limitsOf(random: Random): Partial<NbdLimits> {
     batchRequests: random.pick([1, 16, 128]),
     extents: random.pick([1, 8, 512]),
     pollMs: 0,
-    lingerMs: endMs / 2,
+    lingerMs: 5000,
   }
 }
 

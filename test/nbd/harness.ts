@@ -333,7 +333,14 @@ export class Gate {
   }
 }
 
-/** Resolves when `isSo` holds, looked at after every turn of the event loop; the test's own timeout bounds it. */
+/** No bound that anything promises. What goes on looking after its test has failed keeps the whole run from ending. */
+const untilDeadlineMs = 60_000
+
+/** Resolves when `isSo` holds, looked at after every turn of the event loop; rejects when it does not come to hold. */
 export async function until(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await new Promise((resolve) => setImmediate(resolve))
+  const end = performance.now() + untilDeadlineMs
+  while (!isSo()) {
+    if (performance.now() > end) throw new Error(`not within ${untilDeadlineMs} ms: ${isSo}`)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
 }

@@ -89,7 +89,6 @@ describe('nbd session end', () => {
     client.request({ type: Command.write, cookie: 1, payload: Buffer.alloc(512) })
     client.request({ type: Command.write, cookie: 2, payload: Buffer.alloc(512) })
     await gate.reached(1)
-    console.log(disk.calls)
     const stopped = site.server.stop({ drain: true })
     await Promise.all([idle.closed, negotiating.closed])
     await assert.rejects(RawClient.connect(site.path))
@@ -112,7 +111,6 @@ describe('nbd session end', () => {
     client.request({ type: Command.flush })
     await gate.reached(1)
     const drained = site.server.stop({ drain: true })
-    console.log(disk.calls)
     const stopped = site.server.stop({ drain: false })
     await client.closed
     assert.equal(client.leftBytes, 0)

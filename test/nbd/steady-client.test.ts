@@ -6,7 +6,7 @@ import { NbdChangedError, NbdConnectionError, NbdRequestError } from '../../src/
 import { Command, ErrorNumber, TransmissionFlag } from '../../src/nbd/constants.ts'
 import { repeatsMax, SteadyNbdClient, type SteadyOptions } from '../../src/nbd/steady-client.ts'
 import { firstRestMs, restMaxMs } from '../../src/nbd/steady-connection.ts'
-import { Gate, serve } from './harness.ts'
+import { Gate, serve, until } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
 import { type Answer, bytesAt, goodAnswer, manyFlags, scriptedServer, simpleReply } from './scripted-server.ts'
 
@@ -30,10 +30,6 @@ async function open(uri: string, options: SteadyOptions = {}): Promise<SteadyNbd
   return Object.assign(client, { [Symbol.asyncDispose]: async () => client.destroy() })
 }
 
-async function turnUntil(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await turn()
-}
-
 /** Hangs up at the first `times` requests of a kind, and answers all others. */
 function breaksAt(type: number, times: number): (request: Parameters<typeof goodAnswer>[0]) => Answer {
   let left = times
@@ -49,12 +45,12 @@ describe('steady nbd client', () => {
       await using site = await serve([disk])
       await using client = await open(site.uri, { connections: 3 })
       const reads = [client.read(0, 512), client.read(512, 512)]
-      await turnUntil(() => disk.opens === 3)
+      await until(() => disk.opens === 3)
       for (let at = 0; at < 10; at++) reads.push(client.read(at * 512, 512))
       await gate.reached(12)
       gate.releaseAll()
       await Promise.all(reads)
-      await turnUntil(() => site.server.sessions === 3)
+      await until(() => site.server.sessions === 3)
     })
 
     it('is content with one where the server does not say CAN_MULTI_CONN', async () => {
@@ -139,9 +135,9 @@ describe('steady nbd client', () => {
           return answer
         },
       })
-      await using client = await open(server.uri, { requestTimeoutMs: 30 })
+      await using client = await open(server.uri, { requestTimeoutMs: 100 })
       assert.deepEqual(await client.read(0, 512), bytesAt(0, 512))
-      assert.equal(server.connections, 2)
+      assert(server.connections >= 2) // On a busy machine it may find the second one silent, too.
     })
 
     it('waits for the server, longer after each failure, and gives up in time', async () => {

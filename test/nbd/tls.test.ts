@@ -10,6 +10,7 @@ import { encodeInfoRequest, encodeMetaContextRequest, encodeOption } from '../..
 import { NbdServer } from '../../src/nbd/server.ts'
 import { presharedKeyCiphers } from '../../src/nbd/tls-credentials.ts'
 import { TlsServer } from '../../src/nbd/tls-server.ts'
+import { handTimers } from '../hand-timers.ts'
 import { Authority, type FolderContent, type Issued, layOut } from './certificates.ts'
 import { Gate, RawClient, recordingLog, requestBytesOf, type TestServer, temporaryFolder, until } from './harness.ts'
 import { catalogOf, MemoryExport } from './memory-export.ts'
@@ -232,18 +233,22 @@ describe('nbd over TLS', () => {
     }
 
     it('the deadline of negotiation covers it', async () => {
-      await using site = await serveSecurely({ limits: { negotiationTimeoutMs: 200 } })
+      using timers = handTimers()
+      await using site = await serveSecurely({ limits: { negotiationTimeoutMs: 10_000 } })
       const guest = await RawClient.connect(site.path)
       await guest.greet()
       await guest.option(OptionType.startTls)
+      timers.pass(10_000)
       await guest.closed
       await until(() => site.server.sessions === 0)
       assert(site.log.some(({ message }) => /negotiation took too long/.test(message)))
     })
 
     it('the deadline of negotiation covers what comes behind it', async () => {
-      await using site = await serveSecurely({ limits: { negotiationTimeoutMs: 500 } })
+      using timers = handTimers()
+      await using site = await serveSecurely({ limits: { negotiationTimeoutMs: 10_000 } })
       const guest = await openSecurely(site)
+      timers.pass(10_000)
       await guest.closed
       await until(() => site.server.sessions === 0)
     })

@@ -7,7 +7,7 @@ import { findTool } from '../tools.ts'
 import type { GuestImage } from './guest-image.ts'
 import { listenOnce, Qmp } from './qmp.ts'
 
-const startDeadlineSeconds = 30
+const startDeadlineSeconds = 120
 /** While QEMU tries to reach a server again, the guest waits instead of seeing an error. */
 const reconnectSeconds = 30
 /** Under TCG, QEMU 7.2 loses the guest's memory writes in a live migration if the size is a multiple of 256 KiB. */

@@ -5,7 +5,7 @@ import { createServer, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 import { Sightings } from '../program.ts'
 
-const answerDeadlineSeconds = 30
+const answerDeadlineSeconds = 120
 
 interface Message {
   readonly QMP?: object

@@ -1,13 +1,24 @@
-// Block files of a test, closed after it.
+// Block files of a test, closed after it. They always find room for dirty pages: what a test sees hangs neither on what else
+// the machine is writing nor on how long a write took.
 
 import { join } from 'node:path'
+import { DirtyRoom } from '../../src/store/dirty-room.ts'
 import type { BlockFile } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { temporaryFolder } from './folder.ts'
 
 export const bootId = '11111111-1111-4111-8111-111111111111'
-export const files = new KernelFiles(bootId)
+export const files = new KernelFiles(bootId, ampleRoom())
 export const mebibyte = 2 ** 20
+
+/** Of a machine on which nothing is unsynced; the rest after a slow write is over at the next look. */
+export function ampleRoom(): DirtyRoom {
+  let nowMs = 0
+  return new DirtyRoom(
+    () => ({ dirtyPages: 0, backgroundThresholdPages: 2 ** 20, thresholdPages: 2 ** 21 }),
+    () => (nowMs += 1000),
+  )
+}
 
 const open: { close(): Promise<void> }[] = []
 

@@ -150,7 +150,7 @@ describe('a block file', () => {
   describe('read', () => {
     it('is done at once when the bytes are in the page cache', async () => {
       const file = await blockFile(mebibyte)
-      file.write(0, Buffer.alloc(8192, 5))
+      await file.write(0, Buffer.alloc(8192, 5))
       const target = Buffer.alloc(100)
       assert.equal(file.read(3000, target), undefined)
       assert(target.equals(Buffer.alloc(100, 5)))
@@ -163,7 +163,7 @@ describe('a block file', () => {
 
     it('of a file that was made shorter says so, and does not answer zeros', async () => {
       const file = await blockFile(mebibyte)
-      file.write(0, Buffer.alloc(mebibyte, 1))
+      await file.write(0, Buffer.alloc(mebibyte, 1))
       truncateSync(file.path, 10_000)
       await assert.rejects(async () => file.read(8192, Buffer.alloc(4096)), { name: 'StoreError', code: 'short-file' })
     })
@@ -222,7 +222,7 @@ describe('a block file', () => {
   describe('zero', () => {
     it('punches a hole', async () => {
       const file = await blockFile(mebibyte)
-      file.write(0, Buffer.alloc(mebibyte, 1))
+      await file.write(0, Buffer.alloc(mebibyte, 1))
       await file.zero(65536, 131072, false)
       assert.equal(statSync(file.path).blocks * 512, mebibyte - 131072)
       assert.equal(file.allocatedBytes(), mebibyte - 131072)
@@ -230,7 +230,7 @@ describe('a block file', () => {
 
     it('keeps the range allocated when it is to be', async () => {
       const file = await blockFile(mebibyte)
-      file.write(0, Buffer.alloc(mebibyte, 1))
+      await file.write(0, Buffer.alloc(mebibyte, 1))
       await file.zero(65536, 131072, true)
       assert.equal(statSync(file.path).blocks * 512, mebibyte)
       assert((await bytesOf(file, 65536, 131072)).equals(Buffer.alloc(131072)))
@@ -255,7 +255,7 @@ describe('a block file', () => {
   describe('extents', () => {
     it('tell data and holes in order, and cover the range', async () => {
       const file = await blockFile(mebibyte)
-      file.write(65536, Buffer.alloc(65536, 1))
+      await file.write(65536, Buffer.alloc(65536, 1))
       assert.deepEqual(file.extents(0, mebibyte, 10), [
         { offset: 0, length: 65536, kind: 'hole' },
         { offset: 65536, length: 65536, kind: 'data' },
@@ -265,21 +265,21 @@ describe('a block file', () => {
 
     it('are cut to the range that was asked for', async () => {
       const file = await blockFile(mebibyte)
-      file.write(65536, Buffer.alloc(65536, 1))
+      await file.write(65536, Buffer.alloc(65536, 1))
       assert.deepEqual(file.extents(70_000, 1000, 10), [{ offset: 70_000, length: 1000, kind: 'data' }])
       assert.deepEqual(file.extents(100, 5, 10), [{ offset: 100, length: 5, kind: 'hole' }])
     })
 
     it('are at most as many as asked for', async () => {
       const file = await blockFile(mebibyte)
-      for (let at = 0; at < mebibyte; at += 131072) file.write(at, Buffer.alloc(65536, 1))
+      for (let at = 0; at < mebibyte; at += 131072) await file.write(at, Buffer.alloc(65536, 1))
       assert.equal(file.extents(0, mebibyte, 3).length, 3)
       assert.equal(file.extents(0, mebibyte, 100).length, 16)
     })
 
     it('call what was punched a hole', async () => {
       const file = await blockFile(mebibyte)
-      file.write(0, Buffer.alloc(mebibyte, 1))
+      await file.write(0, Buffer.alloc(mebibyte, 1))
       await file.zero(0, mebibyte, false)
       assert.deepEqual(file.extents(0, mebibyte, 10), [{ offset: 0, length: mebibyte, kind: 'hole' }])
     })

@@ -243,8 +243,8 @@ describe('map log', () => {
     })
 
     it('are read back in a time that grows with the log, not with its square', async () => {
-      // 30 000 partial blocks, then 30 000 others that landed: 9e8 steps if each record looked at each partial block.
-      const count = 30_000
+      // 100 000 partial blocks, then as many others that landed: 1e10 steps if each record looked at each partial block.
+      const count = 100_000
       const of = { ...identity, sizeBytes: 2 * count * blockSizeBytes }
       const files = new BytesFiles(firstBoot, undefined)
       const { log } = await MapLog.create(files, path, of)
@@ -253,7 +253,7 @@ describe('map log', () => {
       const started = process.cpuUsage()
       await MapLog.open(files, path, of, nothing)
       const usedMs = process.cpuUsage(started).user / 1000
-      assert(usedMs < 500, `opening took ${usedMs} ms of the processor`)
+      assert(usedMs < 3000, `opening took ${usedMs} ms of the processor`)
     })
   })
 

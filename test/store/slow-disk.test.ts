@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { NbdClient } from '../../src/nbd/client.ts'
 import type { Export } from '../../src/nbd/export.ts'
 import type { BlockFile } from '../../src/store/files.ts'
-import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { serve, uriOf } from '../nbd/harness.ts'
+import { files } from './block-files.ts'
 import { removeFoldersAfterEach, temporaryFolder } from './folder.ts'
 
 const mebibyte = 2 ** 20
@@ -52,7 +52,7 @@ describe('a slow disk', () => {
 
   it('that has every thread of the pool never stalls another’s hot reads and writes', async () => {
     const folder = temporaryFolder()
-    const file = await new KernelFiles().createBlockFile(join(folder, 'disk', 'hot.raw'), 4 * mebibyte)
+    const file = await files.createBlockFile(join(folder, 'disk', 'hot.raw'), 4 * mebibyte)
     await using site = await serve([exportOf(file)])
     const client = await NbdClient.connect(uriOf(site, 'hot'))
     const pattern = Buffer.alloc(mebibyte, 'pattern')
