@@ -29,6 +29,14 @@ export function qemuNbd(...args: string[]): Promise<OtherServer> {
   return otherServer('qemu-nbd', socket, args, (words) => ['-t', '-e', '8', '-r', '-k', socket, ...words])
 }
 
+/** qemu-nbd of another server's export, which can be written through it. */
+export function qemuNbdOver(uri: string): Promise<OtherServer> {
+  const socket = join(folder(), 'qemu.sock')
+  const image = ['-f', 'raw', '-x', 'disk', uri]
+  const server = ['-t', '-e', '8', '-k', socket, '--discard=unmap']
+  return otherServer('qemu-nbd', socket, image, (words) => [...server, ...words])
+}
+
 /** nbd-server, which exports `file` as `disk`. It goes into the background; its process is the one that it notes. */
 export async function nbdServer(file: string): Promise<Pick<OtherServer, 'uri'>> {
   const place = folder()
