@@ -13,6 +13,7 @@ export const everyTime: readonly string[] = [
   'test/interop/nbdinfo.test.ts',
   'test/interop/nbdkit.test.ts',
   'test/interop/nbdsh.test.ts',
+  'test/interop/our-client.test.ts',
   'test/interop/qemu-img.test.ts',
   'test/interop/qemu-io.test.ts',
   'test/interop/qemu-nbd.test.ts',

@@ -29,22 +29,25 @@ export function qemuNbd(...args: string[]): Promise<OtherServer> {
   return otherServer('qemu-nbd', socket, args, (words) => ['-t', '-e', '8', '-r', '-k', socket, ...words])
 }
 
-/** qemu-nbd of another server's export, which can be written through it. */
-export function qemuNbdOver(uri: string): Promise<OtherServer> {
+/** qemu-nbd of a raw file, or of another server's export, that can be written through it. */
+export function writableQemuNbd(place: string): Promise<OtherServer> {
   const socket = join(folder(), 'qemu.sock')
-  const image = ['-f', 'raw', '-x', 'disk', uri]
+  const image = ['-f', 'raw', '-x', 'disk', place]
   const server = ['-t', '-e', '8', '-k', socket, '--discard=unmap']
   return otherServer('qemu-nbd', socket, image, (words) => [...server, ...words])
 }
 
 /** nbd-server, which exports `file` as `disk`. It goes into the background; its process is the one that it notes. */
-export async function nbdServer(file: string): Promise<Pick<OtherServer, 'uri'>> {
+export async function nbdServer(file: string, { readOnly = true } = {}): Promise<Pick<OtherServer, 'uri'>> {
   const place = folder()
   const socket = join(place, 'server.sock')
   const notePath = join(place, 'server.pid')
   const configuration = join(place, 'nbd-server.conf')
   const general = `[generic]\nlistenaddr = 127.0.0.1\nport = ${await freePort()}\nunixsock = ${socket}\n`
-  writeFileSync(configuration, `${general}[disk]\nexportname = ${file}\nreadonly = true\n`)
+  writeFileSync(
+    configuration,
+    `${general}[disk]\nexportname = ${file}\nreadonly = ${readOnly}\ntrim = true\nflush = true\nfua = true\n`,
+  )
   await tool('nbd-server', '-C', configuration, '-p', notePath)
   afterwards(() => process.kill(Number(readFileSync(notePath, 'utf8')), 'SIGTERM'))
   await until('nbd-server listens', async () => ((await answers(socket)) ? true : undefined))

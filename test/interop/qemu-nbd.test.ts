@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { NbdClient } from '../../src/nbd/client.ts'
-import { qemuNbdOver } from '../e2e/nbd-servers.ts'
+import { writableQemuNbd } from '../e2e/nbd-servers.ts'
 import { endSitesAfterEach } from '../e2e/sites.ts'
 import { serve } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
@@ -20,7 +20,7 @@ describe('qemu-nbd over an export', () => {
   it('hands on what our client writes, zeroes, trims and flushes through it, and reads it back', async () => {
     const disk = new MemoryExport({ sizeBytes: 8 * mebibyte })
     await using site = await serve([disk])
-    const { uri } = await qemuNbdOver(site.uri)
+    const { uri } = await writableQemuNbd(site.uri)
     const client = await NbdClient.connect(uri)
     const bytes = patterned(3 * mebibyte + 512)
     await client.write(mebibyte, bytes)
@@ -52,7 +52,7 @@ describe('qemu-nbd over an export', () => {
     disk.written.fill(1)
     disk.written.fill(0, 512, 1024)
     await using site = await serve([disk])
-    const { uri } = await qemuNbdOver(site.uri)
+    const { uri } = await writableQemuNbd(site.uri)
     const output = join(site.folder, 'out.raw')
     await run('nbdcopy', '--connections=4', uri, output)
     assert(readFileSync(output).equals(bytes))
