@@ -3,7 +3,7 @@
 // paths, so that files and sockets have one name on both sides. What always holds: the mounts are made in a namespace that
 // ends with the program, so that nothing is left mounted, however it ends.
 
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -38,19 +38,26 @@ export function mochaOf(paths: readonly string[]): string[] {
   return [process.execPath, join(projectFolder, 'node_modules/mocha/bin/mocha.js'), ...paths]
 }
 
-/** Runs it to its end, with the programs of `root`, or with this machine's. `show`: gets what it prints as it comes. */
+export interface RunOptions {
+  /** Gets what it prints, as it comes. */
+  readonly show?: (text: string) => void
+  /** It is ended then. */
+  readonly deadlineMs?: number
+}
+
+/** Runs it to its end, with the programs of `root`, or with this machine's. */
 export async function runWith(
   root: string | undefined,
   command: readonly string[],
-  show: (text: string) => void = () => {},
+  options: RunOptions = {},
 ): Promise<Finished> {
-  if (root === undefined) return await finished(spawnIn(command, {}), show)
+  if (root === undefined) return await finished(command, {}, options)
   const scripts = mkdtempSync(join(tmpdir(), 'vmstore-clients-'))
   try {
     for (const program of clientPrograms) writeScript(scripts, root, program)
     const environment = { [clientsVariable]: scripts, PATH: `${scripts}:${process.env['PATH']}` }
     const entering = ['unshare', '--mount', 'sh', '-c', bindAndRun, 'sh', root, shared.join(' ')]
-    return await finished(spawnIn([...entering, ...command], environment), show)
+    return await finished([...entering, ...command], environment, options)
   } finally {
     rmSync(scripts, { recursive: true, force: true })
   }
@@ -67,20 +74,22 @@ function writeScript(folder: string, root: string, program: string): void {
 }
 
 /** As in CI, a program that is missing is an error there. */
-function spawnIn([program, ...words]: readonly string[], environment: NodeJS.ProcessEnv): ChildProcess {
-  return spawn(program!, words, {
+function finished(
+  [program, ...words]: readonly string[],
+  environment: NodeJS.ProcessEnv,
+  { show, deadlineMs }: RunOptions,
+): Promise<Finished> {
+  const child = spawn(program!, words, {
     cwd: projectFolder,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, CI: 'true', ...environment },
+    timeout: deadlineMs ?? 0,
   })
-}
-
-function finished(child: ChildProcess, show: (text: string) => void): Promise<Finished> {
   let output = ''
   for (const stream of [child.stdout!, child.stderr!]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
       output += text
-      show(text)
+      show?.(text)
     })
   }
   return new Promise((resolve, reject) => {

@@ -44,7 +44,8 @@ async function tryAll(editions: readonly string[]): Promise<boolean> {
     if (found === undefined) continue
     versions.set(edition, versionsOf(found.path))
     console.log(`\n=== ${edition} ===`)
-    const { code } = await runWith(found.path, mochaOf(allTests()), (text) => process.stdout.write(text))
+    const show = (text: string) => process.stdout.write(text)
+    const { code } = await runWith(found.path, mochaOf(allTests()), { show })
     if (code !== 0) failed.push(edition)
   }
   console.log(`\nTried with:\n\n${table(versions)}`)

@@ -8,7 +8,8 @@ import { hindrance, isThere, newestStable, rootOf } from './roots.ts'
 import { everyTime } from './tests.ts'
 
 describe(`with the clients of Debian's ${newestStable}`, function () {
-  this.timeout(300_000)
+  const deadlineMs = 300_000
+  this.timeout(deadlineMs + 30_000)
   before(function () {
     const reason = hindrance()
     if (reason !== undefined) skipHere(this, reason)
@@ -18,7 +19,7 @@ describe(`with the clients of Debian's ${newestStable}`, function () {
 
   for (const path of everyTime) {
     it(`${path} passes`, async () => {
-      const { code, output } = await runWith(rootOf(newestStable), mochaOf([path]))
+      const { code, output } = await runWith(rootOf(newestStable), mochaOf([path]), { deadlineMs })
       assert.equal(code, 0, output)
     })
   }

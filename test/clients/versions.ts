@@ -15,9 +15,11 @@ export function versionsOf(root: string | undefined): Versions {
   return new Map(lines.map((line) => line.split('\t') as [string, string]))
 }
 
+/** Without packages that are in none: Debian's libnbd-bin stands for nbdfuse too. */
 export function table(tried: ReadonlyMap<string, Versions>): string {
   const editions = [...tried.keys()]
-  const rows = clientPackages.map((name) => [name, ...editions.map((edition) => tried.get(edition)!.get(name) ?? '–')])
+  const found = clientPackages.filter((name) => editions.some((edition) => tried.get(edition)!.has(name)))
+  const rows = found.map((name) => [name, ...editions.map((edition) => tried.get(edition)!.get(name) ?? '–')])
   const lines = [['package', ...editions], ['---', ...editions.map(() => '---')], ...rows]
   return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 }
