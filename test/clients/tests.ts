@@ -20,6 +20,7 @@ export const everyTime: readonly string[] = [
   'test/interop/tls.test.ts',
   'test/e2e/import.test.ts',
   'test/qemu/live-migration.test.ts',
+  'test/store/image-locks.test.ts',
 ]
 
 export const left: Readonly<Record<string, string>> = {
