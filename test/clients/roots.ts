@@ -12,7 +12,9 @@ import { clientPackages, findTool } from '../tools.ts'
 export const suites = ['trixie', 'sid'] as const
 export const newestStable = suites[0]
 
-const recipe = ['--quiet', '--variant=apt', `--include=${clientPackages.join(',')}`]
+/** Also from an archive that stands still, as a mirror of some day does: what is in it is signed as ever. */
+const evenIfOld = '--aptopt=Acquire::Check-Valid-Until "false"'
+const recipe = ['--variant=apt', evenIfOld, `--include=${clientPackages.join(',')}`]
 /** In the root: the recipe that it was made by. */
 const noteName = 'made-by-vmstore'
 
