@@ -158,8 +158,8 @@ export function decodeExtendedRequest(bytes: Buffer, at: number): Request | unde
 }
 
 /**
- * Of an extended request. A WRITE has its payload with the flag or without: the document wants the flag, libnbd sets it,
- * QEMU up to 10 leaves it clear and its server takes both. Any other command has one only by the flag.
+ * Of an extended request. A WRITE has its payload with the flag or without: the document wants the flag, and libnbd sets
+ * it, but QEMU leaves it clear, and its server takes both. Any other command has one only by the flag.
  */
 function announcesPayload(type: number, flags: number): boolean {
   if (type === Command.write) return true

@@ -17,13 +17,15 @@ const shared = ['/dev', '/proc', '/sys', '/boot', tmpdir(), projectFolder].filte
 /** Shared again, though of this namespace alone: what nbdfuse mounts in the root is to be seen outside it. */
 const bindAndRun = `
 set -eu
-root=$1 shared=$2
-shift 2
+root=$1
+shift
 mount --make-rshared /
-for path in $shared; do
-  mkdir -p "$root$path"
-  mount --rbind "$path" "$root$path"
+while [ "$1" != -- ]; do
+  mkdir -p "$root$1"
+  mount --rbind "$1" "$root$1"
+  shift
 done
+shift
 exec "$@"
 `
 
@@ -56,8 +58,8 @@ export async function runWith(
   try {
     for (const program of clientPrograms) writeScript(scripts, root, program)
     const environment = { [clientsVariable]: scripts, PATH: `${scripts}:${process.env['PATH']}` }
-    const entering = ['unshare', '--mount', 'sh', '-c', bindAndRun, 'sh', root, shared.join(' ')]
-    return await finished([...entering, ...command], environment, options)
+    const entering = ['unshare', '--mount', 'sh', '-c', bindAndRun, 'sh', root, ...shared]
+    return await finished([...entering, '--', ...command], environment, options)
   } finally {
     rmSync(scripts, { recursive: true, force: true })
   }
