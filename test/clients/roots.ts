@@ -37,7 +37,7 @@ export function hindrance(): string | undefined {
   return `mount namespaces cannot be made here (${(tried.error?.message ?? tried.stderr).trim()})`
 }
 
-/** Makes the root, from the archive that apt knows by itself. A minute or two, 1 GB. Throws when it cannot be had. */
+/** Makes the root, from the archive that apt knows by itself. A minute or two, 0.4 GB. Throws when it cannot be had. */
 export function makeRoot(suite: string): void {
   const mmdebstrap = findTool('mmdebstrap')
   if (mmdebstrap === undefined) throw new Error('mmdebstrap makes a root of another Debian: apt-get install mmdebstrap')
