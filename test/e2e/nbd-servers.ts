@@ -7,7 +7,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { findTool } from '../tools.ts'
-import { afterwards, folder, freePort, tool, until } from './sites.ts'
+import { afterwards, folder, freePort, until } from './sites.ts'
 
 export interface OtherServer {
   readonly uri: string
@@ -44,11 +44,12 @@ export async function nbdServer(file: string, { readOnly = true } = {}): Promise
   const notePath = join(place, 'server.pid')
   const configuration = join(place, 'nbd-server.conf')
   const general = `[generic]\nlistenaddr = 127.0.0.1\nport = ${await freePort()}\nunixsock = ${socket}\n`
-  writeFileSync(
-    configuration,
-    `${general}[disk]\nexportname = ${file}\nreadonly = ${readOnly}\ntrim = true\nflush = true\nfua = true\n`,
-  )
-  await tool('nbd-server', '-C', configuration, '-p', notePath)
+  const abilities = 'trim = true\nflush = true\nfua = true\n'
+  writeFileSync(configuration, `${general}[disk]\nexportname = ${file}\nreadonly = ${readOnly}\n${abilities}`)
+  // Without pipes: 3.27 keeps them in the background, and nobody would see their end.
+  const child = spawn(findTool('nbd-server')!, ['-C', configuration, '-p', notePath], { stdio: 'ignore' })
+  const [code] = await once(child, 'exit')
+  assert.equal(code, 0, 'nbd-server goes into the background')
   afterwards(() => process.kill(Number(readFileSync(notePath, 'utf8')), 'SIGTERM'))
   await until('nbd-server listens', async () => ((await answers(socket)) ? true : undefined))
   return { uri: `nbd+unix:///disk?socket=${socket}` }
