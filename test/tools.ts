@@ -38,6 +38,17 @@ const packages: Readonly<Record<string, string>> = {
   xmllint: 'libxml2-utils',
 }
 
+/** Of these, what is tried in several Debians' editions. Run from another one's root, they are told of by a variable. */
+export const clientPackages = [
+  ...['fio', 'libnbd-bin', 'nbd-client', 'nbd-server', 'nbdfuse', 'nbdkit', 'python3-libnbd'],
+  ...['qemu-system-x86', 'qemu-utils'],
+]
+export const clientPrograms = Object.keys(packages).filter((program) => clientPackages.includes(packages[program]!))
+
+/** Names a folder: the clients are there, and nowhere else (test/clients/enter.ts). */
+export const clientsVariable = 'VMSTORE_TEST_CLIENTS'
+const clientsFolder = process.env[clientsVariable]
+
 /** sbin is where nbd-client lies, and not on everybody's path. */
 const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
 
@@ -46,7 +57,8 @@ const skipped: { readonly test: string; readonly missing: readonly string[] }[] 
 
 /** Where `program` lies, or undefined. */
 export function findTool(program: string): string | undefined {
-  return folders
+  const isClient = clientsFolder !== undefined && clientPrograms.includes(program)
+  return (isClient ? [clientsFolder] : folders)
     .filter((folder) => folder !== '')
     .map((folder) => join(folder, program))
     .find(isExecutable)
@@ -66,6 +78,12 @@ export function needTool(context: Mocha.Context, ...programs: string[]): void {
 export function skipHere(context: Mocha.Context, reason: string): never {
   for (const test of testsOf(context)) lacking.push({ test, reason })
   return context.skip()
+}
+
+/** As needTool, for what is missing and a command of ours makes. */
+export function needMade(context: Mocha.Context, what: string, command: string): never {
+  if (process.env['CI']) throw new Error(`${testsOf(context)[0]} needs ${what}: ${command}`)
+  return skipHere(context, `${what} is missing, which \`${command}\` makes`)
 }
 
 /** The running test, or every test of the suite whose `before` is running. */
@@ -91,8 +109,12 @@ function advice(programs: readonly string[]): string {
   return `apt-get install ${[...wanted].sort().join(' ')}`
 }
 
-after(() => {
-  for (const { test, reason } of lacking) console.error(`\n  Skipped, because ${reason}: ${test}`)
+// In a run of mocha: test/clients/main.ts is none.
+globalThis.after?.(() => {
+  for (const reason of new Set(lacking.map((each) => each.reason))) {
+    console.error(`\n  Skipped, because ${reason}:`)
+    for (const { test } of lacking.filter((each) => each.reason === reason)) console.error(`    ${test}`)
+  }
   if (skipped.length === 0) return
   console.error(`\n  Skipped, because programs are missing:`)
   for (const { test, missing } of skipped) console.error(`    ${test} (${missing.join(', ')})`)

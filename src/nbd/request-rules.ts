@@ -31,13 +31,10 @@ export function refusalOf(
   const { type, lengthBytes } = request
   const allowed = allowedFlags[type]
   if (allowed === undefined) return new NbdError('EINVAL', 'this server does not know that command')
-  // With extended headers a write says that it has a payload, and nothing else here has one.
+  // With extended headers a write may say that it has a payload, which it has anyway; nothing else here has one.
   const payloadLen = isExtended && type === Command.write ? CommandFlag.payloadLen : 0
   if ((request.flags & ~(allowed | CommandFlag.fua | payloadLen)) !== 0) {
     return new NbdError('EINVAL', `the command does not take flags ${request.flags}`)
-  }
-  if (type === Command.write && request.payloadBytes !== lengthBytes) {
-    return new NbdError('EINVAL', 'with extended headers a write has the flag PAYLOAD_LEN')
   }
   if (type === Command.flush) return undefined
   const changes = type === Command.write || type === Command.trim || type === Command.writeZeroes

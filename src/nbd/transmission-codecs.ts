@@ -125,8 +125,8 @@ export function decodeRequest(bytes: Buffer, at: number): Request | undefined {
 }
 
 /**
- * The extended request at `at`. Any command may announce a payload there, by a flag; one above the maximum is a
- * ProtocolError, as the document wants. DISC is spared that: its fields may be garbage.
+ * The extended request at `at`. A payload above the maximum is a ProtocolError, as the document wants. DISC is spared
+ * that: its fields may be garbage.
  */
 export function decodeExtendedRequest(bytes: Buffer, at: number): Request | undefined {
   if (!startsWith(bytes, at, Magic.extendedRequest)) return undefined
@@ -138,7 +138,7 @@ export function decodeExtendedRequest(bytes: Buffer, at: number): Request | unde
   const lengthHigh = bytes.readUInt32BE(at + 24)
   const lengthLow = bytes.readUInt32BE(at + 28)
   const lengthBytes = wordsToNumber(lengthHigh, lengthLow)
-  const payloadBytes = (flags & CommandFlag.payloadLen) === 0 || type === Command.disc ? 0 : lengthBytes
+  const payloadBytes = announcesPayload(type, flags) ? lengthBytes : 0
   if (payloadBytes > payloadMaxBytes) {
     throw new ProtocolError(`a request announces a payload of ${wordsToText(lengthHigh, lengthLow)} bytes`)
   }
@@ -155,6 +155,15 @@ export function decodeExtendedRequest(bytes: Buffer, at: number): Request | unde
     lengthLow,
     payloadBytes,
   }
+}
+
+/**
+ * Of an extended request. A WRITE has its payload with the flag or without: the document wants the flag, and libnbd sets
+ * it, but QEMU leaves it clear, and its server takes both. Any other command has one only by the flag.
+ */
+function announcesPayload(type: number, flags: number): boolean {
+  if (type === Command.write) return true
+  return (flags & CommandFlag.payloadLen) !== 0 && type !== Command.disc
 }
 
 function startsWith(bytes: Buffer, at: number, magic: number): boolean {

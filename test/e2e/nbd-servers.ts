@@ -7,7 +7,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { findTool } from '../tools.ts'
-import { afterwards, folder, freePort, tool, until } from './sites.ts'
+import { afterwards, folder, freePort, until } from './sites.ts'
 
 export interface OtherServer {
   readonly uri: string
@@ -29,15 +29,27 @@ export function qemuNbd(...args: string[]): Promise<OtherServer> {
   return otherServer('qemu-nbd', socket, args, (words) => ['-t', '-e', '8', '-r', '-k', socket, ...words])
 }
 
+/** qemu-nbd of a raw file, or of another server's export, that can be written through it. */
+export function writableQemuNbd(place: string): Promise<OtherServer> {
+  const socket = join(folder(), 'qemu.sock')
+  const image = ['-f', 'raw', '-x', 'disk', place]
+  const server = ['-t', '-e', '8', '-k', socket, '--discard=unmap']
+  return otherServer('qemu-nbd', socket, image, (words) => [...server, ...words])
+}
+
 /** nbd-server, which exports `file` as `disk`. It goes into the background; its process is the one that it notes. */
-export async function nbdServer(file: string): Promise<Pick<OtherServer, 'uri'>> {
+export async function nbdServer(file: string, { readOnly = true } = {}): Promise<Pick<OtherServer, 'uri'>> {
   const place = folder()
   const socket = join(place, 'server.sock')
   const notePath = join(place, 'server.pid')
   const configuration = join(place, 'nbd-server.conf')
   const general = `[generic]\nlistenaddr = 127.0.0.1\nport = ${await freePort()}\nunixsock = ${socket}\n`
-  writeFileSync(configuration, `${general}[disk]\nexportname = ${file}\nreadonly = true\n`)
-  await tool('nbd-server', '-C', configuration, '-p', notePath)
+  const abilities = 'trim = true\nflush = true\nfua = true\n'
+  writeFileSync(configuration, `${general}[disk]\nexportname = ${file}\nreadonly = ${readOnly}\n${abilities}`)
+  // Without pipes: 3.27 keeps them in the background, and nobody would see their end.
+  const child = spawn(findTool('nbd-server')!, ['-C', configuration, '-p', notePath], { stdio: 'ignore' })
+  const [code] = await once(child, 'exit')
+  assert.equal(code, 0, 'nbd-server goes into the background')
   afterwards(() => process.kill(Number(readFileSync(notePath, 'utf8')), 'SIGTERM'))
   await until('nbd-server listens', async () => ((await answers(socket)) ? true : undefined))
   return { uri: `nbd+unix:///disk?socket=${socket}` }

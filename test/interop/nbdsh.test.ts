@@ -1,6 +1,7 @@
 // nbdsh, with libnbd's own checks off: what no honest client sends gets the error that the protocol asks for.
 
 import assert from 'node:assert/strict'
+import { NbdError } from '../../src/nbd/export.ts'
 import { serve, uriOf } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 import { needTool } from '../tools.ts'
@@ -172,5 +173,58 @@ assert all(buffer.to_bytearray() == want[offset:offset + 4096] for offset, buffe
 `
     await shell(site.uri, script)
     assertNoFailure(site)
+  })
+
+  /** libnbd has them from 1.18 on. Compact requests, which an older one sends, have the same outcome where they can ask. */
+  const extended = `
+import errno
+isExtended = hasattr(h, "get_extended_headers_negotiated")
+assert not isExtended or h.get_extended_headers_negotiated()
+def fails(code, act):
+    try:
+        act()
+    except nbd.Error as error:
+        assert error.errnum == code, (error.errnum, code, str(error))
+    else:
+        raise AssertionError("it succeeded")
+`
+
+  it('trap 17: with extended headers, writes with PAYLOAD_LEN and without are written; a status with one is EINVAL', async () => {
+    const disk = new MemoryExport()
+    await using site = await serve([disk])
+    const script = `${extended}
+payloadLen = nbd.CMD_FLAG_PAYLOAD_LEN if isExtended else 0
+h.pwrite(b"a" * 512, 0, flags=payloadLen)
+h.pwrite(b"b" * 512, 512, flags=0)
+h.pwrite(b"c" * 512, 1024, flags=nbd.CMD_FLAG_FUA)
+fails(errno.ENOSPC, lambda: h.pwrite(b"x" * 512, h.get_size(), flags=0))
+if isExtended:
+    contexts = ["base:allocation"]
+    fails(errno.EINVAL, lambda: h.block_status_filter(4096, 0, contexts, lambda *arguments: 0, flags=payloadLen))
+assert h.pread(1536, 0) == b"a" * 512 + b"b" * 512 + b"c" * 512
+`
+    await shell(site.uri, script, 'h.add_meta_context("base:allocation")')
+    assert.equal(disk.bytes.toString('latin1', 0, 1536), 'a'.repeat(512) + 'b'.repeat(512) + 'c'.repeat(512))
+    assertNoFailure(site)
+  })
+
+  it('with extended headers, a status and a discard beyond 4 GiB are one request each', async () => {
+    const disk = new MemoryExport()
+    // A huge disk without its bytes: only the calls count.
+    const huge = Object.create(disk, { sizeBytes: { value: 2 ** 42 } }) as MemoryExport
+    disk.blockStatusFault = [{ lengthBytes: 2 ** 41, flags: 3 }]
+    disk.gate = () => Promise.reject(new NbdError('ENOTSUP', 'enough'))
+    await using site = await serve([huge])
+    const script = `${extended}
+length = 2**41 if isExtended else 2**31
+fails(errno.ENOTSUP, lambda: h.trim(length, 2**33))
+if isExtended:
+    seen = []
+    h.block_status_64(length, 2**33, lambda context, offset, extents, error: seen.append(list(extents)))
+    assert seen == [[(length, 3)]], seen
+print(length)
+`
+    const lengthBytes = (await shell(site.uri, script, 'h.add_meta_context("base:allocation")')).trim()
+    assert.deepEqual(disk.calls, [`trim ${2 ** 33} ${lengthBytes}`])
   })
 })

@@ -41,9 +41,10 @@ describe('qemu-img', () => {
   it('benches reads and writes, with flushes in between', async () => {
     const disk = new MemoryExport({ sizeBytes: 8 * mebibyte })
     await using site = await serve([disk])
-    const many = ['bench', '-f', 'raw', '-c', '2000', '-d', '32', '-s', '4096', '-S', '8192']
+    // Once through the disk: in a second round QEMU 11 writes what the first left out.
+    const many = ['bench', '-f', 'raw', '-c', '1024', '-d', '32', '-s', '4096', '-S', '8192']
     assert.match(await run('qemu-img', ...many, site.uri), /Run completed in/)
-    const writing = [...many, '-w', '--pattern=165', '--flush-interval=500', '-t', 'none']
+    const writing = [...many, '-w', '--pattern=165', '--flush-interval=200', '-t', 'none']
     assert.match(await run('qemu-img', ...writing, site.uri), /Run completed in/)
     assert.deepEqual([disk.bytes[0], disk.bytes[4096], disk.bytes[8192]], [165, 0, 165])
     assert(disk.calls.filter((call) => call === 'flush').length >= 4)

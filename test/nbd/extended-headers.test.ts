@@ -70,21 +70,25 @@ describe('nbd extended headers', () => {
       assert.throws(() => decodeRequest(hex('21e41c71'), 0), ProtocolError)
     })
 
-    it('the payload is what PAYLOAD_LEN announces, whatever the command', () => {
+    it('trap 17: a WRITE has its payload with PAYLOAD_LEN or without, any other command with it only, DISC never', () => {
       const of = (flags: string, type: string) =>
         decodeExtendedRequest(hex(`21e41c71 ${flags} ${type} 0000000000000000 0000000000000000 0000000000001000`), 0)!
           .payloadBytes
       assert.equal(of('0020', '0001'), 4096)
       assert.equal(of('0020', '0007'), 4096)
-      assert.equal(of('0000', '0001'), 0)
-      assert.equal(of('ffdf', '0004'), 0)
+      assert.equal(of('0000', '0001'), 4096)
+      assert.equal(of('0020', '0002'), 0)
+      for (const type of ['0000', '0003', '0004', '0005', '0006', '0007', '1267']) assert.equal(of('ffdf', type), 0)
     })
 
     it('a payload above the maximum ends the connection, and DISC is spared', () => {
-      const of = (type: string, length: string) => () =>
-        decodeExtendedRequest(hex(`21e41c71 0020 ${type} 0000000000000000 0000000000000000 ${length}`), 0)
+      const of =
+        (type: string, length: string, flags = '0020') =>
+        () =>
+          decodeExtendedRequest(hex(`21e41c71 ${flags} ${type} 0000000000000000 0000000000000000 ${length}`), 0)
       assert.equal(of('0001', '0000000004000000')()!.payloadBytes, 64 * mebibyte)
       assert.throws(of('0001', '0000000004000001'), /payload of 67108865 bytes/)
+      assert.throws(of('0001', '0000000004000001', '0000'), /payload of 67108865 bytes/)
       assert.throws(of('0003', 'ffffffffffffffff'), /payload of 18446744073709551615 bytes/)
       assert.equal(of('0002', 'ffffffffffffffff')()!.payloadBytes, 0)
     })
@@ -305,17 +309,32 @@ describe('nbd extended headers', () => {
       client.destroy()
     })
 
-    it('a write without PAYLOAD_LEN is refused, and nothing is taken for its payload', async () => {
+    it('trap 17: a WRITE without PAYLOAD_LEN is written, and what follows its payload is the next request', async () => {
       const disk = new MemoryExport()
       await using site = await serve([disk])
       const client = await open(site.path)
-      client.send(extendedRequestBytesOf({ type: Command.write, flags: 0, lengthBytes: 512, cookie: 1 }))
+      const payload = Buffer.alloc(512, 0x21)
+      for (const [index, flags] of [0, CommandFlag.fua, CommandFlag.payloadLen].entries()) {
+        client.request({ type: Command.write, flags, offset: index * 512, payload, cookie: index })
+      }
+      client.request({ type: Command.flush, cookie: 3 })
+      for (const cookie of [0, 1, 2, 3]) {
+        const { cookieLow, type } = await client.extendedChunk()
+        assert.deepEqual([cookieLow, type], [cookie, 0])
+      }
+      assert.deepEqual(disk.bytes.subarray(0, 1536), Buffer.alloc(1536, 0x21))
+      client.destroy()
+    })
+
+    it('trap 17: a WRITE without PAYLOAD_LEN that is refused has its payload consumed', async () => {
+      const disk = new MemoryExport({ readOnly: true })
+      await using site = await serve([disk])
+      const client = await open(site.path)
+      client.request({ type: Command.write, flags: 0, payload: Buffer.alloc(100_000, 0x21), cookie: 1 })
       client.request({ type: Command.flush, cookie: 2 })
       const { cookieLow, payload } = await client.extendedChunk()
-      assert.equal(cookieLow, 1)
-      assert.equal(decodeErrorPayload(payload).errorNumber, ErrorNumber.EINVAL)
+      assert.deepEqual([cookieLow, decodeErrorPayload(payload).errorNumber], [1, ErrorNumber.EPERM])
       assert.equal((await client.extendedChunk()).cookieLow, 2)
-      assert.deepEqual(disk.calls, ['flush'])
       client.destroy()
     })
 
@@ -353,9 +372,11 @@ describe('nbd extended headers', () => {
     it('a payload above the maximum ends the connection, and other connections go on', async () => {
       await using site = await serve([new MemoryExport()])
       const other = await open(site.path)
-      const client = await open(site.path)
-      client.request({ type: Command.write, flags: CommandFlag.payloadLen, lengthBytes: 64 * mebibyte + 1 })
-      await client.closed
+      for (const flags of [CommandFlag.payloadLen, 0]) {
+        const client = await open(site.path)
+        client.request({ type: Command.write, flags, lengthBytes: 64 * mebibyte + 1 })
+        await client.closed
+      }
       other.request({ type: Command.flush })
       assert.equal((await other.extendedChunk()).type, 0)
       other.destroy()

@@ -111,7 +111,8 @@ function requestPieces(random: Random, of: UnrulyExport, style: Style, cookie: n
   if (type !== write) return [{ kind: 'head', bytes: bytesOf(style, { type, flags, cookie, offset, lengthBytes }) }]
   const payload = Buffer.alloc(lengthBytes)
   of.pattern.copy(payload, 0, offset, offset + lengthBytes)
-  const writeFlags = flags | (style === 'extended' ? CommandFlag.payloadLen : 0)
+  // As libnbd sends a write with extended headers, and as QEMU does.
+  const writeFlags = flags | (style === 'extended' && random.chance(0.5) ? CommandFlag.payloadLen : 0)
   const head = bytesOf(style, { type, flags: writeFlags, cookie, offset, lengthBytes })
   return [
     { kind: 'head', bytes: head },
@@ -221,7 +222,7 @@ export function seenRequests(bytes: Buffer, style: Style): SeenStream {
     // What comes behind it meets a connection that is being closed, and whoever sends it may lose the answers.
     if (type === Command.disc) return { requests, isSound: at + headBytes === bytes.length }
     const length = isExtended ? bytes.readBigUInt64BE(at + 24) : BigInt(bytes.readUInt32BE(at + 24))
-    const hasPayload = isExtended ? (flags & CommandFlag.payloadLen) !== 0 : type === Command.write
+    const hasPayload = type === Command.write || (isExtended && (flags & CommandFlag.payloadLen) !== 0)
     if (isExtended && hasPayload && length > payloadMost) return { requests, isSound: false }
     const from = at + headBytes
     const end = from + (hasPayload ? Number(length) : 0)
