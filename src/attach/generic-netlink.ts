@@ -93,7 +93,7 @@ export function decodeMessages(bytes: Buffer): Message[] {
 /** The errno of an error message; 0: it was done. @throws NetlinkFormatError */
 export function decodeError(payload: Buffer): number {
   if (payload.length < 4) throw new NetlinkFormatError('an error has no number')
-  return -payload.readInt32LE(0)
+  return Math.abs(payload.readInt32LE(0))
 }
 
 /** @throws NetlinkFormatError */
