@@ -9,10 +9,12 @@
 import { closeSync } from 'node:fs'
 import { TransmissionFlag } from '../nbd/constants.ts'
 import { type Backend, changeOf, formatBackend, parseBackend } from './backend.ts'
+import { detachDevice } from './detach.ts'
 import type { Device } from './device.ts'
+import { dialFirst } from './first-connections.ts'
 import type { NbdKernel } from './kernel.ts'
-import { cannotBeAttached, deviceBusy, flushFailed, inUse, kernelRefused, noDevice, serverAway } from './refusals.ts'
-import type { Dialled, DiskServer } from './server.ts'
+import { deviceBusy, kernelRefused, noDevice, serverAway } from './refusals.ts'
+import type { DiskServer } from './server.ts'
 
 /** How often it is looked for links that died. */
 export const lookMs = 200
@@ -24,13 +26,9 @@ const firstRestMs = 100
 const restMaxMs = 2000
 /**
  * With one connection, a request whose link has died is sent again when the kernel looks after it: so often. With several
- * the kernel gives up on a connection that has not answered by then, so that it stays at its own 30 s there.
+ * the kernel gives up on a connection that has not answered by then, so that there it stays at the kernel's own 30 s.
  */
 const lookAfterMs = 5000
-const kernelLookAfterMs = 30_000
-const sectorBytes = 512
-/** The kernel's own bound: a page. */
-const blockMaxBytes = 4096
 
 export interface AttachFacts {
   readonly device: string
@@ -109,7 +107,7 @@ export class Attachment {
       }
       return Attachment.#attached(parts, options, backend, facts.backend!, true)
     }
-    const { backend, sockets, blockSizeBytes } = await dialAll(server, options.connections, signal)
+    const { backend, sockets, blockSizeBytes } = await dialFirst(server, options.connections, attemptOf(signal))
     const text = formatBackend(backend)
     const { sizeBytes, flags: serverFlags } = backend
     const { deadTimeoutSeconds } = options
@@ -220,7 +218,7 @@ export class Attachment {
 
   async #replace(signal: AbortSignal): Promise<void> {
     const { server, kernel, device } = this.#parts
-    const dialled = await server.dial(AbortSignal.any([signal, AbortSignal.timeout(attemptMs)]))
+    const dialled = await server.dial(attemptOf(signal))
     try {
       const change = changeOf(this.#backend, dialled)
       if (change !== undefined) throw new Error(change)
@@ -259,80 +257,6 @@ export class Attachment {
 
 type DistributiveOmit<Union, Key extends PropertyKey> = Union extends unknown ? Omit<Union, Key> : never
 
-/** Flushes what was written and lets go of the device, which nobody else can begin to use meanwhile. @throws ControlError */
-export async function detachDevice(kernel: NbdKernel, device: Device): Promise<void> {
-  const held = await device.hold()
-  if (held === undefined) throw inUse(device.path)
-  try {
-    try {
-      await held.flush()
-    } catch (error) {
-      throw flushFailed(device.path, error)
-    }
-    await letGo(kernel, device)
-  } finally {
-    await held.close()
-  }
-}
-
-/** Whatever it holds, whoever uses it. @throws ControlError */
-export async function letGo(kernel: NbdKernel, device: Device): Promise<void> {
-  try {
-    await device.lookAfterRequests(kernelLookAfterMs) // It would stay for whoever attaches the device next.
-    kernel.disconnect(device.index)
-  } catch (error) {
-    throw kernelRefused(device.path, error)
-  }
-}
-
-interface DialledAll {
-  readonly backend: Backend
-  readonly sockets: readonly number[]
-  readonly blockSizeBytes: number
-}
-
-/** Connections to one and the same disk: as many as asked for, if the server says that it may be several. */
-async function dialAll(server: DiskServer, wanted: number, signal: AbortSignal): Promise<DialledAll> {
-  const dialled: Dialled[] = []
-  const limited = AbortSignal.any([signal, AbortSignal.timeout(attemptMs)])
-  try {
-    const first = await server.dial(limited)
-    dialled.push(first)
-    const { info, identity } = first
-    const blockSizeBytes = blockSizeFor(info, server.disk)
-    const connections = info.canMultiConn ? wanted : 1
-    const backend = {
-      ...{ target: server.target, sizeBytes: info.sizeBytes, flags: info.flags, connections },
-      ...(identity !== undefined && { identity }),
-    }
-    while (dialled.length < connections) {
-      const next = await server.dial(limited)
-      dialled.push(next)
-      const change = changeOf(backend, next)
-      if (change !== undefined) {
-        const message = `${server.disk} changed while it was being attached: ${change}.`
-        throw cannotBeAttached('disk-changed', message, 'run the command again', server.disk)
-      }
-    }
-    return { backend, sockets: dialled.map(({ fd }) => fd), blockSizeBytes }
-  } catch (error) {
-    for (const { fd } of dialled) closeSync(fd)
-    throw error
-  }
-}
-
-/** 512 where it can be: an image made for such sectors has its partitions counted in them. @throws ControlError */
-function blockSizeFor({ sizeBytes, blockSize }: Dialled['info'], disk: string): number {
-  const blockSizeBytes = Math.max(sectorBytes, blockSize.minimum)
-  const isBlockSize = blockSizeBytes <= blockMaxBytes && Number.isInteger(Math.log2(blockSizeBytes))
-  if (isBlockSize && sizeBytes > 0 && sizeBytes % blockSizeBytes === 0) return blockSizeBytes
-  const message = isBlockSize
-    ? `${disk} has ${sizeBytes} bytes, which is no whole number of blocks of ${blockSizeBytes}: a block device would lose its end.`
-    : `The server of ${disk} wants blocks of ${blockSize.minimum} bytes, which the kernel cannot do.`
-  throw cannotBeAttached(
-    'no-block-device',
-    message,
-    'serve it with blocks of 512 to 4096 bytes, and a size of whole ones',
-    disk,
-  )
+function attemptOf(signal: AbortSignal): AbortSignal {
+  return AbortSignal.any([signal, AbortSignal.timeout(attemptMs)])
 }

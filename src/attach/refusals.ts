@@ -2,6 +2,7 @@
 
 import { ControlError } from '../control/errors.ts'
 import { ExitCode } from '../control/types.ts'
+import { NbdRefusedError } from '../nbd/client-errors.ts'
 
 const unchanged = 'nothing was changed'
 
@@ -13,6 +14,18 @@ export function cannotBeAttached(
   cause?: unknown,
 ): ControlError {
   const view = { code, message, exit: ExitCode.refused, safe: unchanged, next, ...(disk !== undefined && { disk }) }
+  return new ControlError(view, { cause })
+}
+
+/** `cause`: what the server said, or why it was not reached. */
+export function noConnection(disk: string, cause: Error): ControlError {
+  const view = {
+    code: cause instanceof NbdRefusedError ? 'disk-refused' : 'server-unreachable',
+    exit: cause instanceof NbdRefusedError ? ExitCode.refused : ExitCode.other,
+    message: `${disk} cannot be opened: ${cause.message}.`,
+    safe: unchanged,
+    next: 'see that its server runs and serves it',
+  }
   return new ControlError(view, { cause })
 }
 
@@ -84,4 +97,9 @@ export function flushFailed(path: string, cause: unknown): ControlError {
   const next = `see dmesg; to give up what is not flushed: vmstore attach --detach ${path} --force`
   const view = { code: 'flush-failed', exit: ExitCode.other, message, safe: unchanged, next }
   return new ControlError(view, { cause })
+}
+
+export function interrupted(path: string): ControlError {
+  const message = `The attaching of ${path} was interrupted.`
+  return new ControlError({ code: 'interrupted', exit: ExitCode.other, message, safe: unchanged })
 }

@@ -6,8 +6,9 @@
 import type { ControlClient } from '../control/client.ts'
 import type { DiskView } from '../control/types.ts'
 import { type BareConnection, openBare, openBareOver } from '../nbd/bare-connection.ts'
+import { NbdConnectionError, NbdRefusedError } from '../nbd/client-errors.ts'
 import { formatNbdUri, type NbdUri, parseNbdUri } from '../nbd/uri.ts'
-import { cannotBeAttached, notUnderstood } from './refusals.ts'
+import { cannotBeAttached, noConnection, notUnderstood } from './refusals.ts'
 
 export interface Dialled extends BareConnection {
   /** Which disk, and what of it, if the server can say. */
@@ -49,7 +50,16 @@ export class DaemonDisk implements DiskServer {
       )
     }
     const socket = await this.#client.openNbd(signal)
-    return { ...(await openBareOver(socket, name, { signal })), identity: identityOf(view) }
+    return { ...(await opened(name, openBareOver(socket, name, { signal }))), identity: identityOf(view) }
+  }
+}
+
+/** What keeps it from being opened, as a sentence. */
+async function opened(disk: string, opening: Promise<BareConnection>): Promise<BareConnection> {
+  try {
+    return await opening
+  } catch (error) {
+    throw error instanceof NbdRefusedError || error instanceof NbdConnectionError ? noConnection(disk, error) : error
   }
 }
 
@@ -70,8 +80,8 @@ export class UriDisk implements DiskServer {
     this.target = formatNbdUri(this.#uri)
   }
 
-  async dial(signal: AbortSignal): Promise<Dialled> {
-    return await openBare(this.#uri, { signal })
+  dial(signal: AbortSignal): Promise<Dialled> {
+    return opened(this.disk, openBare(this.#uri, { signal }))
   }
 }
 

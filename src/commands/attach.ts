@@ -4,10 +4,11 @@
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Args, Flags } from '@oclif/core'
-import { Attachment, detachDevice, letGo } from '../attach/attachment.ts'
+import { Attachment } from '../attach/attachment.ts'
+import { detachDevice, letGo } from '../attach/detach.ts'
 import { DeviceLock, indexOf, KernelDevice } from '../attach/device.ts'
 import { type NbdKernel, NetlinkKernel } from '../attach/kernel.ts'
-import { deviceBusy, noDevice, noKernelClient, noRights } from '../attach/refusals.ts'
+import { deviceBusy, interrupted, noDevice, noKernelClient, noRights } from '../attach/refusals.ts'
 import { DaemonDisk, type DiskServer, UriDisk } from '../attach/server.ts'
 import { sentenceOf } from '../attach/texts.ts'
 import { BaseCommand } from '../cli/base-command.ts'
@@ -86,7 +87,7 @@ Exit codes: 0 detached, 2 usage, 3 refused: nothing was attached, or nothing was
     })
     const kernel = openKernel()
     const lock = takeLock(device)
-    using interrupt = onInterrupt(new Error('interrupted'))
+    using interrupt = onInterrupt(interrupted(device.path))
     try {
       const clock = {
         nowMs: () => performance.now(),

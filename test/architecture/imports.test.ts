@@ -33,7 +33,7 @@ const allowances: readonly Allowance[] = [
   },
   {
     from: /^attach\//,
-    to: /^nbd\/(bare-connection|client-negotiation|constants|uri)\.ts$/,
+    to: /^nbd\/(bare-connection|client-errors|client-negotiation|constants|uri)\.ts$/,
     why: 'it negotiates the connections that the kernel then uses',
   },
   { from: /^attach\//, to: /^system\//, why: 'the kernel is spoken to over netlink' },
