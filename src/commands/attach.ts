@@ -109,6 +109,7 @@ Exit codes: 0 detached, 2 usage, 3 refused: nothing was attached, or nothing was
         void manager.stopping(`flushing and detaching ${device.path}`)
         await attachment.detach()
       }
+      this.event({ type: 'result', device: device.path, detached: true } as { type: string })
     } finally {
       lock.release()
       kernel.close()

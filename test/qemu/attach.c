@@ -18,11 +18,13 @@
 enum { line_bytes = 4096, log_bytes = 1 << 20 };
 static const char device[] = "/dev/nbd0", mount_point[] = "/m", fio_output[] = "/run/fio";
 
+static pthread_t reader;
+
 // What vmstore attach has told, over all its starts.
 static struct {
   pthread_mutex_t lock;
   pthread_cond_t changed;
-  unsigned attached, link_ups, detached;
+  unsigned attached, link_ups;
 } seen = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static void enter_root(void) {
@@ -41,7 +43,6 @@ static void count(const char *line) {
   pthread_mutex_lock(&seen.lock);
   seen.attached += strstr(line, "\"type\":\"attached\"") != NULL;
   seen.link_ups += strstr(line, "\"type\":\"link-up\"") != NULL;
-  seen.detached += strstr(line, "\"type\":\"detached\"") != NULL;
   pthread_cond_broadcast(&seen.changed);
   pthread_mutex_unlock(&seen.lock);
 }
@@ -73,9 +74,7 @@ static pid_t start_attach(const char *port, const char *connections) {
     _exit(127);
   }
   close(events[1]);
-  pthread_t reader;
   if (pthread_create(&reader, NULL, read_events, fdopen(events[0], "r")) != 0) give_up("pthread_create");
-  pthread_detach(reader);
   return child;
 }
 
@@ -137,12 +136,12 @@ static void look_for_errors(void) {
   }
 }
 
-static void end_attach(pid_t child) {
+// All that it has told is told then.
+static int end_attach(pid_t child, int signal) {
   int status;
-  if (kill(child, SIGTERM) != 0 || waitpid(child, &status, 0) != child) give_up("vmstore attach");
-  if (status == 0) return;
-  tell("trouble vmstore attach ended with status %d", status);
-  power_off();
+  if (kill(child, signal) != 0 || waitpid(child, &status, 0) != child) give_up("vmstore attach");
+  pthread_join(reader, NULL);
+  return status;
 }
 
 int main(void) {
@@ -160,7 +159,7 @@ int main(void) {
   while (!has_outlived(atoi(outages) * atoi(connections)));
   work();
   if (getenv("takeover") != NULL) {
-    if (kill(child, SIGKILL) != 0 || waitpid(child, NULL, 0) != child) give_up("kill");
+    end_attach(child, SIGKILL);
     tell("killed");
     child = start_attach(port, connections);
     wait_attached(2);
@@ -168,7 +167,8 @@ int main(void) {
   }
   if (umount(mount_point) != 0) give_up("umount");
   look_for_errors();
-  end_attach(child);
-  tell("done");
+  int status = end_attach(child, SIGTERM);
+  if (status == 0) tell("done");
+  else tell("trouble vmstore attach ended with status %d", status);
   power_off();
 }
