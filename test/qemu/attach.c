@@ -24,18 +24,18 @@ static pthread_t reader;
 static struct {
   pthread_mutex_t lock;
   pthread_cond_t changed;
-  unsigned attached, link_ups;
+  unsigned starts, attached, link_ups;
 } seen = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static void enter_root(void) {
-  if (mkdir("/root", 0700) != 0 || mount("/dev/vda", "/root", "ext4", 0, NULL) != 0) give_up("/dev/vda");
+  if (mkdir("/new", 0700) != 0 || mount("/dev/vda", "/new", "ext4", 0, NULL) != 0) give_up("/dev/vda");
   const char *moved[] = {"/dev", "/sys", "/proc"};
   for (unsigned i = 0; i < sizeof moved / sizeof *moved; i++) {
     char to[16];
-    snprintf(to, sizeof to, "/root%s", moved[i]);
+    snprintf(to, sizeof to, "/new%s", moved[i]);
     if (mount(moved[i], to, NULL, MS_MOVE, NULL) != 0) give_up(to);
   }
-  if (chdir("/root") != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0) give_up("chroot");
+  if (chdir("/new") != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0) give_up("chroot");
   if (mount("tmpfs", "/run", "tmpfs", 0, NULL) != 0) give_up("/run");
 }
 
@@ -55,7 +55,12 @@ static void *read_events(void *from) {
     count(line);
   }
   fclose(from);
-  return NULL;
+  pthread_mutex_lock(&seen.lock);
+  bool is_attached = seen.attached == seen.starts;
+  pthread_mutex_unlock(&seen.lock);
+  if (is_attached) return NULL;
+  tell("trouble vmstore attach ended before it had attached");
+  power_off();
 }
 
 static pid_t start_attach(const char *port, const char *connections) {
@@ -66,6 +71,9 @@ static pid_t start_attach(const char *port, const char *connections) {
   char *environment[] = {"HOME=/run", "PATH=/", "NO_COLOR=1", NULL};
   int events[2];
   if (pipe2(events, O_CLOEXEC) != 0) give_up("pipe2");
+  pthread_mutex_lock(&seen.lock);
+  seen.starts++;
+  pthread_mutex_unlock(&seen.lock);
   pid_t child = fork();
   if (child < 0) give_up("fork");
   if (child == 0) {
@@ -103,7 +111,7 @@ static void work(void) {
   snprintf(directory, sizeof directory, "--directory=%s", mount_point);
   snprintf(output, sizeof output, "--output=%s", fio_output);
   char *words[] = {"/fio", "--name=verified", directory, output, "--rw=randwrite", "--bsrange=4k-64k", "--size=2m",
-                   "--numjobs=3", "--thread", "--ioengine=psync", "--direct=1", "--fsync=16", "--randrepeat=0",
+                   "--numjobs=3", "--thread", "--ioengine=psync", "--direct=1", "--rate_iops=40", "--eta=never", "--fsync=16", "--randrepeat=0",
                    "--verify=crc32c", "--do_verify=1", "--verify_backlog=32", "--verify_fatal=1", NULL};
   pid_t child = fork();
   if (child < 0) give_up("fork");

@@ -2,7 +2,7 @@
 // of this machine with their libraries, as an ext4 image.
 
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, relative } from 'node:path'
 import { findTool } from '../tools.ts'
 import { addProgram } from './guest-image.ts'
@@ -10,12 +10,13 @@ import { addProgram } from './guest-image.ts'
 const project = join(import.meta.dirname, '../..')
 const sources = ['bin', 'src', 'plugins', 'package.json', 'oclif.manifest.json']
 const sizeBytes = 512 * 2 ** 20
-const folders = ['dev', 'm', 'proc', 'run', 'sys', 'tmp']
+const folders = ['dev', 'etc', 'm', 'proc', 'run', 'sys', 'tmp']
 
 /** The path of the image. In it: /node, the programs by their names, and /vmstore. */
 export function buildRoot(folder: string, programs: readonly string[]): string {
   const tree = join(folder, 'root')
   for (const each of [...folders, 'vmstore']) mkdirSync(join(tree, each), { recursive: true })
+  writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0:root:/run:/bin/sh\n') // Node asks who it is.
   addProgram(tree, process.execPath)
   for (const program of programs) addProgram(tree, findTool(program)!)
   for (const each of sources) copy(each, tree)
