@@ -1,10 +1,10 @@
 // The user space of a guest that attaches a disk of the host with vmstore attach, mounts the ext4 in it, and has fio write
-// and verify there, round after round, while the host stops and starts the disk's server. Then, if it is told so, it kills
-// vmstore attach, starts it anew, and has fio work on. At last it unmounts and has the disk detached.
+// and verify there, round after round, while the host stops and starts the disk's server. Then it kills vmstore attach,
+// starts it anew, and has fio work on; a detach must be refused. At last it unmounts, and has the disk detached.
 // /dev/vda is a root of programs: /node, /fio, and vmstore in /vmstore.
 //
 // The kernel's command line, as environment: port=TCP port of the host, connections=N, outages=how many it is to outlive,
-// takeover=1.
+// end=detach (from elsewhere, by --detach) or signal (SIGTERM).
 // The serial console, one line each: event JSON | mounted | round N | killed | done | trouble WHAT
 
 #include "guest-init.h"
@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-enum { line_bytes = 4096, log_bytes = 1 << 20 };
+enum { line_bytes = 4096, log_bytes = 1 << 20, refused_exit = 3 };
 static const char device[] = "/dev/nbd0", mount_point[] = "/m", fio_output[] = "/run/fio";
 
 static pthread_t reader;
@@ -63,12 +63,14 @@ static void *read_events(void *from) {
   power_off();
 }
 
+static _Noreturn void become_vmstore(char *const words[]) {
+  execve("/node", words, (char *[]){"HOME=/run", "PATH=/", "NO_COLOR=1", NULL});
+  _exit(127);
+}
+
 static pid_t start_attach(const char *port, const char *connections) {
   char uri[64];
   snprintf(uri, sizeof uri, "nbd://%s:%s/web01", host_address, port);
-  char *words[] = {"/node", "/vmstore/bin/run.js", "attach", uri, (char *)device, "--connections", (char *)connections,
-                   "--json", NULL};
-  char *environment[] = {"HOME=/run", "PATH=/", "NO_COLOR=1", NULL};
   int events[2];
   if (pipe2(events, O_CLOEXEC) != 0) give_up("pipe2");
   pthread_mutex_lock(&seen.lock);
@@ -78,12 +80,22 @@ static pid_t start_attach(const char *port, const char *connections) {
   if (child < 0) give_up("fork");
   if (child == 0) {
     dup2(events[1], STDOUT_FILENO);
-    execve(words[0], words, environment);
-    _exit(127);
+    become_vmstore((char *[]){"/node", "/vmstore/bin/run.js", "attach", uri, (char *)device, "--connections",
+                              (char *)connections, "--json", NULL});
   }
   close(events[1]);
   if (pthread_create(&reader, NULL, read_events, fdopen(events[0], "r")) != 0) give_up("pthread_create");
   return child;
+}
+
+// The exit code of vmstore attach --detach.
+static int detach(void) {
+  pid_t child = fork();
+  if (child < 0) give_up("fork");
+  if (child == 0) become_vmstore((char *[]){"/node", "/vmstore/bin/run.js", "attach", "--detach", (char *)device, NULL});
+  int status;
+  if (waitpid(child, &status, 0) != child) give_up("vmstore attach --detach");
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 static void wait_attached(unsigned times) {
@@ -145,11 +157,17 @@ static void look_for_errors(void) {
 }
 
 // All that it has told is told then.
-static int end_attach(pid_t child, int signal) {
+static int await_end(pid_t child) {
   int status;
-  if (kill(child, signal) != 0 || waitpid(child, &status, 0) != child) give_up("vmstore attach");
+  if (waitpid(child, &status, 0) != child) give_up("vmstore attach");
   pthread_join(reader, NULL);
   return status;
+}
+
+static void must_be(const char *what, int wanted, int found) {
+  if (found == wanted) return;
+  tell("trouble %s: %d, not %d", what, found, wanted);
+  power_off();
 }
 
 int main(void) {
@@ -157,8 +175,8 @@ int main(void) {
   load_modules();
   join_network();
   enter_root();
-  char *port = getenv("port"), *connections = getenv("connections"), *outages = getenv("outages");
-  if (port == NULL || connections == NULL || outages == NULL) give_up("the kernel's command line");
+  char *port = getenv("port"), *connections = getenv("connections"), *outages = getenv("outages"), *end = getenv("end");
+  if (port == NULL || connections == NULL || outages == NULL || end == NULL) give_up("the kernel's command line");
   pid_t child = start_attach(port, connections);
   wait_attached(1);
   if (mount(device, mount_point, "ext4", 0, NULL) != 0) give_up("mount");
@@ -166,17 +184,19 @@ int main(void) {
   do work();
   while (!has_outlived(atoi(outages) * atoi(connections)));
   work();
-  if (getenv("takeover") != NULL) {
-    end_attach(child, SIGKILL);
-    tell("killed");
-    child = start_attach(port, connections);
-    wait_attached(2);
-    work();
-  }
+  if (kill(child, SIGKILL) != 0) give_up("kill");
+  await_end(child);
+  tell("killed");
+  child = start_attach(port, connections);
+  wait_attached(2);
+  work();
+  must_be("the exit code of --detach while it is mounted", refused_exit, detach());
+  work();
   if (umount(mount_point) != 0) give_up("umount");
   look_for_errors();
-  int status = end_attach(child, SIGTERM);
-  if (status == 0) tell("done");
-  else tell("trouble vmstore attach ended with status %d", status);
+  if (strcmp(end, "detach") == 0) must_be("the exit code of --detach", 0, detach());
+  else if (kill(child, SIGTERM) != 0) give_up("kill");
+  must_be("how vmstore attach ended", 0, await_end(child));
+  tell("done");
   power_off();
 }

@@ -32,12 +32,16 @@ describe('vmstore attach, with the Linux kernel’s NBD client', function () {
     if (this.currentTest?.state === 'failed') console.error(guest?.stdout.seen.slice(-consoleLinesShown).join('\n'))
   })
 
-  for (const connections of [1, 2]) {
+  const variants = [
+    { connections: 1, end: 'signal' },
+    { connections: 2, end: 'detach' },
+  ]
+  for (const { connections, end } of variants) {
     it(`restarts of 2 and 20 s under a mounted ext4 are pauses and no errors: ${connections} connection(s)`, async function () {
       needGuestTools(this)
       needTool(this, 'fio', 'mke2fs', 'e2fsck', 'ldd')
       root ??= buildRoot(rootFolder, ['fio'])
-      const { site, image, ...started } = await start(connections, root)
+      const { site, image, ...started } = await start(connections, end, root)
       guest = started.guest
       await hears(guest, /^mounted/, bootDeadlineSeconds)
       await hears(guest, /^round 1$/, workDeadlineSeconds)
@@ -70,13 +74,17 @@ describe('vmstore attach, with the Linux kernel’s NBD client', function () {
   }
 })
 
-async function start(connections: number, root: string): Promise<{ site: Site; guest: Program; image: string }> {
+async function start(
+  connections: number,
+  end: string,
+  root: string,
+): Promise<{ site: Site; guest: Program; image: string }> {
   const path = folder()
   const image = await ext4(path)
   const site = await Site.start('osaka', { files: [image] })
   const modules = ['virtio_pci', 'virtio_net', 'virtio_blk', 'nbd']
   const { kernel, initramfs } = buildGuest(path, { init: 'attach.c', modules })
-  const parameters = `port=${site.nbdPort} connections=${connections} outages=${outagesMs.length} takeover=1`
+  const parameters = `port=${site.nbdPort} connections=${connections} outages=${outagesMs.length} end=${end}`
   const guest = new Program('QEMU', findTool('qemu-system-x86_64')!, [
     ...['-machine', 'pc', '-accel', 'tcg', '-cpu', 'max', '-smp', '1', '-m', '768M', '-nodefaults', '-no-user-config'],
     ...['-no-reboot', '-display', 'none', '-serial', 'stdio', '-kernel', kernel, '-initrd', initramfs],
