@@ -24,8 +24,12 @@ const trouble = /^trouble|Kernel panic|"type":"error"/
 describe('vmstore attach, with the Linux kernel’s NBD client', function () {
   this.timeout(600_000)
   endSitesAfterEach()
+  let rootFolder: string
+  /** One for all tests: it takes a while to make. */
   let root: string | undefined
-  const rootFolder = mkdtempSync(join(tmpdir(), 'vms-root-'))
+  before(() => {
+    rootFolder = mkdtempSync(join(tmpdir(), 'vms-root-'))
+  })
   after(() => rmSync(rootFolder, { recursive: true }))
   let guest: Program | undefined
   afterEach(function () {
