@@ -5,6 +5,7 @@ import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
 import { transportSettings } from '../cli/config.ts'
 import { isJournal, journalText } from '../cli/journal.ts'
+import { ServiceManager, takeManagerWords } from '../cli/service-manager.ts'
 
 export default class Serve extends BaseCommand {
   static override summary = 'serve the disks of this site over NBD, to hypervisors and to peers'
@@ -58,13 +59,13 @@ export default class Serve extends BaseCommand {
     // Only this command needs the daemon's code.
     const { Daemon } = await import('../daemon/daemon.ts')
     const { openLog } = await import('../daemon/log.ts')
-    const { ServiceManager, takeService } = await import('../daemon/service-manager.ts')
+    const { takeSockets } = await import('../daemon/passed-sockets.ts')
     const files = argv as string[]
     const paths = await this.paths(flags)
     const beside = files[0] !== undefined && !flags.root
     const log = openLog(flags['log-level'], isJournal(process.env) ? journalText : (line) => line)
-    const service = takeService(process.env, process.pid, log)
-    const manager = new ServiceManager(service.words, log)
+    const sockets = takeSockets(process.env, process.pid, log)
+    const manager = new ServiceManager(takeManagerWords(process.env, process.pid), log)
     const { successes, failures } = await this.config.runHook('vmstore:transports', {})
     for (const { plugin, error } of failures)
       log.error({ plugin: plugin.name, err: error }, 'a transport plugin failed')
@@ -75,7 +76,7 @@ export default class Serve extends BaseCommand {
       root: beside ? Daemon.folderBeside(files[0]!) : paths.root,
       files,
       nbd: flags.nbd ?? [],
-      sockets: service.sockets,
+      sockets,
       peer: flags.peer,
       control: flags.control,
       readOnly: flags['read-only'],

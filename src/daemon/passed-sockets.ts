@@ -3,6 +3,7 @@
 // streams; no program that we start inherits it, nor the words about it. Its path, its mode and its end are not ours.
 
 import { statSync } from 'node:fs'
+import type { Logger } from 'pino'
 import { Refusal } from '../disk/refusal.ts'
 import type { NbdAddress } from '../nbd/uri.ts'
 import { closeOnExec, type SocketFacts, socketFacts } from '../system/sockets.ts'
@@ -24,6 +25,29 @@ const noName = /^(|unknown|.*\.socket)$/
 const otherMayWrite = 0o002
 
 const safe = 'No disk was touched.'
+
+/** As takePassedSockets, and says what is odd about them. To be called before any program is started. @throws Refusal */
+export function takeSockets(
+  environment: NodeJS.ProcessEnv,
+  pid: number,
+  log: Pick<Logger, 'warn'>,
+): readonly PassedSocket[] {
+  if (isPassedToOther(environment, pid)) {
+    const facts = { listenPid: environment['LISTEN_PID'], pid }
+    const remedy =
+      'start vmstore as the process itself (ExecStart=… node …/bin/run.js serve), not through npm, npx or a shell'
+    log.warn(facts, `sockets were passed to another process than this one, and are not taken: ${remedy}`)
+  }
+  const sockets = takePassedSockets(environment, pid)
+  for (const { address } of sockets) {
+    if (!isOpenToAll(address)) continue
+    log.warn(
+      { address },
+      'every user of this machine may open this socket: give it a path and SocketMode=0660 in its unit',
+    )
+  }
+  return sockets
+}
 
 /** The sockets that were passed to `pid`. Takes the words about them out of `environment`. @throws Refusal */
 export function takePassedSockets(environment: NodeJS.ProcessEnv, pid: number): readonly PassedSocket[] {

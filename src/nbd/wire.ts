@@ -77,7 +77,8 @@ function socketOf(fd: number, buffer: ReadBuffer, receive: Receive): Socket {
   return new Socket({ fd, allowHalfOpen: true, onread: { buffer: buffer.target, callback } })
 }
 
-function descriptorOf(socket: Socket): number {
+/** @throws Error when it is closed */
+export function descriptorOf(socket: Socket): number {
   // Node has no other name for it.
   const { _handle } = socket as unknown as { readonly _handle: { readonly fd: number } | null }
   if (_handle === null) throw new Error('the connection is gone')

@@ -29,6 +29,8 @@ const SOL_SOCKET = 1
 const SO_TYPE = 3
 const SO_SNDBUF = 7
 const SO_ACCEPTCONN = 30
+const IPPROTO_TCP = 6
+const TCP_USER_TIMEOUT = 18
 const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
 const SOCK_CLOEXEC = 0o2000000
@@ -128,6 +130,13 @@ export function sendNow(fd: number, bytes: Uint8Array, more: boolean): number {
 /** Asks for a send buffer of this size; the kernel may grant less. @throws ErrnoException */
 export function setSendBuffer(fd: number, sizeBytes: number): void {
   if (callSetsockopt(fd, SOL_SOCKET, SO_SNDBUF, [sizeBytes], 4) === -1) throw errnoError('setsockopt', koffi.errno())
+}
+
+/** How long what was sent over TCP may stay without an acknowledgement before the connection has failed. @throws ErrnoException */
+export function setTcpUserTimeout(fd: number, timeoutMs: number): void {
+  if (callSetsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, [timeoutMs], 4) === -1) {
+    throw errnoError('setsockopt', koffi.errno())
+  }
 }
 
 /**

@@ -17,9 +17,26 @@ const allowances: readonly Allowance[] = [
   { from: /^(commands|cli)\//, to: /^control\/(client|types|errors)\.ts$/, why: 'a command asks the daemon' },
   {
     from: /^commands\/serve\.ts$/,
-    to: /^daemon\/(daemon|log|service-manager)\.ts$/,
-    why: 'serve is the daemon: it starts the composition root, for a service manager or not',
+    to: /^daemon\/(daemon|log|passed-sockets)\.ts$/,
+    why: 'serve is the daemon: it starts the composition root, with the sockets that a service manager passes, or not',
   },
+  {
+    from: /^cli\/service-manager\.ts$/,
+    to: /^system\/sockets\.ts$/,
+    why: 'a service manager is told by datagrams, which Node does not send over Unix sockets',
+  },
+  { from: /^commands\/attach\.ts$/, to: /^attach\//, why: 'it puts the parts of a device together' },
+  {
+    from: /^attach\//,
+    to: /^control\/(client|types|errors)\.ts$/,
+    why: 'a disk of the daemon is reached over its control socket',
+  },
+  {
+    from: /^attach\//,
+    to: /^nbd\/(bare-connection|client-errors|client-negotiation|constants|uri)\.ts$/,
+    why: 'it negotiates the connections that the kernel then uses',
+  },
+  { from: /^attach\//, to: /^system\//, why: 'the kernel is spoken to over netlink' },
   {
     from: /^commands\/transport\/list\.ts$/,
     to: /^transport\/contract\.ts$/,

@@ -284,15 +284,15 @@ h.shutdown()
     const place = folder()
     const units = readdirSync(unitsFolder).map((name) => {
       const text = readFileSync(join(unitsFolder, name), 'utf8')
-      const instance = join(place, name.replace('@.', '@osaka.'))
+      const instance = join(place, name.replace('@.', name.includes('attach') ? '@nbd0.' : '@osaka.'))
       writeFileSync(instance, text.replaceAll('/opt/vmstore', projectFolder))
       return instance
     })
-    assert.equal(units.length, 2)
+    assert.equal(units.length, 3)
     const { code, stderr } = await program(findTool('systemd-analyze')!, ['verify', '--man=no', ...units])
     // What systemd does not know it leaves aside, with a line about it.
     assert.deepEqual(
-      { code, ofUnits: stderr.split('\n').filter((line) => line.includes('vmstore@')) },
+      { code, ofUnits: stderr.split('\n').filter((line) => /vmstore(-attach)?@/.test(line)) },
       { code: 0, ofUnits: [] },
     )
   })

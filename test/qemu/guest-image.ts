@@ -86,7 +86,7 @@ function modulesInOrder(version: string, wantedModules: readonly string[]): stri
 }
 
 /** The program, and the libraries that ldd names, where it names them. */
-function addProgram(tree: string, path: string): void {
+export function addProgram(tree: string, path: string): void {
   copyFileSync(path, join(tree, basename(path)))
   const told = execFileSync('ldd', [path], { encoding: 'utf8' })
   for (const [, library] of told.matchAll(/(?:=> |^\s*)(\/\S+) \(/gm)) {

@@ -3,9 +3,7 @@
 // nothing.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Logger } from 'pino'
 import { sendDatagram } from '../system/sockets.ts'
-import { isOpenToAll, isPassedToOther, type PassedSocket, takePassedSockets } from './passed-sockets.ts'
 
 /** A manager whose queue is full is tried again, this often, this many times. */
 const retryMs = 50
@@ -13,29 +11,8 @@ const maxAttempts = 100
 /** A watchdog with more patience gets its signs of life as often as one with this: no timer reaches 25 days. */
 const maxWatchdogMs = 120_000
 
-/** What whoever started this process, such as systemd, left for it. */
-export interface Service {
-  readonly sockets: readonly PassedSocket[]
-  readonly words: ManagerWords
-}
-
-/** To be called once, before any program is started. @throws Refusal */
-export function takeService(environment: NodeJS.ProcessEnv, pid: number, log: Pick<Logger, 'warn'>): Service {
-  if (isPassedToOther(environment, pid)) {
-    const facts = { listenPid: environment['LISTEN_PID'], pid }
-    const remedy =
-      'start vmstore as the process itself (ExecStart=… node …/bin/run.js serve), not through npm, npx or a shell'
-    log.warn(facts, `sockets were passed to another process than this one, and are not taken: ${remedy}`)
-  }
-  const sockets = takePassedSockets(environment, pid)
-  for (const { address } of sockets) {
-    if (!isOpenToAll(address)) continue
-    log.warn(
-      { address },
-      'every user of this machine may open this socket: give it a path and SocketMode=0660 in its unit',
-    )
-  }
-  return { sockets, words: takeManagerWords(environment, pid) }
+export interface ManagerLog {
+  warn(facts: object, message: string): void
 }
 
 export interface ManagerWords {
@@ -56,14 +33,14 @@ export function takeManagerWords(environment: NodeJS.ProcessEnv, pid: number): M
 
 export class ServiceManager {
   readonly #words: ManagerWords
-  readonly #log: Pick<Logger, 'warn'>
+  readonly #log: ManagerLog
   readonly #send: typeof sendDatagram
   #last: Promise<void> = Promise.resolve()
   /** Messages that were not sent yet. */
   #waiting = 0
   #watchdog: NodeJS.Timeout | undefined
 
-  constructor(words: ManagerWords, log: Pick<Logger, 'warn'>, send = sendDatagram) {
+  constructor(words: ManagerWords, log: ManagerLog, send = sendDatagram) {
     this.#words = words
     this.#log = log
     this.#send = send

@@ -1,7 +1,7 @@
 // What is said to a service manager, in which order, and that a manager that is away or does not listen stops nothing.
 
 import assert from 'node:assert/strict'
-import { ServiceManager, takeManagerWords } from '../../src/daemon/service-manager.ts'
+import { ServiceManager, takeManagerWords } from '../../src/cli/service-manager.ts'
 
 const words = { socket: '/run/notify', watchdogMs: undefined }
 
