@@ -8,10 +8,17 @@ import type { SimFile } from './sim-file.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId } from './stage.ts'
 
-/** Damages the map log of the site's arriving disk. The result puts it back; undefined: there is nothing to damage. */
-export function rotMaps(site: SimSite, random: Random): (() => void) | undefined {
+export interface Rot {
+  /** A whole data folder that was put back has taken it away. */
+  isThere(): boolean
+  putBack(): void
+}
+
+/** Damages the map log of the site's arriving disk. undefined: there is nothing to damage. */
+export function rotMaps(site: SimSite, random: Random): Rot | undefined {
   const record = site.database.disk.get(diskId)
-  const file = record?.state === 'arriving' ? site.machine.files.get(`${record.folder}/maps.log`) : undefined
+  const path = `${record?.folder}/maps.log`
+  const file = record?.state === 'arriving' ? site.machine.files.get(path) : undefined
   if (!record || !file || file.bytes.length < headerBytes + recordBytes) return undefined
   const before = file.bytes
   const bytes = Buffer.from(before)
@@ -26,7 +33,7 @@ export function rotMaps(site: SimSite, random: Random): (() => void) | undefined
     bytes[headerBytes + broken * recordBytes + random.integer(recordBytes)]! ^= 1 << random.integer(8)
     put(file, bytes)
   }
-  return () => put(file, before)
+  return { isThere: () => site.machine.files.get(path) === file, putBack: () => put(file, before) }
 }
 
 /** The disk whose maps are damaged is served to nobody. */

@@ -2,7 +2,7 @@
 // full for a while, syncs and commits fail. In the end it clears up, and everything must come to a good end.
 
 import assert from 'node:assert/strict'
-import { checkRefused, rotMaps } from './rot.ts'
+import { checkRefused, type Rot, rotMaps } from './rot.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, type Stage } from './stage.ts'
 import type { SimProcess } from './world.ts'
@@ -24,8 +24,8 @@ export class Weather {
   readonly #climate: Climate
   powerLosses = 0
   #cleared = false
-  /** Sites with a damaged map log, and what puts it back. */
-  readonly #rotten = new Map<SimSite, () => void>()
+  /** Sites with a damaged map log. */
+  readonly #rotten = new Map<SimSite, Rot>()
 
   constructor(stage: Stage) {
     const { random } = stage.world
@@ -159,18 +159,20 @@ export class Weather {
   #rot(site: SimSite): void {
     const { random } = this.#stage.world
     if (this.#rotten.has(site) || !random.chance(this.#climate.rotRate)) return
-    const putBack = rotMaps(site, random)
-    if (!putBack) return
+    const rot = rotMaps(site, random)
+    if (!rot) return
     this.#stage.world.log(`${site.name}: its map log ROTS`)
     this.#stage.counts.rottenMaps++
-    this.#rotten.set(site, putBack)
+    this.#rotten.set(site, rot)
   }
 
   /** The damage is seen; the operator puts the log back, and starts the daemon again. */
   async #putBack(site: SimSite): Promise<void> {
-    checkRefused(site)
-    this.#rotten.get(site)!()
+    const rot = this.#rotten.get(site)!
     this.#rotten.delete(site)
+    if (!rot.isThere()) return
+    checkRefused(site)
+    rot.putBack()
     void this.stop(site)
   }
 
