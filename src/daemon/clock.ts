@@ -1,6 +1,7 @@
 // The real clock.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { loopTurns } from '../block/turns.ts'
 import type { Clock } from '../disk/clock.ts'
 
 export const systemClock: Clock = {
@@ -14,4 +15,5 @@ export const systemClock: Clock = {
       throw error
     }
   },
+  turn: (urgency) => loopTurns.next(urgency),
 }

@@ -7,4 +7,9 @@ export interface Clock {
   date(): Date
   /** Rejects with `signal.reason` when aborted. */
   sleep(durationMs: number, signal?: AbortSignal): Promise<void>
+  /**
+   * Resolves when one short step of work that no guest's request should wait for may be done (block/turns.ts). `demand`: a
+   * guest waits for it.
+   */
+  turn(urgency?: 'demand' | 'background'): Promise<void>
 }

@@ -6,7 +6,7 @@
 //
 // A length is checked against its type's bound before a byte is allocated for it. Bytes whose digest is wrong never leave.
 
-import { hash } from 'node:crypto'
+import { createHash, type Hash, hash } from 'node:crypto'
 import { LinkError, type Piece } from './channel.ts'
 
 export const FrameType = {
@@ -41,6 +41,8 @@ export const maximumRequestId = 0xffffffff
 const maximumZeroBytes = 0xffffffff
 const pieceHeadBytes = 16
 const digestBytes = 32
+/** Where the bytes of a piece of data begin in its body. */
+const dataAt = pieceHeadBytes + digestBytes
 
 const names = new Map<number, FrameName>(Object.entries(FrameType).map(([name, value]) => [value, name as FrameName]))
 const jsonNames: ReadonlySet<FrameName> = new Set(['hello', 'call', 'reply', 'error', 'fetch'])
@@ -73,8 +75,11 @@ export function encodeJson(type: JsonFrameName, id: number, json: object): Buffe
   return Buffer.concat([header(type, id, text.length, 0), text])
 }
 
-/** `piece.bytes` is returned as it is, never copied: it must not change until it is written. */
-export function encodePiece(id: number, piece: Piece): Uint8Array[] {
+/**
+ * `piece.bytes` is returned as it is, never copied: it must not change until it is written. `digest`: its SHA-256, which is
+ * found here, all at once, if it is not given.
+ */
+export function encodePiece(id: number, piece: Piece, digest?: Buffer): Uint8Array[] {
   const { offset, length, bytes } = piece
   const maximum = bytes ? maximumPieceBytes : maximumZeroBytes
   if (!(length >= 1 && length <= maximum) || (bytes && bytes.length !== length)) {
@@ -86,7 +91,8 @@ export function encodePiece(id: number, piece: Piece): Uint8Array[] {
   head.writeUInt32BE(length, headerBytes + 8)
   head.writeUInt8(bytes ? PieceKind.data : piece.hole ? PieceKind.hole : PieceKind.zero, headerBytes + 12)
   if (!bytes) return [head]
-  hash('sha256', bytes, 'buffer').copy(head, headerBytes + pieceHeadBytes)
+  const found = digest ?? hash('sha256', bytes, 'buffer')
+  found.copy(head, headerBytes + pieceHeadBytes)
   return [head, bytes]
 }
 
@@ -131,7 +137,8 @@ function decodeJson(name: FrameName, body: Buffer): object {
   return json
 }
 
-function decodePiece(body: Buffer): Piece {
+/** `actual`: the digest of what lies behind the digest in the body. */
+function decodePiece(body: Buffer, actual: Buffer): Piece {
   const wideOffset = body.readBigUInt64BE(0)
   const length = body.readUInt32BE(8)
   const kind = body.readUInt8(12)
@@ -145,7 +152,7 @@ function decodePiece(body: Buffer): Piece {
       throw illegal(`piece of ${length} bytes in ${body.length}`)
     const bytes = body.subarray(pieceHeadBytes + digestBytes)
     const digest = body.subarray(pieceHeadBytes, pieceHeadBytes + digestBytes)
-    if (!hash('sha256', bytes, 'buffer').equals(digest)) throw illegal(`piece at ${offset} does not match its digest`)
+    if (!actual.equals(digest)) throw illegal(`piece at ${offset} does not match its digest`)
     return { offset, length, bytes }
   }
   if (kind !== PieceKind.zero && kind !== PieceKind.hole) throw illegal(`piece of kind ${kind}`)
@@ -153,13 +160,17 @@ function decodePiece(body: Buffer): Piece {
   return { offset, length, bytes: undefined, hole: kind === PieceKind.hole }
 }
 
-/** Takes a stream's chunks in any cut. A frame's body is copied once, into memory of its own. */
+/**
+ * Takes a stream's chunks in any cut. A frame's body is copied once, into memory of its own, and hashed as it comes: no
+ * chunk takes much longer than another.
+ */
 export class FrameDecoder {
   readonly #head = Buffer.alloc(headerBytes)
   #headFilled = 0
   #name: FrameName | undefined
   #body: Buffer = Buffer.alloc(0)
   #bodyFilled = 0
+  #hash: Hash | undefined
 
   /** True in the middle of a frame. */
   get partial(): boolean {
@@ -178,8 +189,10 @@ export class FrameDecoder {
         this.#name = checkedName(this.#head)
         this.#body = Buffer.allocUnsafe(this.#head.readUInt32BE(0))
         this.#bodyFilled = 0
+        this.#hash = this.#name === 'piece' ? createHash('sha256') : undefined
       }
       const taken = chunk.copy(this.#body, this.#bodyFilled, position)
+      this.#hash?.update(this.#body.subarray(Math.max(this.#bodyFilled, dataAt), this.#bodyFilled + taken))
       this.#bodyFilled += taken
       position += taken
       if (this.#bodyFilled < this.#body.length) return
@@ -193,7 +206,7 @@ export class FrameDecoder {
     this.#name = undefined
     this.#headFilled = 0
     this.#body = Buffer.alloc(0)
-    if (name === 'piece') return { type: 'piece', id, piece: decodePiece(body) }
+    if (name === 'piece') return { type: 'piece', id, piece: decodePiece(body, this.#hash!.digest()) }
     if (jsonNames.has(name)) return { type: name as JsonFrameName, id, json: decodeJson(name, body) }
     return { type: name as EmptyFrameName, id }
   }

@@ -10,6 +10,7 @@
 // Not used: TCP_USER_TIMEOUT, which also cuts a connection to a peer that lives but has its hands full and does not read.
 
 import type { Duplex } from 'node:stream'
+import { loopTurns } from '../block/turns.ts'
 import type { Log } from '../transport/index.ts'
 import { type FetchRequest, LinkError, type PeerHandlers, type Piece, type Purpose, type Urgency } from './channel.ts'
 import type { Clock } from './clock.ts'
@@ -30,6 +31,8 @@ import { Sender } from './sender.ts'
 export const tickMs = 1000
 /** Ticks, the first of which is a part of one, in which nothing was heard by a side that was reading. */
 export const silenceTicks = 3
+/** Bytes after which a lane leaves the loop to others. */
+const turnBytes = 64 * 1024
 /** A side that heard nothing for this long, while it was reading, gives the lane up. */
 export const deadTicks = 10
 export const helloDeadlineMs = 10_000
@@ -66,7 +69,10 @@ export class Lane {
   #timer: Disposable | undefined
   #deadline: Disposable | undefined
   #ticksHeardNothing = 0
+  /** Because of what waits for its taker; and until the next turn of the loop, because of what came in this one. */
   #paused = false
+  #hasTakenItsTurn = false
+  #bytesOfTurn = 0
   #pingUnsent = false
   #pongUnsent = false
 
@@ -148,6 +154,8 @@ export class Lane {
   #receive(chunk: Buffer): void {
     if (this.#state === 'closed') return
     this.#heard()
+    this.#bytesOfTurn += chunk.length
+    if (this.#bytesOfTurn >= turnBytes) this.#awaitTurn()
     try {
       for (const frame of this.#decoder.push(chunk)) {
         this.#handle(frame)
@@ -256,7 +264,19 @@ export class Lane {
     this.#paused = full
     if (this.#state === 'closed') return
     if (full) this.#stream.pause()
-    else this.#stream.resume()
+    else if (!this.#hasTakenItsTurn) this.#stream.resume()
+  }
+
+  /** Reads on in a later turn of the loop: what came is hashed, and lands, in this one. */
+  #awaitTurn(): void {
+    if (this.#hasTakenItsTurn) return
+    this.#hasTakenItsTurn = true
+    this.#stream.pause()
+    void loopTurns.next(this.#purpose === 'background' ? 'background' : 'demand').then(() => {
+      this.#hasTakenItsTurn = false
+      this.#bytesOfTurn = 0
+      if (this.#state !== 'closed' && !this.#paused) this.#stream.resume()
+    })
   }
 
   #fail(error: LinkError, { linger = false } = {}): void {

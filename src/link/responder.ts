@@ -2,6 +2,8 @@
 // also after a cancel. At most `maximumRequests` are open and `maximumServedFetches` fetches run; pieces go out as fast as the
 // peer takes them. Of a handler's failure only a PeerRefusal travels; the rest is logged here and said to be internal.
 
+import { sha256 } from '../block/digest.ts'
+import { loopTurns } from '../block/turns.ts'
 import type { Log } from '../transport/index.ts'
 import { type FetchRequest, LinkError, type PeerHandlers, type Piece, type Urgency } from './channel.ts'
 import { Coverage } from './coverage.ts'
@@ -100,7 +102,8 @@ export class Responder {
     for await (const whole of handlers.fetch(peerId, request, urgency, signal)) {
       for (const piece of splitPiece(whole) as Iterable<Piece>) {
         coverage.add(piece)
-        await sender.send(encodePiece(id, piece), signal)
+        const digest = piece.bytes && (await sha256(piece.bytes, () => loopTurns.next(urgency)))
+        await sender.send(encodePiece(id, piece, digest), signal)
       }
     }
     if (!coverage.complete) throw new Error(`the fetch ended without the bytes at ${coverage.firstMissing}`)

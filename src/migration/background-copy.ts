@@ -97,6 +97,7 @@ export class BackgroundCopy {
     const { arrival } = this.#parts.disk
     try {
       for (let from = 0; ; ) {
+        await this.#parts.clock.turn() // Of a fragmented disk thousands of holes follow each other, and land at once.
         await this.#parts.pause.passed(this.#signal)
         const next = arrival!.firstMissing(from, 1)
         if (!next) break

@@ -106,10 +106,11 @@ export class Comparisons {
   }
 
   #verification(pause: Pause, signal: AbortSignal, differing: Run[]): Verification {
-    const { migration, disk, log, extents, digests } = this.#parts
+    const { migration, disk, clock, log, extents, digests } = this.#parts
     return new Verification(
       {
         disk,
+        clock,
         pause,
         extents,
         digests,

@@ -12,6 +12,8 @@ const segmentBlocks = 32_768
 const segmentBytes = segmentBlocks * blockSizeBytes
 const askBytes = 2 ** 30
 const retryMs = 2000
+/** Counted in one turn of the loop. */
+const extentsAtOnce = 64
 
 export interface DataSurveyParts {
   readonly sizeBytes: number
@@ -61,7 +63,12 @@ export class DataSurvey {
     while (this.#surveyedBytes < sizeBytes) {
       const lengthBytes = Math.min(askBytes, sizeBytes - this.#surveyedBytes)
       try {
-        for (const extent of await extents(this.#surveyedBytes, lengthBytes, signal)) this.#count(extent)
+        const found = await extents(this.#surveyedBytes, lengthBytes, signal)
+        for (const [index, extent] of found.entries()) {
+          if (index % extentsAtOnce === 0) await clock.turn()
+          signal.throwIfAborted()
+          this.#count(extent)
+        }
       } catch {
         signal.throwIfAborted()
         await clock.sleep(retryMs, signal)

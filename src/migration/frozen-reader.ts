@@ -11,7 +11,8 @@ import { unreadable } from './unreadable.ts'
 
 /** Read at once, and the most that one piece of data has: one hash, one landing. */
 const pieceBytes = 256 * 1024
-const extentsAtOnce = 64
+/** Looked for in one turn of the loop: of a fragmented file each takes the file system up to 6 µs. */
+const extentsAtOnce = 32
 
 interface Extent {
   readonly offset: number
@@ -40,15 +41,39 @@ export function alignedExtents(disk: Disk, offset: number, lengthBytes: number, 
   return extents
 }
 
-/** The pieces of `runs`, in order. The disk may be written meanwhile, before switchover: each byte is one that it had. */
-export async function* readPieces(disk: Disk, runs: readonly Run[], signal: AbortSignal): AsyncGenerator<Piece> {
+/** The same of a run, found in steps until there are `limit` extents or some more. `turn` resolves when a step may begin. */
+export async function alignedExtentsInTurns(
+  disk: Disk,
+  run: Run,
+  limit: number,
+  turn: () => Promise<void>,
+): Promise<Extent[]> {
+  const end = run.offset + run.length
+  const extents: Extent[] = []
+  for (let at = run.offset; at < end && extents.length < limit; ) {
+    await turn()
+    const more = alignedExtents(disk, at, end - at, extentsAtOnce)
+    extents.push(...more)
+    at = more.at(-1)!.offset + more.at(-1)!.length
+  }
+  return extents
+}
+
+/** The pieces of `runs`, in order. Before each step it awaits its `turn`. The disk may be written meanwhile, before switchover: each byte is one that it had. */
+export async function* readPieces(
+  disk: Disk,
+  runs: readonly Run[],
+  turn: () => Promise<void>,
+  signal: AbortSignal,
+): AsyncGenerator<Piece> {
   for (const run of runs) {
     const end = run.offset + run.length
     for (let at = run.offset; at < end; ) {
+      await turn()
       const extents = alignedExtents(disk, at, end - at, extentsAtOnce)
       for (const extent of extents) {
         signal.throwIfAborted()
-        if (extent.data) yield* readData(disk, extent, signal)
+        if (extent.data) yield* readData(disk, extent, turn, signal)
         else yield { offset: extent.offset, length: extent.length, bytes: undefined, hole: true }
         at = extent.offset + extent.length
       }
@@ -56,9 +81,10 @@ export async function* readPieces(disk: Disk, runs: readonly Run[], signal: Abor
   }
 }
 
-async function* readData(disk: Disk, run: Run, signal: AbortSignal): AsyncGenerator<Piece> {
+async function* readData(disk: Disk, run: Run, turn: () => Promise<void>, signal: AbortSignal): AsyncGenerator<Piece> {
   const end = run.offset + run.length
   for (let offset = run.offset; offset < end; offset += pieceBytes) {
+    if (offset > run.offset) await turn() // The first is of the step that found the extent.
     signal.throwIfAborted()
     const piece = { offset, length: Math.min(pieceBytes, end - offset) }
     const bytes = await readOrUndefined(disk, piece)

@@ -6,7 +6,7 @@
 
 import type { Disk } from '../disk/disk.ts'
 import { Refusal } from '../disk/refusal.ts'
-import { type FetchRequest, type PeerHandlers, PeerRefusal, type Piece } from '../link/channel.ts'
+import { type FetchRequest, type PeerHandlers, PeerRefusal, type Piece, type Urgency } from '../link/channel.ts'
 import type { DiskRecord, MigrationRecord } from '../store/records.ts'
 import { Beginnings } from './beginnings.ts'
 import { Commands } from './commands.ts'
@@ -92,14 +92,14 @@ export class Migrations implements PeerHandlers {
     return this.#roster.past.answer(peerId, migration, method)
   }
 
-  async *fetch(peerId: string, request: FetchRequest, _urgency: string, signal: AbortSignal): AsyncGenerator<Piece> {
+  async *fetch(peerId: string, request: FetchRequest, urgency: Urgency, signal: AbortSignal): AsyncGenerator<Piece> {
     this.#refuseUntilComplete()
     const course = this.#roster.get(request.migration)
     if (!(course instanceof SourceCourse) || course.record.peerId !== peerId) {
       this.#roster.past.refuseSuperseded(peerId, request.migration, request.generation)
       throw new PeerRefusal('no-right', `there is no migration ${request.migration} to fetch for`)
     }
-    yield* course.fetch(request, signal)
+    yield* course.fetch(request, urgency, signal)
   }
 
   // ----

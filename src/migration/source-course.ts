@@ -8,7 +8,7 @@
 
 import { Refusal } from '../disk/refusal.ts'
 import { unknownOwner } from '../disk/states.ts'
-import { type FetchRequest, PeerRefusal, type Piece } from '../link/channel.ts'
+import { type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../link/channel.ts'
 import type { MigrationCounters } from '../store/records.ts'
 import { Course, type Pace, still } from './course.ts'
 import { Grant } from './grant.ts'
@@ -46,7 +46,7 @@ export class SourceCourse extends Course {
   #copyingMs = this.record.copyingMs
   #guests: WaitingGuests = { ...nobodyWaits, refused: this.record.refusedWrites }
   readonly #guestsLog = new GuestsLog(this.services.log, { migration: this.id, disk: this.record.diskName })
-  readonly #reads = new SourceReads(this, this.services.bootId, () => this.#reclaiming)
+  readonly #reads = new SourceReads(this, this.services, () => this.#reclaiming)
   readonly #notices = new SourceNotices(this, this.services, this.stopping.signal)
   readonly #grant = new Grant({
     course: this,
@@ -145,8 +145,8 @@ export class SourceCourse extends Course {
   }
 
   /** Bytes for the destination: the newest before switchover, the frozen ones after. */
-  fetch(request: FetchRequest, signal: AbortSignal): AsyncGenerator<Piece> {
-    return this.#reads.fetch(request, signal)
+  fetch(request: FetchRequest, urgency: Urgency, signal: AbortSignal): AsyncGenerator<Piece> {
+    return this.#reads.fetch(request, urgency, signal)
   }
 
   /** The operator here: now. The destination asks for the grant, as always. */

@@ -5,9 +5,9 @@
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
 import type { Run } from '../disk/block-source.ts'
-import { type FetchRequest, PeerRefusal, type Piece } from '../link/channel.ts'
-import type { Course } from './course.ts'
-import { alignedExtents, readFrozen, readPieces } from './frozen-reader.ts'
+import { type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../link/channel.ts'
+import type { Course, CourseServices } from './course.ts'
+import { alignedExtentsInTurns, readFrozen, readPieces } from './frozen-reader.ts'
 import type { digestsMessage, extentsMessage, FlushAnswer, flushMessage } from './messages.ts'
 import { startingCode } from './remote-blocks.ts'
 import { type Sent, SentCount } from './sent-count.ts'
@@ -19,14 +19,14 @@ const extentsInAnswer = 1024
 
 export class SourceReads {
   readonly #course: Course
-  readonly #bootId: string
+  readonly #services: Pick<CourseServices, 'bootId' | 'clock'>
   /** Whether a commit that takes the disk back was tried. */
   readonly #isReclaiming: () => boolean
   #sentCount: SentCount | undefined
 
-  constructor(course: Course, bootId: string, isReclaiming: () => boolean) {
+  constructor(course: Course, services: Pick<CourseServices, 'bootId' | 'clock'>, isReclaiming: () => boolean) {
     this.#course = course
-    this.#bootId = bootId
+    this.#services = services
     this.#isReclaiming = isReclaiming
   }
 
@@ -42,10 +42,11 @@ export class SourceReads {
   }
 
   /** Bytes for the destination: the newest before switchover, the frozen ones after. @throws PeerRefusal */
-  async *fetch(request: FetchRequest, signal: AbortSignal): AsyncGenerator<Piece> {
+  async *fetch(request: FetchRequest, urgency: Urgency, signal: AbortSignal): AsyncGenerator<Piece> {
     const { disk } = this.#course
+    const { clock } = this.#services
     for (const run of request.runs) this.#checkRun(run)
-    for await (const piece of readPieces(disk, request.runs, signal)) {
+    for await (const piece of readPieces(disk, request.runs, () => clock.turn(urgency), signal)) {
       // Looked at for every piece: what was read under a right that has ended does not leave.
       this.#checkRight(request.generation)
       if (disk.state === 'departed') this.#count.add(piece)
@@ -62,23 +63,30 @@ export class SourceReads {
     } catch (error) {
       throw new PeerRefusal(syncFailedCode, `the source could not sync ${disk.name} (${(error as Error).message})`)
     }
-    return { boot: this.#bootId }
+    return { boot: this.#services.bootId }
   }
 
-  extents({ generation, offset, length }: ReturnType<typeof extentsMessage.parse>): object {
+  async extents({ generation, offset, length }: ReturnType<typeof extentsMessage.parse>): Promise<object> {
     this.#checkRight(generation)
     this.#checkRun({ offset, length })
-    const extents = alignedExtents(this.#course.disk, offset, length, extentsInAnswer)
+    const { disk } = this.#course
+    const extents = await alignedExtentsInTurns(disk, { offset, length }, extentsInAnswer, async () => {
+      await this.#services.clock.turn()
+      this.#checkRight(generation)
+    })
     return { extents: extents.map((extent) => ({ length: extent.length, data: extent.data })) }
   }
 
   async digests({ generation, runs }: ReturnType<typeof digestsMessage.parse>): Promise<object> {
+    const { clock } = this.#services
     const digests: string[] = []
     for (const run of runs) {
+      await clock.turn()
       this.#checkRight(generation)
       this.#checkRun(run)
-      digests.push(digestOf(await readFrozen(this.#course.disk, run)))
+      digests.push(await digestOf(await readFrozen(this.#course.disk, run), clock))
     }
+    this.#checkRight(generation)
     return { digests }
   }
 

@@ -4,8 +4,9 @@
 // What always holds: a range is judged only if no guest wrote to it, or began to, until its bytes were read here; else
 // it is looked at again without what the guest wrote.
 
-import { hash } from 'node:crypto'
+import { sha256 } from '../block/digest.ts'
 import type { Run } from '../disk/block-source.ts'
+import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
 import { type Span, spanOf } from '../disk/span.ts'
 import { blockSizeBytes } from '../store/block-map.ts'
@@ -20,13 +21,17 @@ const questionsAtOnce = 4
 const extentSpanBytes = 2 ** 30
 const zeros = Buffer.alloc(digestedBytes)
 
+/** Extents of the file that are looked at in one turn of the loop. */
+const extentsAtOnce = 32
+
 /** SHA-256, in base64. */
-export function digestOf(bytes: Uint8Array): string {
-  return hash('sha256', bytes, 'base64')
+export async function digestOf(bytes: Uint8Array, clock: Pick<Clock, 'turn'>): Promise<string> {
+  return (await sha256(bytes, () => clock.turn())).toString('base64')
 }
 
 export interface VerificationParts {
   readonly disk: Disk
+  readonly clock: Clock
   readonly pause: Pause
   /** Extents of the frozen disk that cover a beginning of the range. */
   extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
@@ -99,39 +104,52 @@ export class Verification {
 
   async #compare(runs: readonly Run[]): Promise<void> {
     const digests = await this.#parts.digests(runs, this.#signal)
-    for (const [index, run] of runs.entries()) await this.#judge(run, (bytes) => digestOf(bytes) === digests[index])
+    for (const [index, run] of runs.entries())
+      await this.#judge(run, async (bytes) => (await this.#digestOf(bytes)) === digests[index])
+  }
+
+  #digestOf(bytes: Uint8Array): Promise<string> {
+    return digestOf(bytes, this.#parts.clock)
   }
 
   /** A hole of the source: a hole here, or zeros. */
   async #checkZeros(hole: Run): Promise<void> {
-    const { disk } = this.#parts
+    const { disk, clock } = this.#parts
     const end = hole.offset + hole.length
+    let looked = 0
     for (let at = hole.offset; at < end; ) {
+      if (looked++ % extentsAtOnce === 0) await clock.turn()
       this.#signal.throwIfAborted()
       const [extent] = disk.extentsForPeer(at, end - at, 1)
       const extentEnd = extent!.offset + extent!.length
       if (extent!.kind === 'data') {
         const first = extent!.offset - (extent!.offset % blockSizeBytes)
         for (const run of this.#untouchedRuns({ offset: first, length: extentEnd - first })) {
-          await this.#judge(run, (bytes) => Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0)
+          await this.#judge(run, async (bytes) => Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0)
         }
       }
       at = extentEnd
     }
   }
 
-  async #judge(run: Run, isSame: (bytes: Uint8Array) => boolean): Promise<void> {
-    const { disk, digests, differs } = this.#parts
+  async #judge(run: Run, isSame: (bytes: Uint8Array) => Promise<boolean>): Promise<void> {
+    const { disk, clock, digests, differs } = this.#parts
+    await clock.turn()
     this.#signal.throwIfAborted()
     const bytes = Buffer.allocUnsafeSlow(run.length)
     await disk.readForPeer(run.offset, bytes)
     this.#comparedBytes += run.length
     const span = spanOf(run.offset, run.length)
     if (disk.arrival!.isUntouched(span)) {
-      if (isSame(bytes) || !disk.arrival!.forget(span)) return
-      this.#differing++
-      differs(run)
-      return
+      if (await isSame(bytes)) return
+      this.#signal.throwIfAborted()
+      // Untouched until now, so that it was when its bytes were read.
+      if (disk.arrival!.isUntouched(span)) {
+        if (!disk.arrival!.forget(span)) return
+        this.#differing++
+        differs(run)
+        return
+      }
     }
     // The guest wrote some of it meanwhile. The rest is compared block by block.
     for (const rest of this.#untouchedRuns(run)) {
@@ -146,8 +164,10 @@ export class Verification {
     const { disk, differs } = this.#parts
     const bytes = Buffer.allocUnsafeSlow(block.length)
     await disk.readForPeer(block.offset, bytes)
+    const isSame = (await this.#digestOf(bytes)) === digest
+    this.#signal.throwIfAborted()
     const span: Span = spanOf(block.offset, block.length)
-    if (!disk.arrival!.isUntouched(span) || digestOf(bytes) === digest || !disk.arrival!.forget(span)) return
+    if (!disk.arrival!.isUntouched(span) || isSame || !disk.arrival!.forget(span)) return
     this.#differing++
     differs(block)
   }

@@ -23,6 +23,11 @@ export interface NbdLimits {
   readonly extents: number
   /** Requests begun in one turn of the event loop. */
   readonly batchRequests: number
+  /**
+   * What all connections together do in one turn, in requests; dearer work counts as several (turn-share.ts). A connection's
+   * first few cheap requests in a turn are begun in any case.
+   */
+  readonly turnSteps: number
   /** How long the loop looks for the next request before it sleeps, while requests come that fast. */
   readonly pollMs: number
   /** How long a client has to read its last replies. */
@@ -42,6 +47,7 @@ export const defaultLimits: NbdLimits = {
   memoryWaitMs: 1000,
   extents: 512,
   batchRequests: 128,
+  turnSteps: 512,
   pollMs: 0.1,
   lingerMs: 10_000,
 }

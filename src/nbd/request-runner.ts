@@ -11,15 +11,22 @@ import { checkedExtents, type ReplyContext, replyBlockStatus, replyDone, replyEr
 import { writeReadHead } from './reply-writers.ts'
 import { holeProbeExtents, holeProbeMinBytes, type Segment, segmentsOf } from './segments.ts'
 import type { Request } from './transmission-codecs.ts'
+import type { TurnShare } from './turn-share.ts'
 
 /** From here on a read is a long one. */
 export const largeReadMinBytes = 64 * 1024
+
+/** Asked of a handle at once. A file system takes up to 6 µs for each, if the file is in many pieces. */
+const statusExtents = 32
+/** An extent counts as so many short requests in the turn of all connections. */
+const extentSteps = 8
 
 export interface RequestRunnerOptions {
   readonly agreement: Agreement
   readonly output: Output
   readonly context: ReplyContext
   readonly extentLimit: number
+  readonly share: TurnShare
   /** A request that was in flight has been answered. */
   onAnswered(): void
   /** Something that was in flight is in the output. */
@@ -147,16 +154,18 @@ export class RequestRunner {
   }
 
   #readLarge(request: Request): MaybePromise<void> {
-    const { agreement, context } = this.#options
+    const { agreement, context, share } = this.#options
     const { offset, lengthBytes } = request
     const isWhole = !context.style.hasChunks || (request.flags & CommandFlag.df) !== 0
     const mayHaveHoles = !isWhole && agreement.export.contexts.includes('base:allocation')
-    if (!mayHaveHoles || lengthBytes < holeProbeMinBytes) {
+    if (!mayHaveHoles || lengthBytes < holeProbeMinBytes || share.isSpent) {
       return this.#readSegments(request, [{ offset, lengthBytes, isHole: false }], isWhole)
     }
     const extents = agreement.handle.blockStatus('base:allocation', offset, lengthBytes, holeProbeExtents)
-    const read = (known: readonly StatusExtent[]): void =>
+    const read = (known: readonly StatusExtent[]): void => {
+      share.spend(known.length * extentSteps)
       this.#readSegments(request, segmentsOf(offset, lengthBytes, known), isWhole)
+    }
     return extents instanceof Promise ? extents.then(read) : read(extents)
   }
 
@@ -172,11 +181,11 @@ export class RequestRunner {
     onLargeRead(new LargeRead({ request, segments, style, isWhole, handle, output: this.#output, onLatePiece, onOver }))
   }
 
+  /** One context after the other: a call that fails leaves none behind under way, and none whose failure nobody awaits. */
   #blockStatus(request: Request): MaybePromise<void> {
     const { agreement, extentLimit } = this.#options
-    const { contexts, handle } = agreement
+    const { contexts } = agreement
     const limit = (request.flags & CommandFlag.reqOne) === 0 ? extentLimit : 1
-    // One context after the other: a call that fails leaves none behind under way, and none whose failure nobody awaits.
     const ask = (statuses: readonly (readonly StatusExtent[])[]): MaybePromise<void> => {
       const context = contexts[statuses.length]
       if (context === undefined) {
@@ -185,9 +194,48 @@ export class RequestRunner {
       }
       const add = (status: readonly StatusExtent[]): MaybePromise<void> =>
         ask([...statuses, checkedExtents(context.name, status, request.lengthBytes, limit)])
-      const status = handle.blockStatus(context.name, request.offset, request.lengthBytes, limit)
+      const status = this.#statusOf(context.name, request, limit)
       return status instanceof Promise ? status.then(add) : add(status)
     }
     return ask([])
+  }
+
+  /** In steps, each of which asks the handle anew: what it says holds when it says it. A short answer takes one step. */
+  #statusOf(context: string, request: Request, limit: number): MaybePromise<readonly StatusExtent[]> {
+    const { agreement, share } = this.#options
+    const extents: StatusExtent[] = []
+    let at = request.offset
+    const end = request.offset + request.lengthBytes
+    /** False: there is more to ask for. */
+    const add = (more: readonly StatusExtent[]): boolean => {
+      share.spend(more.length * extentSteps)
+      for (const extent of more) {
+        extents.push(extent)
+        at += extent.lengthBytes
+      }
+      return more.length < statusExtents || at >= end || extents.length >= limit
+    }
+    const ask = (): MaybePromise<readonly StatusExtent[]> =>
+      agreement.handle.blockStatus(context, at, end - at, Math.min(statusExtents, limit - extents.length))
+    // A step is taken within the turn that is given for it: those that wait are let go one by one until it is used up.
+    const goOn = (): Promise<readonly StatusExtent[]> =>
+      new Promise((resolve, reject) => {
+        const took = (more: readonly StatusExtent[]): void => (add(more) ? resolve(extents) : next())
+        const step = (): void => {
+          try {
+            const more = ask()
+            if (more instanceof Promise) more.then(took, reject)
+            else took(more)
+          } catch (error) {
+            reject(error)
+          }
+        }
+        const next = (): void => (share.isSpent ? share.whenRenewed(step) : step())
+        next()
+      })
+    if (share.isSpent) return goOn()
+    const first = ask()
+    if (first instanceof Promise) return first.then((more) => (add(more) ? extents : goOn()))
+    return add(first) ? extents : goOn()
   }
 }

@@ -12,6 +12,7 @@ import { MemoryBudget } from './memory-budget.ts'
 import { Session } from './session.ts'
 import { type TlsMode, tlsModeOf } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
+import { TurnShare } from './turn-share.ts'
 import { formatNbdUri, type NbdAddress, type NbdUri, parseNbdUri } from './uri.ts'
 import { ReadBuffer, SharedPipe } from './wire.ts'
 
@@ -41,6 +42,7 @@ export class NbdServer {
   readonly #readBuffer = new ReadBuffer()
   readonly #pipe = new SharedPipe()
   readonly #poll: BusyPoll
+  readonly #share: TurnShare
   readonly #tls: TlsServer | undefined
   readonly #plainIsAllowed: boolean
   readonly #listeners = new Set<NbdListener>()
@@ -57,6 +59,7 @@ export class NbdServer {
     this.#plainIsAllowed = options.plainIsAllowed ?? false
     this.#limits = { ...defaultLimits, ...options.limits }
     this.#poll = new BusyPoll(this.#limits.pollMs)
+    this.#share = new TurnShare(this.#limits.turnSteps)
     this.#budget = new MemoryBudget(this.#limits.serverBytes, this.#limits.memoryWaitMs, this.#limits.connections)
   }
 
@@ -169,6 +172,7 @@ export class NbdServer {
       readBuffer: this.#readBuffer,
       pipe: this.#pipe,
       poll: this.#poll,
+      share: this.#share,
       client,
       catalog: this.#catalog,
       pools: this.#pools,

@@ -15,6 +15,7 @@ import { NegotiationPhase } from './negotiation-phase.ts'
 import type { TlsMode } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
 import { Transmission } from './transmission.ts'
+import type { TurnShare } from './turn-share.ts'
 import { type ReadBuffer, type SharedPipe, takeOver, Wire } from './wire.ts'
 
 type SessionState = 'negotiating' | 'transmitting' | 'finishing' | 'hangingUp' | 'over'
@@ -36,6 +37,7 @@ export interface SessionOptions {
   readonly readBuffer: ReadBuffer
   readonly pipe: SharedPipe
   readonly poll: BusyPoll
+  readonly share: TurnShare
   readonly client: string
   readonly catalog: ExportCatalog
   /** The memory for an export's payloads and replies; given back at the end of the session. */
@@ -155,7 +157,7 @@ export class Session {
   #transmit(agreement: Agreement, rest: Buffer): void {
     this.#move('transmitting')
     this.#agreement = agreement
-    const { limits, budget, log, client, pools } = this.#options
+    const { limits, budget, log, client, pools, share } = this.#options
     const socket = this.#socket
     const { style } = agreement
     const facts = { client, export: agreement.export.name, replies: style.name, tls: this.#tlsVersion }
@@ -167,6 +169,7 @@ export class Session {
       limits,
       pool: pools.take(agreement.export),
       budget,
+      share,
       log,
       client,
       onDisconnect: () => {

@@ -18,6 +18,7 @@ import { PayloadWriter } from './payload-writer.ts'
 import { refusalOf } from './request-rules.ts'
 import { RequestRunner } from './request-runner.ts'
 import { decodeExtendedRequest, decodeRequest, type Request } from './transmission-codecs.ts'
+import type { TurnShare } from './turn-share.ts'
 import { headroomBytes, type Wire } from './wire.ts'
 
 export interface TransmissionOptions {
@@ -26,6 +27,7 @@ export interface TransmissionOptions {
   readonly limits: NbdLimits
   readonly pool: BlockPool
   readonly budget: MemoryBudget
+  readonly share: TurnShare
   readonly log: NbdLog
   readonly client: string
   onDisconnect(): void
@@ -45,8 +47,14 @@ interface RefusedRequest {
 /** So many short requests count as much as one piece of a long one. */
 const pieceSteps = 16
 
-/** And a status: of a fragmented disk it asks the file system a thousand times, which takes about a millisecond. */
+/** And a status, on top of what its extents cost. */
 const statusSteps = 64
+
+/** And whatever goes to the thread pool: a zeroing, a prefetch. */
+const pooledSteps = 8
+
+/** What each connection begins in a turn whatever the others have begun, so that nobody waits behind a flood. */
+const freeSteps = 8
 
 export class Transmission implements BudgetMember {
   readonly #options: TransmissionOptions
@@ -70,12 +78,13 @@ export class Transmission implements BudgetMember {
   #isGone = false
   #isQuiet = false
   #turnIsDue = false
+  #isAwaitingShare = false
   /** Of this turn of the event loop, in which one socket may be read many times. */
   #steps = 0
 
   constructor(options: TransmissionOptions) {
     this.#options = options
-    const { agreement, client, log, wire, pool, budget, limits } = options
+    const { agreement, client, log, wire, pool, budget, limits, share } = options
     const { style } = agreement
     this.#wire = wire
     this.#headBytes = style.isExtended ? extendedRequestBytes : requestBytes
@@ -88,6 +97,7 @@ export class Transmission implements BudgetMember {
       output: this.#output,
       context: { style, exportName: agreement.export.name, client, log },
       extentLimit: limits.extents,
+      share,
       onAnswered: () => this.#answered(),
       onLatePiece: () => this.#scheduleTurn(),
       onLargeRead: (read) => this.#begun(read),
@@ -151,6 +161,7 @@ export class Transmission implements BudgetMember {
 
   /** One batch: steps until bytes are missing or something holds this client back. */
   #intake(): void {
+    const { share } = this.#options
     this.#isInIntake = true
     try {
       while (!this.#isStopped || this.#reads.length > 0) {
@@ -164,9 +175,17 @@ export class Transmission implements BudgetMember {
           this.#hold()
           break
         }
-        const steps = this.#reads.length > 0 || this.#payloads.isBusy ? pieceSteps : 1
+        const isDear = this.#reads.length > 0 || this.#payloads.isBusy
+        if (share.isSpent && (isDear || this.#steps >= freeSteps)) {
+          this.#hold()
+          this.#awaitShare()
+          break
+        }
+        const from = this.#input.at
         if (!this.#step()) break
+        const steps = isDear ? pieceSteps : 1
         this.#steps += steps
+        share.spend(Math.max(steps, ((this.#input.at - from) * pieceSteps) / pieceBytes))
         // While it is still in the processor's cache.
         if (this.#output.unsentBytes >= pieceBytes) this.#output.flush()
       }
@@ -217,6 +236,10 @@ export class Transmission implements BudgetMember {
     }
     this.#request = undefined
     if (request.type === Command.blockStatus) this.#steps += statusSteps
+    else if (request.type !== Command.read && request.type !== Command.flush) {
+      this.#steps += pooledSteps
+      this.#options.share.spend(pooledSteps)
+    }
     this.#runner.run(request)
     return true
   }
@@ -311,6 +334,18 @@ export class Transmission implements BudgetMember {
     this.#turnIsDue = true
     setImmediate(() => {
       this.#turnIsDue = false
+      this.#resume()
+      this.#output.flush()
+      this.#payloads.releaseUnused()
+    })
+  }
+
+  /** All connections together have done enough in this turn. */
+  #awaitShare(): void {
+    if (this.#isAwaitingShare) return
+    this.#isAwaitingShare = true
+    this.#options.share.whenRenewed(() => {
+      this.#isAwaitingShare = false
       this.#resume()
       this.#output.flush()
       this.#payloads.releaseUnused()

@@ -312,6 +312,7 @@ function servicesOf(files: Files, records: Records, facts: Partial<DiskServices>
     now: () => 0,
     date: () => new Date('2026-03-01T10:00:00.000Z'),
     sleep: () => new Promise<void>(() => {}),
+    turn: async () => {},
   }
   return { files, records, siteId: 'here', readOnly: false, holdsAfterPowerLoss: false, clock, log: () => {}, ...facts }
 }

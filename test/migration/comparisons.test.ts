@@ -32,7 +32,8 @@ describe('comparisons of an arriving disk', () => {
       digests: async (runs) => {
         const { lies, held } = made
         await held?.promise
-        return runs.map(({ offset, length }) => (lies ? 'another' : digestOf(source.piece(offset, length).bytes!)))
+        const digests = runs.map(({ offset, length }) => digestOf(source.piece(offset, length).bytes!, clock))
+        return lies ? runs.map(() => 'another') : Promise.all(digests)
       },
       recordDiffering: async (differing) => void made.recorded.push(...differing),
       note: () => {},

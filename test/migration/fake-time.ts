@@ -35,6 +35,8 @@ export class FakeClock implements Clock {
     })
   }
 
+  async turn(): Promise<void> {}
+
   /** Lets time pass, and all that is due in it happen, in order. */
   async advance(durationMs: number): Promise<void> {
     const end = this.#nowMs + durationMs

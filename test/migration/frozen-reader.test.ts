@@ -39,7 +39,8 @@ function diskOf(...ranges: readonly (readonly [Kind, number])[]): { disk: Disk; 
 
 async function piecesOf(disk: Disk, offset: number, length: number): Promise<Piece[]> {
   const pieces: Piece[] = []
-  for await (const piece of readPieces(disk, [{ offset, length }], new AbortController().signal)) pieces.push(piece)
+  for await (const piece of readPieces(disk, [{ offset, length }], async () => {}, new AbortController().signal))
+    pieces.push(piece)
   return pieces
 }
 
@@ -107,7 +108,7 @@ describe('frozen reader', () => {
   it('stops when it is told to', async () => {
     const { disk } = diskOf(['data', 1000 * block])
     const stop = new AbortController()
-    const pieces = readPieces(disk, [{ offset: 0, length: 1000 * block }], stop.signal)
+    const pieces = readPieces(disk, [{ offset: 0, length: 1000 * block }], async () => {}, stop.signal)
     await pieces.next()
     stop.abort(new Error('stopped'))
     await assert.rejects(pieces.next(), /stopped/)
@@ -158,7 +159,12 @@ describe('frozen reader', () => {
       const pieces: Piece[] = []
       const reading = (async () => {
         const signal = new AbortController().signal
-        for await (const piece of readPieces(withBad(disk, 3, 4), [{ offset: 0, length: 8 * block }], signal))
+        for await (const piece of readPieces(
+          withBad(disk, 3, 4),
+          [{ offset: 0, length: 8 * block }],
+          async () => {},
+          signal,
+        ))
           pieces.push(piece)
       })()
       await assert.rejects(reading, (error) => {

@@ -89,6 +89,8 @@ export class World {
           })
         })
       },
+      // A step of the world is as short as any.
+      turn: async () => {},
     }
   }
 

@@ -1,0 +1,14 @@
+// SHA-256 of many bytes, in steps with turns of the loop between: a piece at once would take longer than guests may wait.
+
+import { createHash } from 'node:crypto'
+import { stepBytes } from './turns.ts'
+
+/** The bytes must not change until it resolves. `turn` resolves when the next step may begin. */
+export async function sha256(bytes: Uint8Array, turn: () => Promise<void>): Promise<Buffer> {
+  const hash = createHash('sha256')
+  for (let at = 0; at < bytes.length; at += stepBytes) {
+    await turn()
+    hash.update(bytes.subarray(at, at + stepBytes))
+  }
+  return hash.digest()
+}
