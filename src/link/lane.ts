@@ -31,10 +31,10 @@ import { Sender } from './sender.ts'
 export const tickMs = 1000
 /** Ticks, the first of which is a part of one, in which nothing was heard by a side that was reading. */
 export const silenceTicks = 3
-/** Bytes after which a lane leaves the loop to others. */
-const turnBytes = 64 * 1024
 /** A side that heard nothing for this long, while it was reading, gives the lane up. */
 export const deadTicks = 10
+/** Bytes after which a lane leaves the loop to others. */
+const turnBytes = 64 * 1024
 export const helloDeadlineMs = 10_000
 /** A peer that is refused gets our hello, and this long to read it. */
 const refusalLingerMs = 2000

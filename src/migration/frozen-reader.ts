@@ -59,7 +59,10 @@ export async function alignedExtentsInTurns(
   return extents
 }
 
-/** The pieces of `runs`, in order. Before each step it awaits its `turn`. The disk may be written meanwhile, before switchover: each byte is one that it had. */
+/**
+ * The pieces of `runs`, in order; before each step its `turn` is awaited. The disk may be written meanwhile, before switchover:
+ * each byte is one that it had.
+ */
 export async function* readPieces(
   disk: Disk,
   runs: readonly Run[],

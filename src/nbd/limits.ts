@@ -21,7 +21,7 @@ export interface NbdLimits {
   readonly memoryWaitMs: number
   /** Extents in one chunk of a BLOCK_STATUS reply. */
   readonly extents: number
-  /** Requests begun in one turn of the event loop. */
+  /** Requests of one connection that are begun in one turn of the event loop. */
   readonly batchRequests: number
   /**
    * What all connections together do in one turn, in requests; dearer work counts as several (turn-share.ts). A connection's
