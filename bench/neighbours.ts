@@ -16,7 +16,7 @@ import { ControlClient } from '../src/control/client.ts'
 const run = promisify(execFile)
 const bytesPerMib = 2 ** 20
 const victimBytes = 64 * bytesPerMib
-const moverBytes = 1.5 * 1024 * bytesPerMib
+const moverBytes = 1024 * bytesPerMib
 /** Every second 4 KiB block holds data. */
 const fragments = 2 ** 16
 const blockBytes = 4096
@@ -55,6 +55,19 @@ interface Reading {
   readonly p99Ms: number
 }
 
+/** Each row, and what it is held against. */
+const rowsTo: readonly (readonly [row: string, base: string])[] = [
+  ['alone: one site', 'alone: one site'],
+  ['BLOCK_STATUS of a fragmented disk', 'alone: one site'],
+  ['zeroing', 'alone: one site'],
+  ['alone: source', 'alone: source'],
+  ['a move: source', 'alone: source'],
+  ['a comparison: source', 'alone: source'],
+  ['alone: destination', 'alone: destination'],
+  ['a move: destination', 'alone: destination'],
+  ['a comparison: destination', 'alone: destination'],
+]
+
 const here = resolve(import.meta.dirname, '..')
 const builds: readonly Build[] = [
   ...(values.against === undefined ? [] : [{ title: 'before', folder: resolve(values.against) }]),
@@ -87,7 +100,10 @@ async function measure(build: Build, round: number): Promise<void> {
     const [source, destination] = sites as [Site, Site]
     const { token } = await source.client.invite({ name: 'b' })
     await destination.client.join({ token, name: 'a' })
-    const add = (row: string, p99Ms: number) => readings.push({ build: build.title, round, row, p99Ms })
+    const add = (row: string, p99Ms: number) => {
+      readings.push({ build: build.title, round, row, p99Ms })
+      console.error(`  ${row}: ${p99Ms.toFixed(3)} ms`)
+    }
     const both = async (row: string) => {
       const [there, away] = await Promise.all(sites.map((site) => p99Of(site)))
       add(`${row}: source`, there!)
@@ -157,6 +173,7 @@ async function start(build: Build, place: string): Promise<Site> {
     // One for all, for some file systems take minutes to remove it; nobody writes to it.
     const own = image.endsWith('fragmented.raw') ? image : join(place, basename(image))
     if (own !== image) await run('cp', ['--reflink=auto', image, own])
+    else await rm(`${image}.vmstore`, { recursive: true, force: true }) // Of the last site that served it.
     files.push(own)
   }
   const socket = join(place, 'nbd.sock')
@@ -196,18 +213,6 @@ async function makeImages(): Promise<void> {
   await file.sync()
 }
 
-const rowsTo: readonly (readonly [row: string, base: string])[] = [
-  ['alone: one site', 'alone: one site'],
-  ['BLOCK_STATUS of a fragmented disk', 'alone: one site'],
-  ['zeroing', 'alone: one site'],
-  ['alone: source', 'alone: source'],
-  ['a move: source', 'alone: source'],
-  ['a comparison: source', 'alone: source'],
-  ['alone: destination', 'alone: destination'],
-  ['a move: destination', 'alone: destination'],
-  ['a comparison: destination', 'alone: destination'],
-]
-
 async function reportOf(): Promise<string> {
   const head = builds.flatMap(({ title }) => [`${title}, ms`, 'to alone'])
   const rows = rowsTo.map(([row, base]) => {
@@ -239,5 +244,7 @@ async function reportOf(): Promise<string> {
 }
 
 function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!
+  const sorted = numbers.toSorted((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
