@@ -269,8 +269,7 @@ export class Disk implements Export {
 
   /** The operator has looked at what a loss of power may have left. */
   async acceptPowerLoss(): Promise<void> {
-    if (this.unsynced.loss)
-      await this.#record.mark({ powerLoss: null, ...(!this.unsynced.isSet && { unsynced: null }) })
+    if (this.unsynced.loss) await this.#record.mark(() => this.unsynced.acceptance)
   }
 
   // ---- for the migration: the source's side

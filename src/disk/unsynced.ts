@@ -59,6 +59,11 @@ export class UnsyncedWrites {
     return { since: unsynced.since, foundAt: null } // It could not be recorded yet.
   }
 
+  /** What the record says once the operator has accepted the loss. A mark of this boot stays, for writes have come since. */
+  get acceptance(): Pick<DiskRecord, 'powerLoss'> & Partial<Pick<DiskRecord, 'unsynced'>> {
+    return { powerLoss: null, ...(!this.#isMarked && { unsynced: null }) }
+  }
+
   /** The disk was opened: what a mark on its record says under this boot. */
   async opened(): Promise<void> {
     const { log, clock } = this.#parts
@@ -129,10 +134,9 @@ export class UnsyncedWrites {
     const { record, clock, log } = this.#parts
     if (!this.#isOurs) return true // Nothing is answered out of this state.
     if (clock.now() < this.#retryAtMs) return false
-    // A mark of another boot that could not be told yet must not be lost under this one.
-    const powerLoss = this.loss
     try {
-      await record.mark({ unsynced: this.#mark, powerLoss })
+      // A mark of another boot that could not be told yet must not be lost under this one.
+      await record.mark(() => ({ unsynced: this.#mark, powerLoss: this.loss }))
     } catch (error) {
       this.#retryAtMs = clock.now() + retryMs
       const facts = { disk: this.#record.name, error: String(error) }

@@ -185,6 +185,19 @@ describe('writes of clients that outlive the power of this host', () => {
     assert.equal((await again(once, secondBoot)).disk.trouble, undefined)
   })
 
+  it('promise 6: that are being marked while a loss is accepted stay marked', async () => {
+    const hand = await again(await written(), secondBoot)
+    const session = hand.disk.open('192.0.2.1:40000', true)
+    hand.slow.held = Promise.withResolvers()
+    const first = Promise.resolve(write(session, 0, block, 1))
+    const accepted = accept(hand.disk, true, never)
+    hand.slow.held.resolve()
+    await Promise.all([first, accepted])
+    assert.equal(hand.disk.trouble, undefined)
+    const { unsynced, powerLoss } = recordedIn(hand)
+    assert.deepEqual([unsynced?.bootId, powerLoss], [secondBoot, null])
+  })
+
   it('are told of also when that cannot be recorded, now and at the next start', async () => {
     const before = await written()
     const broken = new SlowRecords()
