@@ -72,6 +72,9 @@ export class SimSite {
     return this.up ? this.disks!.find(name) : undefined
   }
 
+  /** The log of its maps is damaged at rest (rot.ts). */
+  hasRottenMaps = false
+
   /** A sync failed since the last start, and what it dropped was not written anew. */
   hasFailedSync = false
 

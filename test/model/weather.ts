@@ -164,12 +164,14 @@ export class Weather {
     this.#stage.world.log(`${site.name}: its map log ROTS`)
     this.#stage.counts.rottenMaps++
     this.#rotten.set(site, rot)
+    site.hasRottenMaps = true
   }
 
   /** The damage is seen; the operator puts the log back, and starts the daemon again. */
   async #putBack(site: SimSite): Promise<void> {
     const rot = this.#rotten.get(site)!
     this.#rotten.delete(site)
+    site.hasRottenMaps = false
     if (!rot.isThere()) return
     checkRefused(site)
     rot.putBack()
