@@ -4,7 +4,7 @@ import { ControlError } from '../control/errors.ts'
 import { ExitCode } from '../control/types.ts'
 import { NbdRefusedError } from '../nbd/client-errors.ts'
 
-const unchanged = 'nothing was changed'
+const unchanged = 'Nothing was changed.'
 
 export function cannotBeAttached(
   code: string,
