@@ -33,11 +33,12 @@ export class CommittedRecord {
     })
   }
 
-  /** Commits these facts alone, while they mean something. */
-  mark(facts: DiskMarks): Promise<void> {
+  /** Commits facts alone, while they mean something: what `factsNow` says when their turn has come. */
+  mark(factsNow: DiskMarks | (() => DiskMarks)): Promise<void> {
     return this.#inTurn(async () => {
       const { state, id } = this.#now
       if (state !== 'owned' && state !== 'arriving') return
+      const facts = typeof factsNow === 'function' ? factsNow() : factsNow
       await this.#records.commit([{ mark: 'disk', id, facts }])
       this.#now = { ...this.#now, ...facts }
     })

@@ -268,9 +268,8 @@ export class Disk implements Export {
   }
 
   /** The operator has looked at what a loss of power may have left. */
-  async acceptPowerLoss(): Promise<void> {
-    if (this.unsynced.loss)
-      await this.#record.mark({ powerLoss: null, ...(!this.unsynced.isSet && { unsynced: null }) })
+  acceptPowerLoss(): Promise<void> {
+    return this.unsynced.accept()
   }
 
   // ---- for the migration: the source's side
@@ -296,9 +295,9 @@ export class Disk implements Export {
 
   /** Commits the disk's move to `state` with `facts`, together with `others`, and swaps the guest's I/O. */
   async move(state: DiskState, facts: Partial<DiskRecord>, others: readonly Change[] = []): Promise<void> {
-    // What departs was synced.
-    const unsynced = state === 'departed' ? { unsynced: null } : {}
-    await this.#record.commit((record) => moved(record, state, { ...facts, ...unsynced }), others)
+    // What departs was synced. A loss that could not be recorded before goes along.
+    const marks = () => (state === 'departed' ? { unsynced: null, powerLoss: this.unsynced.loss } : {})
+    await this.#record.commit((record) => moved(record, state, { ...facts, ...marks() }), others)
     this.unsynced.moved()
     if (state !== 'released' && state !== 'gone' && state !== 'superseded') return
     await this.#files.close().catch((error: unknown) => {

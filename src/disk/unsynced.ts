@@ -120,6 +120,12 @@ export class UnsyncedWrites {
     if (writesInFlight === 0) this.#syncedWrites = writes
   }
 
+  /** The operator has accepted the loss. A mark of this boot stays: who asked for it may have been answered by now. */
+  async accept(): Promise<void> {
+    if (!this.loss) return
+    await this.#parts.record.mark(() => ({ powerLoss: null, ...(!this.#isMarked && { unsynced: null }) }))
+  }
+
   /** The disk closes, or leaves, and no write is under way any more: a mark that means nothing is taken off. */
   async close(): Promise<void> {
     if (this.isSet && this.#isDurable) await this.#takeOff()
@@ -129,10 +135,9 @@ export class UnsyncedWrites {
     const { record, clock, log } = this.#parts
     if (!this.#isOurs) return true // Nothing is answered out of this state.
     if (clock.now() < this.#retryAtMs) return false
-    // A mark of another boot that could not be told yet must not be lost under this one.
-    const powerLoss = this.loss
     try {
-      await record.mark({ unsynced: this.#mark, powerLoss })
+      // A mark of another boot that could not be told yet must not be lost under this one.
+      await record.mark(() => ({ unsynced: this.#mark, powerLoss: this.loss }))
     } catch (error) {
       this.#retryAtMs = clock.now() + retryMs
       const facts = { disk: this.#record.name, error: String(error) }

@@ -185,6 +185,30 @@ describe('writes of clients that outlive the power of this host', () => {
     assert.equal((await again(once, secondBoot)).disk.trouble, undefined)
   })
 
+  it('promise 6: stay on the record when a loss is accepted while one is being put there', async () => {
+    const hand = await again(await written(), secondBoot)
+    const { disk, slow } = hand
+    slow.held = Promise.withResolvers()
+    const writing = Promise.resolve(write(disk.open('192.0.2.1:40000', true), 0, block, 1))
+    const accepting = accept(disk, true, never)
+    slow.held.resolve()
+    await Promise.all([writing, accepting])
+    assert.equal(recordedIn(hand).unsynced?.bootId, secondBoot)
+    assert.equal(disk.trouble, undefined)
+  })
+
+  it('bring a loss that is being accepted back by no means', async () => {
+    const hand = await again(await written(), secondBoot)
+    const { disk, slow } = hand
+    slow.held = Promise.withResolvers()
+    const accepting = accept(disk, true, never)
+    const writing = Promise.resolve(write(disk.open('192.0.2.1:40000', true), 0, block, 1))
+    slow.held.resolve()
+    await Promise.all([writing, accepting])
+    assert.equal(recordedIn(hand).unsynced?.bootId, secondBoot)
+    assert.equal(disk.trouble, undefined)
+  })
+
   it('are told of also when that cannot be recorded, now and at the next start', async () => {
     const before = await written()
     const broken = new SlowRecords()
@@ -216,6 +240,18 @@ describe('writes of clients that outlive the power of this host', () => {
     const [change] = hand.slow.commits.at(-1)!
     assert(change && 'put' in change && change.put === 'disk')
     assert.equal(change.record.unsynced, null)
+  })
+
+  it('that were lost are told of with a disk that departs, also when that could not be recorded before', async () => {
+    const before = await written()
+    const broken = new SlowRecords()
+    broken.isBroken = true
+    const { disk } = await again(before, secondBoot, { records: broken })
+    broken.isBroken = false
+    await disk.move('departed', { owner: 'there', generation: 3 })
+    const { unsynced, powerLoss } = disk.record
+    assert.equal(unsynced, null)
+    assert.match(powerLoss?.since ?? '', /^\d{4}-/)
   })
 
   for (const isElsewhere of [true, false]) {
