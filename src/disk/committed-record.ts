@@ -33,12 +33,12 @@ export class CommittedRecord {
     })
   }
 
-  /** Commits facts alone, while they mean something: what `factsNow` says when their turn has come. */
-  mark(factsNow: DiskMarks | (() => DiskMarks)): Promise<void> {
+  /** Commits these facts alone, while they mean something; `next` tells them when the commits before are done. */
+  mark(next: DiskMarks | (() => DiskMarks)): Promise<void> {
     return this.#inTurn(async () => {
       const { state, id } = this.#now
       if (state !== 'owned' && state !== 'arriving') return
-      const facts = typeof factsNow === 'function' ? factsNow() : factsNow
+      const facts = typeof next === 'function' ? next() : next
       await this.#records.commit([{ mark: 'disk', id, facts }])
       this.#now = { ...this.#now, ...facts }
     })

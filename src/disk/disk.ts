@@ -268,8 +268,8 @@ export class Disk implements Export {
   }
 
   /** The operator has looked at what a loss of power may have left. */
-  acceptPowerLoss(): Promise<void> {
-    return this.unsynced.accept()
+  async acceptPowerLoss(): Promise<void> {
+    if (this.unsynced.loss) await this.#record.mark(() => this.unsynced.acceptance)
   }
 
   // ---- for the migration: the source's side

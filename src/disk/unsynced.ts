@@ -59,6 +59,11 @@ export class UnsyncedWrites {
     return { since: unsynced.since, foundAt: null } // It could not be recorded yet.
   }
 
+  /** What the record says once the operator has accepted the loss. A mark of this boot stays, for writes have come since. */
+  get acceptance(): Pick<DiskRecord, 'powerLoss'> & Partial<Pick<DiskRecord, 'unsynced'>> {
+    return { powerLoss: null, ...(!this.#isMarked && { unsynced: null }) }
+  }
+
   /** The disk was opened: what a mark on its record says under this boot. */
   async opened(): Promise<void> {
     const { log, clock } = this.#parts
@@ -118,12 +123,6 @@ export class UnsyncedWrites {
     const { writes, writesInFlight } = this.#parts.sessions
     await sync()
     if (writesInFlight === 0) this.#syncedWrites = writes
-  }
-
-  /** The operator has accepted the loss. A mark of this boot stays: who asked for it may have been answered by now. */
-  async accept(): Promise<void> {
-    if (!this.loss) return
-    await this.#parts.record.mark(() => ({ powerLoss: null, ...(!this.#isMarked && { unsynced: null }) }))
   }
 
   /** The disk closes, or leaves, and no write is under way any more: a mark that means nothing is taken off. */
