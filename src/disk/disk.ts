@@ -295,9 +295,9 @@ export class Disk implements Export {
 
   /** Commits the disk's move to `state` with `facts`, together with `others`, and swaps the guest's I/O. */
   async move(state: DiskState, facts: Partial<DiskRecord>, others: readonly Change[] = []): Promise<void> {
-    // What departs was synced.
-    const unsynced = state === 'departed' ? { unsynced: null } : {}
-    await this.#record.commit((record) => moved(record, state, { ...facts, ...unsynced }), others)
+    // What departs was synced. A loss that could not be recorded before goes along.
+    const marks = () => (state === 'departed' ? { unsynced: null, powerLoss: this.unsynced.loss } : {})
+    await this.#record.commit((record) => moved(record, state, { ...facts, ...marks() }), others)
     this.unsynced.moved()
     if (state !== 'released' && state !== 'gone' && state !== 'superseded') return
     await this.#files.close().catch((error: unknown) => {

@@ -231,6 +231,18 @@ describe('writes of clients that outlive the power of this host', () => {
     assert.equal(change.record.unsynced, null)
   })
 
+  it('that were lost are told of with a disk that departs, also when that could not be recorded before', async () => {
+    const before = await written()
+    const broken = new SlowRecords()
+    broken.isBroken = true
+    const { disk } = await again(before, secondBoot, { records: broken })
+    broken.isBroken = false
+    await disk.move('departed', { owner: 'there', generation: 3 })
+    const { unsynced, powerLoss } = disk.record
+    assert.equal(unsynced, null)
+    assert.match(powerLoss?.since ?? '', /^\d{4}-/)
+  })
+
   for (const isElsewhere of [true, false]) {
     it(`of ${isElsewhere ? 'a client at another host' : 'clients of this host'} that wait for switchover are ${isElsewhere ? '' : 'not '}on record with it`, async () => {
       let arrive: () => Promise<void> = () => Promise.resolve()
