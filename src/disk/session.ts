@@ -111,6 +111,8 @@ export class DiskSession implements ExportHandle {
   async #marked(write: (io: GuestIo, durably: boolean) => MaybePromise<void>, durably: boolean): Promise<void> {
     const isMarked = await this.#host.unsynced.set()
     await write(this.#host.io, durably || !isMarked)
+    // It may have waited for switchover, whose commit began before its client came and knows nothing of it.
+    await this.#host.unsynced.coverAnswered()
   }
 
   #run<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): MaybePromise<T> {

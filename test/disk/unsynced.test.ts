@@ -265,6 +265,28 @@ describe('writes of clients that outlive the power of this host', () => {
       assert.equal(slow.commits.length, 1)
     })
   }
+
+  it('promise 6: of a client that comes while the switchover is being recorded are on record before they are answered', async () => {
+    let arrive: () => Promise<void> = () => Promise.resolve()
+    const slow = new SlowRecords()
+    const parts = { records: slow }
+    const { disk } = await openDisk(
+      new ReadySource(),
+      { state: 'incoming', migrationId: 'm-1' },
+      () => arrive(),
+      undefined,
+      parts,
+    )
+    slow.held = Promise.withResolvers()
+    const arrival = disk.beginArriving(3, null, [])
+    arrive = () => arrival
+    assert.equal(await isSettled(arrival), false)
+    const first = Promise.resolve(write(disk.open('192.0.2.1:40000', true), 0, block, 1))
+    slow.held.resolve()
+    await first
+    const marks = slow.commits.flat().map((change) => ('mark' in change ? change.facts.unsynced?.bootId : undefined))
+    assert.deepEqual(marks, [undefined, bootId])
+  })
 })
 
 /** Syncs are real, and take their time. */
