@@ -90,6 +90,11 @@ export class SimSite {
     return this.up && this.disks!.all().some((disk) => disk.trouble !== undefined)
   }
 
+  /** Of these, one whose sync failed, or that cannot be opened. */
+  get hasFailedDisk(): boolean {
+    return this.up && this.disks!.all().some((disk) => disk.isFailed)
+  }
+
   /** The disk's bytes on this machine. */
   get blockFile(): SimFile | undefined {
     const record = this.database.disk.get(diskId)

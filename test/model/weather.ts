@@ -112,6 +112,10 @@ export class Weather {
     for (const site of this.#sites) {
       // A disk that has failed is mended by its operator: the storage is replaced, the daemon started again, the disk accepted.
       if (!site.isTroubled || (this.#cleared && !world.random.chance(0.05))) continue
+      if (!site.hasFailedDisk) {
+        void this.#accept(site) // Its host lost the power: nothing needs to be mended.
+        continue
+      }
       site.machine.mend()
       void this.stop(site)
     }
