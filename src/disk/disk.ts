@@ -183,7 +183,7 @@ export class Disk implements Export {
 
   /** Its file or maps could not be opened, or a sync failed: it takes no writes. */
   get isFailed(): boolean {
-    return this.#openTrouble !== undefined || this.#syncs.failure !== undefined
+    return (this.#openTrouble ?? this.#fileTrouble ?? this.#syncs.failure) !== undefined
   }
 
   /** Power was lost with unflushed writes of clients that live on, and nothing else keeps the operator from accepting it. */
