@@ -48,6 +48,10 @@ export function verifyText({ disk, peer, bytes, differing }: VerifyView): string
   return [`${compared}\nThese ranges differ, and are fetched again:`, ...differing.map(rangeText)].join('\n  ')
 }
 
+/** Bytes that one site alone has are with the source: this site, once it has given the disk up. */
+const homeOfExposed = ({ state }: DiskView): string =>
+  state === 'departed' ? 'this site' : 'the site that it comes from'
+
 export function diskFacts(disk: DiskView): string {
   return facts({
     name: disk.name,
@@ -57,7 +61,7 @@ export function diskFacts(disk: DiskView): string {
     generation: disk.generation,
     owner: disk.ownerName === disk.owner ? disk.owner : `${disk.ownerName} (${disk.owner})`,
     present: `${formatSize(disk.present.bytes)}, ${disk.present.blocks} blocks of ${formatSize(disk.blockSize)}`,
-    exposed: disk.exposed > 0 ? `${formatSize(disk.exposed)} exist only at the site that it comes from` : null,
+    exposed: disk.exposed > 0 ? `${formatSize(disk.exposed)} exist only at ${homeOfExposed(disk)}` : null,
     allocated: formatSize(disk.allocated),
     file: disk.path,
     sessions: disk.sessions,

@@ -1,9 +1,10 @@
 // What operators write and read: sizes, rates, times, tables, the course of a migration in lines.
 
 import assert from 'node:assert/strict'
+import { diskFacts } from '../../src/cli/disk-text.ts'
 import { viewOfAny } from '../../src/cli/errors.ts'
 import { follow } from '../../src/cli/follow.ts'
-import { LinesDisplay } from '../../src/cli/migration-display.ts'
+import { LinesDisplay, StepTexts } from '../../src/cli/migration-display.ts'
 import { detailsOf, migrationRow, progressOf, rangeText, reportOf } from '../../src/cli/migration-text.ts'
 import { defaultRoot } from '../../src/cli/paths.ts'
 import {
@@ -20,7 +21,7 @@ import { facts, table } from '../../src/cli/table.ts'
 import type { ToldMigrationEvent } from '../../src/control/client.ts'
 import { ControlError } from '../../src/control/errors.ts'
 import { contentOf, filesBelow } from '../architecture/sources.ts'
-import { MiB, migrationView, wholeMigration } from '../control/fake-site.ts'
+import { diskView, MiB, migrationView, wholeMigration } from '../control/fake-site.ts'
 
 describe('cli: sizes', () => {
   const sizes: [string, number][] = [
@@ -133,6 +134,14 @@ describe('cli: paths', () => {
   })
 })
 
+describe('cli: a disk in words', () => {
+  it('bytes that one site alone has are here at the source, and there at the destination', () => {
+    const exposed = (state: 'departed' | 'arriving') => diskFacts(diskView('web01', { state, exposed: 3 * MiB }))
+    assert.match(exposed('departed'), /^exposed: +3 MiB exist only at this site$/m)
+    assert.match(exposed('arriving'), /^exposed: +3 MiB exist only at the site that it comes from$/m)
+  })
+})
+
 describe('cli: the course of a migration in lines', () => {
   it('tells each step once, and a line for each tenth', () => {
     const lines: string[] = []
@@ -240,6 +249,24 @@ describe('cli: what stands in the way of a migration', () => {
       'The source is out of reach.',
       'The link to tokyo is up again.',
       'The background copy is paused.',
+    ])
+  })
+  it('a step that is over says what was told of it, and nothing of what stood in its way', () => {
+    const course = new StepTexts()
+    const ready = migrationView('ready', { refusedWrites: refused })
+    course.show({ type: 'ready', message: 'move the machine now', migration: ready })
+    assert.match(course.texts[1]!, /^Move the machine now\. 24 writes /)
+    course.show({ type: 'progress', migration: migrationView('switching', { refusedWrites: refused }) })
+    assert.match(course.texts[2]!, /^24 writes /)
+    // As the source tells it: before its record of the migration says that it copies.
+    const switching = migrationView('switching', { refusedWrites: refused })
+    course.show({ type: 'switchover', generation: 2, seconds: 0.005, migration: switching })
+    course.show({ type: 'progress', migration: migrationView('copying', { bytes }) })
+    assert.equal(course.at, 3)
+    assert.deepEqual(course.texts.slice(1, 4), [
+      'move the machine now',
+      'the destination owns web01 now, as generation 2 (5 ms).',
+      '312 MiB of 512 MiB (60%), 40 MiB/s, 5 s left',
     ])
   })
   it('lines tell a growing count of refused writes when it has doubled', () => {
