@@ -52,6 +52,9 @@ export function verifyText({ disk, peer, bytes, differing }: VerifyView): string
 const homeOfExposed = ({ state }: DiskView): string =>
   state === 'departed' ? 'this site' : 'the site that it comes from'
 
+/** A released disk whose bytes were not kept. */
+const hasNoFile = ({ state, present }: DiskView): boolean => state === 'released' && present.bytes === 0
+
 export function diskFacts(disk: DiskView): string {
   return facts({
     name: disk.name,
@@ -63,7 +66,7 @@ export function diskFacts(disk: DiskView): string {
     present: `${formatSize(disk.present.bytes)}, ${disk.present.blocks} blocks of ${formatSize(disk.blockSize)}`,
     exposed: disk.exposed > 0 ? `${formatSize(disk.exposed)} exist only at ${homeOfExposed(disk)}` : null,
     allocated: formatSize(disk.allocated),
-    file: disk.path,
+    file: hasNoFile(disk) ? null : disk.path,
     sessions: disk.sessions,
     migration: disk.migration,
     trouble: disk.trouble,

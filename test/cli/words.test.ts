@@ -140,6 +140,12 @@ describe('cli: a disk in words', () => {
     assert.match(exposed('departed'), /^exposed: +3 MiB exist only at this site$/m)
     assert.match(exposed('arriving'), /^exposed: +3 MiB exist only at the site that it comes from$/m)
   })
+  it('one whose bytes were not kept has no file', () => {
+    const released = (bytes: number) =>
+      diskFacts(diskView('web01', { state: 'released', present: { bytes, blocks: 0 } }))
+    assert.doesNotMatch(released(0), /^file:/m)
+    assert.match(released(MiB), /^file: /m)
+  })
 })
 
 describe('cli: the course of a migration in lines', () => {
@@ -287,7 +293,9 @@ describe('cli: what is safe, and what is next', () => {
     let count = 0
     for (const path of filesBelow(['src'], /\.ts$/)) {
       const code = contentOf(path)
-      for (const [, , quote, text] of code.matchAll(/\b(safe|next)(?::|\s=)\s+(['`"])((?:\\.|(?!\2).)*)\2/g)) {
+      const named = code.matchAll(/\b(?:safe|next)(?::|\s=)\s+(['`"])((?:\\.|(?!\1).)*)\1/g)
+      const given = code.matchAll(/\bnew UsageError\((?:['`]).*['`],\s(['`])((?:\\.|(?!\1).)*)\1\)/g)
+      for (const [, quote, text] of [...named, ...given]) {
         count++
         const isSentence = /^([A-Z]|\$\{)/.test(text!) && /[.!}]$/.test(text!) && !text!.includes('\\`')
         if (!isSentence) strays.push(`${path}: ${quote}${text}${quote}`)
