@@ -5,7 +5,7 @@ import { diskFacts } from '../../src/cli/disk-text.ts'
 import { viewOfAny } from '../../src/cli/errors.ts'
 import { follow } from '../../src/cli/follow.ts'
 import { LinesDisplay, StepTexts } from '../../src/cli/migration-display.ts'
-import { detailsOf, migrationRow, progressOf, rangeText, reportOf } from '../../src/cli/migration-text.ts'
+import { detailsOf, migrationRow, progressOf, rangeText, reportOf, wayBack } from '../../src/cli/migration-text.ts'
 import { defaultRoot } from '../../src/cli/paths.ts'
 import {
   exactSize,
@@ -229,6 +229,9 @@ describe('cli: what stands in the way of a migration', () => {
     assert.match(report, /sent: +300 MiB \(30 MiB\/s\)/)
     assert.match(report, /copy after it: +10 min, of which it copied for 10 s/)
     assert.doesNotMatch(reportOf(migrationView('done', { seconds: { ...seconds, copying: 0 } })), /\/s\)/, 'not known')
+  })
+  it('nobody is told to cancel what cannot be cancelled any more', () => {
+    assert.match(wayBack('m-1'), /before its switchover, end it with vmstore migration cancel m-1$/)
   })
   it('a sentence begins with a capital letter, but for a name or a path', () => {
     assert.deepEqual(['it waits', 'web01: it waits', '/dev/x is gone', 'It waits.'].map(asSentence), [
