@@ -1,7 +1,7 @@
 // What operators write and read: sizes, rates, times, tables, the course of a migration in lines.
 
 import assert from 'node:assert/strict'
-import { diskFacts } from '../../src/cli/disk-text.ts'
+import { diskFacts, diskRow } from '../../src/cli/disk-text.ts'
 import { viewOfAny } from '../../src/cli/errors.ts'
 import { follow } from '../../src/cli/follow.ts'
 import { LinesDisplay, StepTexts } from '../../src/cli/migration-display.ts'
@@ -139,6 +139,12 @@ describe('cli: a disk in words', () => {
     const exposed = (state: 'departed' | 'arriving') => diskFacts(diskView('web01', { state, exposed: 3 * MiB }))
     assert.match(exposed('departed'), /^exposed: +3 MiB exist only at this site$/m)
     assert.match(exposed('arriving'), /^exposed: +3 MiB exist only at the site that it comes from$/m)
+  })
+  it('how much is here of one that is superseded is not said: it may have been arriving', () => {
+    const superseded = diskView('web01', { state: 'superseded' })
+    assert.doesNotMatch(diskFacts(superseded), /^present:/m)
+    assert(diskRow(superseded).includes('?'))
+    assert.match(diskFacts(diskView('web01', { state: 'owned' })), /^present: /m)
   })
   it('one whose bytes were not kept has no file', () => {
     const released = (bytes: number) =>
