@@ -181,16 +181,19 @@ export class StepsDisplay implements Display {
 
   async #run(step: number, task: ListrTaskWrapper<unknown, never, never>): Promise<void> {
     this.#tasks[step] = task
-    this.#draw()
+    this.#label(step)
     const ending = await this.#over[step]!.promise
     if (ending === 'detached') task.skip(`${task.title} (not awaited)`)
     if (ending === 'failed') throw new Error(task.title)
   }
 
   #draw(): void {
-    for (const [step, text] of this.#course.texts.entries()) {
-      const task = this.#tasks[step]
-      if (task !== undefined) task.title = text === '' ? steps[step]! : `${steps[step]}: ${text}`
-    }
+    for (const step of steps.keys()) this.#label(step)
+  }
+
+  #label(step: number): void {
+    const text = this.#course.texts[step]!
+    const task = this.#tasks[step]
+    if (task !== undefined) task.title = text === '' ? steps[step]! : `${steps[step]}: ${text}`
   }
 }
