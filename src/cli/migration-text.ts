@@ -116,4 +116,4 @@ export function migrationRow(view: MigrationView): readonly string[] {
 
 /** How to come back to a migration that goes on by itself. */
 export const wayBack = (id: string): string =>
-  `see it with vmstore migration show ${id}, end it with vmstore migration cancel ${id}`
+  `see it with vmstore migration show ${id}; before its switchover, end it with vmstore migration cancel ${id}`

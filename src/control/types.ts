@@ -154,7 +154,7 @@ export interface DiskView {
   readonly ownerName: string
   readonly blockSize: number
   readonly present: { readonly blocks: number; readonly bytes: number }
-  /** Bytes of it that exist only at the other site of its migration: what would be lost with that site. */
+  /** Bytes of it that exist only at the source of its migration: what would be lost with that site. */
   readonly exposed: number
   /** Bytes that the block file takes on its file system. */
   readonly allocated: number
