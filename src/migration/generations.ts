@@ -10,6 +10,7 @@ import { z } from 'zod'
 import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
+import { largestGeneration } from '../disk/states.ts'
 import type { PeerChannel } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { CourseLog } from './course.ts'
@@ -24,7 +25,7 @@ const passedStates: readonly string[] = ['copying', 'finishing', 'done']
 
 const claim = z.object({
   disk: z.uuid(),
-  generation: z.number().int().positive(),
+  generation: z.number().int().positive().max(largestGeneration),
   owner: z.string().min(1).max(100),
 })
 export type Claim = z.infer<typeof claim>

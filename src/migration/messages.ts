@@ -22,13 +22,14 @@
 
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
+import { largestGeneration } from '../disk/states.ts'
 import { waitingGuests } from './held-writes.ts'
 import { namedRanges } from './unreadable.ts'
 import { digestedBytes, digestsAtOnce } from './verification.ts'
 
 const id = z.uuid()
 const bytes = z.number().int().nonnegative()
-const generation = z.number().int().positive()
+const generation = z.number().int().positive().max(largestGeneration)
 /** The boot id of a site's kernel: while it is the same, no power was lost. */
 const boot = z.string().min(1).max(100)
 /** A peer's word becomes a file's name here. */
