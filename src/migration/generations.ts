@@ -14,6 +14,7 @@ import { largestGeneration } from '../disk/states.ts'
 import type { PeerChannel } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { CourseLog } from './course.ts'
+import { peerWords } from './peer-words.ts'
 import { isOld, type Supersession } from './superseded.ts'
 
 const maximumClaims = 10_000
@@ -26,7 +27,7 @@ const passedStates: readonly string[] = ['copying', 'finishing', 'done']
 const claim = z.object({
   disk: z.uuid(),
   generation: z.number().int().positive().max(largestGeneration),
-  owner: z.string().min(1).max(100),
+  owner: peerWords(100, 1),
 })
 export type Claim = z.infer<typeof claim>
 export const claimsMessage = z.object({ claims: z.array(claim).max(maximumClaims) })

@@ -7,6 +7,7 @@ import type { Disk } from '../disk/disk.ts'
 import { largestGeneration, unknownOwner } from '../disk/states.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
+import { peerWords } from './peer-words.ts'
 
 const supersededCode = 'superseded'
 const restoredCode = 'restored'
@@ -15,7 +16,7 @@ export const movedOnCodes: readonly string[] = ['stale', 'migration-unknown']
 
 const facts = z.object({
   generation: z.number().int().positive().max(largestGeneration),
-  owner: z.string().min(1).max(100),
+  owner: peerWords(100, 1),
 })
 export type Supersession = z.infer<typeof facts>
 
