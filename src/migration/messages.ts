@@ -22,13 +22,15 @@
 
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
+import { largestGeneration } from '../disk/states.ts'
 import { waitingGuests } from './held-writes.ts'
+import { peerWords } from './peer-words.ts'
 import { namedRanges } from './unreadable.ts'
 import { digestedBytes, digestsAtOnce } from './verification.ts'
 
 const id = z.uuid()
 const bytes = z.number().int().nonnegative()
-const generation = z.number().int().positive()
+const generation = z.number().int().positive().max(largestGeneration)
 /** The boot id of a site's kernel: while it is the same, no power was lost. */
 const boot = z.string().min(1).max(100)
 /** A peer's word becomes a file's name here. */
@@ -72,14 +74,14 @@ export const acquireMessage = z.object({
 })
 export type AcquireMessage = z.infer<typeof acquireMessage>
 
-const timeOfDay = z.string().max(40)
+const timeOfDay = peerWords(40)
 const powerLoss = z.object({ since: timeOfDay, foundAt: timeOfDay.nullable() })
 
 export const acquireAnswer = z.discriminatedUnion('answer', [
   /** `boot`: under which the source gave the disk up. `powerLoss`: what its operator has not accepted of it. */
   z.object({ answer: z.literal('granted'), generation, boot: boot.optional(), powerLoss: powerLoss.optional() }),
-  z.object({ answer: z.literal('busy'), why: z.string().max(1000) }),
-  z.object({ answer: z.literal('refused'), code: z.string().max(100), message: z.string().max(1000) }),
+  z.object({ answer: z.literal('busy'), why: peerWords(1000) }),
+  z.object({ answer: z.literal('refused'), code: peerWords(100), message: peerWords(1000) }),
 ])
 export type AcquireAnswer = z.infer<typeof acquireAnswer>
 
@@ -101,7 +103,7 @@ export type FlushAnswer = z.infer<typeof flushAnswer>
 export const pauseMessage = z.object({ migration: id, paused: z.boolean() })
 
 /** `unknown`: that site knows nothing of the migration. */
-export const standingAnswer = z.object({ state: z.string().max(100), generation: z.number().int().nonnegative() })
+export const standingAnswer = z.object({ state: peerWords(100), generation: z.number().int().nonnegative() })
 export type StandingAnswer = z.infer<typeof standingAnswer>
 
 /**
@@ -153,11 +155,11 @@ export const progressMessage = z.object({
   ...counters,
   paused: z.boolean(),
   unreadable: ranges,
-  note: z.string().max(1000).nullable(),
+  note: peerWords(1000).nullable(),
   /** Since then: figures for people. Without them there is no telling how long it takes. */
   rate: z.number().nonnegative().optional(),
   secondsLeft: z.number().nonnegative().nullable().optional(),
   copyingMs: bytes.optional(),
 })
 
-export const cancelAnswer = z.object({ cancelled: z.boolean(), message: z.string().max(1000) })
+export const cancelAnswer = z.object({ cancelled: z.boolean(), message: peerWords(1000) })

@@ -4,12 +4,13 @@
 // than its share of the pool: a disk that hangs would otherwise have every thread, and the others' syncs and cold reads
 // would hang with it.
 
-import { closeSync, fdatasync } from 'node:fs'
+import { closeSync, fdatasync, fstat } from 'node:fs'
 import { promisify } from 'node:util'
 import { FailedSync } from './files.ts'
 import { StoreError } from './store-error.ts'
 
 const fdatasyncAsync = promisify(fdatasync)
+const fstatAsync = promisify(fstat)
 
 const poolThreads = Number(process.env['UV_THREADPOOL_SIZE']) || 4 // libuv's own choice.
 /**
@@ -69,6 +70,11 @@ export class Descriptor {
         throw new FailedSync(this.#path, error)
       }
     })
+  }
+
+  /** How large the file is. Beside the share, as a sync is. */
+  size(): Promise<number> {
+    return this.#used(async (fd) => (await fstatAsync(fd)).size)
   }
 
   async #used<T>(call: (fd: number) => Promise<T>): Promise<T> {

@@ -169,7 +169,9 @@ export class KernelBlockFile implements BlockFile {
   }
 
   async sync(): Promise<void> {
-    this.#mustBeWhole()
+    // Far away the kernel writes out all that is dirty before it says how large the file is.
+    if (this.#isFar) this.#checkSize(await this.#file.size())
+    else this.#mustBeWhole()
     await this.#file.sync()
   }
 
@@ -202,7 +204,11 @@ export class KernelBlockFile implements BlockFile {
   #mustBeWhole(): void {
     this.#mustBeUsable()
     if (this.#file.isClosed) return // Its sync says so.
-    const { size } = fstatSync(this.#file.now)
+    this.#checkSize(fstatSync(this.#file.now).size)
+  }
+
+  #checkSize(size: number): void {
+    this.#mustBeUsable()
     if (size < this.sizeBytes) throw this.#isShort(`it ends at ${size}`)
   }
 

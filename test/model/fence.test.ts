@@ -348,6 +348,28 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     assert.equal(sites.record(a)?.state, 'released')
   })
 
+  it('promise 11: a peer that speaks of a generation beyond all reason is refused, and the next start is none the worse', async () => {
+    const sites = await TwoSites.start()
+    const { b } = sites
+    const facts = { id: randomUUID(), name: 'web02', sizeBytes: 4096, allocatedBytes: 0 }
+    const times = { switchoverWaitMs: 0, maxRate: null, stallTimeoutMs: null }
+    const message = {
+      migration: randomUUID(),
+      disk: { ...facts, generation: Number.MAX_SAFE_INTEGER },
+      terms: { mode: 'post-copy', switchover: 'manual', sourcePolicy: 'keep', ...times },
+    }
+    const asked = b.migrations!.call('A', 'prepare', message, new AbortController().signal)
+    const isRefused = await sites.drive(
+      asked.then(
+        () => false,
+        () => true,
+      ),
+    )
+    b.kill()
+    await sites.drive(b.start())
+    assert(isRefused)
+  })
+
   it('promise 1: a destination from before its end, whose source is released, serves nobody', async () => {
     const sites = await TwoSites.start()
     await sites.migrate('now')
