@@ -17,6 +17,8 @@ import type { Sessions } from './quiet.ts'
 const idleMs = 10_000
 /** After a mark that could not be recorded, it is not tried again for so long. */
 const retryMs = 1000
+/** How long a stop waits for the sync of a disk with unflushed writes. */
+const closeFlushMs = 10_000
 
 export interface UnsyncedParts {
   readonly record: CommittedRecord
@@ -125,9 +127,18 @@ export class UnsyncedWrites {
     if (writesInFlight === 0) this.#syncedWrites = writes
   }
 
-  /** The disk closes, or leaves, and no write is under way any more: a mark that means nothing is taken off. */
+  /** The disk closes, and no write is under way any more: all is synced, so that a host in good order loses nothing, and says so. */
   async close(): Promise<void> {
+    if (this.isSet && !this.#isDurable) await this.#flushForClose()
     if (this.isSet && this.#isDurable) await this.#takeOff()
+  }
+
+  /** Storage that hangs does not keep the daemon from its end: then the mark stays. */
+  async #flushForClose(): Promise<void> {
+    const over = new AbortController()
+    const late = this.#parts.clock.sleep(closeFlushMs, over.signal).catch(() => {})
+    await Promise.race([this.#parts.flush().catch(() => {}), late])
+    over.abort(new Error('the disk is closed'))
   }
 
   async #set(): Promise<boolean> {

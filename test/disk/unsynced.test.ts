@@ -159,15 +159,29 @@ describe('writes of clients that outlive the power of this host', () => {
     await untilOff(hand)
   })
 
-  it('are off the record when a daemon stops and all is flushed, and stay on it when not', async () => {
+  it('are off the record when a daemon stops in good order: it syncs what was not flushed', async () => {
     for (const isFlushed of [true, false]) {
       const hand = await opened()
       const session = hand.disk.open('192.0.2.1:40000', true)
       await write(session, 0, block, 1)
       if (isFlushed) await session.flush()
       await hand.disk.close()
-      assert.equal(recordedIn(hand).unsynced?.bootId, isFlushed ? undefined : bootId)
+      assert.equal(recordedIn(hand).unsynced, null)
+      assert.equal(hand.files.done.filter((operation) => operation === 'sync').length, 1)
     }
+  })
+
+  it('stay on the record when a daemon stops and what was not flushed cannot be synced in time', async () => {
+    const hand = await opened()
+    await write(hand.disk.open('192.0.2.1:40000', true), 0, block, 1)
+    const held = hand.files.waiting('sync')
+    hand.files.hold('sync')
+    const closed = hand.disk.close()
+    await held
+    await hand.clock.advance(10_000)
+    assert.equal(recordedIn(hand).unsynced?.bootId, bootId)
+    hand.files.release('sync')
+    await closed
   })
 
   it('that a daemon left before it died, and the power stayed, are no trouble', async () => {
