@@ -19,9 +19,9 @@ import { ForwardedReads } from './forwarded-reads.ts'
 import { GuestsHere } from './guest-notices.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import { Inquiry } from './inquiry.ts'
-import { acquireAnswer, cancelAnswer, flushAnswer, inquireAnswer, pauseMessage } from './messages.ts'
+import { acquireAnswer, cancelAnswer, flushAnswer, inquireAnswer, pauseMessage, switchoverMessage } from './messages.ts'
 import type { PassedRightParts } from './passed-right.ts'
-import { noAnswerToCancel, tooLate } from './refusals.ts'
+import { clientAtWork, noAnswerToCancel, tooLate } from './refusals.ts'
 import { type Supersession, supersededNote } from './superseded.ts'
 import { SwitchoverAsker, type SwitchoverGrant } from './switchover-asker.ts'
 
@@ -114,9 +114,9 @@ export class DestinationCourse extends ArrivingCourse {
       waitMs: record.switchoverWaitMs,
       signal: this.stopping.signal,
       isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
-      acquire: async (reason, signal) => {
+      acquire: async (reason, force, signal) => {
         const either = AbortSignal.any([this.stopping.signal, signal])
-        const asked = { generation: record.generation, reason }
+        const asked = { generation: record.generation, reason, ...(force && { force }) }
         const answer = acquireAnswer.parse(await this.call('acquire', asked, either))
         return answer.answer === 'granted' ? this.#hearBoot(answer) : answer
       },
@@ -182,26 +182,26 @@ export class DestinationCourse extends ArrivingCourse {
   /** What the source says. */
   async answer(method: string, params: unknown): Promise<object> {
     if (method === 'cancelled') await this.#becomeGone()
-    else if (method === 'switchover') this.#switchoverNow()
+    else if (method === 'switchover') await this.#switchoverForPeer(switchoverMessage.parse(params).force ?? false)
     else if (method === 'writers-gone') this.#readersOnly()
-    else if (method === 'pause') await this.#pauseForPeer(pauseMessage.parse(params).paused)
+    else if (method === 'pause') await toPeer(this.setPaused(pauseMessage.parse(params).paused))
     else throw new PeerRefusal('unknown-method', `a destination does not know ${method}`)
     return {}
   }
 
-  async #pauseForPeer(paused: boolean): Promise<void> {
-    try {
-      await this.setPaused(paused)
-    } catch (error) {
-      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
-      throw error
-    }
+  /** The operator at the source: now. That the disk has left is no news there. */
+  async #switchoverForPeer(force: boolean): Promise<void> {
+    if (this.disk.state === 'incoming') await toPeer(this.switchover(force, this.stopping.signal))
   }
 
-  /** The operator here: now. */
-  async switchover(): Promise<void> {
+  /** The operator: now. Resolves when the source has answered; or is being asked, and does not answer yet. @throws Refusal */
+  async switchover(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.disk.state !== 'incoming') throw tooLate(this.disk, this.record, 'switched over')
-    this.#switchoverNow()
+    const answer = await this.#asker.order(force, signal)
+    if (answer?.answer === 'busy') throw clientAtWork(this.disk.name, answer.why, false)
+    if (answer?.answer !== 'refused') return
+    const facts = { disk: this.disk.name, safe: 'Nothing was changed.' }
+    throw new Refusal(answer.code, `the source refused the switchover: ${answer.message}`, facts)
   }
 
   /** Has the source decide. `force`: leaves without its answer. @throws Refusal */
@@ -336,14 +336,17 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   /** Makes the grant durable here, however long it takes: the source has given up. */
-  async #granted({ powerLoss }: SwitchoverGrant, askedMs: number): Promise<void> {
+  async #granted({ powerLoss, cutOff = [] }: SwitchoverGrant, askedMs: number): Promise<void> {
     const { generation } = this.record
     this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
     await this.recorded('that this site owns it now', () => {
       const switchoverMs = this.services.clock.now() - askedMs
-      const changes = { state: 'copying', switchedAt: this.now(), switchoverMs, refusedWrites: this.guests.refused }
-      return this.update(changes, (change) => this.disk.beginArriving(generation, powerLoss ?? null, [change]))
+      const changes = { state: 'copying', switchedAt: this.now(), switchoverMs, cutOff }
+      return this.update({ ...changes, refusedWrites: this.guests.refused }, (change) =>
+        this.disk.beginArriving(generation, powerLoss ?? null, [change]),
+      )
     })
+    this.tellCutOff()
     this.tell({ kind: 'switchover' })
     this.#leaveIncoming()
   }
@@ -375,5 +378,15 @@ export class DestinationCourse extends ArrivingCourse {
   #leaveIncoming(): void {
     this.#armed.abort()
     this.#moved.resolve()
+  }
+}
+
+/** What an operator was refused here, as the operator at the other site is told it. */
+async function toPeer(work: Promise<void>): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
+    throw error
   }
 }

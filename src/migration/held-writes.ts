@@ -6,7 +6,7 @@ import type { Clock } from '../disk/clock.ts'
 import type { RefusedWritesRecord } from '../store/records.ts'
 
 /** Clients that are named. */
-const namedClients = 4
+export const namedClients = 4
 
 export interface HeldWrites {
   /** Who waits: addresses as the destination sees them. */

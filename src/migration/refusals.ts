@@ -5,6 +5,7 @@ import { Refusal } from '../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { Course } from './course.ts'
+import { atWorkCode } from './messages.ts'
 
 /** What the operator is told when a peer said no or did not answer, before anything changed. */
 export function asRefusal(error: unknown, disk: string, peerName: string): unknown {
@@ -212,6 +213,17 @@ export function notPreparedYet(disk: Disk, record: MigrationRecord): Refusal {
   return new Refusal('not-ready', `migration ${record.id} of ${disk.name} is still being prepared`, {
     disk: disk.name,
     next: 'Try again in a moment.',
+  })
+}
+
+/** The operator says that the machine is off or has moved, and a client works at the source. `why`: a sentence's end. */
+export function clientAtWork(disk: string, why: string, isHere: boolean): Refusal {
+  const message = (place: string) => `a client works with ${disk} at ${place}: ${why}`
+  return new Refusal(atWorkCode, message(isHere ? 'this site' : 'the source'), {
+    disk,
+    safe: 'Nothing was changed: the source owns the disk and serves it as before.',
+    next: 'Stop the machine there, or move it, and say it again. With --force that client is cut off: whatever it does next fails.',
+    toPeer: message('the source'),
   })
 }
 

@@ -71,6 +71,7 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   link: { state: 'up', since: '2024-05-01T09:00:00.000Z', why: null },
   held: null,
   refusedWrites: null,
+  cutOff: [],
   unreadable: [],
   differed: [],
   paused: false,
