@@ -22,6 +22,7 @@ import { Inquiry } from './inquiry.ts'
 import { acquireAnswer, cancelAnswer, flushAnswer, inquireAnswer, pauseMessage, switchoverMessage } from './messages.ts'
 import type { PassedRightParts } from './passed-right.ts'
 import { clientAtWork, noAnswerToCancel, tooLate } from './refusals.ts'
+import { StayingReaders } from './staying-readers.ts'
 import { type Supersession, supersededNote } from './superseded.ts'
 import { SwitchoverAsker, type SwitchoverGrant } from './switchover-asker.ts'
 
@@ -37,6 +38,7 @@ export class DestinationCourse extends ArrivingCourse {
   readonly #reads: ForwardedReads
   readonly #guests: GuestsHere
   readonly #flushes: ForwardedFlushes
+  readonly #readers: StayingReaders
   /** As last heard; on record soon after. */
   #sourceBoot: string | null
   readonly #stopped = Promise.withResolvers<void>()
@@ -109,6 +111,12 @@ export class DestinationCourse extends ArrivingCourse {
       ask: async (signal) => this.#hearBoot(flushAnswer.parse(await this.call('flush', { generation }, signal))),
       sourceBoot: () => this.#sourceBoot,
     })
+    this.#readers = new StayingReaders({
+      clock: services.clock,
+      sessions: disk.sessions,
+      signal: AbortSignal.any([this.stopping.signal, this.#armed.signal]),
+      came: () => this.#readerStays(),
+    })
     this.#asker = new SwitchoverAsker({
       clock: services.clock,
       waitMs: record.switchoverWaitMs,
@@ -160,6 +168,7 @@ export class DestinationCourse extends ArrivingCourse {
   /** Starts, or takes up where a daemon that ended left off. */
   start(): void {
     this.disk.onSessions = () => this.#sessionsChanged()
+    this.#sessionsChanged() // Clients may have come before.
     this.#main = this.#run().catch((error: unknown) => {
       if (this.stopping.signal.aborted) return
       this.services.log('error', { migration: this.id, error: String(error) }, 'the migration stopped here')
@@ -287,14 +296,23 @@ export class DestinationCourse extends ArrivingCourse {
     if (this.disk.state === 'incoming') this.#asker.command('operator')
   }
 
-  /** Every writer at the source has said goodbye: a guest that only reads is not served from afar for ever. */
+  /** Every writer at the source has said goodbye: a guest that only reads, and stays, is not served from afar for ever. */
   #readersOnly(): void {
-    const open = this.disk.sessions.count > 0 && this.record.switchover === 'auto'
-    if (open && this.disk.state === 'incoming') this.#asker.command('reader-only')
+    if (this.#readers.any && this.#isForReaders) this.#asker.command('reader-only')
+  }
+
+  get #isForReaders(): boolean {
+    return this.disk.state === 'incoming' && this.record.switchover === 'auto'
   }
 
   #sessionsChanged(): void {
-    if (this.disk.state !== 'incoming' || this.disk.sessions.count === 0 || this.record.switchover !== 'auto') return
+    if (!this.#isForReaders) return
+    this.#readers.changed()
+    if (this.#readers.any) this.#readerStays()
+  }
+
+  #readerStays(): void {
+    if (!this.#isForReaders) return
     void this.#inquiry.answer().then(
       ({ writersAreGone }) => writersAreGone && this.#readersOnly(),
       () => {},

@@ -10,6 +10,8 @@ import { atWorkCode } from './messages.ts'
 /** What the operator is told when a peer said no or did not answer, before anything changed. */
 export function asRefusal(error: unknown, disk: string, peerName: string): unknown {
   const safe = 'Nothing was changed.'
+  if (error instanceof PeerRefusal && error.code === atWorkCode)
+    return new Refusal(error.code, error.message, { disk, ...atWorkAdvice, cause: error })
   if (error instanceof PeerRefusal)
     return new Refusal(error.code, `${peerName} refused: ${error.message}`, { disk, safe, cause: error })
   if (error instanceof LinkError) {
@@ -219,13 +221,14 @@ export function notPreparedYet(disk: Disk, record: MigrationRecord): Refusal {
 /** The operator says that the machine is off or has moved, and a client works at the source. `why`: a sentence's end. */
 export function clientAtWork(disk: string, why: string, isHere: boolean): Refusal {
   const message = (place: string) => `a client works with ${disk} at ${place}: ${why}`
-  return new Refusal(atWorkCode, message(isHere ? 'this site' : 'the source'), {
-    disk,
-    safe: 'Nothing was changed: the source owns the disk and serves it as before.',
-    next: 'Stop the machine there, or move it, and say it again. With --force that client is cut off: whatever it does next fails.',
-    toPeer: message('the source'),
-  })
+  const facts = { disk, ...atWorkAdvice, toPeer: message('the source') }
+  return new Refusal(atWorkCode, message(isHere ? 'this site' : 'the source'), facts)
 }
+
+const atWorkAdvice = {
+  safe: 'Nothing was changed: the source owns the disk and serves it as before.',
+  next: 'Stop the machine there, or move it, and say it again. With --force that client is cut off: whatever it does next fails.',
+} as const
 
 /** After switchover there is no way back but a move. */
 export function tooLate(disk: Disk, record: MigrationRecord, what: string): Refusal {

@@ -34,7 +34,13 @@ describe('telling', () => {
     this.timeout(60_000)
     const { a, b, cable } = await overCable()
     // A cannot dial B.
-    const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep' } as const
+    const terms = {
+      mode: 'post-copy',
+      switchover: 'now',
+      switchoverWaitMs: 10_000,
+      source: 'keep',
+      force: true,
+    } as const
     const { id } = await b.control.migrate({ ...terms, disk: 'web01', from: a.name, maxRate: mebibyte })
     const seen = { a: watched(a, id), b: watched(b, id) }
     await untilMigration(b, id, ({ bytes, rate }) => bytes.missing < 31 * mebibyte && rate > 0)

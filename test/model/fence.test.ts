@@ -232,6 +232,50 @@ describe('fence: clients that are where they should not be', () => {
     assert.equal(sites.record(sites.a)?.state, 'departed')
   })
 
+  it('promise 1: after the writers have gone a probe at the destination moves nothing; a client that stays, and reads, does', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('auto')
+    const writer = sites.open(sites.a)
+    await sites.write(writer, 0, 7)
+    const idle = sites.open(sites.b, 'idle')
+    sites.a.close(writer, 'disconnected')
+    const probes = async () => {
+      for (let time = 1; time <= 3; time++) {
+        const probe = sites.open(sites.b, 'nbdinfo')
+        await sites.read(probe, 0)
+        await sites.pass(5000)
+        sites.b.close(probe, 'disconnected')
+      }
+    }
+    await probes()
+    assert.deepEqual(
+      sites.standing(sites.b),
+      ['incoming', 1, 'A'],
+      'one that stays and does not read moves nothing either',
+    )
+    const reader = sites.open(sites.b, 'reader')
+    assert.equal(await sites.read(reader, 0), 7)
+    await sites.pass(9000)
+    assert.deepEqual(sites.standing(sites.b), ['incoming', 1, 'A'])
+    await sites.until('it has moved', () => sites.record(sites.b)?.state !== 'incoming')
+    assert.equal(sites.a.disks!.get(diskId)!.record.generation, 2)
+    sites.b.close(idle, 'disconnected')
+  })
+
+  it('promise 1: a reader that has stayed moves the disk as soon as the last writer at the source says goodbye', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('auto')
+    const writer = sites.open(sites.a)
+    await sites.write(writer, 0, 7)
+    const reader = sites.open(sites.b, 'reader')
+    assert.equal(await sites.read(reader, 0), 7)
+    await sites.pass(30_000)
+    assert.deepEqual(sites.standing(sites.b), ['incoming', 1, 'A'])
+    sites.a.close(writer, 'disconnected')
+    await sites.pass(1000)
+    assert.notEqual(sites.record(sites.b)?.state, 'incoming')
+  })
+
   it('promise 1: a client still connected at the source after the fence may flush and quit, and nothing else', async () => {
     const sites = await TwoSites.start()
     await sites.migrate('auto')
