@@ -2,8 +2,11 @@
 // at once, or when only a reader is left. And when it does not.
 
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import type { NbdClient } from '../../src/nbd/client.ts'
 import { seededRandom } from '../random.ts'
+import { needTool } from '../tools.ts'
 import { sitesWithDisk } from './scenes.ts'
 import {
   attach,
@@ -319,6 +322,21 @@ describe('switchover', () => {
   })
 
   describe('only a reader is left', () => {
+    for (const probe of [['nbdinfo'], ['qemu-img', 'info', '-f', 'raw']]) {
+      it(`the disk stays when ${probe.join(' ')} looks at the destination`, async function () {
+        needTool(this, probe[0]!)
+        const { a, b } = await sitesWithDisk(sizeBytes)
+        const writer = await attach(a, 'web01')
+        await writer.write(0, filled(1))
+        await begin(a, b, 'web01', 'auto')
+        await writer.disconnect()
+        await untilDisk(a, 'web01', ({ sessions }) => sessions === 0)
+        for (let time = 1; time <= 3; time++) await promisify(execFile)(probe[0]!, [...probe.slice(1), b.uri('web01')])
+        await untilDisk(b, 'web01', ({ sessions }) => sessions === 0)
+        await sourceOwns(a, b)
+      })
+    }
+
     it('the disk moves when the writer at the source disconnects while a reader is open at the destination', async () => {
       const { a, b } = await sitesWithDisk(sizeBytes)
       const writer = await attach(a, 'web01')
