@@ -360,6 +360,7 @@ describe('switchover', () => {
       await untilDisk(a, 'web01', ({ sessions }) => sessions === 0)
       await sourceOwns(a, b)
       const reader = await attach(b, 'web01')
+      assert((await reader.read(0, block)).equals(filled(1)))
       await untilDisk(b, 'web01', ({ state }) => state === 'owned')
       assert((await reader.read(0, block)).equals(filled(1)))
     })
