@@ -110,7 +110,7 @@ describe('telling', () => {
     }
     assert.equal((await b.control.showDisk('web01')).guestErrors['EPERM']!.count, 2)
     // It is known still when the move is over.
-    await must(a, 'migration', 'switchover', id)
+    await must(a, 'migration', 'switchover', id, '--force')
     for (const site of [a, b]) {
       const { refusedWrites } = await untilMigration(site, id, ({ state }) => state === 'done')
       assert.equal(refusedWrites?.count, 2)
