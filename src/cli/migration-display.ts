@@ -7,7 +7,7 @@ import type { MigrationState, MigrationView } from '../control/types.ts'
 import { percent, progressOf } from './migration-text.ts'
 import { formatSeconds } from './sizes.ts'
 import { asSentence, type Standing, standingOf } from './standing-text.ts'
-import { canDraw, loggerOn } from './terminal.ts'
+import { canDraw, loggerOn, printable } from './terminal.ts'
 
 export type Ending = 'done' | 'failed' | 'detached'
 
@@ -69,7 +69,7 @@ export class LinesDisplay implements Display {
 
   /** The same sentence twice in a row says nothing new: after a lost connection the present step is told again. */
   tell(sentence: string): void {
-    if (sentence !== this.#last) this.#write(sentence)
+    if (sentence !== this.#last) this.#write(printable(sentence))
     this.#last = sentence
   }
 
@@ -194,6 +194,6 @@ export class StepsDisplay implements Display {
   #label(step: number): void {
     const text = this.#course.texts[step]!
     const task = this.#tasks[step]
-    if (task !== undefined) task.title = text === '' ? steps[step]! : `${steps[step]}: ${text}`
+    if (task !== undefined) task.title = text === '' ? steps[step]! : `${steps[step]}: ${printable(text)}`
   }
 }

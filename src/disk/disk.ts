@@ -94,7 +94,10 @@ export class Disk implements Export {
       if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
         await disk.#files.open(record, state === 'departed' || (state === 'owned' && services.readOnly))
       }
-      if (state === 'arriving') await disk.#files.openMaps(record)
+      if (state === 'arriving') {
+        await disk.#files.openMaps(record)
+        disk.sessions.reopened() // A disk that begins to arrive was opened before that.
+      }
       // All of it was written anew.
       if (state === 'arriving' && record.failedSync) await disk.#record.mark({ failedSync: null })
       if (state === 'owned') await disk.#dropOldBytes()

@@ -77,7 +77,7 @@ export class DiskSession implements ExportHandle {
   }
 
   cache(offset: number, lengthBytes: number): MaybePromise<void> {
-    return this.#run('read', (io) => io.cache(offset, lengthBytes, this.#gone.signal))
+    return this.#run('cache', (io) => io.cache(offset, lengthBytes, this.#gone.signal))
   }
 
   blockStatus(
@@ -86,7 +86,7 @@ export class DiskSession implements ExportHandle {
     lengthBytes: number,
     limit: number,
   ): MaybePromise<readonly StatusExtent[]> {
-    return this.#run('read', (io) => io.status(context as DiskContext, offset, lengthBytes, limit))
+    return this.#run('status', (io) => io.status(context as DiskContext, offset, lengthBytes, limit))
   }
 
   /** The client is known to be gone: a write that it left waiting for switchover must not bring one about. */

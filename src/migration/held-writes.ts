@@ -7,7 +7,7 @@ import type { RefusedWritesRecord } from '../store/records.ts'
 import { peerWords } from './peer-words.ts'
 
 /** Clients that are named. */
-const namedClients = 4
+export const namedClients = 4
 
 export interface HeldWrites {
   /** Who waits: addresses as the destination sees them. */

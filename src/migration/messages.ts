@@ -23,7 +23,7 @@
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 import { largestGeneration } from '../disk/states.ts'
-import { waitingGuests } from './held-writes.ts'
+import { namedClients, waitingGuests } from './held-writes.ts'
 import { peerWords } from './peer-words.ts'
 import { namedRanges } from './unreadable.ts'
 import { digestedBytes, digestsAtOnce } from './verification.ts'
@@ -43,6 +43,8 @@ export const terms = z.object({
   maxRate: z.number().int().min(4096).nullable(),
   stallTimeoutMs: z.number().int().min(1).nullable(),
   sourcePolicy: z.enum(['keep', 'delete']),
+  /** With `now`: also while a client works at the source. Kept there. */
+  force: z.boolean().optional(),
 })
 /** What the operator chose for a migration. */
 export type Terms = z.infer<typeof terms>
@@ -69,8 +71,10 @@ export const migrationMessage = z.object({ migration: id })
 export const acquireMessage = z.object({
   migration: id,
   generation,
-  /** guest-write and reader-only ask only of a quiet source; `operator` and `resume` do not. */
+  /** guest-write and reader-only ask only of a quiet source, `operator` of one where no client works, `resume` of any. */
   reason: z.enum(['guest-write', 'reader-only', 'operator', 'resume']),
+  /** `operator`: of any. */
+  force: z.boolean().optional(),
 })
 export type AcquireMessage = z.infer<typeof acquireMessage>
 
@@ -78,9 +82,19 @@ const timeOfDay = peerWords(40)
 const powerLoss = z.object({ since: timeOfDay, foundAt: timeOfDay.nullable() })
 
 export const acquireAnswer = z.discriminatedUnion('answer', [
-  /** `boot`: under which the source gave the disk up. `powerLoss`: what its operator has not accepted of it. */
-  z.object({ answer: z.literal('granted'), generation, boot: boot.optional(), powerLoss: powerLoss.optional() }),
-  z.object({ answer: z.literal('busy'), why: peerWords(1000) }),
+  /**
+   * `boot`: under which the source gave the disk up. `powerLoss`: what its operator has not accepted of it. `cutOff`: whose
+   * writes were cut off, because the operator forced it.
+   */
+  z.object({
+    answer: z.literal('granted'),
+    generation,
+    boot: boot.optional(),
+    powerLoss: powerLoss.optional(),
+    cutOff: z.array(peerWords(200)).max(namedClients).optional(),
+  }),
+  /** `isAtWork`: a client works there, and the operator has not forced it. */
+  z.object({ answer: z.literal('busy'), why: peerWords(1000), isAtWork: z.boolean().optional() }),
   z.object({ answer: z.literal('refused'), code: peerWords(100), message: peerWords(1000) }),
 ])
 export type AcquireAnswer = z.infer<typeof acquireAnswer>
@@ -92,6 +106,10 @@ export const inquireAnswer = z.object({
   boot: boot.optional(),
 })
 export type InquireAnswer = z.infer<typeof inquireAnswer>
+
+export const switchoverMessage = z.object({ migration: id, force: z.boolean().optional() })
+/** How a destination answers `switchover` when a client works at the source, and the operator has not forced it. */
+export const atWorkCode = 'client-at-work'
 
 export const guestsMessage = z.object({ migration: id, guests: waitingGuests })
 

@@ -52,6 +52,8 @@ export class Descriptor {
       if (this.#calls < poolShare) this.#calls++
       else await new Promise<void>((resolve) => this.#waiting.push(resolve)) // For the place of one that has ended.
       try {
+        // However many wait at a close, it takes no longer than what has begun: whoever asked is gone.
+        if (this.#isClosing) throw this.#isClosed()
         return await call(fd)
       } finally {
         const next = this.#waiting.shift()
@@ -78,7 +80,7 @@ export class Descriptor {
   }
 
   async #used<T>(call: (fd: number) => Promise<T>): Promise<T> {
-    if (this.#isClosing) throw new StoreError('closed', `${this.#path} is closed`)
+    if (this.#isClosing) throw this.#isClosed()
     this.#users++
     try {
       return await call(this.#fd)
@@ -88,7 +90,11 @@ export class Descriptor {
     }
   }
 
-  /** Nothing begins any more; resolves when the calls under way are over and the file is closed. */
+  #isClosed(): StoreError {
+    return new StoreError('closed', `${this.#path} is closed`)
+  }
+
+  /** Nothing begins any more, also of what waits for its place; resolves when the calls under way are over and the file is closed. */
   async close(): Promise<void> {
     if (this.#isClosing) return this.#unused.promise
     this.#isClosing = true

@@ -51,6 +51,8 @@ const migration = z.looseObject({
   mode: text,
   switchover: text,
   switchoverWaitMs: count,
+  force: z.boolean(),
+  cutOff: z.array(z.string()),
   maxRate: count.nullable(),
   stallTimeoutMs: count.nullable(),
   sourcePolicy: z.enum(['keep', 'delete']),

@@ -18,6 +18,7 @@ import {
 } from '../../src/cli/sizes.ts'
 import { asSentence, standingOf } from '../../src/cli/standing-text.ts'
 import { facts, table } from '../../src/cli/table.ts'
+import { jsonText, printable } from '../../src/cli/terminal.ts'
 import type { ToldMigrationEvent } from '../../src/control/client.ts'
 import { ControlError } from '../../src/control/errors.ts'
 import { contentOf, filesBelow } from '../architecture/sources.ts'
@@ -293,6 +294,34 @@ describe('cli: what stands in the way of a migration', () => {
     }
     const counts = lines.filter((line) => line.includes('refused')).map((line) => Number.parseInt(line, 10))
     assert.deepEqual(counts, [1, 2, 4, 8, 16])
+  })
+})
+
+describe('cli: what a hostile peer or client may have named', () => {
+  const hostile = '\x1b]0;owned\x07\x9b2J\x7f\u202eabc\u2066\nsafe: yes'
+  const harmless = '\\u001b]0;owned\\u0007\\u009b2J\\u007f\\u202eabc\\u2066\\u000asafe: yes'
+
+  it('is shown with its control characters and bidirectional marks as escapes, in one line', () => {
+    assert.equal(printable(hostile), harmless)
+    assert.equal(printable('größe 東京 …'), 'größe 東京 …')
+  })
+
+  it('in tables, facts, and the course of a migration', () => {
+    assert.equal(table(['name'], [[hostile]], ''), `NAME\n${harmless}`)
+    assert.equal(facts({ note: hostile }), `note: ${harmless}`)
+    const lines: string[] = []
+    new LinesDisplay((line) => lines.push(line)).show({
+      type: 'ready',
+      message: hostile,
+      migration: migrationView('ready'),
+    })
+    assert.deepEqual(lines, [harmless])
+  })
+
+  it('in JSON it is the same value, and reaches the terminal as an escape', () => {
+    const text = jsonText({ note: hostile }, 2)
+    assert.deepEqual(JSON.parse(text), { note: hostile })
+    assert.doesNotMatch(text.replaceAll('\n', ''), /[\p{Cc}\p{Bidi_Control}]/u)
   })
 })
 
