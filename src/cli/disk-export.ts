@@ -20,6 +20,9 @@ import { refused } from './errors.ts'
 import { likenessIn } from './export-likeness.ts'
 import { checkAbsent, checkName } from './export-target.ts'
 
+/** One call writes no more: on ext4 a longer one makes small writes slow to whoever serves the file (docs/storage.md). */
+const sliceBytes = 64 * 1024
+
 export interface ExportRequest {
   readonly client: Pick<ControlClient, 'showDisk' | 'openNbd'>
   readonly disk: string
@@ -131,7 +134,8 @@ class PassingFile {
   write(offset: number, bytes: Uint8Array): Promise<void> {
     return this.#act(async (handle) => {
       for (let done = 0; done < bytes.length; ) {
-        done += (await handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten
+        const lengthBytes = Math.min(sliceBytes, bytes.length - done)
+        done += (await handle.write(bytes, done, lengthBytes, offset + done)).bytesWritten
       }
     })
   }
