@@ -14,8 +14,8 @@ export interface Range {
 
 /** With less before his place nobody is taken to read in order. */
 const leastBytes = 32 * 1024
-/** Enough for 1 GB/s at 4 ms. */
-const mostBytes = 4 * 2 ** 20
+/** Enough for 1 GB/s at 2 ms. */
+const mostBytes = 2 * 2 ** 20
 
 export class ReadAhead {
   readonly #cached: CachedRanges

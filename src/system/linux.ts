@@ -35,6 +35,9 @@ const F_RDLCK = 0
 const F_WRLCK = 1
 const F_UNLCK = 2
 
+/** Of a longer range the kernel takes a part: what one request to the device may have, or its own read-ahead. */
+const willNeedBytes = 128 * 1024
+
 export function errnoError(call: string, errno: number): NodeJS.ErrnoException {
   const code = getSystemErrorName(-errno)
   return Object.assign(new Error(`${call}: ${code}`), { code, errno: -errno, syscall: call })
@@ -113,16 +116,15 @@ export function readNothingAhead(fd: number): void {
 }
 
 /** Has a range read into the page cache, page by page, and does not wait for its bytes (POSIX_FADV_WILLNEED). */
-export function willNeed(fd: number, offset: number, lengthBytes: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    callFadvise.async(
-      fd,
-      offset,
-      lengthBytes,
-      POSIX_FADV_WILLNEED,
-      (error: Error | null) => (error ? reject(error) : resolve()), // What cannot be read is told to whoever reads it.
-    )
-  })
+export async function willNeed(fd: number, offset: number, lengthBytes: number): Promise<void> {
+  for (let at = 0; at < lengthBytes; at += willNeedBytes) {
+    const bytes = Math.min(willNeedBytes, lengthBytes - at)
+    await new Promise<void>((resolve, reject) => {
+      // What cannot be read is told to whoever reads it.
+      const over = (error: Error | null) => (error ? reject(error) : resolve())
+      callFadvise.async(fd, offset + at, bytes, POSIX_FADV_WILLNEED, over)
+    })
+  }
 }
 
 /** An open-file-description lock on [offset, offset + lengthBytes); false when someone else holds a conflicting one. */

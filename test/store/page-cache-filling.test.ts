@@ -15,7 +15,7 @@ import { removeFoldersAfterEach, temporaryFolderOnTmpfs } from './folder.ts'
 
 const ext4Magic = 0xef53
 const pieceBytes = 128 * 1024
-/** Longer than a file's share of the pool would take at once, and than the longest read-ahead. */
+/** More than the longest read-ahead, and what comes before it. */
 const sizeBytes = 8 * mebibyte
 
 describe('the page cache of a block file', () => {
@@ -90,6 +90,13 @@ describe('the page cache of a block file', () => {
       await until('as much as was read is cached behind it', () => cached.has(2 * pieceBytes, pieceBytes) || undefined)
       assert(!cached.has(3 * pieceBytes, 4096))
       assert((await bytesOf(file, 0, sizeBytes)).equals(numbered(0, sizeBytes)))
+    })
+
+    it('it comes whole, however little of it the kernel takes at once', async () => {
+      const { file, cached } = await coldFile()
+      await bytesOf(file, 0, 2 * mebibyte)
+      await bytesOf(file, 2 * mebibyte, 4096)
+      await until('2 MiB are cached behind it', () => cached.has(2 * mebibyte, 2 * mebibyte) || undefined)
     })
 
     it('a file is closed when its read-ahead is over, and has none after that', async () => {

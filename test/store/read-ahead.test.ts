@@ -17,12 +17,12 @@ describe('what is read ahead', () => {
     assert.equal(readAhead(0, 16 * kibibyte).after(16 * kibibyte, 4096), undefined)
   })
 
-  it('is as much as is cached before the place, by doublings, and at most 4 MiB', () => {
+  it('is as much as is cached before the place, by doublings, and at most 2 MiB', () => {
     for (const [cachedBytes, aheadBytes] of [
       [32 * kibibyte, 32 * kibibyte],
       [100 * kibibyte, 64 * kibibyte],
       [mebibyte, mebibyte],
-      [32 * mebibyte, 4 * mebibyte],
+      [32 * mebibyte, 2 * mebibyte],
     ] as const) {
       const range = readAhead(0, cachedBytes).after(cachedBytes, 4096)
       assert.deepEqual(range, { offset: cachedBytes + 4096, lengthBytes: aheadBytes }, `${cachedBytes}`)
@@ -39,13 +39,11 @@ describe('what is read ahead', () => {
 
   it('is asked for once, by the first of several reads in flight', () => {
     const at = 4 * mebibyte
+    const piece = mebibyte / 2
     const ahead = readAhead(0, 8 * mebibyte)
-    assert.deepEqual(ahead.after(at, mebibyte), { offset: at + mebibyte, lengthBytes: 4 * mebibyte })
-    assert.equal(ahead.after(at + mebibyte, mebibyte), undefined)
-    assert.deepEqual(
-      ahead.after(at + 2 * mebibyte, mebibyte),
-      { offset: at + 5 * mebibyte, lengthBytes: 2 * mebibyte },
-      'half of it was used up',
-    )
+    assert.deepEqual(ahead.after(at, piece), { offset: at + piece, lengthBytes: 2 * mebibyte })
+    assert.equal(ahead.after(at + piece, piece), undefined)
+    const next = { offset: at + piece + 2 * mebibyte, lengthBytes: mebibyte }
+    assert.deepEqual(ahead.after(at + 2 * piece, piece), next, 'half of it was used up')
   })
 })
