@@ -114,7 +114,7 @@ async function startSite(worktree: string, place: FillPlace, name: string): Prom
   const [control, socket] = [join(root, 'control.sock'), join(root, 'bench.sock')]
   const program = [process.execPath, join(worktree, 'bin', 'run.js')]
   const addresses = ['--nbd', `nbd+unix:///?socket=${socket}`, '--peer', `tcp://127.0.0.1:${await freePort()}`]
-  const options = ['serve', '--root', root, '--control', control, ...addresses, '--log-level', 'error']
+  const options = ['serve', '--root', root, '--control', control, ...addresses, '--log-level', 'error', '--json']
   const { pid, stop } = await start(place, [...program, ...options], [socket, control])
   const ask = async (...command: string[]): Promise<string> => {
     const [node = '', ...rest] = [...program, ...command, '--control', control]
