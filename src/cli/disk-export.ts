@@ -23,6 +23,9 @@ import { checkAbsent, checkName } from './export-target.ts'
 /** What a file system says that has no links; ENOSYS: one in user space. */
 const linkless: readonly string[] = ['EPERM', 'ENOTSUP', 'ENOSYS']
 
+/** One call writes no more: on ext4 a longer one makes small writes slow to whoever serves the file (docs/storage.md). */
+const sliceBytes = 64 * 1024
+
 export interface ExportRequest {
   readonly client: Pick<ControlClient, 'showDisk' | 'openNbd'>
   readonly disk: string
@@ -134,7 +137,8 @@ class PassingFile {
   write(offset: number, bytes: Uint8Array): Promise<void> {
     return this.#act(async (handle) => {
       for (let done = 0; done < bytes.length; ) {
-        done += (await handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten
+        const lengthBytes = Math.min(sliceBytes, bytes.length - done)
+        done += (await handle.write(bytes, done, lengthBytes, offset + done)).bytesWritten
       }
     })
   }

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import fsPromises, { truncate, writeFile } from 'node:fs/promises'
+import fsPromises, { type FileHandle, open, truncate, writeFile } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { type ExportRequest, exportDisk } from '../../src/cli/disk-export.ts'
@@ -110,6 +110,28 @@ describe('disk export', () => {
       await must(site, 'disk', 'export', `disk${index}`, `${image}.copy`)
       assert(readFileSync(`${image}.copy`).equals(bytes))
     }
+  })
+
+  it('writes in calls of 64 KiB, so that on ext4 small writes to the file are not slow for whoever serves it', async () => {
+    const image = join(place, 'image.raw')
+    writeFileSync(image, Buffer.alloc(3 * mebibyte, 'what a machine wrote'))
+    site = await Site.start('osaka', { files: [image] })
+    const handle = await open(image)
+    const kind = Object.getPrototypeOf(handle) as { write: FileHandle['write'] }
+    await handle.close()
+    const { write } = kind
+    const lengths: unknown[] = []
+    kind.write = function (this: FileHandle, ...call: unknown[]) {
+      lengths.push(call[2])
+      return Reflect.apply(write, this, call)
+    } as FileHandle['write']
+    try {
+      await exporting({ disk: 'image' })
+    } finally {
+      kind.write = write
+    }
+    assert.deepEqual(new Set(lengths), new Set([65_536]))
+    assert(readFileSync(file).equals(readFileSync(image)))
   })
 
   it('1 TiB of holes takes seconds', async () => {
