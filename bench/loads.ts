@@ -22,6 +22,8 @@ interface Pattern {
   readonly blockKib: 4 | 1024
   readonly depth: number
   readonly connections?: number
+  /** A flush behind every so many writes. */
+  readonly flushEvery?: number
 }
 
 interface FioReport {
@@ -31,10 +33,11 @@ interface FioReport {
 const bytesPerMib = 2 ** 20
 
 /** As much of fio's own cost is left out as it lets us: the client's core is often what bounds a row. */
-function fio(name: string, { rw, blockKib, depth, connections = 1 }: Pattern): Load {
+export function fio(name: string, { rw, blockKib, depth, connections = 1, flushEvery }: Pattern): Load {
   const unit = blockKib === 4 ? 'IO/s' : 'MiB/s'
   const mix = rw.endsWith('rw') ? [`--rwmixread=${blockKib === 4 ? 70 : 50}`] : []
   const shape = [`--rw=${rw}`, `--bs=${blockKib}k`, `--iodepth=${depth}`, `--numjobs=${connections}`, ...mix]
+  if (flushEvery !== undefined) shape.push(`--fsync=${flushEvery}`)
   const fixed = ['--name=bench', '--ioengine=nbd', '--thread', '--group_reporting', '--output-format=json']
   const cheap = ['--norandommap', '--gtod_reduce=1', '--time_based']
   return {

@@ -6,8 +6,10 @@ import { execFile } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { copyFile, mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
+import { makeImage, measureFilled } from './filled.ts'
+import { filledReportOf } from './filled-report.ts'
 import { type Load, loads, memoryLoad, settle } from './loads.ts'
 import { costOf, watchMemory } from './process-cost.ts'
 import { type Measurement, type Notes, reportOf } from './report.ts'
@@ -33,6 +35,8 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '3' },
     folder: { type: 'string', default: tmpdir() },
+    filled: { type: 'boolean', default: false },
+    before: { type: 'string' },
   },
 })
 const rounds = wholeNumber('rounds', values.rounds, 101)
@@ -47,14 +51,36 @@ const aborter = new AbortController()
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.on(name, () => aborter.abort(new Error(`the bench was stopped by ${name}`)))
 }
+const pins = {
+  pinServer: canPin ? ['taskset', '-c', '0'] : [],
+  pinClient: canPin ? ['taskset', '-c', '1'] : [],
+  signal: aborter.signal,
+}
 try {
+  await (values.filled ? benchFilled() : benchLoads())
+} finally {
+  await rm(folder, { recursive: true, force: true })
+}
+
+async function benchFilled(): Promise<void> {
+  if (!(await has('nbdkit'))) throw new Error('the bench needs nbdkit: apt-get install nbdkit')
+  const image = join(folder, 'source.raw')
+  await makeImage(folder, image, randomFillSync(Buffer.alloc(8 * 2 ** 20)))
+  const before = values.before === undefined ? undefined : resolve(values.before)
+  const bench = { ...pins, folder, image, rounds, seconds, before }
+  const measurements = await measureFilled(bench)
+  const beforeOption = before === undefined ? '' : ' --before DIR'
+  const command = `npm run bench:nbd -- --filled --rounds ${rounds} --seconds ${seconds}${beforeOption}`
+  const report = await filledReportOf(measurements, { command, canPin, folder, rounds, before })
+  await keep(`filled-${report.fileSystem}`, report.text)
+}
+
+async function benchLoads(): Promise<void> {
   const bench: Bench = {
     folder,
     image: join(folder, 'source.raw'),
     seconds,
-    pinServer: canPin ? ['taskset', '-c', '0'] : [],
-    pinClient: canPin ? ['taskset', '-c', '1'] : [],
-    signal: aborter.signal,
+    ...pins,
   }
   const left: string[] = []
   const kinds: ServerKind[] = []
@@ -67,12 +93,14 @@ try {
   for (const transport of transports) measurements.push(...(await measureTransport(bench, kinds, transport, left)))
   const notes: Notes = { command: `npm run bench:nbd -- --rounds ${rounds} --seconds ${seconds}`, canPin, rounds, left }
   const report = await reportOf(measurements, kinds, notes)
-  const results = join(import.meta.dirname, 'results', `nbd-${new Date().toISOString().slice(0, 10)}.md`)
+  await keep('nbd', report)
+}
+
+async function keep(name: string, report: string): Promise<void> {
+  const results = join(import.meta.dirname, 'results', `${name}-${new Date().toISOString().slice(0, 10)}.md`)
   await mkdir(dirname(results), { recursive: true })
   await writeFile(results, report)
   console.log(report)
-} finally {
-  await rm(folder, { recursive: true, force: true })
 }
 
 async function measureTransport(

@@ -76,7 +76,7 @@ function ofServer(row: readonly Measurement[], id: string): Measurement[] {
   return row.filter(({ server }) => server === id)
 }
 
-function median(numbers: readonly number[]): number {
+export function median(numbers: readonly number[]): number {
   const sorted = numbers.toSorted((a, b) => a - b)
   const middle = sorted.length >> 1
   return sorted.length % 2 === 1 ? sorted[middle]! : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2
@@ -87,7 +87,7 @@ function cell(value: number, digits: number): string {
   return value === 0 ? '–' : value.toFixed(digits)
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const rule = head.map((_, index) => (index === 0 ? '---' : '---:'))
   return [head, rule, ...rows].map((cells) => `| ${cells.join(' | ')} |\n`).join('')
 }
@@ -116,7 +116,7 @@ async function factsOf(kinds: readonly ServerKind[], { canPin, left }: Notes): P
   ]
 }
 
-async function firstLine(program: string, options: readonly string[]): Promise<string> {
+export async function firstLine(program: string, options: readonly string[]): Promise<string> {
   try {
     const { stdout, stderr } = await promisify(execFile)(program, options, { cwd: import.meta.dirname })
     return (stdout || stderr).trim().split('\n')[0]!

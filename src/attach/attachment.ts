@@ -145,9 +145,7 @@ export class Attachment {
     const caring = AbortSignal.any([signal, ended.signal])
     try {
       for (let lookedAtMs = clock.nowMs(); ; await clock.sleep(lookMs, caring)) {
-        this.#look()
-        this.#watchDead()
-        if (this.#dead > 0) this.#mending ??= this.#mend(caring).finally(() => (this.#mending = undefined))
+        this.#care(caring)
         if (clock.nowMs() - lookedAtMs < ownershipMs) continue
         lookedAtMs = clock.nowMs()
         if (await this.#isOurs()) continue
@@ -169,8 +167,31 @@ export class Attachment {
     this.#look()
     const isAway = this.#dead >= this.#backend.connections && (!this.#isGuess || this.#reason !== undefined)
     if (isAway) throw serverAway(device.path, server.disk)
-    await detachDevice(kernel, device)
+    await detachDevice(kernel, device, (flush) => this.#caringUntil(flush))
     this.#tell({ type: 'detached' })
+  }
+
+  /** A flush waits for a link that dies under it, and what it has not written yet would fail at the dead timeout. */
+  async #caringUntil(flush: Promise<void>): Promise<void> {
+    const { clock } = this.#parts
+    const ended = new AbortController()
+    const caring = (async () => {
+      for (; ; await clock.sleep(lookMs, ended.signal)) this.#care(ended.signal)
+    })().catch(() => {})
+    try {
+      await flush
+    } finally {
+      ended.abort(new Error('the flush has ended'))
+      await caring
+      await this.#mending
+    }
+  }
+
+  /** Once: sees which links died, and has them mended. */
+  #care(signal: AbortSignal): void {
+    this.#look()
+    this.#watchDead()
+    if (this.#dead > 0) this.#mending ??= this.#mend(signal).finally(() => (this.#mending = undefined))
   }
 
   #look(): void {

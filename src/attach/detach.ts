@@ -7,13 +7,20 @@ import { flushFailed, inUse, kernelRefused } from './refusals.ts'
 /** The kernel's own. */
 const kernelLookAfterMs = 30_000
 
-/** Flushes what was written and lets go of the device, which nobody else can begin to use meanwhile. @throws ControlError */
-export async function detachDevice(kernel: NbdKernel, device: Device): Promise<void> {
+/**
+ * Flushes what was written and lets go of the device, which nobody else can begin to use meanwhile. `meanwhile` ends when the
+ * flush has. @throws ControlError
+ */
+export async function detachDevice(
+  kernel: NbdKernel,
+  device: Device,
+  meanwhile: (flush: Promise<void>) => Promise<void> = (flush) => flush,
+): Promise<void> {
   const held = await device.hold()
   if (held === undefined) throw inUse(device.path)
   try {
     try {
-      await held.flush()
+      await meanwhile(held.flush())
     } catch (error) {
       throw flushFailed(device.path, error)
     }

@@ -4,7 +4,7 @@ import { ControlError } from '../control/errors.ts'
 import { ExitCode } from '../control/types.ts'
 import { NbdRefusedError } from '../nbd/client-errors.ts'
 
-const unchanged = 'nothing was changed'
+const unchanged = 'Nothing was changed.'
 
 export function cannotBeAttached(
   code: string,
@@ -24,7 +24,7 @@ export function noConnection(disk: string, cause: Error): ControlError {
     exit: cause instanceof NbdRefusedError ? ExitCode.refused : ExitCode.other,
     message: `${disk} cannot be opened: ${cause.message}.`,
     safe: unchanged,
-    next: 'see that its server runs and serves it',
+    next: 'See that its server runs and serves it.',
   }
   return new ControlError(view, { cause })
 }
@@ -42,7 +42,7 @@ export function noKernelClient(cause: unknown): unknown {
   }
   if (code === 'EPROTONOSUPPORT' || code === 'EAFNOSUPPORT' || code === 'ESOCKTNOSUPPORT') {
     const message = 'This kernel has no generic netlink, over which its NBD client is set up.'
-    const next = 'use a Linux kernel with CONFIG_NET and CONFIG_BLK_DEV_NBD, and not within a sandbox'
+    const next = 'Use a Linux kernel with CONFIG_NET and CONFIG_BLK_DEV_NBD, and not within a sandbox.'
     return cannotBeAttached('no-netlink', message, next, undefined, cause)
   }
   if (code === 'EPERM' || code === 'EACCES') return noRights(cause)
@@ -59,13 +59,13 @@ export function noDevice(path: string, isOther: boolean): ControlError {
     return notUnderstood(`${path} is no device of the kernel's NBD client.`, 'name one of /dev/nbd0, /dev/nbd1 …')
   }
   const message = `There is no ${path}.`
-  const next = 'the module makes 16 unless it is told otherwise: modprobe nbd nbds_max=64'
+  const next = 'The module makes 16 unless it is told otherwise: modprobe nbd nbds_max=64.'
   return cannotBeAttached('no-device', message, next)
 }
 
 /** `by`: what it is attached to. */
 export function deviceBusy(path: string, by: string, cause?: unknown): ControlError {
-  const next = `take another device, or let go of what uses it: vmstore attach --detach ${path}`
+  const next = `Take another device, or let go of what uses it: vmstore attach --detach ${path}.`
   return cannotBeAttached('device-busy', `${path} is in use: ${by}.`, next, undefined, cause)
 }
 
@@ -81,20 +81,20 @@ export function kernelRefused(path: string, cause: unknown): unknown {
 
 export function inUse(path: string): ControlError {
   const message = `${path} is in use, such as by a file system that is mounted from it, and stays attached.`
-  const next = `end that use (umount ${path}), then: vmstore attach --detach ${path}`
+  const next = `End that use (umount ${path}), then: vmstore attach --detach ${path}.`
   return cannotBeAttached('device-in-use', message, next)
 }
 
 export function serverAway(path: string, disk: string): ControlError {
   const message = `The server of ${disk} is away, so what was written to ${path} cannot be flushed: the device stays attached.`
-  const next = `start the server and vmstore attach again, or give up what is not flushed: vmstore attach --detach ${path} --force`
+  const next = `Start the server and vmstore attach again, or give up what is not flushed: vmstore attach --detach ${path} --force.`
   return cannotBeAttached('server-away', message, next, disk)
 }
 
 export function flushFailed(path: string, cause: unknown): ControlError {
   const reason = (cause as Error).message
   const message = `What was written to ${path} could not be flushed (${reason}): the device stays attached.`
-  const next = `see dmesg; to give up what is not flushed: vmstore attach --detach ${path} --force`
+  const next = `See dmesg; to give up what is not flushed: vmstore attach --detach ${path} --force.`
   const view = { code: 'flush-failed', exit: ExitCode.other, message, safe: unchanged, next }
   return new ControlError(view, { cause })
 }

@@ -1,11 +1,13 @@
 // What every command is: the global flags, one way out for results and one for errors.
 // With --json nothing but JSON reaches stdout: one document, or, of a long command, events one a line.
 
+import { format } from 'node:util'
 import { Command, Flags, type Interfaces } from '@oclif/core'
 import { ControlClient } from '../control/client.ts'
 import { type ErrorView, ExitCode } from '../control/types.ts'
 import { isSilentExit, printForPeople, viewOfAny } from './errors.ts'
 import { type Paths, resolvePaths } from './paths.ts'
+import { jsonText, printable, printableLines } from './terminal.ts'
 
 export abstract class BaseCommand extends Command {
   static override enableJsonFlag = true
@@ -42,12 +44,17 @@ export abstract class BaseCommand extends Command {
 
   /** Of a long command, with --json: one line. */
   protected event(event: { readonly type: string }): void {
-    if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify(event)}\n`)
+    if (this.jsonEnabled()) process.stdout.write(`${jsonText(event)}\n`)
   }
 
   /** A sentence about the course of things, for people: on stderr, with --json too. */
   protected tell(sentence: string): void {
-    process.stderr.write(`${sentence}\n`)
+    process.stderr.write(`${printable(sentence)}\n`)
+  }
+
+  /** Lines for people, on stdout. */
+  override log(message = '', ...values: unknown[]): void {
+    super.log('%s', printableLines(format(message, ...values)))
   }
 
   /** Returns `view` for --json to print, having shown `text` to people without it. */
@@ -57,7 +64,7 @@ export abstract class BaseCommand extends Command {
   }
 
   protected override logJson(json: unknown): void {
-    process.stdout.write(`${JSON.stringify(json, null, 2)}\n`)
+    process.stdout.write(`${jsonText(json, 2)}\n`)
   }
 
   protected override async catch(error: unknown): Promise<void> {

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import { ControlError } from '../control/errors.ts'
 import type { ErrorView } from '../control/types.ts'
 import { printForPeople } from './errors.ts'
+import { printable } from './terminal.ts'
 
 /** Whether the operator typed `word` after having read `warning`. An end of the input is a no. */
 export async function confirmed(
@@ -16,7 +17,7 @@ export async function confirmed(
   printForPeople(warning)
   const lines = createInterface({ input, output, terminal: false })
   try {
-    output.write(`To go on, type ${word}: `)
+    output.write(`To go on, type ${printable(word)}: `)
     const [line] = await Promise.race([once(lines, 'line'), once(lines, 'close').then(() => [''])])
     return String(line).trim() === word
   } finally {

@@ -4,7 +4,7 @@
 import { Listr, type ListrTaskWrapper } from 'listr2'
 import { CopyRate } from './copy-rate.ts'
 import { percent, progressText } from './migration-text.ts'
-import { canDraw, loggerOn } from './terminal.ts'
+import { canDraw, loggerOn, printable } from './terminal.ts'
 
 export class CopyProgress {
   readonly #output: NodeJS.WriteStream
@@ -16,7 +16,7 @@ export class CopyProgress {
   #tenth = -1
 
   static on(output: NodeJS.WriteStream, title: string): CopyProgress {
-    return new CopyProgress(output, title)
+    return new CopyProgress(output, printable(title))
   }
 
   private constructor(output: NodeJS.WriteStream, title: string) {

@@ -20,6 +20,12 @@ import { refused } from './errors.ts'
 import { likenessIn } from './export-likeness.ts'
 import { checkAbsent, checkName } from './export-target.ts'
 
+/** What a file system says that has no links; ENOSYS: one in user space. */
+const linkless: readonly string[] = ['EPERM', 'ENOTSUP', 'ENOSYS']
+
+/** One call writes no more: on ext4 a longer one makes small writes slow to whoever serves the file (docs/storage.md). */
+const sliceBytes = 64 * 1024
+
 export interface ExportRequest {
   readonly client: Pick<ControlClient, 'showDisk' | 'openNbd'>
   readonly disk: string
@@ -131,7 +137,8 @@ class PassingFile {
   write(offset: number, bytes: Uint8Array): Promise<void> {
     return this.#act(async (handle) => {
       for (let done = 0; done < bytes.length; ) {
-        done += (await handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten
+        const lengthBytes = Math.min(sliceBytes, bytes.length - done)
+        done += (await handle.write(bytes, done, lengthBytes, offset + done)).bytesWritten
       }
     })
   }
@@ -141,9 +148,20 @@ class PassingFile {
     return this.#act(async (handle) => {
       await handle.sync()
       await this.#takeName()
+      await this.#syncFolder()
+    })
+  }
+
+  /** The file is whole: a file system that does not sync folders keeps it; a name that may be gone tomorrow is no file. */
+  async #syncFolder(): Promise<void> {
+    try {
       const folder = await open(dirname(this.#file), constants.O_RDONLY | constants.O_DIRECTORY)
       await folder.sync().finally(() => folder.close())
-    })
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EINVAL') return
+      await rm(this.#file, { force: true })
+      throw error
+    }
   }
 
   /** Whatever is left under the passing name. */
@@ -161,7 +179,7 @@ class PassingFile {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       await checkAbsent(this.#file, this.#disk)
-      if (code !== 'EPERM' && code !== 'ENOTSUP') throw error
+      if (code === undefined || !linkless.includes(code)) throw error
       await rename(this.#path, this.#file)
     }
   }

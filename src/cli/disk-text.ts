@@ -9,7 +9,7 @@ import { facts, table } from './table.ts'
 export const diskHeader = ['name', 'size', 'state', 'generation', 'owner', 'present', 'sessions'] as const
 
 export function diskRow(disk: DiskView): readonly string[] {
-  const present = `${percent(Math.min(disk.present.bytes, disk.size), disk.size)}%`
+  const present = isPresentKnown(disk) ? `${percent(Math.min(disk.present.bytes, disk.size), disk.size)}%` : '?'
   const { name, size, state, generation, ownerName, sessions } = disk
   return [name, formatSize(size), state, String(generation), ownerName, present, String(sessions)]
 }
@@ -48,6 +48,19 @@ export function verifyText({ disk, peer, bytes, differing }: VerifyView): string
   return [`${compared}\nThese ranges differ, and are fetched again:`, ...differing.map(rangeText)].join('\n  ')
 }
 
+/** Bytes that one site alone has are with the source: this site, once it has given the disk up. */
+const homeOfExposed = ({ state }: DiskView): string =>
+  state === 'departed' ? 'this site' : 'the site that it comes from'
+
+/** What is superseded may have been arriving, and its maps are not read any more. */
+const isPresentKnown = ({ state }: DiskView): boolean => state !== 'superseded'
+
+const presentText = ({ present, blockSize }: DiskView): string =>
+  `${formatSize(present.bytes)}, ${present.blocks} blocks of ${formatSize(blockSize)}`
+
+/** A released disk whose bytes were not kept. */
+const hasNoFile = ({ state, present }: DiskView): boolean => state === 'released' && present.bytes === 0
+
 export function diskFacts(disk: DiskView): string {
   return facts({
     name: disk.name,
@@ -56,10 +69,10 @@ export function diskFacts(disk: DiskView): string {
     state: disk.state,
     generation: disk.generation,
     owner: disk.ownerName === disk.owner ? disk.owner : `${disk.ownerName} (${disk.owner})`,
-    present: `${formatSize(disk.present.bytes)}, ${disk.present.blocks} blocks of ${formatSize(disk.blockSize)}`,
-    exposed: disk.exposed > 0 ? `${formatSize(disk.exposed)} exist only at the site that it comes from` : null,
+    present: isPresentKnown(disk) ? presentText(disk) : null,
+    exposed: disk.exposed > 0 ? `${formatSize(disk.exposed)} exist only at ${homeOfExposed(disk)}` : null,
     allocated: formatSize(disk.allocated),
-    file: disk.path,
+    file: hasNoFile(disk) ? null : disk.path,
     sessions: disk.sessions,
     migration: disk.migration,
     trouble: disk.trouble,

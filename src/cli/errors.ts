@@ -3,6 +3,7 @@
 import { ControlError, errorViewOf } from '../control/errors.ts'
 import { type ErrorView, ExitCode } from '../control/types.ts'
 import { errorPrefix } from './journal.ts'
+import { printable, printableLines } from './terminal.ts'
 
 /** The operator's words were not understood. oclif rewrites the message of what a flag's parser throws; `view` keeps ours. */
 export class UsageError extends Error {
@@ -59,10 +60,10 @@ function plainUsage(message: string): string {
 }
 
 export function printForPeople(view: ErrorView, error?: unknown): void {
-  const lines = [view.message]
-  if (view.safe !== undefined) lines.push(`  safe: ${view.safe}`)
-  if (view.next !== undefined) lines.push(`  next: ${view.next}`)
-  if (process.env['DEBUG'] && error instanceof Error) lines.push(error.stack ?? '')
+  const lines = [printable(view.message)]
+  if (view.safe !== undefined) lines.push(printable(`  safe: ${view.safe}`))
+  if (view.next !== undefined) lines.push(printable(`  next: ${view.next}`))
+  if (process.env['DEBUG'] && error instanceof Error) lines.push(printableLines(error.stack ?? ''))
   const prefix = errorPrefix(process.env)
   process.stderr.write(lines.map((line) => `${prefix}${line}\n`).join(''))
 }

@@ -13,14 +13,14 @@ export function imageArgument(from: string): string {
   if (isThere(path)) return path // Whatever it looks like.
   const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(from) ?? []
   if (scheme?.toLowerCase() === 'file')
-    throw new UsageError(`${from} is no path.`, `name the file by its path: ${plain(from)}`)
+    throw new UsageError(`${from} is no path.`, `Name the file by its path: ${plain(from)}.`)
   if (scheme !== undefined) {
     const next = 'Serve it by NBD, such as with nbdkit curl, and name that server with nbd:// or nbd+unix://.'
     throw new UsageError(`A disk is made from a file or from an NBD server, not from ${scheme}://.`, next)
   }
   const uri = nbdUriFor(from)
   if (uri !== undefined)
-    throw new UsageError(`${from} is no file, and not how an NBD server is named.`, `name it with its URI: ${uri}`)
+    throw new UsageError(`${from} is no file, and not how an NBD server is named.`, `Name it with its URI: ${uri}.`)
   const [, driver] = /^([a-z][a-z0-9_-]+):/i.exec(from) ?? []
   if (driver !== undefined && !from.startsWith(`./`)) {
     const next =

@@ -2,6 +2,7 @@
 
 import { flush, run, settings } from '@oclif/core'
 import { exitOfOclif, isSilentExit, printForPeople, viewOfAny } from './errors.ts'
+import { jsonText } from './terminal.ts'
 
 export async function main(moduleUrl: string): Promise<void> {
   quietClosedPipes()
@@ -19,7 +20,7 @@ export async function main(moduleUrl: string): Promise<void> {
 function failOutside(error: unknown): void {
   const view = viewOfAny(error)
   process.exitCode = view.exit
-  if (asksForJson()) process.stdout.write(`${JSON.stringify({ error: view }, null, 2)}\n`)
+  if (asksForJson()) process.stdout.write(`${jsonText({ error: view }, 2)}\n`)
   else printForPeople(view, error)
 }
 

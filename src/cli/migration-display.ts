@@ -7,7 +7,7 @@ import type { MigrationState, MigrationView } from '../control/types.ts'
 import { percent, progressOf } from './migration-text.ts'
 import { formatSeconds } from './sizes.ts'
 import { asSentence, type Standing, standingOf } from './standing-text.ts'
-import { canDraw, loggerOn } from './terminal.ts'
+import { canDraw, loggerOn, printable } from './terminal.ts'
 
 export type Ending = 'done' | 'failed' | 'detached'
 
@@ -69,7 +69,7 @@ export class LinesDisplay implements Display {
 
   /** The same sentence twice in a row says nothing new: after a lost connection the present step is told again. */
   tell(sentence: string): void {
-    if (sentence !== this.#last) this.#write(sentence)
+    if (sentence !== this.#last) this.#write(printable(sentence))
     this.#last = sentence
   }
 
@@ -95,15 +95,55 @@ const stepOf: Readonly<Record<MigrationState, number>> = {
   failed: 0,
 }
 
+/** What each step says. What stood in the way of one is gone from it when the next begins. Pure. */
+export class StepTexts {
+  readonly texts: string[] = steps.map(() => '')
+  /** What was last told of each step. */
+  readonly #messages: string[] = steps.map(() => '')
+  #at = 0
+
+  /** The step that the migration has come to; after the last one, their number. */
+  get at(): number {
+    return this.#at
+  }
+
+  show(event: ToldMigrationEvent): void {
+    const view = event.type === 'result' ? event : event.migration
+    const isSwitched = event.type === 'switchover' // The record of the migration may say so a moment later.
+    if (isSwitched) this.texts[stepOf.switching] = this.#messages[stepOf.switching] = switchoverText(event)
+    this.#advance(isSwitched ? stepOf.copying : stepOf[view.state])
+    const at = this.#present
+    if (event.type === 'step' || event.type === 'ready') this.#messages[at] = event.message
+    if (stepOf[view.state] > stepOf.copying) this.texts[stepOf.copying] = progressOf(view)
+    if (event.type === 'result') return
+    // How far it is, what is done now, and all that stands in its way: none of it hides another.
+    const isCopying = at === stepOf.copying
+    const message = isCopying ? comparing(view) : this.#messages[at]!
+    const standing = standingOf(view).map(({ text }) => text)
+    const course = [isCopying ? progressOf(view) : '', message].filter((part) => part !== '').join('; ')
+    this.texts[at] = standing.length === 0 ? course : [asSentence(course), ...standing].join(' ').trim()
+  }
+
+  tell(sentence: string): void {
+    this.texts[this.#present] = sentence
+  }
+
+  get #present(): number {
+    return Math.min(this.#at, steps.length - 1)
+  }
+
+  #advance(at: number): void {
+    for (let step = this.#at; step < at && step < steps.length; step += 1) this.texts[step] = this.#messages[step]!
+    this.#at = Math.max(this.#at, at)
+  }
+}
+
 /** listr2's list; a task ends when the migration has reached a later step. */
 export class StepsDisplay implements Display {
   readonly #over = steps.map(() => Promise.withResolvers<Ending>())
-  readonly #texts: string[] = steps.map(() => '')
-  /** What was last told of each step. */
-  readonly #messages: string[] = steps.map(() => '')
+  readonly #course = new StepTexts()
   readonly #tasks: (ListrTaskWrapper<unknown, never, never> | undefined)[] = steps.map(() => undefined)
   readonly #finished: Promise<unknown>
-  #at = 0
 
   constructor(output: NodeJS.WriteStream) {
     const tasks = steps.map((title, step) => ({
@@ -124,23 +164,14 @@ export class StepsDisplay implements Display {
   }
 
   show(event: ToldMigrationEvent): void {
-    const view = event.type === 'result' ? event : event.migration
-    this.#advance(stepOf[view.state])
-    const at = Math.min(this.#at, steps.length - 1)
-    if (event.type === 'step' || event.type === 'ready') this.#messages[at] = event.message
-    else if (event.type === 'switchover') this.#label(stepOf.switching, switchoverText(event))
-    if (stepOf[view.state] > stepOf.copying) this.#label(stepOf.copying, progressOf(view))
-    if (event.type === 'result') return
-    // How far it is, what is done now, and all that stands in its way: none of it hides another.
-    const isCopying = view.state === 'copying'
-    const message = isCopying ? comparing(view) : this.#messages[at]!
-    const standing = standingOf(view).map(({ text }) => text)
-    const course = [isCopying ? progressOf(view) : '', message].filter((part) => part !== '').join('; ')
-    this.#label(at, standing.length === 0 ? course : [asSentence(course), ...standing].join(' ').trim())
+    this.#course.show(event)
+    for (const over of this.#over.slice(0, this.#course.at)) over.resolve('done')
+    this.#draw()
   }
 
   tell(sentence: string): void {
-    this.#label(Math.min(this.#at, steps.length - 1), sentence)
+    this.#course.tell(sentence)
+    this.#draw()
   }
 
   async end(ending: Ending): Promise<void> {
@@ -150,20 +181,19 @@ export class StepsDisplay implements Display {
 
   async #run(step: number, task: ListrTaskWrapper<unknown, never, never>): Promise<void> {
     this.#tasks[step] = task
-    this.#label(step, this.#texts[step]!)
+    this.#label(step)
     const ending = await this.#over[step]!.promise
     if (ending === 'detached') task.skip(`${task.title} (not awaited)`)
     if (ending === 'failed') throw new Error(task.title)
   }
 
-  #advance(at: number): void {
-    for (let step = this.#at; step < at && step < steps.length; step += 1) this.#over[step]!.resolve('done')
-    this.#at = Math.max(this.#at, at)
+  #draw(): void {
+    for (const step of steps.keys()) this.#label(step)
   }
 
-  #label(step: number, text: string): void {
-    this.#texts[step] = text
+  #label(step: number): void {
+    const text = this.#course.texts[step]!
     const task = this.#tasks[step]
-    if (task !== undefined) task.title = text === '' ? steps[step]! : `${steps[step]}: ${text}`
+    if (task !== undefined) task.title = text === '' ? steps[step]! : `${steps[step]}: ${printable(text)}`
   }
 }

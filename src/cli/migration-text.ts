@@ -49,6 +49,7 @@ export function reportOf(view: MigrationView): string {
       '  switchover': formatSeconds(seconds.switchover),
       '  copy after it': `${formatSeconds(seconds.postcopy)}${held ? `, of which it copied for ${formatSeconds(seconds.copying)}` : ''}`,
       '  refused writes': view.refusedWrites && refusedText(view, view.refusedWrites),
+      '  cut off by --force': cutOffOf(view),
       '  verified': view.verified ? 'yes, every block that the guest did not write since' : 'no',
       '  differed, and fetched again': rangesOf(view.differed),
       '  note': view.note,
@@ -79,6 +80,7 @@ export function detailsOf(view: MigrationView): string {
     unreadable: rangesOf(view.unreadable),
     differed: rangesOf(view.differed),
     'refused writes': isOver(view) && view.refusedWrites ? refusedText(view, view.refusedWrites) : null,
+    'cut off by --force': cutOffOf(view),
     note: isOver(view) ? view.note : null,
     ...Object.fromEntries(standingOf(view).map(({ kind, text }) => [titleOf[kind], text])),
   })
@@ -96,6 +98,9 @@ const isOver = ({ state }: MigrationView): boolean => ['done', 'cancelled', 'fai
 
 /** '4 KiB at 1 MiB' */
 export const rangeText = ({ offset, length }: RangeView): string => `${exactSize(length)} at ${exactSize(offset)}`
+
+/** Clients that were at work at the source. */
+export const cutOffOf = ({ cutOff }: MigrationView): string | null => (cutOff.length === 0 ? null : cutOff.join(', '))
 
 function rangesOf(ranges: readonly RangeView[]): string | null {
   return ranges.length === 0 ? null : ranges.map(rangeText).join(', ')
@@ -116,4 +121,4 @@ export function migrationRow(view: MigrationView): readonly string[] {
 
 /** How to come back to a migration that goes on by itself. */
 export const wayBack = (id: string): string =>
-  `see it with vmstore migration show ${id}, end it with vmstore migration cancel ${id}`
+  `see it with vmstore migration show ${id}; before its switchover, end it with vmstore migration cancel ${id}`

@@ -43,6 +43,7 @@ Exit codes: 0 detached, 2 usage, 3 refused: nothing was attached, or nothing was
   }
   static override flags = {
     connections: Flags.integer({
+      helpValue: 'N',
       description:
         'how many, where the server says that several are safe; with several a restart pauses for up to 30 s, not 5 s',
       default: 1,

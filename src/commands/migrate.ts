@@ -26,6 +26,7 @@ export default class Migrate extends BaseCommand {
   static override description =
     `Post-copy: the destination serves the disk at once, fetches what it lacks on demand, and copies the rest.
 Ctrl-C leaves the migration running (exit code 7).
+--switchover now is refused while a client works at the source, unless --force says that it may be cut off.
 --source delete cannot be undone: it asks, or wants --yes.
 Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelled and the source owns the disk,
 5 failed and the destination owns it, 6 the owner is not known here, 7 detached, 1 anything else.`
@@ -76,6 +77,9 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     }),
     yes: Flags.boolean({
       description: "with --source delete: the source's bytes may go, once the destination has every block",
+    }),
+    force: Flags.boolean({
+      description: 'with --switchover now: also while a client works at the source, which is cut off, and named',
     }),
     detach: Flags.boolean({ description: 'start the migration and return (exit code 0)' }),
     'reconnect-for': timeFlag({
@@ -159,6 +163,7 @@ interface Asked {
   'max-rate'?: number
   'stall-timeout'?: number
   source: MigrateRequest['source']
+  force?: boolean
 }
 
 function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
@@ -178,6 +183,10 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
   if (mode !== 'post-copy') {
     throw refused('not-yet', `The mode ${mode} comes in a later version.`, { disk, next: 'Use --mode post-copy.' })
   }
+  if (asked.force && switchover !== 'now') {
+    const next = 'What waits for a busy source is switched over with vmstore migration switchover --force.'
+    throw new UsageError('--force goes with --switchover now: it says that a client at work is cut off.', next)
+  }
   return {
     disk,
     ...(to !== undefined && { to }),
@@ -188,6 +197,7 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
     ...(asked['max-rate'] !== undefined && { maxRate: asked['max-rate'] }),
     ...(asked['stall-timeout'] !== undefined && { stallTimeoutMs: asked['stall-timeout'] }),
     source,
+    ...(asked.force && { force: true }),
   }
 }
 

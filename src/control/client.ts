@@ -111,8 +111,8 @@ export class ControlClient {
   showMigration(id: string): Promise<MigrationView> {
     return this.#ask('GET', `/v1/migrations/${encodeURIComponent(id)}`)
   }
-  switchover(id: string): Promise<MigrationView> {
-    return this.#ask('POST', `/v1/migrations/${encodeURIComponent(id)}/switchover`)
+  switchover(id: string, options: { force?: boolean } = {}): Promise<MigrationView> {
+    return this.#ask('POST', `/v1/migrations/${encodeURIComponent(id)}/switchover`, options)
   }
   pause(id: string): Promise<MigrationView> {
     return this.#ask('POST', `/v1/migrations/${encodeURIComponent(id)}/pause`)

@@ -16,6 +16,7 @@ import {
   joinRequest,
   migrateRequest,
   reclaimRequest,
+  switchoverRequest,
 } from './types.ts'
 
 export interface RouteOptions {
@@ -64,7 +65,10 @@ export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
     return site.migrations.begin(body, whileWanted(options, reply))
   })
   app.get('/v1/migrations/:name', async (request) => site.migrations.show(named(request)))
-  app.post('/v1/migrations/:name/switchover', (request) => site.migrations.switchover(named(request)))
+  app.post('/v1/migrations/:name/switchover', (request) => {
+    const { force = false } = checked(switchoverRequest, request.body)
+    return site.migrations.switchover(named(request), { force })
+  })
   app.post('/v1/migrations/:name/pause', (request) => site.migrations.setPaused(named(request), true))
   app.post('/v1/migrations/:name/resume', (request) => site.migrations.setPaused(named(request), false))
   app.post('/v1/migrations/:name/cancel', (request) => {

@@ -54,7 +54,7 @@ export interface SiteMigrations {
   begin(request: MigrateRequest, signal: AbortSignal): Promise<MigrationView>
   list(): readonly MigrationView[]
   show(id: string): MigrationView
-  switchover(id: string): Promise<MigrationView>
+  switchover(id: string, options: { force: boolean }): Promise<MigrationView>
   /** Holds the background copy, or lets it go on. */
   setPaused(id: string, paused: boolean): Promise<MigrationView>
   cancel(id: string, options: { force: boolean }): Promise<MigrationView>

@@ -96,12 +96,18 @@ const migrateFields = z.strictObject({
   /** How long a guest's read waits for a source that is away; absent: for ever. */
   stallTimeoutMs: z.number().int().min(1).optional(),
   source: z.enum(['keep', 'delete']),
+  /** With `now`: also while a client works at the source, which is cut off then. */
+  force: z.boolean().optional(),
 })
-export const migrateRequest = migrateFields.refine(
-  (request) => (request.to === undefined) !== (request.from === undefined),
-  'exactly one of to and from names the other site',
-)
+export const migrateRequest = migrateFields
+  .refine(
+    (request) => (request.to === undefined) !== (request.from === undefined),
+    'exactly one of to and from names the other site',
+  )
+  .refine(({ force, switchover }) => !force || switchover === 'now', 'force goes with a switchover now')
 export type MigrateRequest = z.infer<typeof migrateRequest>
+
+export const switchoverRequest = z.strictObject({ force: z.boolean().optional() })
 
 export const cancelRequest = z.strictObject({ force: z.boolean().optional() })
 
@@ -154,7 +160,7 @@ export interface DiskView {
   readonly ownerName: string
   readonly blockSize: number
   readonly present: { readonly blocks: number; readonly bytes: number }
-  /** Bytes of it that exist only at the other site of its migration: what would be lost with that site. */
+  /** Bytes of it that exist only at the source of its migration: what would be lost with that site. */
   readonly exposed: number
   /** Bytes that the block file takes on its file system. */
   readonly allocated: number
@@ -292,6 +298,8 @@ export interface MigrationView {
   readonly held: HeldWritesView | null
   /** Or null: none was. */
   readonly refusedWrites: RefusedWritesView | null
+  /** Clients that were at work at the source when --force took the disk from them: the first of them. */
+  readonly cutOff: readonly string[]
   /** Ranges that the source's disk cannot read: the first of them. */
   readonly unreadable: readonly RangeView[]
   /** Ranges that differed from the source, and were fetched again: the first of them. */

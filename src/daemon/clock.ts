@@ -4,12 +4,18 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { loopTurns } from '../block/turns.ts'
 import type { Clock } from '../disk/clock.ts'
 
+/** A timer of more would be over at once. */
+const longestTimerMs = 2 ** 31 - 1
+
 export const systemClock: Clock = {
   now: () => performance.now(),
   date: () => new Date(),
   sleep: async (durationMs, signal) => {
     try {
-      await sleep(durationMs, undefined, signal ? { signal } : {})
+      for (let leftMs = durationMs; ; leftMs -= longestTimerMs) {
+        await sleep(Math.min(leftMs, longestTimerMs), undefined, signal ? { signal } : {})
+        if (leftMs <= longestTimerMs) return
+      }
     } catch (error) {
       signal?.throwIfAborted() // The reason, not the timer's own error.
       throw error

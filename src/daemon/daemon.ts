@@ -113,7 +113,7 @@ export class Daemon {
     const folder = await DataFolder.open(this.#options.root)
     this.#stops.push(() => folder.release())
     const identity = await ownIdentity(folder.root)
-    const { records, files } = await openDurable(folder, log)
+    const { records, files } = await openDurable(folder, identity.siteId, log)
     this.#stops.push(() => records.close())
     const loaded = await records.load()
     const services: DiskServices = {

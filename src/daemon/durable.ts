@@ -7,8 +7,8 @@ import { SqliteRecords } from '../store/sqlite-records.ts'
 import type { Durable } from './crash-points.ts'
 import { isBesideServedFile } from './served-file.ts'
 
-export async function openDurable(folder: DataFolder, log: Logger): Promise<Durable> {
-  const hasDisks = (await folder.diskIds()).length > 0 || isBesideServedFile(folder)
+export async function openDurable(folder: DataFolder, siteId: string, log: Logger): Promise<Durable> {
+  const hasDisks = (await folder.diskIds()).length > 0 || (await isBesideServedFile(folder, siteId))
   const records = await SqliteRecords.open(folder.databasePath, { hasDisks })
   const durable = { records, files: new KernelFiles() }
   const point = process.env['VMSTORE_TEST_CRASH_POINT']

@@ -2,9 +2,7 @@
 
 import { stat, statfs } from 'node:fs/promises'
 import { Refusal } from '../disk/refusal.ts'
-
-/** Free space that a new disk must leave. */
-export const spareBytes = 64 * 2 ** 20
+import { lackOfRoom } from '../disk/room.ts'
 
 export async function freeBytes(folder: string): Promise<number> {
   const { bavail, bsize } = await statfs(folder)
@@ -22,10 +20,9 @@ export async function allocatedBytesOf(path: string): Promise<number | undefined
 
 /** Before disk `name` is made. @throws Refusal `no-space` */
 export async function checkSpace(folder: string, name: string, neededBytes: number): Promise<void> {
-  const free = await freeBytes(folder)
-  if (free >= neededBytes + spareBytes) return
-  const message = `the data folder has ${free} bytes free; ${name} needs ${neededBytes} bytes, and ${spareBytes} bytes to spare`
-  throw new Refusal('no-space', message, {
+  const lack = lackOfRoom(await freeBytes(folder), name, neededBytes)
+  if (lack === undefined) return
+  throw new Refusal('no-space', `the data folder has ${lack}`, {
     disk: name,
     safe: 'Nothing was changed.',
     next: 'Make room, or use a data folder elsewhere.',

@@ -2,7 +2,6 @@
 // site has it, so that no second site takes it for a disk of its own.
 
 import { randomUUID } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import { mkdir, readFile, realpath } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
@@ -24,9 +23,9 @@ export function stateFolderOf(path: string): string {
   return `${path}${stateSuffix}`
 }
 
-/** The data folder of an image that has been served before. */
-export function isBesideServedFile({ root }: Pick<DataFolder, 'root'>): boolean {
-  return existsSync(join(root, noteName))
+/** The data folder of an image that was served by the site that it belongs to; another's image says whose it is. */
+export async function isBesideServedFile({ root }: Pick<DataFolder, 'root'>, siteId: string): Promise<boolean> {
+  return (await readNote(root))?.site === siteId
 }
 
 /** Serves the image, as the disk that it was before if it was one of this site's. @throws Refusal */

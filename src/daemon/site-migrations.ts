@@ -41,6 +41,7 @@ export class LocalMigrations implements SiteMigrations {
       maxRate: request.maxRate ?? null,
       stallTimeoutMs: request.stallTimeoutMs ?? null,
       sourcePolicy: request.source,
+      ...(request.force && { force: true }),
     }
     const peer = peerFacts(book.named(request.to ?? request.from ?? ''))
     const course =
@@ -66,9 +67,10 @@ export class LocalMigrations implements SiteMigrations {
     })
   }
 
-  async switchover(id: string): Promise<MigrationView> {
+  async switchover(id: string, options: { force: boolean }): Promise<MigrationView> {
     this.#refuseIfOver(id, 'switched over')
-    const course = await this.#parts.migrations.commands.switchover(id, AbortSignal.timeout(10_000))
+    const { commands } = this.#parts.migrations
+    const course = await commands.switchover(id, options.force, AbortSignal.timeout(10_000))
     return courseView(course, this.#parts.naming)
   }
 

@@ -154,6 +154,7 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     link: linkView(naming.link(record.peerId)),
     held: facts.guests.held,
     refusedWrites: facts.guests.refused,
+    cutOff: record.cutOff,
     unreadable: facts.unreadable,
     differed: record.differed,
     paused: record.paused,

@@ -33,11 +33,12 @@ export class CommittedRecord {
     })
   }
 
-  /** Commits these facts alone, while they mean something. */
-  mark(facts: DiskMarks): Promise<void> {
+  /** Commits these facts alone, while they mean something; `next` tells them when the commits before are done. */
+  mark(next: DiskMarks | (() => DiskMarks)): Promise<void> {
     return this.#inTurn(async () => {
       const { state, id } = this.#now
       if (state !== 'owned' && state !== 'arriving') return
+      const facts = typeof next === 'function' ? next() : next
       await this.#records.commit([{ mark: 'disk', id, facts }])
       this.#now = { ...this.#now, ...facts }
     })

@@ -94,7 +94,10 @@ export class Disk implements Export {
       if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
         await disk.#files.open(record, state === 'departed' || (state === 'owned' && services.readOnly))
       }
-      if (state === 'arriving') await disk.#files.openMaps(record)
+      if (state === 'arriving') {
+        await disk.#files.openMaps(record)
+        disk.sessions.reopened() // A disk that begins to arrive was opened before that.
+      }
       // All of it was written anew.
       if (state === 'arriving' && record.failedSync) await disk.#record.mark({ failedSync: null })
       if (state === 'owned') await disk.#dropOldBytes()
@@ -183,7 +186,7 @@ export class Disk implements Export {
 
   /** Its file or maps could not be opened, or a sync failed: it takes no writes. */
   get isFailed(): boolean {
-    return this.#openTrouble !== undefined || this.#syncs.failure !== undefined
+    return (this.#openTrouble ?? this.#fileTrouble ?? this.#syncs.failure) !== undefined
   }
 
   /** Power was lost with unflushed writes of clients that live on, and nothing else keeps the operator from accepting it. */
@@ -269,8 +272,7 @@ export class Disk implements Export {
 
   /** The operator has looked at what a loss of power may have left. */
   async acceptPowerLoss(): Promise<void> {
-    if (this.unsynced.loss)
-      await this.#record.mark({ powerLoss: null, ...(!this.unsynced.isSet && { unsynced: null }) })
+    if (this.unsynced.loss) await this.#record.mark(() => this.unsynced.acceptance)
   }
 
   // ---- for the migration: the source's side
@@ -296,9 +298,9 @@ export class Disk implements Export {
 
   /** Commits the disk's move to `state` with `facts`, together with `others`, and swaps the guest's I/O. */
   async move(state: DiskState, facts: Partial<DiskRecord>, others: readonly Change[] = []): Promise<void> {
-    // What departs was synced.
-    const unsynced = state === 'departed' ? { unsynced: null } : {}
-    await this.#record.commit((record) => moved(record, state, { ...facts, ...unsynced }), others)
+    // What departs was synced. A loss that could not be recorded before goes along.
+    const marks = () => (state === 'departed' ? { unsynced: null, powerLoss: this.unsynced.loss } : {})
+    await this.#record.commit((record) => moved(record, state, { ...facts, ...marks() }), others)
     this.unsynced.moved()
     if (state !== 'released' && state !== 'gone' && state !== 'superseded') return
     await this.#files.close().catch((error: unknown) => {

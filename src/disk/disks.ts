@@ -87,7 +87,8 @@ export class Disks implements ExportCatalog {
     for (const record of records) {
       if (record.state === 'incoming' || record.state === 'arriving') continue
       try {
-        await this.open(record)
+        const disk = await this.open(record)
+        if (record.state === 'owned' && !disk.readOnly) disk.sessions.reopened()
         if (record.state === 'gone') await this.remove(this.named(record.id)) // The daemon ended before it had.
       } catch (error) {
         report(record, error)

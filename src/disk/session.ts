@@ -77,7 +77,7 @@ export class DiskSession implements ExportHandle {
   }
 
   cache(offset: number, lengthBytes: number): MaybePromise<void> {
-    return this.#run('read', (io) => io.cache(offset, lengthBytes, this.#gone.signal))
+    return this.#run('cache', (io) => io.cache(offset, lengthBytes, this.#gone.signal))
   }
 
   blockStatus(
@@ -86,7 +86,7 @@ export class DiskSession implements ExportHandle {
     lengthBytes: number,
     limit: number,
   ): MaybePromise<readonly StatusExtent[]> {
-    return this.#run('read', (io) => io.status(context as DiskContext, offset, lengthBytes, limit))
+    return this.#run('status', (io) => io.status(context as DiskContext, offset, lengthBytes, limit))
   }
 
   /** The client is known to be gone: a write that it left waiting for switchover must not bring one about. */
@@ -111,6 +111,8 @@ export class DiskSession implements ExportHandle {
   async #marked(write: (io: GuestIo, durably: boolean) => MaybePromise<void>, durably: boolean): Promise<void> {
     const isMarked = await this.#host.unsynced.set()
     await write(this.#host.io, durably || !isMarked)
+    // It may have waited for switchover, whose commit began before its client came and knows nothing of it.
+    await this.#host.unsynced.coverAnswered()
   }
 
   #run<T>(kind: RequestKind, request: (io: GuestIo) => MaybePromise<T>): MaybePromise<T> {

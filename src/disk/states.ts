@@ -30,6 +30,9 @@ const moves: Readonly<Record<DiskState, readonly DiskState[]>> = {
   superseded: ['incoming'],
 }
 
+/** No disk moves so often: a peer that speaks of a higher one is not believed. What is added to it stays a whole number. */
+export const largestGeneration = 2 ** 48
+
 /** The owner of a disk while a grant was asked for and not answered. */
 export const unknownOwner = 'unknown'
 

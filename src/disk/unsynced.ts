@@ -17,6 +17,8 @@ import type { Sessions } from './quiet.ts'
 const idleMs = 10_000
 /** After a mark that could not be recorded, it is not tried again for so long. */
 const retryMs = 1000
+/** How long a stop waits for the sync of a disk with unflushed writes. */
+const closeFlushMs = 10_000
 
 export interface UnsyncedParts {
   readonly record: CommittedRecord
@@ -57,6 +59,11 @@ export class UnsyncedWrites {
     if (!this.#isOurs) return null // Another site has the newest bytes.
     if (powerLoss || !unsynced || unsynced.bootId === this.#parts.bootId) return powerLoss
     return { since: unsynced.since, foundAt: null } // It could not be recorded yet.
+  }
+
+  /** What the record says once the operator has accepted the loss. A mark of this boot stays, for writes have come since. */
+  get acceptance(): Pick<DiskRecord, 'powerLoss'> & Partial<Pick<DiskRecord, 'unsynced'>> {
+    return { powerLoss: null, ...(!this.#isMarked && { unsynced: null }) }
   }
 
   /** The disk was opened: what a mark on its record says under this boot. */
@@ -120,19 +127,27 @@ export class UnsyncedWrites {
     if (writesInFlight === 0) this.#syncedWrites = writes
   }
 
-  /** The disk closes, or leaves, and no write is under way any more: a mark that means nothing is taken off. */
+  /** The disk closes, and no write is under way any more: all is synced, so that a host in good order loses nothing, and says so. */
   async close(): Promise<void> {
+    if (this.isSet && !this.#isDurable) await this.#flushForClose()
     if (this.isSet && this.#isDurable) await this.#takeOff()
+  }
+
+  /** Storage that hangs does not keep the daemon from its end: then the mark stays. */
+  async #flushForClose(): Promise<void> {
+    const over = new AbortController()
+    const late = this.#parts.clock.sleep(closeFlushMs, over.signal).catch(() => {})
+    await Promise.race([this.#parts.flush().catch(() => {}), late])
+    over.abort(new Error('the disk is closed'))
   }
 
   async #set(): Promise<boolean> {
     const { record, clock, log } = this.#parts
     if (!this.#isOurs) return true // Nothing is answered out of this state.
     if (clock.now() < this.#retryAtMs) return false
-    // A mark of another boot that could not be told yet must not be lost under this one.
-    const powerLoss = this.loss
     try {
-      await record.mark({ unsynced: this.#mark, powerLoss })
+      // A mark of another boot that could not be told yet must not be lost under this one.
+      await record.mark(() => ({ unsynced: this.#mark, powerLoss: this.loss }))
     } catch (error) {
       this.#retryAtMs = clock.now() + retryMs
       const facts = { disk: this.#record.name, error: String(error) }

@@ -144,13 +144,18 @@ function textOf(head: string): Stranger | undefined {
   return isPage || /^\s*<\?xml\s/.test(text) ? { title, next, isPart: false } : undefined
 }
 
-/** As VMware and QEMU read one: comments, which need not say what it is, then a version; and lines of extents. */
+/**
+ * As VMware and QEMU read one: comments, which need not say what it is, then a version; and lines of extents. Line by line:
+ * the bytes may be a guest's, and a pattern over blank lines and comments can be made to try forever.
+ */
 function isVmdkDescriptor(text: string): boolean {
-  if (/^\s*# *Disk *DescriptorFile/i.test(text)) return true
-  if (!/^(\s*(#[^\r\n]*)?[\r\n]+)*[ \t]*version[ \t]*=[ \t]*\d/i.test(text)) {
-    return /^(\s*#[^\r\n]*[\r\n]+)*\s*#\s*Disk DescriptorFile/i.test(text)
-  }
-  return /^\s*(createType|CID|parentCID)\s*=/im.test(text) || /^\s*(RW|RDONLY|NOACCESS)\s+\d+\s/im.test(text)
+  const lines = text.split(/[\r\n]/).map((line) => line.trim())
+  const said = lines.filter((line) => line !== '')
+  const firstAt = said.findIndex((line) => !line.startsWith('#'))
+  const comments = firstAt === -1 ? said : said.slice(0, firstAt)
+  if (comments.some((line) => /^# *Disk *DescriptorFile/i.test(line))) return true
+  if (!/^version[ \t]*=[ \t]*\d/i.test(said[firstAt] ?? '')) return false
+  return said.some((line) => /^((createType|CID|parentCID)\s*=|(RW|RDONLY|NOACCESS)\s+\d+\s)/i.test(line))
 }
 
 /** UDIF (.dmg) is known by its trailer only. */

@@ -54,7 +54,9 @@ const parts: readonly PartName[] = [
     next: 'Make a whole image of it at the VMware host, with all its files: vmkfstools -i DESCRIPTOR.vmdk whole.vmdk -d thin.',
   },
   {
-    pattern: /\.(0\d\d|part[-.]?\d+|a[a-z]|e0[2-9]|z\d\d)$|^xa[a-z]$/i,
+    // `split` appends aa, ab …, or with -d 00, 01 … to a name that its user chose. A number alone may be a version.
+    pattern:
+      /\.(0\d\d|part[-.]?\d+|a[a-z]|e0[2-9]|z\d\d)$|\.(raw|img|iso|qcow2?|qed|vmdk|vdi|vhdx?|hdd|gz|xz|zst|bz2|zip|7z|tar|ova)[-_.]?(\d\d|a[a-z])$|^x(a[a-z]|0\d)$/i,
     why: 'its name is that of one of several files into which an image was split',
     next: 'Put its parts together first: cat, in the order of their names, or the program that split it.',
   },

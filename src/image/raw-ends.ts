@@ -5,8 +5,8 @@ import { crc32 } from 'node:zlib'
 import type { ImageBytes } from './image-bytes.ts'
 import { u64le } from './image-bytes.ts'
 
-/** Up to the end of ISO 9660's first descriptor. */
-const headBytes = 34_816
+/** Up to the end of what btrfs writes first. */
+const headBytes = 69_632
 const sectorBytes = 512
 const gptHeaderBytes = 92
 /** Types of MBR partitions: none, and "a GPT is here", whose size is often a fiction. */
@@ -32,8 +32,9 @@ function endsOf(head: Buffer): RawEnd[] {
   })
   const gpt = [512, 4096].flatMap((unitBytes) => gptEnd(head, unitBytes))
   // The first sector of a file system of DOS's kind has the mark of an MBR, and its code where partitions would be.
-  const hasTable = gpt.length === 0 && !system.some(({ what }) => what.includes('NTFS')) && !isFat(head)
-  return [...gpt, ...system, ...(hasTable ? mbrEnds(head) : [])]
+  const isDos = isFat(head) || system.some(({ what }) => /NTFS|exFAT/.test(what))
+  const table = gpt.length > 0 ? gpt : isDos ? fatEnd(head) : mbrEnds(head)
+  return [...table, ...system, ...lvmEnd(head)]
 }
 
 /** UEFI Specification, "GPT Header": its checksum keeps what only looks like one out. */
@@ -60,17 +61,34 @@ function mbrEnds(head: Buffer): RawEnd[] {
     return (status === 0 || status === 0x80) && (type === Mbr.empty || (first > 0 && count > 0))
   })
   if (!isTable) return []
-  return entries
-    .filter(({ type }) => type !== Mbr.empty && type !== Mbr.protective)
-    .map(({ first, count }, index) => ({
-      what: `partition ${index + 1} of its table (MBR)`,
-      endBytes: (first + count) * sectorBytes,
-    }))
+  return entries.flatMap(({ type, first, count }, index) => {
+    if (type === Mbr.empty || type === Mbr.protective) return []
+    return [{ what: `partition ${index + 1} of its table (MBR)`, endBytes: (first + count) * sectorBytes }]
+  })
 }
 
 const isFat = (head: Buffer): boolean =>
-  [54, 82].some((at) => /^(FAT(12|16|32)? )/.test(head.subarray(at, at + 8).toString('latin1'))) ||
-  head.subarray(3, 11).toString('latin1') === 'EXFAT   '
+  [54, 82].some((at) => /^(FAT(12|16|32)? )/.test(head.subarray(at, at + 8).toString('latin1')))
+
+/** "Microsoft FAT Specification", "BPB": the count has 16 bits, or is 0 there and has 32 further on. */
+function fatEnd(head: Buffer): RawEnd[] {
+  if (!isFat(head) || head.readUInt16LE(510) !== 0xaa55) return []
+  const unitBytes = head.readUInt16LE(11)
+  const isUnit = [512, 1024, 2048, 4096].includes(unitBytes)
+  const endBytes = (head.readUInt16LE(19) || head.readUInt32LE(32)) * unitBytes
+  return isUnit ? [{ what: 'its file system (FAT)', endBytes }] : []
+}
+
+/** A physical volume of LVM (lvm2's lib/format_text/layout.h): its label lies in one of the first four sectors. */
+function lvmEnd(head: Buffer): RawEnd[] {
+  return [0, 1, 2, 3].flatMap((sector) => {
+    const label = head.subarray(sector * sectorBytes, (sector + 1) * sectorBytes)
+    if (label.length < sectorBytes || label.subarray(0, 8).toString('latin1') !== 'LABELONE') return []
+    if (u64le(label, 8) !== sector || label.subarray(24, 32).toString('latin1') !== 'LVM2 001') return []
+    const sizeAt = label.readUInt32LE(20) + 32
+    return sizeAt + 8 > sectorBytes ? [] : [{ what: 'its volume of LVM', endBytes: u64le(label, sizeAt) }]
+  })
+}
 
 const systems: readonly {
   readonly at: number
@@ -90,6 +108,25 @@ const systems: readonly {
     magic: 'NTFS    ',
     what: 'its file system (NTFS)',
     endOf: (head) => u64le(head, 40) * head.readUInt16LE(11),
+  },
+  {
+    at: 3,
+    magic: 'EXFAT   ',
+    what: 'its file system (exFAT)',
+    endOf: (head) => u64le(head, 72) * 2 ** head[108]!,
+  },
+  {
+    at: 65_536 + 64,
+    magic: '_BHRfS_M',
+    what: 'its file system (btrfs)',
+    // "dev_item.total_bytes": of this device, where there are several.
+    endOf: (head) => u64le(head, 65_536 + 209),
+  },
+  {
+    at: 4086,
+    magic: 'SWAPSPACE2',
+    what: 'its room for swapping',
+    endOf: (head) => (head.readUInt32LE(1028) + 1) * 4096,
   },
   { at: 0, magic: 'hsqs', what: 'its file system (squashfs)', endOf: (head) => u64le(head, 40) },
   {

@@ -12,6 +12,9 @@ const checksumAt = 64
 const dynamicChecksumAt = 36
 const sectorBytes = 512
 const unallocated = 0xffff_ffff
+/** Read at once where nothing was written. */
+const unwrittenMaxSectors = 2048
+const zeros = Buffer.alloc(unwrittenMaxSectors * sectorBytes)
 const DiskType = { fixed: 2, dynamic: 3, differencing: 4 }
 
 export interface VhdFooter {
@@ -86,13 +89,42 @@ async function checkBlocks(bytes: ImageBytes, { sizeBytes, dynamicHeaderAt }: Vh
   const table = { at: u64be(head, 16), count, entryBytes: 4, what: 'the table of its blocks' }
   const headersEnd = dynamicHeaderAt + dynamicHeaderBytes
   const data = { ...bytes, sizeBytes: bytes.sizeBytes - vhdFooterBytes }
-  await walkTable(bytes, table, (entries, first) => {
+  await walkTable(bytes, table, async (entries, first) => {
     for (let index = 0; index * 4 < entries.length; index++) {
       const sector = entries.readUInt32BE(index * 4)
       const neededBytes = withinDisk(sizeBytes, first + index, blockBytes)
       if (sector === unallocated || neededBytes === 0) continue
       if (sector * sectorBytes < headersEnd) throw damaged('its table says that a block lies where its headers are')
       mustHold(data, sector * sectorBytes, bitmapBytes + neededBytes, 'one of its blocks')
+      await checkBitmap(bytes, sector * sectorBytes, bitmapBytes, Math.ceil(neededBytes / sectorBytes))
     }
   })
+}
+
+/**
+ * "Sector Bitmap": sectors whose bit is clear were never written, and are zeros, whatever lies there: on a volume of LVM it
+ * may be what was deleted from another disk. QEMU gives that.
+ */
+async function checkBitmap(bytes: ImageBytes, at: number, bitmapBytes: number, sectors: number): Promise<void> {
+  const bitmap = await bytes.read(at, bitmapBytes)
+  if (bitmap.every((byte) => byte === 0xff)) return // As almost all are.
+  const isWritten = (sector: number) => (bitmap[sector >> 3]! & (0x80 >> (sector & 7))) !== 0
+  for (let from = 0; from < sectors; ) {
+    let end = from + 1
+    while (end < sectors && end - from < unwrittenMaxSectors && isWritten(end) === isWritten(from)) end++
+    if (!isWritten(from)) {
+      const found = await bytes.read(at + bitmapBytes + from * sectorBytes, (end - from) * sectorBytes)
+      if (!found.equals(zeros.subarray(0, found.length))) throw neverWritten()
+    }
+    from = end
+  }
+}
+
+function neverWritten(): ImageFault {
+  const next =
+    'Make a whole image of it by a program that heeds this: Convert-VHD in Hyper-V, or an export of the disk in Xen Orchestra or XenServer. qemu-img convert is none.'
+  return damaged(
+    'one of its blocks has bytes where its bitmap says that nothing was written, and QEMU would take them',
+    next,
+  )
 }

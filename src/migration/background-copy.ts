@@ -23,6 +23,8 @@ const troublePauseMs = 1000
 const longestUnreadablePauseMs = 30_000
 /** A full disk is tried again when it has this much room. */
 const roomBytes = 2 ** 20
+/** What has to land after a trouble before it counts as over: a quota lets a little through at each try. */
+const overBytes = 2 ** 20
 
 export interface Extent {
   readonly offset: number
@@ -53,6 +55,8 @@ export class BackgroundCopy {
   #inFlightBytes = 0
   readonly #tasks = new Set<Promise<void>>()
   #failure: unknown
+  /** Of `overBytes`, what is still to land before the trouble that held all up is over. 0: there is none. */
+  #overInBytes = 0
   /** What the source could not read in this pass. */
   readonly #unreadable: Run[] = []
   /** Extents from the last question, of which the copy makes its way through. */
@@ -71,19 +75,25 @@ export class BackgroundCopy {
     while (disk.arrival!.missingBlocks > 0) {
       try {
         await this.#pass()
-        trouble(null, [])
+        this.#troubleIsOver()
         pauseMs = troublePauseMs
       } catch (error) {
         this.#signal.throwIfAborted()
         if (disk.isFailed) throw error
         const bad = error instanceof UnreadableRanges ? error.runs : []
         trouble(bad.length > 0 ? (error as Error).message : waitsFor(error as Error), bad)
+        this.#overInBytes = bad.length > 0 ? 0 : overBytes // Ranges that cannot be read do not hold up the rest.
         await clock.sleep(pauseMs, this.#signal)
         // A failing disk is not worn out by reading it again and again; anything else may be over in a moment.
         pauseMs = bad.length > 0 ? Math.min(longestUnreadablePauseMs, pauseMs * 2) : troublePauseMs
         if (isNoSpace(error)) await this.#awaitRoom()
       }
     }
+  }
+
+  #troubleIsOver(): void {
+    this.#overInBytes = 0
+    this.#parts.trouble(null, [])
   }
 
   /** Nothing is fetched that could not be kept. A quota does not show here: then one window is sent for each try. */
@@ -183,6 +193,10 @@ export class BackgroundCopy {
     const { disk, landed } = this.#parts
     while (bytes && disk.unsavedBytes + length > unsavedBoundBytes) await disk.flush()
     landed(await disk.land({ offset, length, bytes }), bytes !== undefined, offset, hole)
+    // The pass may take hours yet.
+    if (!bytes || this.#overInBytes === 0) return
+    this.#overInBytes = Math.max(0, this.#overInBytes - length)
+    if (this.#overInBytes === 0) this.#troubleIsOver()
   }
 }
 

@@ -9,7 +9,7 @@ import { Refusal } from '../disk/refusal.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { Terms } from './messages.ts'
 import { newRecord } from './new-record.ts'
-import { asRefusal, isElsewhere, notUndone } from './refusals.ts'
+import { asRefusal, clientAtWork, isElsewhere, notUndone } from './refusals.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices, PeerFacts } from './services.ts'
 import { SourceCourse } from './source-course.ts'
@@ -33,6 +33,8 @@ export class Beginnings {
     await reachPeer(this.#services, peer, diskName, signal)
     const disk = disks.named(diskName)
     checkMovable(disk) // The world may have changed meanwhile.
+    const why = terms.switchover === 'now' && !terms.force ? disk.sessions.attachedReason() : undefined
+    if (why !== undefined) throw clientAtWork(disk.name, why, true)
     const reservation = disk.reserve('a migration of it begins')
     const id = newId()
     const record = newRecord({

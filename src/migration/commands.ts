@@ -62,11 +62,12 @@ export class Commands {
     }
   }
 
-  async switchover(id: string, signal: AbortSignal): Promise<Course> {
+  /** `force`: also while a client works at the source, which is cut off then. @throws Refusal */
+  async switchover(id: string, force: boolean, signal: AbortSignal): Promise<Course> {
     const course = this.#roster.course(id)
     try {
-      if (course instanceof SourceCourse) await course.switchover(signal)
-      else if (course instanceof DestinationCourse) await course.switchover()
+      if (course instanceof SourceCourse) await course.switchover(force, signal)
+      else if (course instanceof DestinationCourse) await course.switchover(force, signal)
     } catch (error) {
       if (error instanceof LinkError) throw notKnown(course, error)
       throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)

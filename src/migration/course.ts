@@ -128,6 +128,15 @@ export abstract class Course {
     for (const listener of this.#listeners) listener(event)
   }
 
+  /** Whom the operator's --force cut off, if anybody. */
+  protected tellCutOff(): void {
+    const { cutOff, diskName } = this.record
+    if (cutOff.length === 0) return
+    const message = `${diskName} was taken by --force from clients at work at the source: ${cutOff.join(', ')}`
+    this.services.log('warn', { migration: this.id, disk: diskName, cutOff }, message)
+    this.tell({ kind: 'step', message })
+  }
+
   protected setNote(note: string | null): void {
     if (note === this.#note) return
     this.#note = note

@@ -19,9 +19,10 @@ import { ForwardedReads } from './forwarded-reads.ts'
 import { GuestsHere } from './guest-notices.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import { Inquiry } from './inquiry.ts'
-import { acquireAnswer, cancelAnswer, flushAnswer, inquireAnswer, pauseMessage } from './messages.ts'
+import { acquireAnswer, cancelAnswer, flushAnswer, inquireAnswer, pauseMessage, switchoverMessage } from './messages.ts'
 import type { PassedRightParts } from './passed-right.ts'
-import { noAnswerToCancel, tooLate } from './refusals.ts'
+import { clientAtWork, noAnswerToCancel, tooLate } from './refusals.ts'
+import { StayingReaders } from './staying-readers.ts'
 import { type Supersession, supersededNote } from './superseded.ts'
 import { SwitchoverAsker, type SwitchoverGrant } from './switchover-asker.ts'
 
@@ -37,6 +38,7 @@ export class DestinationCourse extends ArrivingCourse {
   readonly #reads: ForwardedReads
   readonly #guests: GuestsHere
   readonly #flushes: ForwardedFlushes
+  readonly #readers: StayingReaders
   /** As last heard; on record soon after. */
   #sourceBoot: string | null
   readonly #stopped = Promise.withResolvers<void>()
@@ -109,14 +111,20 @@ export class DestinationCourse extends ArrivingCourse {
       ask: async (signal) => this.#hearBoot(flushAnswer.parse(await this.call('flush', { generation }, signal))),
       sourceBoot: () => this.#sourceBoot,
     })
+    this.#readers = new StayingReaders({
+      clock: services.clock,
+      sessions: disk.sessions,
+      signal: AbortSignal.any([this.stopping.signal, this.#armed.signal]),
+      came: () => this.#readerStays(),
+    })
     this.#asker = new SwitchoverAsker({
       clock: services.clock,
       waitMs: record.switchoverWaitMs,
       signal: this.stopping.signal,
       isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
-      acquire: async (reason, signal) => {
+      acquire: async (reason, force, signal) => {
         const either = AbortSignal.any([this.stopping.signal, signal])
-        const asked = { generation: record.generation, reason }
+        const asked = { generation: record.generation, reason, ...(force && { force }) }
         const answer = acquireAnswer.parse(await this.call('acquire', asked, either))
         return answer.answer === 'granted' ? this.#hearBoot(answer) : answer
       },
@@ -160,6 +168,7 @@ export class DestinationCourse extends ArrivingCourse {
   /** Starts, or takes up where a daemon that ended left off. */
   start(): void {
     this.disk.onSessions = () => this.#sessionsChanged()
+    this.#sessionsChanged() // Clients may have come before.
     this.#main = this.#run().catch((error: unknown) => {
       if (this.stopping.signal.aborted) return
       this.services.log('error', { migration: this.id, error: String(error) }, 'the migration stopped here')
@@ -182,26 +191,26 @@ export class DestinationCourse extends ArrivingCourse {
   /** What the source says. */
   async answer(method: string, params: unknown): Promise<object> {
     if (method === 'cancelled') await this.#becomeGone()
-    else if (method === 'switchover') this.#switchoverNow()
+    else if (method === 'switchover') await this.#switchoverForPeer(switchoverMessage.parse(params).force ?? false)
     else if (method === 'writers-gone') this.#readersOnly()
-    else if (method === 'pause') await this.#pauseForPeer(pauseMessage.parse(params).paused)
+    else if (method === 'pause') await toPeer(this.setPaused(pauseMessage.parse(params).paused))
     else throw new PeerRefusal('unknown-method', `a destination does not know ${method}`)
     return {}
   }
 
-  async #pauseForPeer(paused: boolean): Promise<void> {
-    try {
-      await this.setPaused(paused)
-    } catch (error) {
-      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
-      throw error
-    }
+  /** The operator at the source: now. That the disk has left is no news there. */
+  async #switchoverForPeer(force: boolean): Promise<void> {
+    if (this.disk.state === 'incoming') await toPeer(this.switchover(force, this.stopping.signal))
   }
 
-  /** The operator here: now. */
-  async switchover(): Promise<void> {
+  /** The operator: now. Resolves when the source has answered; or is being asked, and does not answer yet. @throws Refusal */
+  async switchover(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.disk.state !== 'incoming') throw tooLate(this.disk, this.record, 'switched over')
-    this.#switchoverNow()
+    const answer = await this.#asker.order(force, signal)
+    if (answer?.answer === 'busy') throw clientAtWork(this.disk.name, answer.why, false)
+    if (answer?.answer !== 'refused') return
+    const facts = { disk: this.disk.name, safe: 'Nothing was changed.' }
+    throw new Refusal(answer.code, `the source refused the switchover: ${answer.message}`, facts)
   }
 
   /** Has the source decide. `force`: leaves without its answer. @throws Refusal */
@@ -287,14 +296,23 @@ export class DestinationCourse extends ArrivingCourse {
     if (this.disk.state === 'incoming') this.#asker.command('operator')
   }
 
-  /** Every writer at the source has said goodbye: a guest that only reads is not served from afar for ever. */
+  /** Every writer at the source has said goodbye: a guest that only reads, and stays, is not served from afar for ever. */
   #readersOnly(): void {
-    const open = this.disk.sessions.count > 0 && this.record.switchover === 'auto'
-    if (open && this.disk.state === 'incoming') this.#asker.command('reader-only')
+    if (this.#readers.any && this.#isForReaders) this.#asker.command('reader-only')
+  }
+
+  get #isForReaders(): boolean {
+    return this.disk.state === 'incoming' && this.record.switchover === 'auto'
   }
 
   #sessionsChanged(): void {
-    if (this.disk.state !== 'incoming' || this.disk.sessions.count === 0 || this.record.switchover !== 'auto') return
+    if (!this.#isForReaders) return
+    this.#readers.changed()
+    if (this.#readers.any) this.#readerStays()
+  }
+
+  #readerStays(): void {
+    if (!this.#isForReaders) return
     void this.#inquiry.answer().then(
       ({ writersAreGone }) => writersAreGone && this.#readersOnly(),
       () => {},
@@ -336,14 +354,17 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   /** Makes the grant durable here, however long it takes: the source has given up. */
-  async #granted({ powerLoss }: SwitchoverGrant, askedMs: number): Promise<void> {
+  async #granted({ powerLoss, cutOff = [] }: SwitchoverGrant, askedMs: number): Promise<void> {
     const { generation } = this.record
     this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
     await this.recorded('that this site owns it now', () => {
       const switchoverMs = this.services.clock.now() - askedMs
-      const changes = { state: 'copying', switchedAt: this.now(), switchoverMs, refusedWrites: this.guests.refused }
-      return this.update(changes, (change) => this.disk.beginArriving(generation, powerLoss ?? null, [change]))
+      const changes = { state: 'copying', switchedAt: this.now(), switchoverMs, cutOff }
+      return this.update({ ...changes, refusedWrites: this.guests.refused }, (change) =>
+        this.disk.beginArriving(generation, powerLoss ?? null, [change]),
+      )
     })
+    this.tellCutOff()
     this.tell({ kind: 'switchover' })
     this.#leaveIncoming()
   }
@@ -375,5 +396,15 @@ export class DestinationCourse extends ArrivingCourse {
   #leaveIncoming(): void {
     this.#armed.abort()
     this.#moved.resolve()
+  }
+}
+
+/** What an operator was refused here, as the operator at the other site is told it. */
+async function toPeer(work: Promise<void>): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
+    throw error
   }
 }

@@ -10,9 +10,11 @@ import { z } from 'zod'
 import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
+import { largestGeneration } from '../disk/states.ts'
 import type { PeerChannel } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { CourseLog } from './course.ts'
+import { peerWords } from './peer-words.ts'
 import { isOld, type Supersession } from './superseded.ts'
 
 const maximumClaims = 10_000
@@ -24,8 +26,8 @@ const passedStates: readonly string[] = ['copying', 'finishing', 'done']
 
 const claim = z.object({
   disk: z.uuid(),
-  generation: z.number().int().positive(),
-  owner: z.string().min(1).max(100),
+  generation: z.number().int().positive().max(largestGeneration),
+  owner: peerWords(100, 1),
 })
 export type Claim = z.infer<typeof claim>
 export const claimsMessage = z.object({ claims: z.array(claim).max(maximumClaims) })

@@ -2,7 +2,8 @@
 //
 // What always holds:
 // - `departed` is committed before the grant leaves (promise 2). The same acquire is answered the same, until `taken`.
-// - Whether it is quiet is looked at in the same synchronous step in which the disk freezes.
+// - Whether it is quiet is looked at in the same synchronous step in which the disk freezes. The operator's word needs less:
+//   that no client which is attached here is at work; and `--force` nothing, but it is said and recorded whom it cut off.
 // - From the first attempt to commit on the disk stays frozen until a record is durable: till then nobody knows who owns it.
 // - A disk that is void is granted to nobody, also where that was heard while its grant was being recorded.
 // Whoever calls lets one question end before the next, a cancel, or a taking back begins.
@@ -11,6 +12,7 @@ import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { Course } from './course.ts'
+import { namedClients } from './held-writes.ts'
 import type { AcquireAnswer, AcquireMessage, InquireAnswer } from './messages.ts'
 import { voidRefusal } from './superseded.ts'
 
@@ -28,7 +30,7 @@ export interface GrantParts {
   /** Whether a commit that takes the disk back was tried. */
   isReclaiming(): boolean
   /** Commits the disk as `departed` and the migration as copying, in one transaction. @throws what the commit throws */
-  commitDeparted(switchoverMs: number): Promise<void>
+  commitDeparted(switchoverMs: number, cutOff: readonly string[]): Promise<void>
   note(sentence: string | null): void
   /** The disk was given up, and its record is durable. */
   granted(): void
@@ -38,6 +40,7 @@ export class Grant {
   readonly #parts: GrantParts
   #granting = false
   #frozen = false
+  #cutOff: readonly string[] = []
   #returnsUntilMs = 0
 
   constructor(parts: GrantParts) {
@@ -104,10 +107,9 @@ export class Grant {
       return { answer: 'busy', why: 'the source has not recorded yet that all is prepared' }
     if (disk.isHeld)
       return { answer: 'busy', why: `power was lost there, and ${disk.name} waits for vmstore disk accept` }
-    const mustBeQuiet = message.reason === 'guest-write' || message.reason === 'reader-only'
     this.#granting = true
     try {
-      return await this.#grant(mustBeQuiet, message.reason === 'reader-only')
+      return await this.#grant(message)
     } finally {
       this.#granting = false
     }
@@ -122,26 +124,19 @@ export class Grant {
     return this.#parts.course.record
   }
 
-  async #grant(mustBeQuiet: boolean, writersMustBeGone: boolean): Promise<AcquireAnswer> {
+  async #grant(message: AcquireMessage): Promise<AcquireAnswer> {
     const disk = this.#disk
     const startedMs = this.#parts.clock.now()
-    const busy = () => {
-      if (writersMustBeGone && !disk.sessions.writersAreGone) return 'a session that has written is open, or broke'
-      if (!mustBeQuiet || this.#frozen) return undefined
-      if (this.#parts.clock.now() < this.#returnsUntilMs)
-        return 'vmstore has just started, and clients may be coming back'
-      return disk.sessions.busyReason()
-    }
-    const busyBefore = busy()
-    if (busyBefore) return { answer: 'busy', why: busyBefore }
+    const busyBefore = this.#busy(message)
+    if (busyBefore) return busyBefore
     if (!this.#frozen) {
       try {
         await disk.flush() // The guest goes on meanwhile; what the freeze has to sync is then little.
       } catch (error) {
         return this.#syncFailed(error)
       }
-      const busyAfter = busy()
-      if (busyAfter) return { answer: 'busy', why: busyAfter }
+      const busyAfter = this.#busy(message)
+      if (busyAfter) return busyAfter
       await disk.gate.freeze()
       this.#frozen = true
       try {
@@ -153,13 +148,13 @@ export class Grant {
       }
       // A write that came while it froze is held, and nothing is on record yet: its guest runs, and goes on here.
       // So does one that has come and reads only.
-      const came = writersMustBeGone && !disk.sessions.writersAreGone ? 'somebody has come back' : undefined
-      const awoke = mustBeQuiet ? (disk.sessions.busyReason() ?? came) : undefined
+      const awoke = this.#awoke(message)
       if (awoke) {
         this.#frozen = false
         disk.gate.thaw()
-        return { answer: 'busy', why: awoke }
+        return awoke
       }
+      this.#cutOff = message.reason === 'operator' ? disk.sessions.attachedWriters().slice(0, namedClients) : []
     }
     await this.#commitDeparted(startedMs)
     this.#frozen = false
@@ -173,12 +168,48 @@ export class Grant {
     return this.#granted
   }
 
+  /** Why the disk is not given away now, if anything. */
+  #busy(message: AcquireMessage): AcquireAnswer | undefined {
+    const { sessions } = this.#disk
+    if (message.reason === 'reader-only' && !sessions.writersAreGone)
+      return { answer: 'busy', why: 'a session that has written is open, or broke' }
+    if (this.#frozen || message.reason === 'resume') return undefined
+    if (message.reason === 'operator') return this.#atWork(message)
+    if (this.#parts.clock.now() < this.#returnsUntilMs)
+      return { answer: 'busy', why: 'vmstore has just started, and clients may be coming back' }
+    const why = sessions.busyReason()
+    return why === undefined ? undefined : { answer: 'busy', why }
+  }
+
+  /** Who came while the disk froze, if anybody. */
+  #awoke(message: AcquireMessage): AcquireAnswer | undefined {
+    const { sessions } = this.#disk
+    if (message.reason === 'resume') return undefined
+    if (message.reason === 'operator') return this.#atWork(message)
+    const came = message.reason === 'reader-only' && !sessions.writersAreGone ? 'somebody has come back' : undefined
+    const why = sessions.busyReason() ?? came
+    return why === undefined ? undefined : { answer: 'busy', why }
+  }
+
+  /** A client that the operator's word would cut off, unless it was forced, now or in the terms of a move `now`. */
+  #atWork({ force = false }: AcquireMessage): AcquireAnswer | undefined {
+    if (force || this.#record.force) return undefined
+    const why = this.#disk.sessions.attachedReason()
+    if (why === undefined) return undefined
+    const { id, switchover } = this.#record
+    if (switchover === 'now')
+      this.#parts.note(
+        `not switched over: ${why}. When the machine is off or has moved: vmstore migration switchover ${id}; with --force that client is cut off`,
+      )
+    return { answer: 'busy', why, isAtWork: true }
+  }
+
   /** From the first attempt on there is no way back: the disk stays frozen until a record is durable; or it is void. */
   async #commitDeparted(startedMs: number): Promise<void> {
     const { clock, commitDeparted, note, signal } = this.#parts
     while (!this.#disk.isVoid) {
       try {
-        await commitDeparted(clock.now() - startedMs)
+        await commitDeparted(clock.now() - startedMs, this.#cutOff)
         note(null)
         return
       } catch (error) {
@@ -191,13 +222,14 @@ export class Grant {
   }
 
   get #granted(): AcquireAnswer {
-    const { generation, sourceBoot } = this.#record
+    const { generation, sourceBoot, cutOff } = this.#record
     const { powerLoss } = this.#disk.record
     return {
       answer: 'granted',
       generation,
       ...(sourceBoot !== null && { boot: sourceBoot }),
       ...(powerLoss && { powerLoss }),
+      ...(cutOff.length > 0 && { cutOff: [...cutOff] }),
     }
   }
 

@@ -4,9 +4,10 @@
 import { z } from 'zod'
 import type { Clock } from '../disk/clock.ts'
 import type { RefusedWritesRecord } from '../store/records.ts'
+import { peerWords } from './peer-words.ts'
 
 /** Clients that are named. */
-const namedClients = 4
+export const namedClients = 4
 
 export interface HeldWrites {
   /** Who waits: addresses as the destination sees them. */
@@ -24,8 +25,8 @@ export interface WaitingGuests {
 
 export const nobodyWaits: WaitingGuests = { held: null, refused: null }
 
-const clients = z.array(z.string().max(200)).max(namedClients)
-const why = z.string().max(1000)
+const clients = z.array(peerWords(200)).max(namedClients)
+const why = peerWords(1000)
 const when = z.iso.datetime()
 /** What a destination tells its source. */
 export const waitingGuests = z.object({

@@ -22,13 +22,15 @@
 
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
-import { waitingGuests } from './held-writes.ts'
+import { largestGeneration } from '../disk/states.ts'
+import { namedClients, waitingGuests } from './held-writes.ts'
+import { peerWords } from './peer-words.ts'
 import { namedRanges } from './unreadable.ts'
 import { digestedBytes, digestsAtOnce } from './verification.ts'
 
 const id = z.uuid()
 const bytes = z.number().int().nonnegative()
-const generation = z.number().int().positive()
+const generation = z.number().int().positive().max(largestGeneration)
 /** The boot id of a site's kernel: while it is the same, no power was lost. */
 const boot = z.string().min(1).max(100)
 /** A peer's word becomes a file's name here. */
@@ -41,6 +43,8 @@ export const terms = z.object({
   maxRate: z.number().int().min(4096).nullable(),
   stallTimeoutMs: z.number().int().min(1).nullable(),
   sourcePolicy: z.enum(['keep', 'delete']),
+  /** With `now`: also while a client works at the source. Kept there. */
+  force: z.boolean().optional(),
 })
 /** What the operator chose for a migration. */
 export type Terms = z.infer<typeof terms>
@@ -67,19 +71,31 @@ export const migrationMessage = z.object({ migration: id })
 export const acquireMessage = z.object({
   migration: id,
   generation,
-  /** guest-write and reader-only ask only of a quiet source; `operator` and `resume` do not. */
+  /** guest-write and reader-only ask only of a quiet source, `operator` of one where no client works, `resume` of any. */
   reason: z.enum(['guest-write', 'reader-only', 'operator', 'resume']),
+  /** `operator`: of any. */
+  force: z.boolean().optional(),
 })
 export type AcquireMessage = z.infer<typeof acquireMessage>
 
-const timeOfDay = z.string().max(40)
+const timeOfDay = peerWords(40)
 const powerLoss = z.object({ since: timeOfDay, foundAt: timeOfDay.nullable() })
 
 export const acquireAnswer = z.discriminatedUnion('answer', [
-  /** `boot`: under which the source gave the disk up. `powerLoss`: what its operator has not accepted of it. */
-  z.object({ answer: z.literal('granted'), generation, boot: boot.optional(), powerLoss: powerLoss.optional() }),
-  z.object({ answer: z.literal('busy'), why: z.string().max(1000) }),
-  z.object({ answer: z.literal('refused'), code: z.string().max(100), message: z.string().max(1000) }),
+  /**
+   * `boot`: under which the source gave the disk up. `powerLoss`: what its operator has not accepted of it. `cutOff`: whose
+   * writes were cut off, because the operator forced it.
+   */
+  z.object({
+    answer: z.literal('granted'),
+    generation,
+    boot: boot.optional(),
+    powerLoss: powerLoss.optional(),
+    cutOff: z.array(peerWords(200)).max(namedClients).optional(),
+  }),
+  /** `isAtWork`: a client works there, and the operator has not forced it. */
+  z.object({ answer: z.literal('busy'), why: peerWords(1000), isAtWork: z.boolean().optional() }),
+  z.object({ answer: z.literal('refused'), code: peerWords(100), message: peerWords(1000) }),
 ])
 export type AcquireAnswer = z.infer<typeof acquireAnswer>
 
@@ -91,6 +107,10 @@ export const inquireAnswer = z.object({
 })
 export type InquireAnswer = z.infer<typeof inquireAnswer>
 
+export const switchoverMessage = z.object({ migration: id, force: z.boolean().optional() })
+/** How a destination answers `switchover` when a client works at the source, and the operator has not forced it. */
+export const atWorkCode = 'client-at-work'
+
 export const guestsMessage = z.object({ migration: id, guests: waitingGuests })
 
 /** `generation`: the one that the source still has. A source that is too old to know the message refuses it (`unknown-method`). */
@@ -101,7 +121,7 @@ export type FlushAnswer = z.infer<typeof flushAnswer>
 export const pauseMessage = z.object({ migration: id, paused: z.boolean() })
 
 /** `unknown`: that site knows nothing of the migration. */
-export const standingAnswer = z.object({ state: z.string().max(100), generation: z.number().int().nonnegative() })
+export const standingAnswer = z.object({ state: peerWords(100), generation: z.number().int().nonnegative() })
 export type StandingAnswer = z.infer<typeof standingAnswer>
 
 /**
@@ -153,11 +173,11 @@ export const progressMessage = z.object({
   ...counters,
   paused: z.boolean(),
   unreadable: ranges,
-  note: z.string().max(1000).nullable(),
+  note: peerWords(1000).nullable(),
   /** Since then: figures for people. Without them there is no telling how long it takes. */
   rate: z.number().nonnegative().optional(),
   secondsLeft: z.number().nonnegative().nullable().optional(),
   copyingMs: bytes.optional(),
 })
 
-export const cancelAnswer = z.object({ cancelled: z.boolean(), message: z.string().max(1000) })
+export const cancelAnswer = z.object({ cancelled: z.boolean(), message: peerWords(1000) })

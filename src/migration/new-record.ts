@@ -22,6 +22,7 @@ export function newRecord(beginning: Beginning): MigrationRecord {
   return {
     ...untouchedMigration,
     ...terms,
+    force: terms.force ?? false,
     id,
     diskId: disk.id,
     diskName: disk.name,

@@ -5,10 +5,13 @@ import { Refusal } from '../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import type { Course } from './course.ts'
+import { atWorkCode } from './messages.ts'
 
 /** What the operator is told when a peer said no or did not answer, before anything changed. */
 export function asRefusal(error: unknown, disk: string, peerName: string): unknown {
   const safe = 'Nothing was changed.'
+  if (error instanceof PeerRefusal && error.code === atWorkCode)
+    return new Refusal(error.code, error.message, { disk, ...atWorkAdvice, cause: error })
   if (error instanceof PeerRefusal)
     return new Refusal(error.code, `${peerName} refused: ${error.message}`, { disk, safe, cause: error })
   if (error instanceof LinkError) {
@@ -214,6 +217,18 @@ export function notPreparedYet(disk: Disk, record: MigrationRecord): Refusal {
     next: 'Try again in a moment.',
   })
 }
+
+/** The operator says that the machine is off or has moved, and a client works at the source. `why`: a sentence's end. */
+export function clientAtWork(disk: string, why: string, isHere: boolean): Refusal {
+  const message = (place: string) => `a client works with ${disk} at ${place}: ${why}`
+  const facts = { disk, ...atWorkAdvice, toPeer: message('the source') }
+  return new Refusal(atWorkCode, message(isHere ? 'this site' : 'the source'), facts)
+}
+
+const atWorkAdvice = {
+  safe: 'Nothing was changed: the source owns the disk and serves it as before.',
+  next: 'Stop the machine there, or move it, and say it again. With --force that client is cut off: whatever it does next fails.',
+} as const
 
 /** After switchover there is no way back but a move. */
 export function tooLate(disk: Disk, record: MigrationRecord, what: string): Refusal {

@@ -16,6 +16,7 @@ import { GuestsLog } from './guest-notices.ts'
 import { nobodyWaits, type WaitingGuests } from './held-writes.ts'
 import {
   acquireMessage,
+  atWorkCode,
   completeMessage,
   digestsMessage,
   extentsMessage,
@@ -27,7 +28,15 @@ import {
   takenMessage,
 } from './messages.ts'
 import { prepareMessageOf } from './new-record.ts'
-import { isElsewhere, notPreparedYet, notReclaimable, notReclaimed, pauseSentence, tooLate } from './refusals.ts'
+import {
+  clientAtWork,
+  isElsewhere,
+  notPreparedYet,
+  notReclaimable,
+  notReclaimed,
+  pauseSentence,
+  tooLate,
+} from './refusals.ts'
 import { startingCode } from './remote-blocks.ts'
 import { SourceNotices } from './source-notices.ts'
 import { SourceReads } from './source-reads.ts'
@@ -55,9 +64,12 @@ export class SourceCourse extends Course {
     signal: this.stopping.signal,
     isCurrent: () => this.#isCurrent,
     isReclaiming: () => this.#reclaiming,
-    commitDeparted: (switchoverMs) => this.#commitDeparted(switchoverMs),
+    commitDeparted: (switchoverMs, cutOff) => this.#commitDeparted(switchoverMs, cutOff),
     note: (sentence) => this.setNote(sentence),
-    granted: () => this.tell({ kind: 'switchover' }),
+    granted: () => {
+      this.tellCutOff()
+      this.tell({ kind: 'switchover' })
+    },
   })
 
   get counters(): MigrationCounters {
@@ -95,6 +107,7 @@ export class SourceCourse extends Course {
     await this.channel.call('prepare', prepareMessageOf(this.record, this.disk, this.services.bootId), { signal })
     await this.#alone(async () => {
       if (this.ended) throw isElsewhere(this.disk)
+      if (this.record.switchover === 'now') this.checkIdle(this.record.force) // It may have begun to work meanwhile.
       await this.update({ state: 'ready' })
     })
     this.watch()
@@ -149,10 +162,23 @@ export class SourceCourse extends Course {
     return this.#reads.fetch(request, urgency, signal)
   }
 
-  /** The operator here: now. The destination asks for the grant, as always. */
-  async switchover(signal: AbortSignal): Promise<void> {
+  /** The operator's word is not taken while a client works here, but by force. @throws Refusal */
+  checkIdle(force: boolean): void {
+    const why = force ? undefined : this.disk.sessions.attachedReason()
+    if (why !== undefined) throw clientAtWork(this.disk.name, why, true)
+  }
+
+  /** The operator here: now. The destination asks for the grant, as always. @throws Refusal, LinkError, PeerRefusal */
+  async switchover(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state !== 'ready') throw this.#tooLate('switched over')
-    await this.channel.call('switchover', { migration: this.id }, { signal })
+    this.checkIdle(force || this.record.force)
+    try {
+      await this.channel.call('switchover', { migration: this.id, force }, { signal })
+    } catch (error) {
+      if (!(error instanceof PeerRefusal) || error.code !== atWorkCode) throw error
+      this.checkIdle(false) // It came in between, and is named as it is known here.
+      throw clientAtWork(this.disk.name, 'it came while the disk was being given up', true)
+    }
   }
 
   /** Has the destination hold the background copy, or let it go on. @throws Refusal, LinkError, PeerRefusal */
@@ -231,7 +257,11 @@ export class SourceCourse extends Course {
   get readyMessage(): string {
     const { switchover, diskName } = this.record
     const byHand = `vmstore migration switchover ${this.id}`
-    if (switchover === 'now') return `the destination serves ${diskName} and takes it over now`
+    if (switchover === 'now') {
+      const clients = this.disk.sessions.attachedWriters()
+      const forced = clients.length > 0 ? `; by --force, which cuts off ${clients.join(', ')}` : ''
+      return `the destination serves ${diskName} and takes it over now${forced}`
+    }
     const open = `the destination serves ${diskName}: move the machine now`
     if (switchover === 'manual') return `${open}, and then: ${byHand}`
     const first = `${open}; its first write there switches over`
@@ -248,10 +278,10 @@ export class SourceCourse extends Course {
   }
 
   /** In one transaction. @throws what the commit throws */
-  #commitDeparted(switchoverMs: number): Promise<void> {
+  #commitDeparted(switchoverMs: number, cutOff: readonly string[]): Promise<void> {
     const { generation, peerSite } = this.record
     const sourceBoot = this.services.bootId
-    return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs, sourceBoot }, (change) =>
+    return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs, cutOff, sourceBoot }, (change) =>
       this.disk.move('departed', { generation, owner: peerSite, taken: false }, [change]),
     )
   }

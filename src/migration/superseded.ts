@@ -4,16 +4,20 @@
 
 import { z } from 'zod'
 import type { Disk } from '../disk/disk.ts'
-import { unknownOwner } from '../disk/states.ts'
+import { largestGeneration, unknownOwner } from '../disk/states.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
+import { peerWords } from './peer-words.ts'
 
 const supersededCode = 'superseded'
 const restoredCode = 'restored'
 /** A source that says one of these has moved on since, or knows nothing of the migration any more: it need not be told. */
 export const movedOnCodes: readonly string[] = ['stale', 'migration-unknown']
 
-const facts = z.object({ generation: z.number().int().positive(), owner: z.string().min(1).max(100) })
+const facts = z.object({
+  generation: z.number().int().positive().max(largestGeneration),
+  owner: peerWords(100, 1),
+})
 export type Supersession = z.infer<typeof facts>
 
 /** Whether guests are served here, or may be once more: a later generation elsewhere must be heeded. */

@@ -2,7 +2,8 @@
 // grant that may have been made already. Knows no disk: `granted` makes the grant durable here.
 //
 // What always holds: from the first question until its answer nobody here knows who owns the disk (`unanswered`). A source
-// that answers `busy` has not granted; a lost answer is asked for again.
+// that answers `busy` has not granted; a lost answer is asked for again. Where a client works at the source the operator's
+// word ends with that answer: it is not asked on until that client happens to pause.
 
 import type { Clock } from '../disk/clock.ts'
 import { LinkError } from '../link/channel.ts'
@@ -24,7 +25,7 @@ export interface SwitchoverParts {
   readonly signal: AbortSignal
   /** Whether there is still something to ask for. */
   isWanted(): boolean
-  acquire(reason: AcquireMessage['reason'], signal: AbortSignal): Promise<AcquireAnswer>
+  acquire(reason: AcquireMessage['reason'], force: boolean, signal: AbortSignal): Promise<AcquireAnswer>
   /** Whether the source has departed to this site. Asks until it is answered. */
   hasDeparted(): Promise<boolean>
   /** The grant arrived, for a question that was asked at `askedMs`: resolves once this site owns, durably. */
@@ -32,6 +33,17 @@ export interface SwitchoverParts {
   /** The source said no, for good. */
   refused(code: string, message: string): Promise<void>
   note(sentence: string | null): void
+}
+
+/** What the source says to the operator; undefined: it is asked on. */
+export type OrderAnswer = AcquireAnswer | undefined
+
+/** How long an operator waits for the source's answer. */
+const orderTimeoutMs = 5000
+
+interface Order {
+  readonly force: boolean
+  readonly settle: PromiseWithResolvers<OrderAnswer>
 }
 
 interface Waiter {
@@ -44,6 +56,10 @@ export class SwitchoverAsker {
   readonly #parts: SwitchoverParts
   readonly #waiters = new Set<Waiter>()
   #command: 'operator' | 'resume' | 'reader-only' | undefined
+  /** Of the operator's word. */
+  #isForced = false
+  /** Operators who wait for an answer. */
+  readonly #orders = new Set<Order>()
   #running = false
   #unanswered = false
   #why = 'the source is being asked'
@@ -82,7 +98,26 @@ export class SwitchoverAsker {
     }
   }
 
-  /** operator, resume: ask whether the source is quiet or not. reader-only: ask once, a busy answer ends it. */
+  /** The operator's word. Resolves when the source has answered it, or not in time: then it is asked on. @throws the signal's reason */
+  async order(force: boolean, signal: AbortSignal): Promise<OrderAnswer> {
+    const order = { force, settle: Promise.withResolvers<OrderAnswer>() }
+    const answered = new AbortController()
+    this.#orders.add(order)
+    this.#isForced ||= force
+    this.command('operator')
+    const late = this.#parts.clock.sleep(orderTimeoutMs, AbortSignal.any([signal, answered.signal])).then(
+      () => undefined,
+      () => signal.throwIfAborted(),
+    )
+    try {
+      return await Promise.race([order.settle.promise, late.then(() => undefined)])
+    } finally {
+      answered.abort()
+      this.#orders.delete(order)
+    }
+  }
+
+  /** operator, resume: ask until it is answered. reader-only: ask once, a busy answer ends it. */
   command(reason: 'operator' | 'resume' | 'reader-only'): void {
     if (this.#command !== 'operator' && this.#command !== 'resume') this.#command = reason
     this.#run()
@@ -91,7 +126,7 @@ export class SwitchoverAsker {
   /** The migration is over here: nobody is asked any more, and those who wait hear why. */
   end(error: Error): void {
     this.#ended = true
-    this.#command = undefined
+    this.#forget()
     this.#asking.abort(error) // A question that still waits for the link is not asked any more.
     this.#rejectAll(error)
   }
@@ -109,6 +144,7 @@ export class SwitchoverAsker {
         this.#running = false
         // Somebody may have come while the last answer was dealt with.
         if (this.#isAsked && this.#parts.isWanted()) this.#run()
+        else this.#tell([...this.#orders], undefined)
       })
   }
 
@@ -120,6 +156,7 @@ export class SwitchoverAsker {
 
   async #ask(): Promise<void> {
     const { clock, signal, note } = this.#parts
+    let last: string | null = null
     for (let failures = 0, busy = 0; this.#isAsked || this.#unanswered; ) {
       signal.throwIfAborted()
       if (!this.#parts.isWanted()) return
@@ -130,15 +167,18 @@ export class SwitchoverAsker {
         continue
       }
       const reason = this.#command ?? 'guest-write'
+      const force = reason === 'operator' && this.#isForced
+      const orders = reason === 'guest-write' ? [] : [...this.#orders]
       this.#unanswered = true
       const askedMs = clock.now()
       let answer: AcquireAnswer
       try {
-        answer = await this.#parts.acquire(reason, this.#asking.signal)
+        answer = await this.#parts.acquire(reason, force, this.#asking.signal)
         failures = 0
       } catch (error) {
         signal.throwIfAborted()
         if (this.#ended) return
+        this.#tell(orders, undefined)
         for (const waiter of this.#waiters) waiter.busySince = undefined // Only a source that answers counts as busy.
         const lost = error instanceof LinkError
         this.#why = lost ? 'the source is out of reach' : `the source could not answer: ${(error as Error).message}`
@@ -149,30 +189,57 @@ export class SwitchoverAsker {
       if (answer.answer === 'granted') {
         // A destination that has left meanwhile takes nothing: its operator said so, and was told what it may strand.
         if (!this.#parts.isWanted()) return
-        return this.#granted(answer, askedMs)
+        await this.#granted(answer, askedMs)
+        return this.#tell(orders, answer)
       }
       this.#unanswered = false
-      if (answer.answer === 'refused') return this.#refused(answer.code, answer.message)
+      if (answer.answer === 'refused') {
+        this.#tell(orders, answer)
+        return this.#refused(answer.code, answer.message)
+      }
       this.#why = `at the source, ${answer.why}`
-      if (reason === 'reader-only') this.#command = undefined
-      else if (busy > quietTries) note(`switchover waits: ${this.#why}`)
+      if (reason === 'reader-only') {
+        if (this.#command === reason) this.#command = undefined // The operator may have spoken meanwhile.
+      } else if (answer.isAtWork) {
+        // An operator who has waited is told; else it is noted, for nobody waits any more.
+        const unforced = [...this.#orders].filter((order) => !order.force)
+        if (unforced.length === 0)
+          last = `not switched over: ${this.#why}. When the machine is off or has moved, say vmstore migration switchover; with --force that client is cut off`
+        this.#tell(unforced, answer)
+        if (this.#isForced === force) this.#forget() // A word that came meanwhile is asked for.
+        if (!this.#isAsked) break
+      } else if (busy > quietTries) note(`switchover waits: ${this.#why}`)
+      if (!answer.isAtWork) this.#tell(orders, undefined)
       this.#expire(answer.why)
       await clock.sleep(Math.min(longestBusyPauseMs, firstBusyPauseMs * 2 ** Math.min(busy++, 8)), signal)
     }
-    note(null)
+    note(last)
+  }
+
+  /** The operator's word, or what else was to be asked for, is answered. */
+  #forget(): void {
+    this.#command = undefined
+    this.#isForced = false
+  }
+
+  #tell(orders: readonly Order[], answer: OrderAnswer): void {
+    for (const order of orders) {
+      order.settle.resolve(answer)
+      this.#orders.delete(order)
+    }
   }
 
   async #granted(grant: SwitchoverGrant, askedMs: number): Promise<void> {
     await this.#parts.granted(grant, askedMs)
     this.#unanswered = false
     this.#ended = true
-    this.#command = undefined
+    this.#forget()
     this.#parts.note(null)
     for (const waiter of this.#waiters) waiter.settle.resolve()
   }
 
   async #refused(code: string, message: string): Promise<void> {
-    this.#command = undefined
+    this.#forget()
     await this.#parts.refused(code, message)
     this.#rejectAll(new NbdError('ESHUTDOWN', message))
   }
@@ -191,5 +258,6 @@ export class SwitchoverAsker {
   #rejectAll(error: Error): void {
     for (const waiter of this.#waiters) waiter.settle.reject(error)
     this.#waiters.clear()
+    this.#tell([...this.#orders], undefined)
   }
 }

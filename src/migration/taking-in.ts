@@ -7,6 +7,7 @@
 import type { Disk } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
+import { lackOfRoom } from '../disk/room.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { Change } from '../store/records.ts'
 import { DestinationCourse } from './destination-course.ts'
@@ -14,9 +15,6 @@ import type { PrepareMessage } from './messages.ts'
 import { newRecord } from './new-record.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
-
-/** Free space that a new disk must leave. */
-const spareBytes = 64 * 2 ** 20
 
 /** @throws PeerRefusal */
 export async function takeIn(
@@ -91,9 +89,6 @@ function forPeer(claim: () => Disposable): Disposable {
 }
 
 function checkSpace(freeBytes: number, name: string, neededBytes: number): void {
-  if (freeBytes >= neededBytes + spareBytes) return
-  throw new PeerRefusal(
-    'no-space',
-    `the destination has ${freeBytes} bytes free, ${name} needs ${neededBytes} bytes, and ${spareBytes} bytes to spare`,
-  )
+  const lack = lackOfRoom(freeBytes, name, neededBytes)
+  if (lack !== undefined) throw new PeerRefusal('no-space', `the destination has ${lack}`)
 }

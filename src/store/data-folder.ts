@@ -19,10 +19,18 @@ export const passingPrefix = '.passing-'
 /** Nobody but the owner writes in it, and nobody but the owner's group looks: keys and the names of disks lie there. */
 const modeMask = 0o750
 
-/** A folder that was made by others, or copied, may be open to everybody. */
+const specialBits = 0o7000
+const diskIdPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+/** Of a data folder that is nothing else, as /tmp is. */
+const ourNames = /^(lock|disks|disk\.json|vmstore\.sqlite.*|identity\..*|.*\.sock)$/
+
+/** A folder that was made by others, or copied, may be open to everybody. One that is somebody else's is theirs to close. */
 async function close(folder: string): Promise<void> {
-  const mode = (await stat(folder)).mode & 0o777
-  if ((mode & ~modeMask) !== 0) await chmod(folder, mode & modeMask)
+  const { mode } = await stat(folder)
+  if ((mode & 0o777 & ~modeMask) === 0) return
+  await chmod(folder, mode & (modeMask | specialBits)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPERM') throw error
+  })
 }
 
 /** Removes what a daemon that ended was making or removing. */
@@ -58,7 +66,8 @@ export class DataFolder {
           },
         )
       }
-      for (const folder of [root, join(root, 'disks')]) await close(folder)
+      if ((await readdir(root)).every((name) => ourNames.test(name))) await close(root)
+      await close(join(root, 'disks'))
       await removePassing(join(root, 'disks'))
       ftruncateSync(fd, 0)
       writeSync(fd, `${process.pid}\n`)
@@ -86,9 +95,9 @@ export class DataFolder {
     return join(this.root, 'disks')
   }
 
-  /** The ids of disks that have a folder here, on record or not. */
+  /** The ids of disks that have a folder here, on record or not. A file system has names of its own, such as lost+found. */
   async diskIds(): Promise<readonly string[]> {
-    return (await readdir(this.disksFolder)).filter((name) => !name.startsWith(passingPrefix))
+    return (await readdir(this.disksFolder)).filter((name) => diskIdPattern.test(name))
   }
 
   passingFolder(id: string): string {

@@ -4,12 +4,13 @@
 // than its share of the pool: a disk that hangs would otherwise have every thread, and the others' syncs and cold reads
 // would hang with it.
 
-import { closeSync, fdatasync } from 'node:fs'
+import { closeSync, fdatasync, fstat } from 'node:fs'
 import { promisify } from 'node:util'
 import { FailedSync } from './files.ts'
 import { StoreError } from './store-error.ts'
 
 const fdatasyncAsync = promisify(fdatasync)
+const fstatAsync = promisify(fstat)
 
 const poolThreads = Number(process.env['UV_THREADPOOL_SIZE']) || 4 // libuv's own choice.
 /**
@@ -51,6 +52,8 @@ export class Descriptor {
       if (this.#calls < poolShare) this.#calls++
       else await new Promise<void>((resolve) => this.#waiting.push(resolve)) // For the place of one that has ended.
       try {
+        // However many wait at a close, it takes no longer than what has begun: whoever asked is gone.
+        if (this.#isClosing) throw this.#isClosed()
         return await call(fd)
       } finally {
         const next = this.#waiting.shift()
@@ -71,8 +74,13 @@ export class Descriptor {
     })
   }
 
+  /** How large the file is. Beside the share, as a sync is. */
+  size(): Promise<number> {
+    return this.#used(async (fd) => (await fstatAsync(fd)).size)
+  }
+
   async #used<T>(call: (fd: number) => Promise<T>): Promise<T> {
-    if (this.#isClosing) throw new StoreError('closed', `${this.#path} is closed`)
+    if (this.#isClosing) throw this.#isClosed()
     this.#users++
     try {
       return await call(this.#fd)
@@ -82,7 +90,11 @@ export class Descriptor {
     }
   }
 
-  /** Nothing begins any more; resolves when the calls under way are over and the file is closed. */
+  #isClosed(): StoreError {
+    return new StoreError('closed', `${this.#path} is closed`)
+  }
+
+  /** Nothing begins any more, also of what waits for its place; resolves when the calls under way are over and the file is closed. */
   async close(): Promise<void> {
     if (this.#isClosing) return this.#unused.promise
     this.#isClosing = true

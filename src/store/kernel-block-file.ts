@@ -2,6 +2,12 @@
 // and nothing slow changes the file, are done at once on the caller's turn; everything that may wait for the disk goes to
 // the thread pool.
 //
+// On ext4 with large folios (Linux 6.16 and later) a small write walks every block of its folio: what long writes and the
+// kernel's read-ahead bring into the page cache makes a guest's small writes slow. There, what the page cache lacks is
+// written in short calls, and read page by page, with a read-ahead of our own. Measured on the file alone, thousands of 4 KiB
+// writes a second: 140 after writes of 1 MiB and 70 after read-ahead of 8 MiB; 400 and 630 so. What it costs: a write of
+// 1 MiB takes 82 µs onto folios of 64 KiB and 200 onto pages, not 56.
+//
 // What always holds: a file that was seen to be shorter than the disk is not used any more. A write behind its end would make
 // it as long as before, with zeros where bytes were.
 
@@ -9,11 +15,12 @@ import assert from 'node:assert/strict'
 import { fstatSync, read, readSync, statfsSync, write, writeSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
 import { promisify } from 'node:util'
-import { punchHole, readNoWait, seekData, seekHole, zeroRange } from '../system/linux.ts'
+import { punchHole, readNothingAhead, readNoWait, seekData, seekHole, willNeed, zeroRange } from '../system/linux.ts'
 import { PageCacheView } from '../system/page-cache.ts'
 import { Descriptor } from './descriptor.ts'
 import type { DirtyRoom } from './dirty-room.ts'
 import type { BlockFile, FileExtent, MaybePromise, PageTaker } from './files.ts'
+import { ReadAhead } from './read-ahead.ts'
 import { StoreError } from './store-error.ts'
 
 const readAsync = promisify(read)
@@ -21,7 +28,8 @@ const writeAsync = promisify(write)
 
 /** Longest read or write done on the caller's turn: about half a millisecond of copying. */
 const syncBoundBytes = 2 ** 20
-/** TMPFS_MAGIC of <linux/magic.h>. */
+/** EXT4_SUPER_MAGIC and TMPFS_MAGIC of <linux/magic.h>. */
+const ext4Type = 0xef53
 const tmpfsType = 0x01021994
 /** Of the same, and of the file systems' own: a write may wait for a program or another machine, however little is dirty. */
 const farTypes = [
@@ -29,8 +37,10 @@ const farTypes = [
   ...[0x01161970, 0x7461636f, 0x0bd00bd0, 0x786f4256], // GFS2, OCFS2, Lustre, vboxsf
 ]
 /** Of ext4, XFS and Btrfs. Others may sync the file, or ask another machine, before they say where its data is. */
-const seekableTypes = [0xef53, 0x58465342, 0x9123683e, tmpfsType]
+const seekableTypes = [ext4Type, 0x58465342, 0x9123683e, tmpfsType]
 const pageBytes = 4096
+/** What one call writes where a folio would get as long as the call: with 16 KiB a landing costs twice as much. */
+const sliceBytes = 64 * 1024
 
 export class KernelBlockFile implements BlockFile {
   readonly path: string
@@ -44,6 +54,8 @@ export class KernelBlockFile implements BlockFile {
   readonly #isSeekable: boolean
   /** undefined: nobody tells what the page cache has. */
   readonly #pageCache: PageCacheView | undefined
+  /** undefined: the kernel reads ahead, and long folios cost nothing. */
+  readonly #readAhead: ReadAhead | undefined
   /**
    * Zeroings, and writes that may wait, in the thread pool. The kernel has one change of a file at a time (and on XFS no
    * spliced read beside it): whoever came next on the caller's turn would wait for it, 60 ms for a gibibyte punched in memory.
@@ -62,6 +74,9 @@ export class KernelBlockFile implements BlockFile {
     this.#isSeekable = seekableTypes.includes(type)
     // To whoever may only read a file, the kernel says that all of it is cached; far away, cached pages may be asked after.
     this.#pageCache = readOnly || this.#isFar ? undefined : viewOf(fd, sizeBytes)
+    if (type !== ext4Type || this.#pageCache === undefined) return
+    readNothingAhead(fd)
+    this.#readAhead = new ReadAhead(this.#pageCache, sizeBytes)
   }
 
   get trouble(): string | undefined {
@@ -92,11 +107,19 @@ export class KernelBlockFile implements BlockFile {
   }
 
   async #readRest(offset: number, target: Uint8Array, done: number): Promise<void> {
+    this.#askAhead(offset, target.length)
     for (let at = done; at < target.length; ) {
       const { bytesRead } = await this.#file.use((fd) => readAsync(fd, target, at, target.length - at, offset + at))
       if (bytesRead === 0) throw this.#isShort(`it ends before ${offset + at}`)
       at += bytesRead
     }
+  }
+
+  #askAhead(offset: number, lengthBytes: number): void {
+    const range = this.#readAhead?.after(offset, lengthBytes)
+    if (range === undefined || this.#file.isClosed) return
+    // Nobody waits for it, and what cannot be read is told to whoever reads it.
+    this.#file.use((fd) => willNeed(fd, range.offset, range.lengthBytes)).catch(() => {})
   }
 
   takesAtOnce(offset: number, lengthBytes: number): boolean {
@@ -116,18 +139,31 @@ export class KernelBlockFile implements BlockFile {
     if (!isQuick) return this.#changeSlowly(() => this.#writeRest(offset, source, 0))
     if (this.#slowChanges > 0) return this.#writeRest(offset, source, 0)
     const startedMs = performance.now()
+    const mostBytes = this.#callBytes(offset, source.length)
     for (let at = 0; at < source.length; ) {
-      at += writeSync(this.#file.now, source, at, source.length - at, offset + at)
+      at += writeSync(this.#file.now, source, at, Math.min(mostBytes, source.length - at), offset + at)
     }
     this.#dirtyRoom.wrote(performance.now() - startedMs)
   }
 
   async #writeRest(offset: number, source: Uint8Array, done: number): Promise<void> {
+    const mostBytes = this.#callBytes(offset, source.length)
     for (let at = done; at < source.length; ) {
-      const { bytesWritten } = await this.#file.use((fd) => writeAsync(fd, source, at, source.length - at, offset + at))
+      const length = Math.min(mostBytes, source.length - at)
+      const { bytesWritten } = await this.#file.use((fd) => writeAsync(fd, source, at, length, offset + at))
       assert(bytesWritten > 0)
       at += bytesWritten
     }
+  }
+
+  /**
+   * The most that one call of a write has. What is cached keeps its folios, whatever is written onto it: its ends are looked
+   * at, for to look at each page of 1 MiB takes 14 µs, a fourth of what the write takes.
+   */
+  #callBytes(offset: number, lengthBytes: number): number {
+    if (lengthBytes <= sliceBytes || this.#readAhead === undefined) return lengthBytes
+    const areEndsCached = this.#pageCache?.has(offset, 1) && this.#pageCache.has(offset + lengthBytes - 1, 1)
+    return areEndsCached ? lengthBytes : sliceBytes
   }
 
   async #changeSlowly(change: () => Promise<void>): Promise<void> {
@@ -169,7 +205,9 @@ export class KernelBlockFile implements BlockFile {
   }
 
   async sync(): Promise<void> {
-    this.#mustBeWhole()
+    // Far away the kernel writes out all that is dirty before it says how large the file is.
+    if (this.#isFar) this.#checkSize(await this.#file.size())
+    else this.#mustBeWhole()
     await this.#file.sync()
   }
 
@@ -202,7 +240,11 @@ export class KernelBlockFile implements BlockFile {
   #mustBeWhole(): void {
     this.#mustBeUsable()
     if (this.#file.isClosed) return // Its sync says so.
-    const { size } = fstatSync(this.#file.now)
+    this.#checkSize(fstatSync(this.#file.now).size)
+  }
+
+  #checkSize(size: number): void {
+    this.#mustBeUsable()
     if (size < this.sizeBytes) throw this.#isShort(`it ends at ${size}`)
   }
 

@@ -22,6 +22,13 @@ const lockTimeoutMs = 2000
 export const restoreOrStartAnew =
   'Restore the whole data folder from its last good copy (peers are then asked which disks have moved on since). If there is none, move it away and start anew: the bytes of its disks are in disks/, raw.'
 
+/** Of SQLite's result codes. */
+export const sqliteResult = { busy: 5, full: 13 } as const
+
+export function resultOf(error: unknown): number {
+  return ((error as { errcode?: number }).errcode ?? 0) & 0xff
+}
+
 /** `isKnown`: there has been one here. @throws what recordsProblem makes: `newer-format`, `damaged` */
 export function openDatabase(path: string, isKnown: boolean): DatabaseSync {
   if (isKnown && !existsSync(path)) throw missing(path, 'is not there')
@@ -75,6 +82,7 @@ function checkOurs(database: DatabaseSync, path: string): number {
     application = Number(database.prepare('PRAGMA application_id').get()?.['application_id'])
     tableCount = Number(database.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.['n'])
   } catch (error) {
+    if (isLocked(error)) throw error
     const message = `${path} cannot be read as vmstore's database: ${(error as Error).message}`
     throw recordsProblem('damaged', message, restoreOrStartAnew)
   }
@@ -88,12 +96,18 @@ function checkOurs(database: DatabaseSync, path: string): number {
   return version
 }
 
+/** Another program has it: that says nothing of what is in it. */
+function isLocked(error: unknown): boolean {
+  return resultOf(error) === sqliteResult.busy
+}
+
 /** It is small: all of it is looked at. */
 function checkWhole(database: DatabaseSync, path: string): void {
   let said: string
   try {
     said = String(Object.values(database.prepare('PRAGMA integrity_check(1)').get() ?? {})[0])
   } catch (error) {
+    if (isLocked(error)) throw error
     said = (error as Error).message
   }
   if (said !== 'ok') throw recordsProblem('damaged', `${path} is damaged: ${said}`, restoreOrStartAnew)

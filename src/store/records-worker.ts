@@ -19,7 +19,14 @@ import {
   untouchedDisk,
   untouchedMigration,
 } from './records.ts'
-import { checkNothingLost, openDatabase, recordsProblem, restoreOrStartAnew } from './records-database.ts'
+import {
+  checkNothingLost,
+  openDatabase,
+  recordsProblem,
+  restoreOrStartAnew,
+  resultOf,
+  sqliteResult,
+} from './records-database.ts'
 
 export type RecordsRequest =
   | { readonly id: number; readonly do: 'load' }
@@ -145,15 +152,12 @@ function damagedRow(path: string, table: TableName, id: string, why: string): Er
   return recordsProblem('damaged', message, restoreOrStartAnew)
 }
 
-/** SQLite's result codes. */
-const sqlite = { busy: 5, full: 13, mask: 0xff } as const
-
 /** A StoreErrorCode for what SQLite, or this worker, threw. */
-function storeCode(error: Error & { code?: string; errcode?: number }): string {
+function storeCode(error: Error & { code?: string }): string {
   if (error.code === 'newer-format' || error.code === 'damaged') return error.code
-  const result = (error.errcode ?? 0) & sqlite.mask
-  if (result === sqlite.busy) return 'records-locked'
-  return result === sqlite.full ? 'records-full' : 'records-failed'
+  const result = resultOf(error)
+  if (result === sqliteResult.busy) return 'records-locked'
+  return result === sqliteResult.full ? 'records-full' : 'records-failed'
 }
 
 /** What the code means to an operator, where SQLite's own words say less. */

@@ -89,6 +89,10 @@ export interface MigrationRecord {
   readonly mode: string
   readonly switchover: string
   readonly switchoverWaitMs: number
+  /** Source: the operator's word, given at the beginning, holds though a client works here. */
+  readonly force: boolean
+  /** Who was attached to the source and not quiet when the operator's `--force` took the disk from them. */
+  readonly cutOff: readonly string[]
   readonly maxRate: number | null
   /** How long a guest's read waits for a source that is away before it fails; null: for ever. */
   readonly stallTimeoutMs: number | null
@@ -152,6 +156,8 @@ export const untouchedMigration = {
   copyingMs: 0,
   refusedWrites: null,
   sourceBoot: null,
+  force: false,
+  cutOff: [],
 } as const satisfies Partial<MigrationRecord>
 
 /** Bytes, as of the last time they were recorded. */

@@ -16,6 +16,7 @@ koffi.struct('vmstore_flock', {
 const callFallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)')
 const callLseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)')
 const callPreadv2 = libc.func('int64_t preadv2(int fd, vmstore_iovec *iov, int count, int64_t offset, int flags)')
+const callFadvise = libc.func('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)')
 const callFcntl = libc.func('int fcntl(int fd, int command, _Inout_ vmstore_flock *lock)')
 
 // <fcntl.h>, <linux/falloc.h>, <linux/fs.h>, the generic values (x86-64 and arm64 agree).
@@ -26,11 +27,16 @@ const FALLOC_FL_KEEP_SIZE = 0x01
 const FALLOC_FL_PUNCH_HOLE = 0x02
 const FALLOC_FL_ZERO_RANGE = 0x10
 const RWF_NOWAIT = 0x08
+const POSIX_FADV_RANDOM = 1
+const POSIX_FADV_WILLNEED = 3
 const F_OFD_GETLK = 36
 const F_OFD_SETLK = 37
 const F_RDLCK = 0
 const F_WRLCK = 1
 const F_UNLCK = 2
+
+/** Of a longer range the kernel takes a part: what one request to the device may have, or its own read-ahead. */
+const willNeedBytes = 128 * 1024
 
 export function errnoError(call: string, errno: number): NodeJS.ErrnoException {
   const code = getSystemErrorName(-errno)
@@ -99,6 +105,26 @@ export function readNoWait(fd: number, target: Uint8Array, offset: number): numb
   if (code === 'EAGAIN') return -1
   if (code === 'ENOTSUP' || code === 'ENOSYS') return -2 // Node's name for EOPNOTSUPP too: both are 95.
   throw Object.assign(new Error(`preadv2: ${code}`), { code, syscall: 'preadv2' })
+}
+
+/**
+ * Reads through this descriptor have nothing read ahead (posix_fadvise(2), POSIX_FADV_RANDOM), and what they bring in lies
+ * in the page cache page by page. Where the file system has no such thing, nothing is changed.
+ */
+export function readNothingAhead(fd: number): void {
+  callFadvise(fd, 0, 0, POSIX_FADV_RANDOM) // Only advice: it returns the error's number.
+}
+
+/** Has a range read into the page cache, page by page, and does not wait for its bytes (POSIX_FADV_WILLNEED). */
+export async function willNeed(fd: number, offset: number, lengthBytes: number): Promise<void> {
+  for (let at = 0; at < lengthBytes; at += willNeedBytes) {
+    const bytes = Math.min(willNeedBytes, lengthBytes - at)
+    await new Promise<void>((resolve, reject) => {
+      // What cannot be read is told to whoever reads it.
+      const over = (error: Error | null) => (error ? reject(error) : resolve())
+      callFadvise.async(fd, offset + at, bytes, POSIX_FADV_WILLNEED, over)
+    })
+  }
 }
 
 /** An open-file-description lock on [offset, offset + lengthBytes); false when someone else holds a conflicting one. */

@@ -275,6 +275,25 @@ describe('an attached device', () => {
     assert.equal(host.told.at(-1), 'detached 0/2')
   })
 
+  it('whose link dies while it is flushed gets a new one, for the flush waits for it', async () => {
+    const host = new FakeHost()
+    const { attachment, stop } = await attached(host, 1)
+    await stop()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    host.flushed = promise
+    const detaching = attachment.detach()
+    host.dialFault = new Error('away')
+    host.linksDie(1)
+    await host.clock.pass(5000)
+    host.dialFault = undefined
+    await host.clock.pass(5000)
+    assert.deepEqual(host.calls.slice(2), ['hold', 'flush', 'reconfigure'])
+    resolve()
+    await detaching
+    assert.deepEqual(host.told, ['attached 1/1', 'link-down 0/1', 'waiting 0/1 away', 'link-up 1/1', 'detached 0/1'])
+    host.assertNothingIsOpen()
+  })
+
   it('that is in use stays attached', async () => {
     const host = with_({ isHeldByOther: true })
     const { attachment, stop } = await attached(host)

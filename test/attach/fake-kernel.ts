@@ -90,6 +90,8 @@ export class FakeHost implements AttachParts {
   /** Thrown by the next of these. */
   faults: Partial<Record<'connect' | 'reconfigure' | 'flush', Error>> = {}
   isHeldByOther = false
+  /** A flush waits for it. */
+  flushed: Promise<void> = Promise.resolve()
   info = infoOf()
   identity: string | undefined
   dialFault: Error | undefined
@@ -128,6 +130,7 @@ export class FakeHost implements AttachParts {
       return {
         flush: async () => {
           this.calls.push('flush')
+          await this.flushed
           if (this.faults.flush) throw this.faults.flush
         },
         close: async () => void this.calls.push('let go'),

@@ -74,6 +74,31 @@ describe('commands', () => {
       .map((line) => JSON.parse(line))
   }
 
+  describe('of a hostile peer', () => {
+    const hostile = '\x1b[2Jgone\x9b1A\u202e'
+    const escapes = /(?!\n)[\p{Cc}\p{Bidi_Control}]/u
+
+    it('a note reaches no terminal as it is, with --json neither', async () => {
+      served.site.shown = { note: hostile, peer: hostile }
+      for (const words of ['migration show m-7', 'migration list', 'status']) {
+        const shown = await run(...words.split(' '))
+        assert.doesNotMatch(shown.stdout + shown.stderr, escapes, words)
+        const told = await run(...words.split(' '), '--json')
+        assert.doesNotMatch(told.stdout + told.stderr, escapes, words)
+      }
+      const { stdout } = await run('migration', 'show', 'm-7', '--json')
+      assert.equal(JSON.parse(stdout).note, hostile)
+    })
+
+    it('a refusal neither', async () => {
+      const facts = { code: 'refused', exit: 3, disk: hostile, safe: hostile, next: hostile } as const
+      served.site.migrateError = new ControlError({ ...facts, message: `tokyo refused: ${hostile}` })
+      const { stderr } = await run('migrate', 'web01', '--to', 'tokyo')
+      assert.match(stderr, /tokyo refused: \\u001b\[2Jgone/)
+      assert.doesNotMatch(stderr, escapes)
+    })
+  })
+
   describe('with --json', () => {
     const short: [words: string, check: (document: never) => unknown, expected: unknown][] = [
       ['status', (view: { site: { name: string } }) => view.site.name, 'osaka'],

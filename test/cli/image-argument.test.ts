@@ -22,16 +22,16 @@ describe('what --from names', () => {
   })
 
   const explained: readonly (readonly [from: string, next: RegExp])[] = [
-    ['nbd:unix:/run/nbd.sock', /nbd\+unix:\/\/\/\?socket=\/run\/nbd\.sock$/],
-    ['nbd:unix:/run/nbd.sock:exportname=web01', /nbd\+unix:\/\/\/web01\?socket=\/run\/nbd\.sock$/],
-    ['nbd:10.0.0.5:10809', /nbd:\/\/10\.0\.0\.5:10809\/$/],
-    ['nbd:10.0.0.5:10809:exportname=web01', /nbd:\/\/10\.0\.0\.5:10809\/web01$/],
-    ['tokyo:10809/web01', /nbd:\/\/tokyo:10809\/web01$/],
-    ['[2001:db8::1]:10809', /nbd:\/\/\[2001:db8::1\]:10809\/$/],
+    ['nbd:unix:/run/nbd.sock', /nbd\+unix:\/\/\/\?socket=\/run\/nbd\.sock\.$/],
+    ['nbd:unix:/run/nbd.sock:exportname=web01', /nbd\+unix:\/\/\/web01\?socket=\/run\/nbd\.sock\.$/],
+    ['nbd:10.0.0.5:10809', /nbd:\/\/10\.0\.0\.5:10809\/\.$/],
+    ['nbd:10.0.0.5:10809:exportname=web01', /nbd:\/\/10\.0\.0\.5:10809\/web01\.$/],
+    ['tokyo:10809/web01', /nbd:\/\/tokyo:10809\/web01\.$/],
+    ['[2001:db8::1]:10809', /nbd:\/\/\[2001:db8::1\]:10809\/\.$/],
     ['json:{"driver":"nbd"}', /qemu-nbd/],
     ['rbd:pool/web01', /qemu-nbd/],
     ['https://host/web01.img', /nbdkit curl/],
-    ['file:///srv/web01.img', /\/srv\/web01\.img$/],
+    ['file:///srv/web01.img', /\/srv\/web01\.img\.$/],
   ]
   for (const [from, next] of explained) {
     it(`${from} is no path: what would do is said`, () => {

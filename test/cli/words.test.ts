@@ -1,10 +1,11 @@
 // What operators write and read: sizes, rates, times, tables, the course of a migration in lines.
 
 import assert from 'node:assert/strict'
+import { diskFacts, diskRow } from '../../src/cli/disk-text.ts'
 import { viewOfAny } from '../../src/cli/errors.ts'
 import { follow } from '../../src/cli/follow.ts'
-import { LinesDisplay } from '../../src/cli/migration-display.ts'
-import { detailsOf, migrationRow, progressOf, rangeText, reportOf } from '../../src/cli/migration-text.ts'
+import { LinesDisplay, StepTexts } from '../../src/cli/migration-display.ts'
+import { detailsOf, migrationRow, progressOf, rangeText, reportOf, wayBack } from '../../src/cli/migration-text.ts'
 import { defaultRoot } from '../../src/cli/paths.ts'
 import {
   exactSize,
@@ -17,10 +18,11 @@ import {
 } from '../../src/cli/sizes.ts'
 import { asSentence, standingOf } from '../../src/cli/standing-text.ts'
 import { facts, table } from '../../src/cli/table.ts'
+import { jsonText, printable } from '../../src/cli/terminal.ts'
 import type { ToldMigrationEvent } from '../../src/control/client.ts'
 import { ControlError } from '../../src/control/errors.ts'
 import { contentOf, filesBelow } from '../architecture/sources.ts'
-import { MiB, migrationView, wholeMigration } from '../control/fake-site.ts'
+import { diskView, MiB, migrationView, wholeMigration } from '../control/fake-site.ts'
 
 describe('cli: sizes', () => {
   const sizes: [string, number][] = [
@@ -133,6 +135,26 @@ describe('cli: paths', () => {
   })
 })
 
+describe('cli: a disk in words', () => {
+  it('bytes that one site alone has are here at the source, and there at the destination', () => {
+    const exposed = (state: 'departed' | 'arriving') => diskFacts(diskView('web01', { state, exposed: 3 * MiB }))
+    assert.match(exposed('departed'), /^exposed: +3 MiB exist only at this site$/m)
+    assert.match(exposed('arriving'), /^exposed: +3 MiB exist only at the site that it comes from$/m)
+  })
+  it('how much is here of one that is superseded is not said: it may have been arriving', () => {
+    const superseded = diskView('web01', { state: 'superseded' })
+    assert.doesNotMatch(diskFacts(superseded), /^present:/m)
+    assert(diskRow(superseded).includes('?'))
+    assert.match(diskFacts(diskView('web01', { state: 'owned' })), /^present: /m)
+  })
+  it('one whose bytes were not kept has no file', () => {
+    const released = (bytes: number) =>
+      diskFacts(diskView('web01', { state: 'released', present: { bytes, blocks: 0 } }))
+    assert.doesNotMatch(released(0), /^file:/m)
+    assert.match(released(MiB), /^file: /m)
+  })
+})
+
 describe('cli: the course of a migration in lines', () => {
   it('tells each step once, and a line for each tenth', () => {
     const lines: string[] = []
@@ -215,6 +237,9 @@ describe('cli: what stands in the way of a migration', () => {
     assert.match(report, /copy after it: +10 min, of which it copied for 10 s/)
     assert.doesNotMatch(reportOf(migrationView('done', { seconds: { ...seconds, copying: 0 } })), /\/s\)/, 'not known')
   })
+  it('nobody is told to cancel what cannot be cancelled any more', () => {
+    assert.match(wayBack('m-1'), /before its switchover, end it with vmstore migration cancel m-1$/)
+  })
   it('a sentence begins with a capital letter, but for a name or a path', () => {
     assert.deepEqual(['it waits', 'web01: it waits', '/dev/x is gone', 'It waits.'].map(asSentence), [
       'It waits.',
@@ -242,6 +267,24 @@ describe('cli: what stands in the way of a migration', () => {
       'The background copy is paused.',
     ])
   })
+  it('a step that is over says what was told of it, and nothing of what stood in its way', () => {
+    const course = new StepTexts()
+    const ready = migrationView('ready', { refusedWrites: refused })
+    course.show({ type: 'ready', message: 'move the machine now', migration: ready })
+    assert.match(course.texts[1]!, /^Move the machine now\. 24 writes /)
+    course.show({ type: 'progress', migration: migrationView('switching', { refusedWrites: refused }) })
+    assert.match(course.texts[2]!, /^24 writes /)
+    // As the source tells it: before its record of the migration says that it copies.
+    const switching = migrationView('switching', { refusedWrites: refused })
+    course.show({ type: 'switchover', generation: 2, seconds: 0.005, migration: switching })
+    course.show({ type: 'progress', migration: migrationView('copying', { bytes }) })
+    assert.equal(course.at, 3)
+    assert.deepEqual(course.texts.slice(1, 4), [
+      'move the machine now',
+      'the destination owns web01 now, as generation 2 (5 ms).',
+      '312 MiB of 512 MiB (60%), 40 MiB/s, 5 s left',
+    ])
+  })
   it('lines tell a growing count of refused writes when it has doubled', () => {
     const lines: string[] = []
     const display = new LinesDisplay((line) => lines.push(line))
@@ -254,13 +297,43 @@ describe('cli: what stands in the way of a migration', () => {
   })
 })
 
+describe('cli: what a hostile peer or client may have named', () => {
+  const hostile = '\x1b]0;owned\x07\x9b2J\x7f\u202eabc\u2066\nsafe: yes'
+  const harmless = '\\u001b]0;owned\\u0007\\u009b2J\\u007f\\u202eabc\\u2066\\u000asafe: yes'
+
+  it('is shown with its control characters and bidirectional marks as escapes, in one line', () => {
+    assert.equal(printable(hostile), harmless)
+    assert.equal(printable('größe 東京 …'), 'größe 東京 …')
+  })
+
+  it('in tables, facts, and the course of a migration', () => {
+    assert.equal(table(['name'], [[hostile]], ''), `NAME\n${harmless}`)
+    assert.equal(facts({ note: hostile }), `note: ${harmless}`)
+    const lines: string[] = []
+    new LinesDisplay((line) => lines.push(line)).show({
+      type: 'ready',
+      message: hostile,
+      migration: migrationView('ready'),
+    })
+    assert.deepEqual(lines, [harmless])
+  })
+
+  it('in JSON it is the same value, and reaches the terminal as an escape', () => {
+    const text = jsonText({ note: hostile }, 2)
+    assert.deepEqual(JSON.parse(text), { note: hostile })
+    assert.doesNotMatch(text.replaceAll('\n', ''), /[\p{Cc}\p{Bidi_Control}]/u)
+  })
+})
+
 describe('cli: what is safe, and what is next', () => {
   it('are sentences everywhere: a capital letter, a period, and no quotes around commands', () => {
     const strays: string[] = []
     let count = 0
     for (const path of filesBelow(['src'], /\.ts$/)) {
       const code = contentOf(path)
-      for (const [, , quote, text] of code.matchAll(/\b(safe|next)(?::|\s=)\s+(['`"])((?:\\.|(?!\2).)*)\2/g)) {
+      const named = code.matchAll(/\b(?:safe|next)(?::|\s=)\s+(['`"])((?:\\.|(?!\1).)*)\1/g)
+      const given = code.matchAll(/\bnew UsageError\((?:['`]).*['`],\s(['`])((?:\\.|(?!\1).)*)\1\)/g)
+      for (const [, quote, text] of [...named, ...given]) {
         count++
         const isSentence = /^([A-Z]|\$\{)/.test(text!) && /[.!}]$/.test(text!) && !text!.includes('\\`')
         if (!isSentence) strays.push(`${path}: ${quote}${text}${quote}`)

@@ -71,6 +71,7 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   link: { state: 'up', since: '2024-05-01T09:00:00.000Z', why: null },
   held: null,
   refusedWrites: null,
+  cutOff: [],
   unreadable: [],
   differed: [],
   paused: false,
@@ -191,6 +192,9 @@ export class FakeSite implements Site {
     remove: async () => peer,
   }
 
+  /** Of each migration, beside what it is. */
+  shown: Partial<MigrationView> = {}
+
   readonly migrations: SiteMigrations = {
     begin: async (request, signal) => {
       this.asked.push(request)
@@ -198,9 +202,12 @@ export class FakeSite implements Site {
       await this.migrating(signal)
       return migrationView('preparing')
     },
-    list: () => [migrationView('copying')],
-    show: (id) => migrationView('copying', { id }),
-    switchover: async (id) => migrationView('switching', { id }),
+    list: () => [migrationView('copying', this.shown)],
+    show: (id) => migrationView('copying', { id, ...this.shown }),
+    switchover: async (id, options) => {
+      this.asked.push(options)
+      return migrationView('switching', { id })
+    },
     setPaused: async (id, paused) => migrationView('copying', { id, paused }),
     cancel: async (id, options) => {
       this.asked.push(options)

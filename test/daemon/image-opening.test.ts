@@ -195,6 +195,17 @@ describe('an image that becomes a disk', function () {
     assert.match((await mustRefuse(path, 'image-damaged')).message, /where its headers are/)
   })
 
+  it('a VHD does not give what lies where its bitmap says that nothing was written, which its disk has zeros for', async () => {
+    const path = join(place, 'image.vhd')
+    const image = vhdOf(disk, { type: 'dynamic', creator: 'tap\0' })
+    await writeFile(path, image)
+    const at = image.readUInt32BE(1536 + 4) * sector
+    await patch(path, at, Buffer.alloc(256)) // The first MiB of the second block, which is zeros.
+    assert((await take(path)).bytes.equals(disk))
+    await patch(path, at + 256, Buffer.from([0x7f])) // The first sector that is not.
+    assert.match((await mustRefuse(path, 'image-damaged')).message, /its bitmap says that nothing was written/)
+  })
+
   it('a VMDK of several files is refused, whichever of them is named', async () => {
     const at = (name: string) => join(place, name)
     await tool('qemu-img', 'convert', '-O', 'vmdk', '-o', 'subformat=twoGbMaxExtentSparse', raw, at('split.vmdk'))

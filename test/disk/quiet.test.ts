@@ -231,6 +231,66 @@ describe('quiet rule', () => {
       assert.equal(sessions.writersAreGone, false)
     })
   })
+  describe('of a disk that a daemon which ended may have served to writers', () => {
+    let sessions: Sessions
+    beforeEach(() => {
+      sessions = new Sessions()
+      sessions.reopened()
+    })
+
+    it('nobody attached is quiet', () => {
+      assert.equal(sessions.busyReason(), undefined)
+    })
+
+    it('a session that only reads counts as a writer, is named, and is told what to do', () => {
+      did(sessions, sessions.open('10.0.0.7:4000'), 'read')
+      assert.match(sessions.busyReason()!, /10\.0\.0\.7:4000 has not flushed yet, and may have written before .*sync/)
+      assert.deepEqual(sessions.attachedWriters(), ['10.0.0.7:4000'])
+    })
+
+    it('until a flush is answered, its own or that of another session', () => {
+      const [guest, other] = [sessions.open('guest'), sessions.open('other')]
+      did(sessions, guest, 'flush', false)
+      assert(sessions.busyReason(), 'one that failed does not count')
+      did(sessions, other, 'flush')
+      did(sessions, guest, 'read')
+      assert.equal(sessions.busyReason(), undefined)
+      did(sessions, guest, 'write')
+      assert.match(sessions.busyReason()!, /guest has written/)
+    })
+
+    it('not for a flush that began before it opened', () => {
+      const other = sessions.open('other')
+      const began = sessions.begin(other, 'flush')
+      sessions.open('guest')
+      sessions.end(other, 'flush', began, true)
+      assert.match(sessions.busyReason()!, /guest/)
+    })
+
+    it('one that says DISC is quiet', () => {
+      sessions.close(sessions.open('guest'), 'disconnected')
+      assert.equal(sessions.busyReason(), undefined)
+    })
+
+    it('one that broke counts as it stood, until any flush after that', () => {
+      const other = sessions.open('other')
+      did(sessions, other, 'flush')
+      sessions.close(sessions.open('guest'), 'broken')
+      assert.match(sessions.busyReason()!, /guest broke before it had flushed what it may have written/)
+      assert.equal(sessions.attachedReason(), undefined)
+      did(sessions, other, 'flush')
+      assert.equal(sessions.busyReason(), undefined)
+    })
+
+    it('one that broke does not hide a writer that broke', () => {
+      const writer = sessions.open('writer')
+      did(sessions, writer, 'write')
+      sessions.close(writer, 'broken')
+      sessions.close(sessions.open('reader'), 'broken')
+      did(sessions, sessions.open('other'), 'flush')
+      assert.match(sessions.busyReason()!, /writer broke/)
+    })
+  })
 })
 
 describe('quiet rule, on a disk', () => {

@@ -26,8 +26,15 @@ const never = new AbortController().signal
 class SlowRecords extends MemoryRecords {
   held: PromiseWithResolvers<void> | undefined
   isBroken = false
+  #began = Promise.withResolvers<void>()
+
+  /** Resolves when the first commit has been asked for. */
+  get began(): Promise<void> {
+    return this.#began.promise
+  }
 
   override async commit(changes: readonly Change[]): Promise<void> {
+    this.#began.resolve()
     await this.held?.promise
     if (this.isBroken) throw new Error('the file system of the data folder is full')
     await super.commit(changes)
@@ -152,15 +159,29 @@ describe('writes of clients that outlive the power of this host', () => {
     await untilOff(hand)
   })
 
-  it('are off the record when a daemon stops and all is flushed, and stay on it when not', async () => {
+  it('are off the record when a daemon stops in good order: it syncs what was not flushed', async () => {
     for (const isFlushed of [true, false]) {
       const hand = await opened()
       const session = hand.disk.open('192.0.2.1:40000', true)
       await write(session, 0, block, 1)
       if (isFlushed) await session.flush()
       await hand.disk.close()
-      assert.equal(recordedIn(hand).unsynced?.bootId, isFlushed ? undefined : bootId)
+      assert.equal(recordedIn(hand).unsynced, null)
+      assert.equal(hand.files.done.filter((operation) => operation === 'sync').length, 1)
     }
+  })
+
+  it('stay on the record when a daemon stops and what was not flushed cannot be synced in time', async () => {
+    const hand = await opened()
+    await write(hand.disk.open('192.0.2.1:40000', true), 0, block, 1)
+    const held = hand.files.waiting('sync')
+    hand.files.hold('sync')
+    const closed = hand.disk.close()
+    await held
+    await hand.clock.advance(10_000)
+    assert.equal(recordedIn(hand).unsynced?.bootId, bootId)
+    hand.files.release('sync')
+    await closed
   })
 
   it('that a daemon left before it died, and the power stayed, are no trouble', async () => {
@@ -183,6 +204,19 @@ describe('writes of clients that outlive the power of this host', () => {
     assert.equal(once.disk.trouble, undefined)
     await assert.rejects(accept(once.disk, true, never), { code: 'nothing-to-accept' })
     assert.equal((await again(once, secondBoot)).disk.trouble, undefined)
+  })
+
+  it('promise 6: that are being marked while a loss is accepted stay marked', async () => {
+    const hand = await again(await written(), secondBoot)
+    const session = hand.disk.open('192.0.2.1:40000', true)
+    hand.slow.held = Promise.withResolvers()
+    const first = Promise.resolve(write(session, 0, block, 1))
+    const accepted = accept(hand.disk, true, never)
+    hand.slow.held.resolve()
+    await Promise.all([first, accepted])
+    assert.equal(hand.disk.trouble, undefined)
+    const { unsynced, powerLoss } = recordedIn(hand)
+    assert.deepEqual([unsynced?.bootId, powerLoss], [secondBoot, null])
   })
 
   it('are told of also when that cannot be recorded, now and at the next start', async () => {
@@ -218,6 +252,18 @@ describe('writes of clients that outlive the power of this host', () => {
     assert.equal(change.record.unsynced, null)
   })
 
+  it('that were lost are told of with a disk that departs, also when that could not be recorded before', async () => {
+    const before = await written()
+    const broken = new SlowRecords()
+    broken.isBroken = true
+    const { disk } = await again(before, secondBoot, { records: broken })
+    broken.isBroken = false
+    await disk.move('departed', { owner: 'there', generation: 3 })
+    const { unsynced, powerLoss } = disk.record
+    assert.equal(unsynced, null)
+    assert.match(powerLoss?.since ?? '', /^\d{4}-/)
+  })
+
   for (const isElsewhere of [true, false]) {
     it(`of ${isElsewhere ? 'a client at another host' : 'clients of this host'} that wait for switchover are ${isElsewhere ? '' : 'not '}on record with it`, async () => {
       let arrive: () => Promise<void> = () => Promise.resolve()
@@ -240,6 +286,28 @@ describe('writes of clients that outlive the power of this host', () => {
       assert.equal(slow.commits.length, 1)
     })
   }
+
+  it('promise 6: of a client that comes while the switchover is being recorded are on record before they are answered', async () => {
+    let arrive: () => Promise<void> = () => Promise.resolve()
+    const slow = new SlowRecords()
+    const parts = { records: slow }
+    const { disk } = await openDisk(
+      new ReadySource(),
+      { state: 'incoming', migrationId: 'm-1' },
+      () => arrive(),
+      undefined,
+      parts,
+    )
+    slow.held = Promise.withResolvers()
+    const arrival = disk.beginArriving(3, null, [])
+    arrive = () => arrival
+    await slow.began
+    const first = Promise.resolve(write(disk.open('192.0.2.1:40000', true), 0, block, 1))
+    slow.held.resolve()
+    await first
+    const marks = slow.commits.flat().map((change) => ('mark' in change ? change.facts.unsynced?.bootId : undefined))
+    assert.deepEqual(marks, [undefined, bootId])
+  })
 })
 
 /** Syncs are real, and take their time. */

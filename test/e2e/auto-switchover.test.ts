@@ -2,19 +2,24 @@
 // at once, or when only a reader is left. And when it does not.
 
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import type { NbdClient } from '../../src/nbd/client.ts'
 import { seededRandom } from '../random.ts'
+import { needTool } from '../tools.ts'
 import { sitesWithDisk } from './scenes.ts'
 import {
   attach,
   begin,
   endSitesAfterEach,
   must,
+  refusalOf,
   refusedWith,
   type Site,
   until,
   untilDisk,
   untilMigration,
+  vmstore,
 } from './sites.ts'
 
 const block = 4096
@@ -115,7 +120,7 @@ describe('switchover', () => {
       const moved = await attach(b, 'web01')
       await refusedWith('EPERM', moved.write(0, filled(2)))
       await sourceOwns(a, b)
-      await must(a, 'migration', 'switchover', id)
+      await must(a, 'migration', 'switchover', id) // Nobody is attached who would be cut off.
       await untilDisk(b, 'web01', ({ generation }) => generation === 2)
       await moved.write(0, filled(2))
       await destinationOwns(a, b)
@@ -221,10 +226,11 @@ describe('switchover', () => {
     })
   })
 
-  it('now: the disk moves though the source is busy and nobody is at the destination', async () => {
+  it('now: the disk moves though nobody is at the destination, and a silent client at the source', async () => {
     const { a, b } = await sitesWithDisk(sizeBytes)
     const guest = await attach(a, 'web01')
     await guest.write(0, filled(1))
+    await guest.flush()
     const { id } = await begin(a, b, 'web01', 'now')
     await untilMigration(b, id, ({ state }) => state === 'done')
     await destinationOwns(a, b)
@@ -232,7 +238,105 @@ describe('switchover', () => {
     assert((await (await attach(b, 'web01')).read(0, block)).equals(filled(1)))
   })
 
+  describe('by the word of an operator, while a client works at the source', () => {
+    for (const [side, other] of [
+      ['source', '--to'],
+      ['destination', '--from'],
+    ] as const) {
+      it(`migrate --switchover now at the ${side} is refused, begins nothing, and names the client; --force cuts it off`, async () => {
+        const { a, b } = await sitesWithDisk(sizeBytes)
+        const guest = await attach(a, 'web01')
+        await guest.write(0, filled(1))
+        const [here, there] = side === 'source' ? [a, b] : [b, a]
+        const migrate = ['migrate', 'web01', other, there.name, '--switchover', 'now']
+        const view = refusalOf(await vmstore(here, ...migrate), 3, 'client-at-work')
+        assert.match(view.message, /the session of unix has written and has not flushed since/)
+        assert.match(view.next!, /--force/)
+        assert.deepEqual(await b.control.listDisks(), [])
+        assert.equal((await a.control.showDisk('web01')).migration, null)
+        await guest.write(0, filled(2))
+
+        const { exit, events } = await vmstore(here, ...migrate, '--force')
+        const result = events.at(-1)!
+        assert.deepEqual([exit, result.state, result.cutOff], [0, 'done', ['unix']])
+        await destinationOwns(a, b)
+        await refusedWith('ESHUTDOWN', guest.write(0, filled(3)))
+        assert((await (await attach(b, 'web01')).read(0, block)).equals(filled(2)))
+      })
+
+      it(`migration switchover at the ${side} is refused and changes nothing; --force cuts it off, and says whom`, async () => {
+        const { a, b } = await sitesWithDisk(sizeBytes)
+        const { id } = await begin(a, b, 'web01', 'manual')
+        const guest = await attach(a, 'web01')
+        await guest.write(0, filled(1))
+        const here = side === 'source' ? a : b
+        const view = refusalOf(await vmstore(here, 'migration', 'switchover', id), 3, 'client-at-work')
+        assert.match(view.message, /the session of unix has written and has not flushed since/)
+        assert.match(view.next!, /--force/)
+        await sourceOwns(a, b)
+        for (const site of [a, b]) assert.equal((await site.control.showMigration(id)).state, 'ready')
+        await guest.write(0, filled(2))
+
+        await must(here, 'migration', 'switchover', id, '--force')
+        for (const site of [a, b]) {
+          const { cutOff } = await untilMigration(site, id, ({ state }) => state === 'done')
+          assert.deepEqual(cutOff, ['unix'], site.name)
+        }
+        await refusedWith('ESHUTDOWN', guest.read(0, block))
+        assert((await (await attach(b, 'web01')).read(0, block)).equals(filled(2)))
+      })
+    }
+
+    it("a client that has flushed is in nobody's way", async () => {
+      const { a, b } = await sitesWithDisk(sizeBytes)
+      const guest = await attach(a, 'web01')
+      await guest.write(0, filled(1))
+      await guest.flush()
+      const { id } = await begin(a, b, 'web01', 'manual')
+      await must(b, 'migration', 'switchover', id)
+      const { cutOff } = await untilMigration(b, id, ({ state }) => state === 'done')
+      assert.deepEqual(cutOff, [])
+    })
+  })
+
+  it('promise 1: a client whose source was killed, and that only reads when it is back, keeps the disk until it flushes', async () => {
+    const { a, b } = await sitesWithDisk(sizeBytes)
+    const { id } = await begin(a, b, 'web01', 'auto', { switchoverWaitMs: 300 })
+    const guest = await attach(a, 'web01')
+    await guest.write(0, filled(1))
+    await a.kill()
+    await a.restart()
+    const back = await attach(a, 'web01')
+    assert((await back.read(0, block)).equals(filled(1)))
+    const moved = await attach(b, 'web01')
+    // The source gives clients a while to come back: then it is this one that it waits for.
+    const isHeld = /the session of unix has not flushed yet, and may have written before/
+    await until('it is named', async () => {
+      await refusedWith('EPERM', moved.write(0, filled(2)))
+      return isHeld.test((await b.control.showMigration(id)).refusedWrites?.why ?? '') || undefined
+    })
+    await sourceOwns(a, b)
+    await back.flush()
+    await moved.write(0, filled(2))
+    await destinationOwns(a, b)
+  })
+
   describe('only a reader is left', () => {
+    for (const probe of [['nbdinfo'], ['qemu-img', 'info', '-f', 'raw']]) {
+      it(`the disk stays when ${probe.join(' ')} looks at the destination`, async function () {
+        needTool(this, probe[0]!)
+        const { a, b } = await sitesWithDisk(sizeBytes)
+        const writer = await attach(a, 'web01')
+        await writer.write(0, filled(1))
+        await begin(a, b, 'web01', 'auto')
+        await writer.disconnect()
+        await untilDisk(a, 'web01', ({ sessions }) => sessions === 0)
+        for (let time = 1; time <= 3; time++) await promisify(execFile)(probe[0]!, [...probe.slice(1), b.uri('web01')])
+        await untilDisk(b, 'web01', ({ sessions }) => sessions === 0)
+        await sourceOwns(a, b)
+      })
+    }
+
     it('the disk moves when the writer at the source disconnects while a reader is open at the destination', async () => {
       const { a, b } = await sitesWithDisk(sizeBytes)
       const writer = await attach(a, 'web01')
@@ -256,6 +360,7 @@ describe('switchover', () => {
       await untilDisk(a, 'web01', ({ sessions }) => sessions === 0)
       await sourceOwns(a, b)
       const reader = await attach(b, 'web01')
+      assert((await reader.read(0, block)).equals(filled(1)))
       await untilDisk(b, 'web01', ({ state }) => state === 'owned')
       assert((await reader.read(0, block)).equals(filled(1)))
     })

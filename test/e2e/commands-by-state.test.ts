@@ -30,6 +30,7 @@ const onTheWay: Pick<MigrateRequest, 'mode' | 'switchover' | 'switchoverWaitMs' 
 
 const commands: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
   switchover: ({ site, id }) => site.control.switchover(id),
+  'switchover --force': ({ site, id }) => site.control.switchover(id, { force: true }),
   pause: ({ site, id }) => site.control.pause(id),
   resume: ({ site, id }) => site.control.resume(id),
   cancel: ({ site, id }) => site.control.cancel(id, { force: false }),
@@ -43,10 +44,8 @@ const commands: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
 
 /** What shows that a command did what it says. */
 const effects: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
-  switchover: async ({ site, other, id }) => {
-    if (!other.isRunning) await other.restart()
-    await untilMigration(site, id, ({ state }) => ['copying', 'finishing', 'done'].includes(state))
-  },
+  switchover: isSwitchedOver,
+  'switchover --force': isSwitchedOver,
   pause: async ({ site, id }) => assert.equal((await site.control.showMigration(id)).paused, true),
   resume: async ({ site, id }) => assert.equal((await site.control.showMigration(id)).paused, false),
   cancel: ({ site, id }) => untilMigration(site, id, ({ state }) => state === 'cancelled'),
@@ -108,6 +107,8 @@ const scenes: Readonly<Record<string, () => Promise<Scene>>> = {
   },
   'source, ready': () => ready('source'),
   'destination, ready': () => ready('destination'),
+  'source, ready, a client at work': () => atWork('source'),
+  'destination, ready, a client at work': () => atWork('destination'),
   'destination, ready, source away': () => away(ready('destination')),
   'source, copying': () => copying('source'),
   'source, copying, destination away': () => away(copying('source')),
@@ -218,6 +219,19 @@ async function ready(side: 'source' | 'destination'): Promise<Scene> {
   const { a, b } = await sitesWithData(4 * mebibyte)
   const { id } = await begin(a, b, 'web01', 'manual')
   return sceneAt(side, a, b, id)
+}
+
+async function isSwitchedOver({ site, other, id }: Scene): Promise<void> {
+  if (!other.isRunning) await other.restart()
+  await untilMigration(site, id, ({ state }) => ['copying', 'finishing', 'done'].includes(state))
+}
+
+/** A client at the source has written, and not flushed since. */
+async function atWork(side: 'source' | 'destination'): Promise<Scene> {
+  const scene = await ready(side)
+  const guest = await attach(side === 'source' ? scene.site : scene.other, 'web01')
+  await guest.write(0, Buffer.alloc(4096, 7))
+  return scene
 }
 
 /** So slow that it is not over before the test is. */

@@ -78,6 +78,15 @@ describe('a data folder', () => {
     assert.equal((await moved.control.showDisk('web01')).path, there)
   })
 
+  it('promise 1: beside an image of another site is no data folder that has lost its records: whose it is, is told', async () => {
+    const image = join(folder(), 'web01.raw')
+    writeFileSync(image, Buffer.alloc(mebibyte, 4))
+    const site = await Site.start('osaka', { files: [image], root: join(folder(), 'root') })
+    await site.stop()
+    const view = refusalOf(await serveRefused(image), 3, 'image-of-other-site')
+    assert.match(view.next!, /Serve it with the --root of that site/)
+  })
+
   it('promise 1: whose records are missing or empty while its disks are there is refused, and left as it is', async () => {
     const site = await siteWithDisk(5)
     await site.stop()

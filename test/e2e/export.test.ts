@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { truncate, writeFile } from 'node:fs/promises'
+import fsPromises, { type FileHandle, open, truncate, writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { type ExportRequest, exportDisk } from '../../src/cli/disk-export.ts'
 import type { ControlError } from '../../src/control/errors.ts'
@@ -111,6 +112,28 @@ describe('disk export', () => {
     }
   })
 
+  it('writes in calls of 64 KiB, so that on ext4 small writes to the file are not slow for whoever serves it', async () => {
+    const image = join(place, 'image.raw')
+    writeFileSync(image, Buffer.alloc(3 * mebibyte, 'what a machine wrote'))
+    site = await Site.start('osaka', { files: [image] })
+    const handle = await open(image)
+    const kind = Object.getPrototypeOf(handle) as { write: FileHandle['write'] }
+    await handle.close()
+    const { write } = kind
+    const lengths: unknown[] = []
+    kind.write = function (this: FileHandle, ...call: unknown[]) {
+      lengths.push(call[2])
+      return Reflect.apply(write, this, call)
+    } as FileHandle['write']
+    try {
+      await exporting({ disk: 'image' })
+    } finally {
+      kind.write = write
+    }
+    assert.deepEqual(new Set(lengths), new Set([65_536]))
+    assert(readFileSync(file).equals(readFileSync(image)))
+  })
+
   it('1 TiB of holes takes seconds', async () => {
     const large = join(place, 'large.raw')
     await writeFile(large, '')
@@ -187,6 +210,50 @@ describe('disk export', () => {
     await assert.rejects(late, (error: ControlError) => error.code === 'file-exists')
     assert.equal(readFileSync(file, 'utf8'), 'precious')
     assert.deepEqual(readdirSync(place), ['web01.raw'])
+  })
+
+  describe('into a file system that cannot do all', () => {
+    const { link, open } = fsPromises
+    afterEach(() => {
+      Object.assign(fsPromises, { link, open })
+      syncBuiltinESMExports()
+    })
+    const failing = (code: string) => () => Promise.reject(Object.assign(new Error(code), { code, syscall: 'x' }))
+    function without(call: 'link' | 'fsync of a folder', code: string): void {
+      if (call === 'link') Object.assign(fsPromises, { link: failing(code) })
+      else {
+        const openFolder = async (...words: Parameters<typeof open>) => {
+          const handle = await open(...words)
+          return words[0] === place ? Object.assign(handle, { sync: failing(code) }) : handle
+        }
+        Object.assign(fsPromises, { open: openFolder })
+      }
+      syncBuiltinESMExports()
+    }
+
+    for (const [call, code] of [
+      ['link', 'EPERM'],
+      ['link', 'ENOTSUP'],
+      ['link', 'ENOSYS'],
+      ['fsync of a folder', 'EINVAL'],
+    ] as const) {
+      it(`${call}, ${code}: every byte is written all the same`, async () => {
+        site = await Site.start('osaka')
+        const bytes = await withDisk(site)
+        without(call, code)
+        await exporting()
+        assert(readFileSync(file).equals(bytes))
+        assert.deepEqual(readdirSync(place), ['web01.raw'])
+      })
+    }
+
+    it('a folder that cannot be synced for its storage: there is no file, as is said', async () => {
+      site = await Site.start('osaka')
+      await withDisk(site)
+      without('fsync of a folder', 'EIO')
+      await failsWith('file-failed', exporting())
+      assert.deepEqual(readdirSync(place), [])
+    })
   })
 
   it('a disk in use is refused, and copied with --force as what it is', async () => {

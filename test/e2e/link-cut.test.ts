@@ -76,7 +76,7 @@ async function copyingOverCable(): Promise<{ a: Site; b: Site; id: string; cable
   const { token } = await a.control.invite({ name: b.name, address: `tcp://127.0.0.1:${cable.port}` })
   await b.control.join({ token, name: a.name })
   await must(a, 'disk', 'create', 'web01', '--from', image)
-  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep' } as const
+  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep', force: true } as const
   const { id } = await b.control.migrate({ ...terms, disk: 'web01', from: a.name, maxRate: 12 * mebibyte })
   await untilMigration(b, id, ({ state }) => state === 'copying')
   return { a, b, id, cable, original }

@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { NbdClient } from '../../src/nbd/client.ts'
+import { rowChecksum } from '../../src/store/record-shapes.ts'
 import { findTool } from '../tools.ts'
 import { Network } from './network.ts'
 import {
@@ -127,7 +128,7 @@ async function writeUntilKilled(site: Site, guest: NbdClient): Promise<void> {
 }
 
 /** What is on record of the disk of a site that does not run. */
-function recordOf(site: Site): { unsynced: { bootId: string; since: string } | null } {
+function recordOf(site: Site): { id: string; unsynced: { bootId: string; since: string } | null } {
   using database = new DatabaseSync(join(site.root, 'vmstore.sqlite'))
   return JSON.parse(String(database.prepare('SELECT body FROM disk').get()!['body']))
 }
@@ -137,5 +138,5 @@ function losePower(site: Site): void {
   const record = recordOf(site)
   const body = JSON.stringify({ ...record, unsynced: { ...record.unsynced!, bootId: otherBoot } })
   using database = new DatabaseSync(join(site.root, 'vmstore.sqlite'))
-  database.prepare('UPDATE disk SET body = ?').run(body)
+  database.prepare('UPDATE disk SET body = ?, checksum = ?').run(body, rowChecksum('disk', record.id, body))
 }

@@ -126,6 +126,7 @@ describe('the rules of a move', () => {
     const { a, b } = await sitesWithDisk(16 * mebibyte)
     const guest = await attach(a, 'web01')
     await guest.write(0, Buffer.alloc(8 * mebibyte, 1))
+    await guest.flush()
     const { id } = await begin(a, b, 'web01', 'now', { maxRate: 16 * 1024 })
     await untilMigration(b, id, ({ state }) => state === 'copying')
     for (const site of [a, b]) {
@@ -166,6 +167,7 @@ describe('the rules of a move', () => {
     const { a, b } = await sitesWithDisk(16 * mebibyte)
     const old = await attach(a, 'web01')
     await old.write(0, Buffer.alloc(block, 1))
+    await old.flush()
     const there = await begin(a, b, 'web01', 'now')
     await untilMigration(b, there.id, ({ state }) => state === 'done')
     const guest = await attach(b, 'web01')
@@ -182,6 +184,7 @@ describe('the rules of a move', () => {
     const { a, b } = await sitesWithDisk(16 * mebibyte)
     const guest = await attach(a, 'web01')
     await guest.write(0, Buffer.alloc(block, 1))
+    await guest.flush()
     const { exit, json } = await vmstore(b, 'migrate', 'web01', '--from', 'osaka', '--switchover', 'now')
     assert.deepEqual([exit, json.type, json.state, json.role], [0, 'result', 'done', 'destination'])
     assert((await (await attach(b, 'web01')).read(0, block)).equals(Buffer.alloc(block, 1)))

@@ -53,7 +53,7 @@ export async function moveThroughSilences(options: Silences): Promise<{ resentBy
     connect: () => NbdClient.connect(b.uri('web01'), { requestTimeoutMs }),
   })
   afterwards(() => guest.stop().catch(() => {}))
-  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep' } as const
+  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep', force: true } as const
   const order = { ...terms, disk: 'web01', maxRate: bytesPerSecond }
   // Given where it can be carried out: the other site is not connected yet.
   const { id } = await (options.dials === 'source'
@@ -129,7 +129,7 @@ export async function moveOverSlowLine(
   await makeGuestImage(image, sizeBytes)
   const { a, b } = await sitesOf({ network, dials: 'destination' })
   await must(a, 'disk', 'create', 'web01', '--from', image)
-  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep' } as const
+  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep', force: true } as const
   const { id } = await b.control.migrate({ ...terms, disk: 'web01', from: a.name })
   await untilMigration(b, id, ({ state }) => state === 'copying')
   const reader = await attach(b, 'web01', { requestTimeoutMs })

@@ -316,16 +316,17 @@ export async function twoSites(): Promise<{ a: Site; b: Site }> {
   return { a, b }
 }
 
-/** Starts a migration from `a` to `b`, as `migrate --detach` does, and returns as soon as both know it. */
+/** Starts a migration from `a` to `b`, as `migrate --detach` does (now: by force), and returns as soon as both know it. */
 export async function begin(
   a: Site,
   b: Site,
   disk: string,
   switchover: MigrateRequest['switchover'],
-  terms: Partial<Pick<MigrateRequest, 'switchoverWaitMs' | 'maxRate' | 'stallTimeoutMs' | 'source'>> = {},
+  terms: Partial<Pick<MigrateRequest, 'switchoverWaitMs' | 'maxRate' | 'stallTimeoutMs' | 'source' | 'force'>> = {},
 ): Promise<MigrationView> {
   const usual = { mode: 'post-copy', switchoverWaitMs: 60_000, source: 'keep' } as const
-  return a.control.migrate({ ...usual, disk, to: b.name, switchover, ...terms })
+  const force = switchover === 'now'
+  return a.control.migrate({ ...usual, disk, to: b.name, switchover, force, ...terms })
 }
 
 /** Asks again and again until the answer is not undefined; fails with the last sight when time is up. */

@@ -34,7 +34,13 @@ describe('telling', () => {
     this.timeout(60_000)
     const { a, b, cable } = await overCable()
     // A cannot dial B.
-    const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep' } as const
+    const terms = {
+      mode: 'post-copy',
+      switchover: 'now',
+      switchoverWaitMs: 10_000,
+      source: 'keep',
+      force: true,
+    } as const
     const { id } = await b.control.migrate({ ...terms, disk: 'web01', from: a.name, maxRate: mebibyte })
     const seen = { a: watched(a, id), b: watched(b, id) }
     await untilMigration(b, id, ({ bytes, rate }) => bytes.missing < 31 * mebibyte && rate > 0)
@@ -104,7 +110,7 @@ describe('telling', () => {
     }
     assert.equal((await b.control.showDisk('web01')).guestErrors['EPERM']!.count, 2)
     // It is known still when the move is over.
-    await must(a, 'migration', 'switchover', id)
+    await must(a, 'migration', 'switchover', id, '--force')
     for (const site of [a, b]) {
       const { refusedWrites } = await untilMigration(site, id, ({ state }) => state === 'done')
       assert.equal(refusedWrites?.count, 2)

@@ -159,6 +159,18 @@ describe('the format of an image', () => {
       assert.equal(refused(`/srv/${name}`, headers.vmdk).code, 'image-not-alone', name)
     for (const name of ['web01.img.001', 'web01.img.part', 'web01.raw.crdownload', 'web01.aa', 'xaa', 'web01.part-1'])
       assert.equal(refused(`/srv/${name}`, raw).code, 'image-not-alone', name)
+    for (const name of [
+      'web01.raw.00',
+      'web01.raw01',
+      'web01.imgab',
+      'web01.qcow2-aa',
+      'web01.img.gz.03',
+      'x00',
+      'x01',
+    ])
+      assert.equal(refused(`/srv/${name}`, raw).code, 'image-not-alone', name)
+    for (const name of ['ubuntu-24.04', 'web01.10', 'web01', 'x86', 'img01', 'web01-aa'])
+      assert.equal(decide(`/srv/${name}`, raw).format, 'raw', name)
     assert.equal(decide('/srv/web01-flat.vmdk', raw).format, 'raw')
   })
 

@@ -62,18 +62,47 @@ describe('the end of a raw disk', () => {
     assert.equal(await beyond(disk), undefined)
   })
 
-  it('a file system in all of the disk knows it', async function () {
-    needTool(this, 'mke2fs')
-    const place = await mkdtemp(join(tmpdir(), 'vms-'))
-    const path = join(place, 'disk')
-    try {
-      writeFileSync(path, '')
-      truncateSync(path, sizeBytes)
-      await promisify(execFile)(findTool('mke2fs')!, ['-q', '-F', '-t', 'ext4', path])
-      await assertKnown(readFileSync(path), /ext/)
-    } finally {
-      await rm(place, { recursive: true })
-    }
+  const systems: readonly (readonly [what: string, sizeMebibytes: number, program: string, ...words: string[]])[] = [
+    ['ext', 8, 'mke2fs', '-q', '-F', '-t', 'ext4'],
+    ['btrfs', 128, 'mkfs.btrfs', '-q'],
+    ['FAT', 1, 'mkfs.fat', '-F', '12'],
+    ['FAT', 32, 'mkfs.fat', '-F', '16'],
+    ['FAT', 40, 'mkfs.fat', '-F', '32', '-s', '1'],
+    ['exFAT', 8, 'mkfs.exfat'],
+    ['swap', 8, 'mkswap'],
+  ]
+  for (const [what, sizeMebibytes, program, ...words] of systems) {
+    it(`${[program, ...words].join(' ')}: what is in all of the disk knows it`, async function () {
+      needTool(this, program)
+      const place = await mkdtemp(join(tmpdir(), 'vms-'))
+      const path = join(place, 'disk')
+      try {
+        writeFileSync(path, '')
+        truncateSync(path, sizeMebibytes * mebibyte)
+        await promisify(execFile)(findTool(program)!, [...words, path])
+        await assertKnown(readFileSync(path), new RegExp(what))
+      } finally {
+        await rm(place, { recursive: true })
+      }
+    })
+  }
+
+  it('a physical volume of LVM knows it', async () => {
+    const disk = Buffer.alloc(sizeBytes)
+    disk.write('LABELONE', 512)
+    disk.writeBigUInt64LE(1n, 520)
+    disk.writeUInt32LE(32, 532)
+    disk.write('LVM2 001', 536)
+    disk.writeBigUInt64LE(BigInt(sizeBytes), 576)
+    await assertKnown(disk, /LVM/)
+  })
+
+  it('a partition is told by its number, though one before it is empty', async () => {
+    const disk = Buffer.alloc(sizeBytes)
+    writeMbr(disk)
+    disk.copy(disk, 462, 446, 462)
+    disk.fill(0, 446, 462)
+    assert.match((await beyond(disk.subarray(0, mebibyte))) ?? '', /^partition 2 /)
   })
 
   it('a disk of bytes that say nothing is taken as it is, and so is one shorter than a header', async () => {

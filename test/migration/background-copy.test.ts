@@ -285,6 +285,29 @@ describe('background copy', () => {
     assert.equal(disk.arrival!.missingBlocks, 0)
   })
 
+  it('says that a trouble is over as soon as a MiB has landed, and not at the end of the pass', async () => {
+    const clock = new FakeClock()
+    const disk = new CountingDisk(64 * mebibyte)
+    let isFull = true
+    const source: BlockSource = {
+      async *fetch(runs: readonly Run[]) {
+        if (isFull) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+        yield* instant.fetch(runs, { urgency: 'background', signal: never })
+      },
+    }
+    const told: { readonly sentence: string | null; readonly landedBytes: number }[] = []
+    const trouble = (sentence: string | null) => told.push({ sentence, landedBytes: disk.landedBytes })
+    const parts = partsOf(disk as unknown as Disk, source, { clock, trouble })
+    const run = new BackgroundCopy(parts, never).run()
+    await isSettled(run)
+    assert.match(told[0]!.sentence!, /no room|waits/)
+    isFull = false
+    do await clock.advance(1000)
+    while (!(await isSettled(run)))
+    await run
+    assert.deepEqual(told[1], { sentence: null, landedBytes: mebibyte })
+  })
+
   it('does not try again in a busy loop', async () => {
     let asked = 0
     const source: BlockSource = {

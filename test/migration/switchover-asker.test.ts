@@ -14,6 +14,7 @@ class Asking {
   readonly clock = new FakeClock()
   readonly stop = new AbortController()
   readonly reasons: AcquireMessage['reason'][] = []
+  readonly forced: boolean[] = []
   readonly notes: (string | null)[] = []
   readonly refusals: string[] = []
   grants = 0
@@ -28,8 +29,9 @@ class Asking {
     waitMs,
     signal: this.stop.signal,
     isWanted: () => this.isWanted,
-    acquire: (reason) => {
+    acquire: (reason, force) => {
       this.reasons.push(reason)
+      this.forced.push(force)
       return this.answer()
     },
     hasDeparted: async () => {
@@ -43,6 +45,10 @@ class Asking {
     refused: async (code) => void this.refusals.push(code),
     note: (sentence) => void this.notes.push(sentence),
   })
+
+  order(force: boolean): Promise<AcquireAnswer | undefined> {
+    return this.asker.order(force, this.stop.signal)
+  }
 
   guest(): { readonly done: Promise<void>; readonly goes: AbortController } {
     const goes = new AbortController()
@@ -297,6 +303,85 @@ describe('switchover asker', () => {
     asking.answer = async () => grant
     await asking.clock.advance(2000)
     assert.equal(asking.grants, 1)
+  })
+
+  describe('for an operator, while a client works at the source', () => {
+    const why = 'the session of 10.0.0.7 has written and has not flushed since'
+    const atWork: AcquireAnswer = { answer: 'busy', why, isAtWork: true }
+
+    it('the operator hears who it is, and it is not asked on until that client pauses', async () => {
+      asking.answer = async () => atWork
+      assert.deepEqual(await asking.order(false), atWork)
+      await asking.clock.advance(60_000)
+      assert.deepEqual([asking.reasons, asking.asker.active, asking.notes.at(-1)], [['operator'], false, null])
+    })
+
+    it('by force it is asked for, and only then', async () => {
+      asking.answer = async () => (asking.forced.at(-1) ? grant : atWork)
+      assert.equal((await asking.order(false))?.answer, 'busy')
+      assert.equal((await asking.order(true))?.answer, 'granted')
+      assert.deepEqual(asking.forced, [false, true])
+    })
+
+    it('a forced word that comes while the one before is answered is asked for too', async () => {
+      const first = Promise.withResolvers<AcquireAnswer>()
+      asking.answer = () => (asking.forced.at(-1) ? Promise.resolve(grant) : first.promise)
+      const [unforced, forced] = [asking.order(false), asking.order(true)]
+      first.resolve(atWork)
+      assert.equal((await unforced)?.answer, 'busy')
+      await asking.clock.advance(1000)
+      assert.equal((await forced)?.answer, 'granted')
+    })
+
+    it('writes that wait go on waiting, as for any busy source', async () => {
+      asking.answer = async () => atWork
+      const { done } = asking.guest()
+      await asking.clock.advance(100)
+      const order = asking.order(false)
+      await asking.clock.advance(1000)
+      assert.deepEqual(await order, atWork)
+      assert.equal(await isSettled(done), false)
+      asking.answer = async () => grant
+      await asking.clock.advance(1000)
+      await done
+    })
+
+    it('where no operator waits for the answer, it is noted with what to do', async () => {
+      asking.answer = async () => atWork
+      asking.asker.command('operator')
+      await asking.clock.advance(60_000)
+      assert.equal(asking.reasons.length, 1)
+      assert.match(asking.notes.at(-1) ?? '', /not switched over: at the source, the session of 10\.0\.0\.7.*--force/)
+    })
+
+    it('an operator is not kept waiting by a source that is away, and is asked for all the same', async () => {
+      asking.answer = lost
+      assert.equal(await asking.order(true), undefined)
+      asking.answer = async () => grant
+      await asking.clock.advance(5000)
+      assert.deepEqual([asking.grants, asking.forced.at(-1)], [1, true])
+    })
+
+    it('an operator who waited for too long is told so, and what comes later is noted', async () => {
+      const late = Promise.withResolvers<AcquireAnswer>()
+      asking.answer = () => late.promise
+      const order = asking.order(false)
+      await asking.clock.advance(5000)
+      assert.equal(await order, undefined)
+      late.resolve(atWork)
+      await asking.clock.advance(1000)
+      assert.match(asking.notes.at(-1) ?? '', /not switched over/)
+    })
+
+    it('an operator whose word comes while readers are asked for is not forgotten with them', async () => {
+      const first = Promise.withResolvers<AcquireAnswer>()
+      asking.answer = () => (asking.reasons.length === 1 ? first.promise : Promise.resolve(grant))
+      asking.asker.command('reader-only')
+      const order = asking.order(false)
+      first.resolve(busy)
+      await asking.clock.advance(1000)
+      assert.equal((await order)?.answer, 'granted')
+    })
   })
 
   describe('of a source that refuses', () => {

@@ -57,6 +57,7 @@ export class Archive {
     if (!this.isUsed || this.#restored || !random.chance(this.#rate)) return undefined
     if (random.chance(0.6)) {
       const site = random.pick([a, b])
+      if (site.hasRottenMaps) return undefined // A copy of it would be served to nobody.
       const record = site.database.disk.get(diskId)
       const mark = Math.max(0, ...[...site.database.migration.values()].map((each) => each.mark))
       if (this.#copies.length === mostCopies) this.#copies.splice(random.integer(mostCopies), 1)

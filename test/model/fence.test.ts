@@ -21,7 +21,7 @@ describe('fence: grants', () => {
       assert.deepEqual(answer, granted)
       assert.deepEqual(sites.standing(sites.a), ['departed', 2, 'B'])
     }
-    await sites.drive(sites.b.migrations!.commands.switchover(id, new AbortController().signal))
+    await sites.drive(sites.b.migrations!.commands.switchover(id, false, new AbortController().signal))
     await sites.until('B has everything', () => sites.record(sites.a)?.state === 'released')
     assert.deepEqual(sites.standing(sites.b), ['owned', 2, 'B'])
   })
@@ -42,7 +42,7 @@ describe('fence: grants', () => {
     assert.equal((answer as { answer: string }).answer, 'refused')
     assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
     await sites.write(sites.open(sites.a), 0, 7)
-    await sites.say('B', sites.a, 'acquire', acquire(id))
+    await sites.say('B', sites.a, 'acquire', { ...acquire(id), force: true })
     const late = await sites.say('C', sites.a, 'acquire', acquire(id))
     assert.equal((late as { answer: string }).answer, 'refused')
     assert.deepEqual(sites.standing(sites.a), ['departed', 2, 'B'])
@@ -119,12 +119,162 @@ describe('fence: clients that are where they should not be', () => {
     await sites.write(guest, 0, 7)
     const there = sites.open(sites.b)
     await assert.rejects(sites.write(there, 1, 8), { code: 'EPERM' })
-    await sites.drive(sites.b.migrations!.commands.switchover(id, new AbortController().signal))
+    await sites.drive(sites.b.migrations!.commands.switchover(id, true, new AbortController().signal))
     await sites.until('B serves', () => sites.record(sites.b)?.state === 'arriving')
     sites.a.losePower() // What was not flushed by the guest was synced before the disk was given up.
     await sites.drive(sites.a.start())
     await sites.write(there, 1, 8)
     assert.deepEqual([await sites.read(there, 0), await sites.read(there, 1)], [7, 8])
+  })
+
+  for (const side of ['a', 'b'] as const) {
+    it(`promise 1: a switchover that is ordered at ${side.toUpperCase()} while a client works at the source is refused, and names it`, async () => {
+      const sites = await TwoSites.start()
+      const id = await sites.migrate('manual')
+      const guest = sites.open(sites.a, '10.0.0.7:4000')
+      await sites.write(guest, 0, 7)
+      const order = (force: boolean) =>
+        sites.drive(sites[side].migrations!.commands.switchover(id, force, new AbortController().signal))
+      const refusal = { code: 'client-at-work', exit: 3, message: /10\.0\.0\.7:4000 has written and has not flushed/ }
+      await assert.rejects(order(false), refusal)
+      assert.deepEqual(
+        [sites.standing(sites.a), sites.standing(sites.b)],
+        [
+          ['owned', 1, 'A'],
+          ['incoming', 1, 'A'],
+        ],
+      )
+      assert.deepEqual(
+        [sites.a, sites.b].map((site) => [
+          site.migrations!.courses()[0]!.liveState,
+          site.migrations!.courses()[0]!.note,
+        ]),
+        [
+          ['ready', null],
+          ['ready', null],
+        ],
+      )
+      await sites.write(guest, 1, 8)
+      await order(true)
+      await sites.until('B serves', () => sites.record(sites.b)?.state !== 'incoming')
+      for (const site of [sites.a, sites.b])
+        assert.deepEqual(site.database.migration.get(id)!.cutOff, ['10.0.0.7:4000'])
+      await assert.rejects(sites.write(guest, 2, 9), { code: 'ESHUTDOWN' })
+      assert.deepEqual([await sites.read(sites.open(sites.b), 0), await sites.read(sites.open(sites.b), 1)], [7, 8])
+    })
+  }
+
+  it('promise 1: a move now is refused while a client works at the source, and nothing begins', async () => {
+    const sites = await TwoSites.start()
+    const guest = sites.open(sites.a, '10.0.0.7:4000')
+    await sites.write(guest, 0, 7)
+    await assert.rejects(sites.migrate('now'), { code: 'client-at-work', exit: 3, message: /10\.0\.0\.7:4000/ })
+    assert.deepEqual([sites.record(sites.a)?.migrationId, sites.record(sites.b)], [null, undefined])
+    assert.equal(sites.a.migrations!.past().length, 0)
+    const id = await sites.migrate('now', sites.a, sites.b, true)
+    await sites.until('B serves', () => sites.record(sites.b)?.state !== 'incoming')
+    assert.deepEqual(sites.b.database.migration.get(id)!.cutOff, ['10.0.0.7:4000'])
+  })
+
+  it('promise 1: a write that comes while a move now is prepared ends it; one that comes later keeps it from being switched over', async () => {
+    const sites = await TwoSites.start()
+    const guest = sites.open(sites.a)
+    await sites.flush(guest)
+    const beginning = sites.migrate('now')
+    const ended = assert.rejects(beginning, { code: 'client-at-work' })
+    await sites.until('it is on record', () => sites.record(sites.a)?.migrationId !== null)
+    await sites.write(guest, 0, 7)
+    await ended
+    await sites.until('B has none', () => sites.record(sites.b) === undefined)
+    await sites.flush(guest)
+    sites.link.up = true
+    const id = await sites.migrate('manual')
+    sites.link.up = false
+    await sites.drive(sites.b.migrations!.commands.switchover(id, false, new AbortController().signal)) // It is asked later.
+    await sites.write(guest, 0, 8)
+    sites.link.up = true
+    const note = () => sites.b.migrations!.courses()[0]!.note ?? ''
+    await sites.until('B has heard', () => /not switched over: at the source, the session of guest/.test(note()))
+    assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
+  })
+
+  it('promise 1: a write that comes while the disk freezes for the operator goes on, and the disk stays', async () => {
+    const sites = await TwoSites.start()
+    const id = await sites.migrate('manual')
+    const guest = sites.open(sites.a)
+    await sites.flush(guest)
+    const { gate } = sites.a.disks!.get(diskId)!
+    gate.enter() // A slow read: the disk freezes when it is over.
+    const order = sites.b.migrations!.commands.switchover(id, false, new AbortController().signal)
+    const refused = assert.rejects(order, { code: 'client-at-work', message: /session of guest/ })
+    await sites.until('it freezes', () => gate.frozen)
+    const written = sites.write(guest, 0, 7)
+    gate.leave()
+    await written
+    await sites.drive(refused)
+    assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
+    await sites.write(guest, 1, 8)
+  })
+
+  it('promise 1: a client that only reads when its source is back may have written before: the disk stays until it has flushed', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('auto')
+    await sites.write(sites.open(sites.a), 0, 7)
+    sites.a.kill()
+    await sites.drive(sites.a.start())
+    const back = sites.open(sites.a, '10.0.0.7:4001')
+    await sites.read(back, 0)
+    await sites.pass(6000) // Longer than the source waits for clients that come back.
+    const stray = sites.open(sites.b, 'stray')
+    await assert.rejects(sites.write(stray, 0, 9), { code: 'EPERM', message: /10\.0\.0\.7:4001 has not flushed yet/ })
+    assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
+    await sites.flush(back)
+    await sites.write(stray, 0, 9)
+    assert.equal(sites.record(sites.a)?.state, 'departed')
+  })
+
+  it('promise 1: after the writers have gone a probe at the destination moves nothing; a client that stays, and reads, does', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('auto')
+    const writer = sites.open(sites.a)
+    await sites.write(writer, 0, 7)
+    const idle = sites.open(sites.b, 'idle')
+    sites.a.close(writer, 'disconnected')
+    const probes = async () => {
+      for (let time = 1; time <= 3; time++) {
+        const probe = sites.open(sites.b, 'nbdinfo')
+        await sites.read(probe, 0)
+        await sites.pass(5000)
+        sites.b.close(probe, 'disconnected')
+      }
+    }
+    await probes()
+    assert.deepEqual(
+      sites.standing(sites.b),
+      ['incoming', 1, 'A'],
+      'one that stays and does not read moves nothing either',
+    )
+    const reader = sites.open(sites.b, 'reader')
+    assert.equal(await sites.read(reader, 0), 7)
+    await sites.pass(9000)
+    assert.deepEqual(sites.standing(sites.b), ['incoming', 1, 'A'])
+    await sites.until('it has moved', () => sites.record(sites.b)?.state !== 'incoming')
+    assert.equal(sites.a.disks!.get(diskId)!.record.generation, 2)
+    sites.b.close(idle, 'disconnected')
+  })
+
+  it('promise 1: a reader that has stayed moves the disk as soon as the last writer at the source says goodbye', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('auto')
+    const writer = sites.open(sites.a)
+    await sites.write(writer, 0, 7)
+    const reader = sites.open(sites.b, 'reader')
+    assert.equal(await sites.read(reader, 0), 7)
+    await sites.pass(30_000)
+    assert.deepEqual(sites.standing(sites.b), ['incoming', 1, 'A'])
+    sites.a.close(writer, 'disconnected')
+    await sites.pass(1000)
+    assert.notEqual(sites.record(sites.b)?.state, 'incoming')
   })
 
   it('promise 1: a client still connected at the source after the fence may flush and quit, and nothing else', async () => {
@@ -148,6 +298,7 @@ describe('fence: clients of a disk that comes back', () => {
     const sites = await TwoSites.start()
     const { a, b } = sites
     const left = sites.open(a)
+    await sites.flush(left)
     await sites.migrate('now')
     await sites.until('B has heard that its move is over', () => sites.record(b)?.migrationId === null)
     await sites.flush(left)
@@ -171,6 +322,7 @@ describe('fence: clients of a disk that comes back', () => {
   it('promise 6: one that is attached from before it went is refused its flush too: it would speak for writes of others', async () => {
     const sites = await TwoSites.start()
     const left = sites.open(sites.a)
+    await sites.flush(left)
     await sites.migrate('now')
     await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
     await sites.flush(left)
@@ -199,7 +351,7 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     const sites = await TwoSites.start()
     const id = await sites.migrate('manual')
     const old = sites.a.copyFolder()
-    await sites.drive(sites.b.migrations!.commands.switchover(id, new AbortController().signal))
+    await sites.drive(sites.b.migrations!.commands.switchover(id, false, new AbortController().signal))
     await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
     await sites.restore(sites.a, old)
     assert.deepEqual(sites.standing(sites.a), ['superseded', 2, 'B'])
@@ -348,6 +500,28 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     assert.equal(sites.record(a)?.state, 'released')
   })
 
+  it('promise 11: a peer that speaks of a generation beyond all reason is refused, and the next start is none the worse', async () => {
+    const sites = await TwoSites.start()
+    const { b } = sites
+    const facts = { id: randomUUID(), name: 'web02', sizeBytes: 4096, allocatedBytes: 0 }
+    const times = { switchoverWaitMs: 0, maxRate: null, stallTimeoutMs: null }
+    const message = {
+      migration: randomUUID(),
+      disk: { ...facts, generation: Number.MAX_SAFE_INTEGER },
+      terms: { mode: 'post-copy', switchover: 'manual', sourcePolicy: 'keep', ...times },
+    }
+    const asked = b.migrations!.call('A', 'prepare', message, new AbortController().signal)
+    const isRefused = await sites.drive(
+      asked.then(
+        () => false,
+        () => true,
+      ),
+    )
+    b.kill()
+    await sites.drive(b.start())
+    assert(isRefused)
+  })
+
   it('promise 1: a destination from before its end, whose source is released, serves nobody', async () => {
     const sites = await TwoSites.start()
     await sites.migrate('now')
@@ -363,13 +537,14 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     const sites = await TwoSites.start()
     const id = await sites.migrate('manual')
     const old = sites.b.copyFolder()
-    await sites.drive(sites.b.migrations!.commands.switchover(id, new AbortController().signal))
+    await sites.drive(sites.b.migrations!.commands.switchover(id, false, new AbortController().signal))
     await sites.until('B has said so', () => sites.record(sites.a)?.taken === true)
     await sites.restore(sites.b, old)
     assert.equal(sites.record(sites.b)?.state, 'incoming')
     const guest = sites.open(sites.b)
     await assert.rejects(sites.read(guest, 0), /restored from an old copy/)
-    await sites.drive(sites.b.migrations!.commands.switchover(id, new AbortController().signal))
+    const order = sites.b.migrations!.commands.switchover(id, false, new AbortController().signal)
+    await assert.rejects(sites.drive(order), { code: 'already-taken' })
     await assert.rejects(sites.write(guest, 0, 9))
     assert.equal(sites.record(sites.b)?.state, 'incoming')
   })

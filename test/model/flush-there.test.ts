@@ -65,7 +65,7 @@ describe('a flush at the destination, before it owns', () => {
       if (until === 'the disk is here') sites.link.late = 'flush'
       sites.link.up = true
       if (until === 'the disk is here')
-        await sites.drive(sites.b.migrations!.commands.switchover(id, new AbortController().signal))
+        await sites.drive(sites.b.migrations!.commands.switchover(id, false, new AbortController().signal))
       await sites.until('it is answered', () => flush.answer !== undefined)
       assert.match(String(flush.answer), /lost its power, or was booted anew, while a flush waited/)
       await sites.flush(there) // What is answered from now on is flushed again.
@@ -107,7 +107,7 @@ describe('a flush at the destination, before it owns', () => {
       const there = sites.open(sites.b)
       sites.link.late = 'flush'
       const flush = answerOf((async () => there.session.flush())())
-      await sites.drive(sites.b.migrations!.commands.switchover(id, never()))
+      await sites.drive(sites.b.migrations!.commands.switchover(id, true, never()))
       await sites.until('it is answered', () => flush.answer !== undefined)
       assert.equal(flush.answer, 'good')
       sites.a.losePower()
@@ -174,7 +174,7 @@ describe('a flush at the destination, before it owns', () => {
     sites.a.losePower()
     await sites.drive(sites.a.start())
     assert.match(sites.a.disk('web01')!.trouble!, /lost its power/)
-    await sites.drive(sites.b.migrations!.commands.switchover(id, never()))
+    await sites.drive(sites.b.migrations!.commands.switchover(id, false, never()))
     await sites.until('B serves', () => sites.record(sites.b)?.state === 'arriving')
     assert.match(sites.b.disk('web01')!.trouble!, /lost its power/)
     await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')

@@ -29,6 +29,6 @@ export function putDisk(site: SimSite, random: Random): number[] {
     unsynced: null,
     powerLoss: null,
   }
-  site.database.disk.set(diskId, { ...identity, ...standing, createdAt: '' })
+  site.database.disk.set(diskId, { ...identity, ...standing, createdAt: '2026-01-01T00:00:00.000Z' })
   return initial
 }

@@ -32,6 +32,7 @@ export class Operator {
       maxRate: null,
       stallTimeoutMs: random.chance(0.2) ? 3000 : null,
       sourcePolicy: random.pick(['keep', 'keep', 'delete']),
+      force: switchover === 'now' && random.chance(0.5), // Else it is refused while the guest works, and asked again.
     }
     if (!(await this.#startMigration(terms))) return
     if (random.chance(0.15)) {
@@ -113,13 +114,16 @@ export class Operator {
     }
   }
 
-  /** What waits for the operator's word gets it: a guest for a switchover (manual, or a session that broke), a paused copy. */
-  nudge(): void {
+  /**
+   * What waits for the operator's word gets it: a guest for a switchover (manual, or a session that broke), a paused copy.
+   * Clients that work at the source are cut off, unless it is not forced.
+   */
+  nudge(force = true): void {
     const { b } = this.#stage
     const course = b.up ? b.migrations!.courses()[0] : undefined
     if (!course) return
     if (b.disk(diskName)?.state === 'incoming')
-      void b.migrations!.commands.switchover(course.id, never()).catch(() => {})
+      void b.migrations!.commands.switchover(course.id, force, never()).catch(() => {})
     else void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
   }
 
@@ -180,7 +184,7 @@ export class Operator {
         if (b.database.disk.get(diskId)?.state !== 'incoming') return
         continue
       }
-      this.nudge()
+      this.nudge(world.random.chance(0.7))
       return
     }
   }

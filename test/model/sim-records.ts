@@ -1,7 +1,8 @@
 // Records of one simulated machine: transactions that happen as a whole, in order. Committed is durable. Now and then one
 // fails, and the next process may find it all the same, if no other was committed meanwhile (store/records.ts). Without room a
-// transaction fails and did not happen.
+// transaction fails and did not happen. A start loads what has the shape that it must have, as the real one does.
 
+import { shaped, type TableName } from '../../src/store/record-shapes.ts'
 import type { Change, DiskRecord, MigrationRecord, PeerRecord, Records, SiteRecords } from '../../src/store/records.ts'
 import type { SimMachine } from './sim-files.ts'
 import type { SimProcess } from './world.ts'
@@ -63,6 +64,8 @@ export class SimRecords implements Records {
 
   async load(): Promise<SiteRecords> {
     const { disk, migration, peer } = this.#database
+    for (const [id, record] of disk) checkLoadable('disk', id, record)
+    for (const [id, record] of migration) checkLoadable('migration', id, record)
     return { disks: [...disk.values()], migrations: [...migration.values()], peers: [...peer.values()] }
   }
 
@@ -86,6 +89,12 @@ export class SimRecords implements Records {
   }
 
   async close(): Promise<void> {}
+}
+
+/** @throws Error when no start would load the record that we have written. */
+function checkLoadable(table: TableName, id: string, record: DiskRecord | MigrationRecord): void {
+  const found = shaped(table, id, JSON.parse(JSON.stringify(record)))
+  if ('wrong' in found) throw new Error(`no start loads the record of ${table} ${id}: ${found.wrong}`)
 }
 
 function wordsOf(change: Change): string {

@@ -72,6 +72,9 @@ export class SimSite {
     return this.up ? this.disks!.find(name) : undefined
   }
 
+  /** The log of its maps is damaged at rest (rot.ts). */
+  hasRottenMaps = false
+
   /** A sync failed since the last start, and what it dropped was not written anew. */
   hasFailedSync = false
 
@@ -85,6 +88,11 @@ export class SimSite {
   /** A disk that waits for its operator: what is wrong with it ends with a start of the daemon, or when it is accepted. */
   get isTroubled(): boolean {
     return this.up && this.disks!.all().some((disk) => disk.trouble !== undefined)
+  }
+
+  /** Of these, one whose sync failed, or that cannot be opened. */
+  get hasFailedDisk(): boolean {
+    return this.up && this.disks!.all().some((disk) => disk.isFailed)
   }
 
   /** The disk's bytes on this machine. */

@@ -74,7 +74,7 @@ export class TwoSites {
   }
 
   /** Begins a move from A to B. Resolves to the migration's id. */
-  async migrate(switchover: Terms['switchover'], from = this.a, to = this.b): Promise<string> {
+  async migrate(switchover: Terms['switchover'], from = this.a, to = this.b, force = false): Promise<string> {
     const terms: Terms = {
       mode: 'post-copy',
       switchover,
@@ -82,6 +82,7 @@ export class TwoSites {
       maxRate: null,
       stallTimeoutMs: null,
       sourcePolicy: 'keep',
+      force,
     }
     const peer = { id: to.name, site: to.name, name: to.name }
     return (await this.drive(from.migrations!.commands.start(diskName, peer, terms, new AbortController().signal))).id

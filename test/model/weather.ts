@@ -112,6 +112,10 @@ export class Weather {
     for (const site of this.#sites) {
       // A disk that has failed is mended by its operator: the storage is replaced, the daemon started again, the disk accepted.
       if (!site.isTroubled || (this.#cleared && !world.random.chance(0.05))) continue
+      if (!site.hasFailedDisk) {
+        void this.#accept(site) // Its host lost the power: nothing needs to be mended.
+        continue
+      }
       site.machine.mend()
       void this.stop(site)
     }
@@ -164,12 +168,14 @@ export class Weather {
     this.#stage.world.log(`${site.name}: its map log ROTS`)
     this.#stage.counts.rottenMaps++
     this.#rotten.set(site, rot)
+    site.hasRottenMaps = true
   }
 
   /** The damage is seen; the operator puts the log back, and starts the daemon again. */
   async #putBack(site: SimSite): Promise<void> {
     const rot = this.#rotten.get(site)!
     this.#rotten.delete(site)
+    site.hasRottenMaps = false
     if (!rot.isThere()) return
     checkRefused(site)
     rot.putBack()

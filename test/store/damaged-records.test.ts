@@ -166,6 +166,14 @@ describe('damaged records', () => {
     await records.close()
   })
 
+  it('a database that another program has locked is not taken for a damaged one', async () => {
+    await recorded(diskRecord())
+    using other = new DatabaseSync(path)
+    other.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
+    await assert.rejects(loaded(), { code: 'records-locked', message: /another program has .* locked/ })
+    other.exec('ROLLBACK')
+  })
+
   it('a commit that meets a locked database says that nothing was recorded', async () => {
     const records = await SqliteRecords.open(path)
     using other = new DatabaseSync(path)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DataFolder } from '../../src/store/data-folder.ts'
 import { removeFoldersAfterEach, temporaryFolder } from './folder.ts'
@@ -89,5 +89,21 @@ describe('data folder', () => {
     const root = temporaryFolder()
     writeFileSync(join(root, 'lock'), '1\n')
     await opened(root)
+  })
+
+  it('that is used for something else too, such as /tmp, keeps its mode', async () => {
+    const root = temporaryFolder()
+    writeFileSync(join(root, 'of-another-program'), '')
+    chmodSync(root, 0o1777)
+    const folder = await opened(root)
+    assert.equal(statSync(root).mode & 0o7777, 0o1777)
+    assert.equal(statSync(folder.disksFolder).mode & 0o777, 0o700)
+  })
+
+  it('takes nothing for a disk that is none, such as lost+found where a file system is mounted', async () => {
+    const folder = await opened(temporaryFolder())
+    const id = '11111111-1111-4111-8111-111111111111'
+    for (const name of ['lost+found', '.snapshot', id]) mkdirSync(join(folder.disksFolder, name))
+    assert.deepEqual(await folder.diskIds(), [id])
   })
 })

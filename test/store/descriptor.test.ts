@@ -61,14 +61,25 @@ describe('a descriptor', () => {
     await file.close()
   })
 
-  it('that is closed while calls wait for their turn has them done first', async () => {
+  it('that is closed while calls wait for their turn lets none of them begin: it takes no longer than what has begun', async () => {
     const { file } = open()
     const hung = Promise.withResolvers<void>()
-    const used = Array.from({ length: poolShare + 1 }, () => file.use(() => hung.promise))
+    let begun = 0
+    const used = Array.from({ length: poolShare + 1000 }, () =>
+      file.use(() => {
+        begun++
+        return hung.promise
+      }),
+    )
+    const outcomes = Promise.allSettled(used)
+    await new Promise((resolve) => setImmediate(resolve))
     const closed = file.close()
     hung.resolve()
-    await Promise.all(used)
     await closed
+    assert.equal(begun, poolShare)
+    const codes = (await outcomes).map((one) => (one.status === 'rejected' ? one.reason.code : 'done'))
+    assert.deepEqual(codes.slice(0, poolShare), Array(poolShare).fill('done'))
+    assert.deepEqual(codes.slice(poolShare), Array(1000).fill('closed'))
   })
 
   it('lets nothing begin after it was closed', async () => {

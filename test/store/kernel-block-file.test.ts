@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { readFileSync, statSync, truncateSync } from 'node:fs'
+import fs, { readFileSync, statSync, truncateSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
+import { mock } from 'node:test'
 import { DirtyRoom } from '../../src/store/dirty-room.ts'
 import type { BlockFile } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
@@ -166,6 +168,28 @@ describe('a block file', () => {
       await file.write(0, Buffer.alloc(mebibyte, 1))
       truncateSync(file.path, 10_000)
       await assert.rejects(async () => file.read(8192, Buffer.alloc(4096)), { name: 'StoreError', code: 'short-file' })
+    })
+
+    it('far away, of a file that was made shorter, is seen by a sync that waits for the other machine off the loop', async () => {
+      const nfs = { ...fs.statfsSync('/'), type: 0x6969 }
+      const asked = mock.method(fs, 'statfsSync', () => nfs)
+      syncBuiltinESMExports()
+      const file = await blockFile(mebibyte).finally(() => {
+        asked.mock.restore()
+        syncBuiltinESMExports()
+      })
+      await file.write(0, Buffer.alloc(4096, 1))
+      const waits = mock.method(fs, 'fstatSync')
+      syncBuiltinESMExports()
+      try {
+        await file.sync()
+        truncateSync(file.path, 10_000)
+        await assert.rejects(file.sync(), { name: 'StoreError', code: 'short-file' })
+        assert.equal(waits.mock.callCount(), 0)
+      } finally {
+        waits.mock.restore()
+        syncBuiltinESMExports()
+      }
     })
 
     it('promise 4: of a file that was made shorter is refused from then on: no write makes zeros of what is lost', async () => {

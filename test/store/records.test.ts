@@ -46,6 +46,14 @@ describe('records in SQLite', () => {
     assert.deepEqual(await records.load(), { disks: [disk], migrations: [migration], peers: [peer] })
   })
 
+  it('promise 11: are loaded whatever a peer has said of how much it has: those are figures for people', async () => {
+    const records = await opened()
+    const sent = Number.MAX_SAFE_INTEGER + 4096 // A peer's word, and what was sent after it.
+    const migration = migrationRecord({ counters: { data: 0, sent, skippedZero: 0, resent: sent } })
+    await records.commit([{ put: 'migration', record: migration }])
+    assert.deepEqual((await records.load()).migrations, [migration])
+  })
+
   it('of a disk written before failed syncs and losses of power were recorded tell of none', async () => {
     const { failedSync: _later, unsynced: _then, powerLoss: _last, ...older } = diskRecord()
     const records = await opened()
