@@ -16,10 +16,10 @@ trap 'rm -rf "$place"' EXIT
 for program in mmdebstrap node npm; do
   command -v "$program" >/dev/null || { echo "this needs $program" >&2; exit 2; }
 done
-mmdebstrap --quiet --variant=extract --include="qemu-utils=$version" bookworm "$place/root"
-images=$place/root/images
+mmdebstrap --quiet --variant=extract --include="qemu-utils=$version" bookworm "$place/debian"
+images=$place/debian/images
 mkdir -p "$images" "$place/npm"
-tool() { chroot "$place/root" "$@"; }
+tool() { chroot "$place/debian" "$@"; }
 (cd "$place/npm" && npm init -y >/dev/null && npm install --silent --no-fund --no-audit vhd-lib@0.7.2 @xen-orchestra/fs@0.5.0)
 
 tool qemu-img create -q -f vpc -o force_size=on /images/parent.vhd 8M
