@@ -83,13 +83,13 @@ export function vmstore(id: string, worktree: string): Contender {
     id,
     async imported(place) {
       const site = await startSite(worktree, place, 'one')
-      await site.ask('disk', 'create', disk, '--from', place.image, '--format', 'raw')
+      await site.ask('disk', 'create', disk, '--from', place.image)
       return site.served()
     },
     async moved(place) {
       const [source, site] = [await startSite(worktree, place, 'one'), await startSite(worktree, place, 'two')]
       try {
-        await source.ask('disk', 'create', disk, '--from', place.image, '--format', 'raw')
+        await source.ask('disk', 'create', disk, '--from', place.image)
         const { token } = JSON.parse(await source.ask('peer', 'invite', '--name', 'two', '--json')) as { token: string }
         await site.ask('peer', 'join', token, '--name', 'one')
         await source.ask('migrate', disk, '--to', 'two', '--mode', 'post-copy', '--switchover', 'now')
