@@ -1,7 +1,7 @@
 // A crowd of clients that ask without a pause, for bench/neighbours.ts: `node bench/storm.ts status|zero URI CLIENTS SECONDS`.
 // Prints what was answered.
 
-import { NbdClient } from '../src/nbd/client.ts'
+import { NbdClient } from '../src/nbd/client/client.ts'
 
 const requestsInFlight = 4
 const zeroedBytes = 64 * 1024

@@ -7,7 +7,7 @@
 // - When this process ends without a detach, the device goes on with the connections that it has.
 
 import { closeSync } from 'node:fs'
-import { TransmissionFlag } from '../nbd/constants.ts'
+import { TransmissionFlag } from '../nbd/wire/constants.ts'
 import { type Backend, changeOf, formatBackend, parseBackend } from './backend.ts'
 import { detachDevice } from './detach.ts'
 import type { Device } from './device.ts'

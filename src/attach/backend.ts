@@ -2,8 +2,8 @@
 // again by a process that did not make it. Pure. Always: the kernel takes a new connection for a device only together with
 // the very same text.
 
-import type { NbdExportInfo } from '../nbd/client-negotiation.ts'
-import { TransmissionFlag } from '../nbd/constants.ts'
+import type { NbdExportInfo } from '../nbd/client/negotiation.ts'
+import { TransmissionFlag } from '../nbd/wire/constants.ts'
 
 const formatVersion = 1
 

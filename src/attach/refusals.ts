@@ -2,7 +2,7 @@
 
 import { ControlError } from '../control/errors.ts'
 import { ExitCode } from '../control/types.ts'
-import { NbdRefusedError } from '../nbd/client-errors.ts'
+import { NbdRefusedError } from '../nbd/client/errors.ts'
 
 const unchanged = 'Nothing was changed.'
 

@@ -5,9 +5,9 @@
 
 import type { ControlClient } from '../control/client.ts'
 import type { DiskView } from '../control/types.ts'
-import { type BareConnection, openBare, openBareOver } from '../nbd/bare-connection.ts'
-import { NbdConnectionError, NbdRefusedError } from '../nbd/client-errors.ts'
-import { formatNbdUri, type NbdUri, parseNbdUri } from '../nbd/uri.ts'
+import { type BareConnection, openBare, openBareOver } from '../nbd/client/bare-connection.ts'
+import { NbdConnectionError, NbdRefusedError } from '../nbd/client/errors.ts'
+import { formatNbdUri, type NbdUri, parseNbdUri } from '../nbd/wire/uri.ts'
 import { cannotBeAttached, noConnection, notUnderstood } from './refusals.ts'
 
 export interface Dialled extends BareConnection {

@@ -3,7 +3,7 @@
 
 import { promisedBy } from '../image/file-names.ts'
 import { headBytes, recognise, tailBytes } from '../image/recognition.ts'
-import type { NbdClient } from '../nbd/client.ts'
+import type { NbdClient } from '../nbd/client/client.ts'
 import { refused } from './errors.ts'
 
 /** What the disk's bytes look like, such as 'a qcow2 image'; null: like themselves. @throws ControlError `name-misleads` */

@@ -2,11 +2,11 @@
 
 import { Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
-import { provenText } from '../cli/demo/report.ts'
-import { runDemo } from '../cli/demo/run.ts'
-import { screenFor, silentScreen } from '../cli/demo/screen.ts'
 import { refused, UsageError } from '../cli/errors.ts'
 import { formatSize, sizeFlag } from '../cli/sizes.ts'
+import { provenText } from '../demo/report.ts'
+import { runDemo } from '../demo/run.ts'
+import { screenFor, silentScreen } from '../demo/screen.ts'
 
 const sizeUnit = 2 ** 20
 const sizeMin = 32 * sizeUnit

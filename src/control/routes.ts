@@ -5,7 +5,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { z } from 'zod'
 import { ControlError } from './errors.ts'
 import { toLines, untilAborted } from './event-lines.ts'
-import type { Site } from './site.ts'
+import type { Site } from './service.ts'
 import {
   acceptRequest,
   cancelRequest,

@@ -1,8 +1,8 @@
 // The real clock.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Clock } from '../block/clock.ts'
 import { loopTurns } from '../block/turns.ts'
-import type { Clock } from '../disk/clock.ts'
 
 /** A timer of more would be over at once. */
 const longestTimerMs = 2 ** 31 - 1

@@ -2,7 +2,7 @@
 // down and up. What is no news is there for whoever looks for it (debug).
 
 import type { Logger } from 'pino'
-import type { LinkEvent } from '../link/link-watch.ts'
+import type { LinkEvent } from '../link/peers/link-watch.ts'
 
 export function logLink(event: LinkEvent, peer: string, log: Logger): void {
   const seconds = (ms: number | undefined) => (ms === undefined ? undefined : Math.round(ms / 100) / 10)

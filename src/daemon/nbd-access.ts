@@ -3,16 +3,17 @@
 
 import type { Logger } from 'pino'
 import { Refusal } from '../disk/refusal.ts'
-import { NbdTlsError } from '../nbd/tls-credentials.ts'
-import { tlsModeOf } from '../nbd/tls-mode.ts'
-import { TlsServer, type TlsServerOptions } from '../nbd/tls-server.ts'
-import { formatNbdUri, type NbdAddress, type NbdUri, parseNbdUri } from '../nbd/uri.ts'
+import type { ListenAddress } from '../guest/listener.ts'
+import { tlsModeOf } from '../nbd/server/tls-mode.ts'
+import { TlsServer, type TlsServerOptions } from '../nbd/server/tls-server.ts'
+import { NbdTlsError } from '../nbd/wire/tls-credentials.ts'
+import { formatNbdUri, type NbdUri, parseNbdUri } from '../nbd/wire/uri.ts'
 
 export interface AccessOptions {
   /** NBD URIs to listen on. */
   readonly nbd: readonly string[]
   /** Listening sockets that were passed. */
-  readonly sockets: readonly { readonly address: NbdAddress }[]
+  readonly sockets: readonly { readonly address: ListenAddress }[]
   readonly tls: TlsServerOptions | undefined
   readonly insecure: boolean
 }

@@ -4,16 +4,16 @@
 
 import { Refusal } from '../disk/refusal.ts'
 import { headBytes, recognise, tailBytes } from '../image/recognition.ts'
+import { allocationContext, copyOut } from '../nbd/client/copy-out.ts'
 import {
   NbdChangedError,
   NbdConnectionError,
   NbdRefusedError,
   NbdRequestError,
   NbdTooLargeError,
-} from '../nbd/client-errors.ts'
-import { allocationContext, copyOut } from '../nbd/copy-out.ts'
-import { SteadyNbdClient, type SteadyOptions } from '../nbd/steady-client.ts'
-import { NbdUriError, parseNbdUri } from '../nbd/uri.ts'
+} from '../nbd/client/errors.ts'
+import { SteadyNbdClient, type SteadyOptions } from '../nbd/client/steady-client.ts'
+import { NbdUriError, parseNbdUri } from '../nbd/wire/uri.ts'
 import type { CopyTarget, ImageSource } from './image-source.ts'
 
 const sectorBytes = 512

@@ -5,13 +5,13 @@
 import { statSync } from 'node:fs'
 import type { Logger } from 'pino'
 import { Refusal } from '../disk/refusal.ts'
-import type { NbdAddress } from '../nbd/uri.ts'
+import type { ListenAddress } from '../guest/listener.ts'
 import { closeOnExec, type SocketFacts, socketFacts } from '../system/sockets.ts'
 
 /** A socket on which NBD clients will be served. */
 export interface PassedSocket {
   readonly fd: number
-  readonly address: NbdAddress
+  readonly address: ListenAddress
 }
 
 /** SD_LISTEN_FDS_START. */
@@ -66,7 +66,7 @@ export function isPassedToOther(environment: NodeJS.ProcessEnv, pid: number): bo
 }
 
 /** Vmstore makes its own Unix sockets for their owner alone; systemd's are for everybody unless its unit says otherwise. */
-export function isOpenToAll(address: NbdAddress): boolean {
+export function isOpenToAll(address: ListenAddress): boolean {
   if (address.transport !== 'unix') return false
   if (address.path.startsWith('@')) return true // Abstract names have no mode.
   const status = statSync(address.path, { throwIfNoEntry: false })
@@ -89,7 +89,7 @@ export function passedWords(environment: NodeJS.ProcessEnv, pid: number): readon
 }
 
 /** What the socket is called decides whom it is for. Pure. @throws Refusal */
-export function nbdAddressOf(fd: number, name: string, facts: SocketFacts | undefined): NbdAddress {
+export function nbdAddressOf(fd: number, name: string, facts: SocketFacts | undefined): ListenAddress {
   const which = `the passed socket ${name === '' ? '' : `${name} `}(descriptor ${fd})`
   if (!nbdName.test(name) && !noName.test(name)) {
     const message = `${which} is not taken: vmstore takes sockets for NBD only`

@@ -1,7 +1,7 @@
 // The peers that this site trusts, in memory and on record. A peer is who holds the pinned key; its name is ours to choose.
 
 import { Refusal } from '../disk/refusal.ts'
-import type { PeerFacts } from '../migration/services.ts'
+import type { PeerFacts } from '../migration/site/services.ts'
 import type { PairedPeer } from '../peer/pairing.ts'
 import type { PeerRecord, Records } from '../store/records.ts'
 

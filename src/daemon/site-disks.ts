@@ -1,7 +1,7 @@
 // The disks of a site as its operators see them: made, shown, deleted, compared, taken back, accepted.
 
 import { randomUUID } from 'node:crypto'
-import type { SiteDisks } from '../control/site.ts'
+import type { SiteDisks } from '../control/service.ts'
 import type {
   AcceptRequest,
   CreateDiskRequest,
@@ -16,7 +16,7 @@ import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { deletion } from '../disk/reservation.ts'
 import { spareBytes } from '../disk/room.ts'
-import type { Migrations } from '../migration/migrations.ts'
+import type { Migrations } from '../migration/site/migrations.ts'
 import { passingPrefix } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
 import { EventQueue } from './event-queue.ts'

@@ -1,12 +1,12 @@
 // The migrations of a site as its operators see them: begun, shown, watched, steered.
 
-import type { SiteMigrations } from '../control/site.ts'
+import type { SiteMigrations } from '../control/service.ts'
 import type { MigrateRequest, MigrationEvent, MigrationView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Course, CourseEvent } from '../migration/course.ts'
 import type { Terms } from '../migration/messages.ts'
-import type { Migrations } from '../migration/migrations.ts'
+import type { Migrations } from '../migration/site/migrations.ts'
 import { EventQueue } from './event-queue.ts'
 import { type PeerBook, peerFacts } from './peer-book.ts'
 import { courseView, type Naming, recordView } from './views.ts'

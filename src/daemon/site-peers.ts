@@ -1,10 +1,10 @@
 // The peers of a site as its operators see them: invited, joined, shown, removed.
 
-import type { SitePeers } from '../control/site.ts'
+import type { SitePeers } from '../control/service.ts'
 import type { InviteRequest, InviteView, JoinRequest, PeerView } from '../control/types.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { LinkError } from '../link/channel.ts'
-import type { Migrations } from '../migration/migrations.ts'
+import type { Migrations } from '../migration/site/migrations.ts'
 import { PeerError } from '../peer/identity.ts'
 import type { PeerRecord } from '../store/records.ts'
 import { TransportError } from '../transport/index.ts'

@@ -1,9 +1,9 @@
 // The site as its operators see it: answers the control API from the disks, the peers and the migrations.
 
-import type { Site } from '../control/site.ts'
+import type { Site } from '../control/service.ts'
 import type { CountView, SiteView, StatusView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
-import type { Migrations } from '../migration/migrations.ts'
+import type { Migrations } from '../migration/site/migrations.ts'
 import type { Files } from '../store/files.ts'
 import type { Links } from './links.ts'
 import type { PeerBook } from './peer-book.ts'

@@ -1,13 +1,13 @@
 // What operators see of disks and migrations: plain JSON, made from the live objects and the records.
 
+import { blockSizeBytes } from '../block/block-map.ts'
 import type { DiskView, LinkView, MigrationState, MigrationView, RangeView } from '../control/types.ts'
 import type { Disk } from '../disk/disk.ts'
 import { unknownOwner } from '../disk/states.ts'
-import type { LinkFacts } from '../link/link-watch.ts'
+import type { LinkFacts } from '../link/peers/link-watch.ts'
 import type { Course } from '../migration/course.ts'
 import type { WaitingGuests } from '../migration/held-writes.ts'
 import { namedRanges } from '../migration/unreadable.ts'
-import { blockSizeBytes } from '../store/block-map.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 
 /** What this site calls other sites. */

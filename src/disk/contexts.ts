@@ -2,9 +2,9 @@
 // as extents. Pure. What always holds: a context's place in the list, and so its id, never changes; an answer is found by
 // runs of blocks, never block by block, so that a range of terabytes costs what is mixed in it, up to the limit of extents.
 
-import type { StatusExtent } from '../nbd/export.ts'
-import { type BlockMap, blockSizeBytes } from '../store/block-map.ts'
-import { type Span, spanOf } from './span.ts'
+import { type BlockMap, blockSizeBytes } from '../block/block-map.ts'
+import { type Span, spanOf } from '../block/span.ts'
+import type { StatusExtent } from '../guest/export.ts'
 
 /** `vmstore:present`: the block's bytes are at this site. */
 export const PresentFlag = { present: 1 << 0 } as const

@@ -7,14 +7,14 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { type BlockRun, blockSizeBytes } from '../store/block-map.ts'
+import { type BlockRun, blockSizeBytes } from '../block/block-map.ts'
 import type { BlockFile, Files } from '../store/files.ts'
 import { MapLog } from '../store/map-log.ts'
 import type { MapIdentity, MapLogMark } from '../store/map-log-format.ts'
 import type { DiskRecord } from '../store/records.ts'
 import { StoreError } from '../store/store-error.ts'
-import { Arrival } from './arrival.ts'
-import { rewrite } from './rewrite.ts'
+import { Arrival } from './arrival/arrival.ts'
+import { rewrite } from './sync/rewrite.ts'
 
 export const mapLogName = 'maps.log'
 

@@ -5,12 +5,12 @@
 
 import assert from 'node:assert/strict'
 import { basename, join } from 'node:path'
-import type { ExportCatalog } from '../nbd/export.ts'
+import type { ExportCatalog } from '../guest/export.ts'
 import { type Change, type DiskRecord, untouchedDisk } from '../store/records.ts'
 import type { StoreError } from '../store/store-error.ts'
 import { Disk, type DiskServices } from './disk.ts'
 import { diskNamePattern } from './disk-name.ts'
-import type { RemotePart } from './io-of-state.ts'
+import type { RemotePart } from './io/of-state.ts'
 import { Refusal } from './refusal.ts'
 
 export interface DisksLayout {

@@ -1,7 +1,7 @@
 // What guests were answered with, other than success: counted by error, and logged. However many there are, a line is
 // written for the first of a kind, the second, the fourth and so on.
 
-import type { NbdErrorCode } from '../nbd/export.ts'
+import type { NbdErrorCode } from '../guest/export.ts'
 
 export interface GuestErrorsParts {
   readonly diskName: string

@@ -1,13 +1,13 @@
 // One client's use of a disk. Counts each request at the disk's gate and for the quiet rule, and gives it to the I/O of the
 // state that the disk has at that moment. What is held while the disk freezes goes on in the state that follows.
 
-import type { ExportHandle, MaybePromise, PageTaker, SessionEnd, StatusExtent, ZeroOptions } from '../nbd/export.ts'
+import type { ExportHandle, MaybePromise, PageTaker, SessionEnd, StatusExtent, ZeroOptions } from '../guest/export.ts'
 import type { DiskContext } from './contexts.ts'
 import type { Gate } from './gate.ts'
 import type { GuestErrors } from './guest-errors.ts'
-import { type GuestIo, guestError } from './guest-io.ts'
-import type { RequestKind, SessionActivity, Sessions } from './quiet.ts'
-import type { UnsyncedWrites } from './unsynced.ts'
+import { type GuestIo, guestError } from './io/guest-io.ts'
+import type { RequestKind, SessionActivity, Sessions } from './sessions.ts'
+import type { UnsyncedWrites } from './sync/unsynced.ts'
 
 /** What a session needs of its disk. */
 export interface SessionHost {

@@ -1,12 +1,12 @@
 // What both sides of a migration share: the record, what it tells its listeners, and how fast it goes.
 
+import type { Clock } from '../block/clock.ts'
 import type { Run } from '../disk/block-source.ts'
-import type { Clock } from '../disk/clock.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { PeerChannel } from '../link/channel.ts'
 import type { Change, MigrationCounters, MigrationRecord, Records } from '../store/records.ts'
+import { RateMeter } from './copy/rate-meter.ts'
 import type { WaitingGuests } from './held-writes.ts'
-import { RateMeter } from './rate-meter.ts'
 
 export interface CourseServices {
   readonly records: Records

@@ -3,12 +3,12 @@
 // What always holds: nothing depends on its being heard. A write that waits for less than a moment is told to nobody, and
 // however many are refused, a line is written for the first, the second, the fourth and so on.
 
-import type { Clock } from '../disk/clock.ts'
+import type { Clock } from '../block/clock.ts'
+import { NbdError } from '../guest/export.ts'
 import { PeerRefusal } from '../link/channel.ts'
-import { NbdError } from '../nbd/export.ts'
 import type { Course, CourseLog } from './course.ts'
+import { startingCode } from './destination/remote-blocks.ts'
 import { HeldWritesWatch, nobodyWaits, type WaitingGuests } from './held-writes.ts'
-import { startingCode } from './remote-blocks.ts'
 import { withinTime } from './within-time.ts'
 
 /** What lasts less is not worth a word: a switchover takes less. */

@@ -2,7 +2,7 @@
 // it did not come in time. Who, since when and why, for the operators at both sites. Nothing is decided by it.
 
 import { z } from 'zod'
-import type { Clock } from '../disk/clock.ts'
+import type { Clock } from '../block/clock.ts'
 import type { RefusedWritesRecord } from '../store/records.ts'
 import { peerWords } from './peer-words.ts'
 

@@ -23,10 +23,10 @@
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 import { largestGeneration } from '../disk/states.ts'
+import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
 import { namedClients, waitingGuests } from './held-writes.ts'
 import { peerWords } from './peer-words.ts'
 import { namedRanges } from './unreadable.ts'
-import { digestedBytes, digestsAtOnce } from './verification.ts'
 
 const id = z.uuid()
 const bytes = z.number().int().nonnegative()

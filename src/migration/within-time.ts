@@ -1,9 +1,9 @@
 // How long a peer may take to answer, and whether it can be reached at all.
 
-import type { Clock } from '../disk/clock.ts'
+import type { Clock } from '../block/clock.ts'
 import { LinkError } from '../link/channel.ts'
 import { asRefusal } from './refusals.ts'
-import type { MigrationsServices, PeerFacts } from './services.ts'
+import type { MigrationsServices, PeerFacts } from './site/services.ts'
 
 const reachTimeoutMs = 10_000
 /** For a destination that makes room, and for a source that is asked to begin. */

@@ -1,6 +1,6 @@
 // What is known of an arriving disk, block by block and, where the guest wrote less, sector by sector; in memory.
 
-import { BlockMap, blockSizeBytes } from './block-map.ts'
+import { BlockMap, blockSizeBytes } from '../block/block-map.ts'
 
 export const sectorBytes = 512
 

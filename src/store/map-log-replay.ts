@@ -1,7 +1,7 @@
 // What of a map log may be believed after a start (map-log.ts says why), and the maps that follow from it. Pure.
 
+import { BlockMap } from '../block/block-map.ts'
 import type { ArrivalMaps } from './arrival-maps.ts'
-import { BlockMap } from './block-map.ts'
 import {
   damaged,
   decodeHeader,

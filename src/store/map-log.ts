@@ -12,8 +12,8 @@
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import type { BlockMap, BlockRun } from '../block/block-map.ts'
 import { ArrivalMaps } from './arrival-maps.ts'
-import type { BlockMap, BlockRun } from './block-map.ts'
 import type { Files, LogFile } from './files.ts'
 import { damaged, encodeHeader, encodeRecord, type MapIdentity, type MapLogMark, RecordType } from './map-log-format.ts'
 import { replay } from './map-log-replay.ts'

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { Attachment } from '../../src/attach/attachment.ts'
 import { parseBackend } from '../../src/attach/backend.ts'
 import { ControlError } from '../../src/control/errors.ts'
-import { TransmissionFlag } from '../../src/nbd/constants.ts'
+import { TransmissionFlag } from '../../src/nbd/wire/constants.ts'
 import { FakeHost, infoOf } from './fake-kernel.ts'
 
 const options = { connections: 2, deadTimeoutSeconds: 600 }

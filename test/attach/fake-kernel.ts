@@ -7,8 +7,8 @@ import type { Device, DeviceFacts } from '../../src/attach/device.ts'
 import type { DeadLinks, NbdKernel } from '../../src/attach/kernel.ts'
 import type { ConnectRequest, ReconfigureRequest } from '../../src/attach/nbd-netlink.ts'
 import type { Dialled, DiskServer } from '../../src/attach/server.ts'
-import type { NbdExportInfo } from '../../src/nbd/client-negotiation.ts'
-import { TransmissionFlag } from '../../src/nbd/constants.ts'
+import type { NbdExportInfo } from '../../src/nbd/client/negotiation.ts'
+import { TransmissionFlag } from '../../src/nbd/wire/constants.ts'
 
 const index = 3
 const usualFlags = TransmissionFlag.hasFlags | TransmissionFlag.sendFlush | TransmissionFlag.canMultiConn

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ControlError } from '../../src/control/errors.ts'
 import { type ControlServer, startControlServer } from '../../src/control/server.ts'
-import type { Site, SiteDisks, SiteMigrations, SitePeers } from '../../src/control/site.ts'
+import type { Site, SiteDisks, SiteMigrations, SitePeers } from '../../src/control/service.ts'
 import {
   type CreateEvent,
   type DiskView,

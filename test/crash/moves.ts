@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import type { DiskView } from '../../src/control/types.ts'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { Guest, makeGuestImage } from '../e2e/guest.ts'
 import { afterwards, attach, begin, folder, must, type Site, twoSites, until } from '../e2e/sites.ts'
 

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { ControlClient } from '../../src/control/client.ts'
 import { openLog } from '../../src/daemon/log.ts'
 import { LogNoise, sourceOf } from '../../src/daemon/log-noise.ts'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { removeFoldersAfterEach, temporaryFolder } from '../store/folder.ts'
 
 const runFile = join(import.meta.dirname, '../../bin/run.js')

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { dirtyExtents, presentExtents } from '../../src/disk/contexts.ts'
-import type { ExportHandle, StatusExtent } from '../../src/nbd/export.ts'
+import type { ExportHandle, StatusExtent } from '../../src/guest/export.ts'
 import { ArrivalMaps } from '../../src/store/arrival-maps.ts'
 import { seededRandom } from '../random.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { GuestErrors } from '../../src/disk/guest-errors.ts'
-import { NbdError } from '../../src/nbd/export.ts'
+import { NbdError } from '../../src/guest/export.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { closeDisksAfterEach, openDisk, ReadySource } from './hand.ts'
 

@@ -1,7 +1,7 @@
 // Reads by reference give what read() would give at once, and nothing in any other case.
 
 import assert from 'node:assert/strict'
-import type { ExportHandle } from '../../src/nbd/export.ts'
+import type { ExportHandle } from '../../src/guest/export.ts'
 import { PagePipe } from '../../src/system/page-pipe.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { block, closeDisksAfterEach, HandSource, isSettled, openDisk, read, write } from './hand.ts'

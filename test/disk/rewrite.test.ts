@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { rewrite } from '../../src/disk/rewrite.ts'
+import { rewrite } from '../../src/disk/sync/rewrite.ts'
 import type { BlockFile } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { removeFoldersAfterEach, temporaryFolder } from '../store/folder.ts'

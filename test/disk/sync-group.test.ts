@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { SyncGroup } from '../../src/disk/sync-group.ts'
+import { SyncGroup } from '../../src/disk/sync/sync-group.ts'
 import { FailedSync } from '../../src/store/files.ts'
 import { isSettled, settled } from './hand.ts'
 

@@ -5,8 +5,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { Socket } from 'node:net'
 import { DaemonDisk, type Dialled } from '../../src/attach/server.ts'
-import { Command } from '../../src/nbd/constants.ts'
-import { decodeReplyHeader, encodeRequest, requestOf } from '../../src/nbd/transmission-codecs.ts'
+import { Command } from '../../src/nbd/wire/constants.ts'
+import { decodeReplyHeader, encodeRequest, requestOf } from '../../src/nbd/wire/transmission-codecs.ts'
 import { createDisk, endSitesAfterEach, Site } from './sites.ts'
 
 const sizeBytes = 4 * 2 ** 20

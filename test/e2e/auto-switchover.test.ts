@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import type { NbdClient } from '../../src/nbd/client.ts'
+import type { NbdClient } from '../../src/nbd/client/client.ts'
 import { seededRandom } from '../random.ts'
 import { needTool } from '../tools.ts'
 import { sitesWithDisk } from './scenes.ts'

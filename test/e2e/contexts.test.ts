@@ -1,7 +1,7 @@
 // The metadata contexts of a move, as the tools that people have see them: before, during and after.
 
 import assert from 'node:assert/strict'
-import type { NbdClient } from '../../src/nbd/client.ts'
+import type { NbdClient } from '../../src/nbd/client/client.ts'
 import { run, shell } from '../interop/clients.ts'
 import { needTool } from '../tools.ts'
 import { sitesWithData } from './scenes.ts'

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { open } from 'node:fs/promises'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { NbdClient } from '../../src/nbd/client.ts'
+import type { NbdClient } from '../../src/nbd/client/client.ts'
 import { type Random, seededRandom } from '../random.ts'
 
 const sector = 512

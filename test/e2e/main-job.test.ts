@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs'
 import { open, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DiskView } from '../../src/control/types.ts'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { findTool, needTool } from '../tools.ts'
 import {
   attach,

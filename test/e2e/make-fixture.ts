@@ -5,7 +5,7 @@
 import { cpSync, mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { block, blockOf, diskBlocks, presentBlocks } from './fixture-facts.ts'
 import type { Site } from './sites.ts'
 

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { cpSync, lstatSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { sitesWithData, sitesWithDisk } from './scenes.ts'
 import {
   attach,

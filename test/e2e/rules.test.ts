@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DiskView } from '../../src/control/types.ts'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { sitesWithDisk } from './scenes.ts'
 import {
   attach,

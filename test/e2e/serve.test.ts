@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { mkdir, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DiskView } from '../../src/control/types.ts'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { findTool, needTool } from '../tools.ts'
 import {
   attach,

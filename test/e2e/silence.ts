@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { bytesOfImage, Guest, makeGuestImage } from './guest.ts'
 import type { Host, Network } from './network.ts'
 import { Promptness } from './promptness.ts'

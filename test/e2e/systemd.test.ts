@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { run } from '../interop/clients.ts'
 import { Program } from '../program.ts'
 import { findTool, needTool } from '../tools.ts'

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { encodeEmpty, encodePiece } from '../../src/link/frames.ts'
+import { encodeEmpty, encodePiece } from '../../src/link/wire/frames.ts'
 import { fetchOf, isLinkError, lanePair, never, settle } from '../link/pair.ts'
 import { rawPeer } from '../link/raw-peer.ts'
 

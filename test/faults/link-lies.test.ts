@@ -3,8 +3,8 @@
 
 import assert from 'node:assert/strict'
 import { LinkError, type Piece } from '../../src/link/channel.ts'
-import { encodeEmpty, encodeJson, encodePiece, maximumPieceBytes } from '../../src/link/frames.ts'
-import { cancelledTicks, maximumRequests } from '../../src/link/requester.ts'
+import { cancelledTicks, maximumRequests } from '../../src/link/lane/requester.ts'
+import { encodeEmpty, encodeJson, encodePiece, maximumPieceBytes } from '../../src/link/wire/frames.ts'
 import { fetchOf, isLinkError, never, noHandlers, settle } from '../link/pair.ts'
 import { helloFrame, rawPeer } from '../link/raw-peer.ts'
 

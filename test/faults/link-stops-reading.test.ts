@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { duplexPair } from 'node:stream'
-import { encodeEmpty, encodeJson } from '../../src/link/frames.ts'
-import { sendWindowBytes } from '../../src/link/sender.ts'
+import { sendWindowBytes } from '../../src/link/lane/sender.ts'
+import { encodeEmpty, encodeJson } from '../../src/link/wire/frames.ts'
 import { lane, ManualClock, noHandlers, settle } from '../link/pair.ts'
 import { helloFrame } from '../link/raw-peer.ts'
 

@@ -1,7 +1,7 @@
 // Simulates clients that announce a large write and stop within it: hanging up, or holding what they have begun.
 
 import assert from 'node:assert/strict'
-import { Command } from '../../src/nbd/constants.ts'
+import { Command } from '../../src/nbd/wire/constants.ts'
 import { RawClient, requestBytesOf, serve, until } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 

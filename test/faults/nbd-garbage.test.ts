@@ -2,8 +2,8 @@
 // printed in the test's name; VMSTORE_SEED repeats it.
 
 import assert from 'node:assert/strict'
-import { Command } from '../../src/nbd/constants.ts'
-import { encodeClientFlags, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
+import { Command } from '../../src/nbd/wire/constants.ts'
+import { encodeClientFlags, encodeOption } from '../../src/nbd/wire/negotiation-codecs.ts'
 import { extendedRequestBytesOf, RawClient, requestBytesOf, serve, until } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 

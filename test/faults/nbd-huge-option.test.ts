@@ -1,8 +1,8 @@
 // Simulates a client that announces huge options: 4 GiB of payload, counts beyond the payload, a name that never ends.
 
 import assert from 'node:assert/strict'
-import { OptionType, ReplyType } from '../../src/nbd/constants.ts'
-import { encodeInfoRequest, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
+import { OptionType, ReplyType } from '../../src/nbd/wire/constants.ts'
+import { encodeInfoRequest, encodeOption } from '../../src/nbd/wire/negotiation-codecs.ts'
 import { handTimers } from '../hand-timers.ts'
 import { RawClient, serve, until } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'

@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readdirSync } from 'node:fs'
 import { connect } from 'node:net'
-import { Command } from '../../src/nbd/constants.ts'
+import { Command } from '../../src/nbd/wire/constants.ts'
 import { RawClient, serve } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 

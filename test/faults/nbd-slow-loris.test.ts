@@ -1,8 +1,8 @@
 // Simulates clients that connect and then dawdle: nothing at all, one byte at a time, options without end, answers unread.
 
 import assert from 'node:assert/strict'
-import { OptionType } from '../../src/nbd/constants.ts'
-import { encodeClientFlags, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
+import { OptionType } from '../../src/nbd/wire/constants.ts'
+import { encodeClientFlags, encodeOption } from '../../src/nbd/wire/negotiation-codecs.ts'
 import { handTimers } from '../hand-timers.ts'
 import { RawClient, serve, until } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'

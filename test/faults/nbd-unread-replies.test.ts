@@ -1,7 +1,7 @@
 // Simulates a client that asks and asks, and never reads an answer.
 
 import assert from 'node:assert/strict'
-import { Command } from '../../src/nbd/constants.ts'
+import { Command } from '../../src/nbd/wire/constants.ts'
 import { RawClient, requestBytesOf, serve, until } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 

@@ -1,7 +1,7 @@
 // nbdinfo: what exports there are, what they can, and where their data lies.
 
 import assert from 'node:assert/strict'
-import { NbdError } from '../../src/nbd/export.ts'
+import { NbdError } from '../../src/guest/export.ts'
 import { serve, uriOf } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 import { needTool } from '../tools.ts'

@@ -1,7 +1,7 @@
 // nbdsh, with libnbd's own checks off: what no honest client sends gets the error that the protocol asks for.
 
 import assert from 'node:assert/strict'
-import { NbdError } from '../../src/nbd/export.ts'
+import { NbdError } from '../../src/guest/export.ts'
 import { serve, uriOf } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 import { needTool } from '../tools.ts'

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { NbdClient, NbdRequestError } from '../../src/nbd/client.ts'
+import { NbdClient, NbdRequestError } from '../../src/nbd/client/client.ts'
 import { nbdkit, nbdServer, type OtherServer, writableQemuNbd } from '../e2e/nbd-servers.ts'
 import { endSitesAfterEach, folder, readAll } from '../e2e/sites.ts'
 import { needTool } from '../tools.ts'

@@ -1,7 +1,7 @@
 // qemu-io: single requests of every kind, as QEMU's block layer sends them.
 
 import assert from 'node:assert/strict'
-import { NbdError } from '../../src/nbd/export.ts'
+import { NbdError } from '../../src/guest/export.ts'
 import { serve } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 import { needTool } from '../tools.ts'

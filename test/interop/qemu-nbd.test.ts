@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { NbdClient } from '../../src/nbd/client.ts'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { writableQemuNbd } from '../e2e/nbd-servers.ts'
 import { endSitesAfterEach } from '../e2e/sites.ts'
 import { serve } from '../nbd/harness.ts'

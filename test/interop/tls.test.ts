@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { NbdClient, NbdConnectionError } from '../../src/nbd/client.ts'
+import { NbdClient, NbdConnectionError } from '../../src/nbd/client/client.ts'
 import { nbdkit, qemuNbd } from '../e2e/nbd-servers.ts'
 import { endSitesAfterEach } from '../e2e/sites.ts'
 import { Authority, type FolderContent, type Issued, layOut } from '../nbd/certificates.ts'

@@ -13,7 +13,7 @@ import {
   maximumJsonBytes,
   maximumPieceBytes,
   splitPiece,
-} from '../../src/link/frames.ts'
+} from '../../src/link/wire/frames.ts'
 import { isLinkError, randomOf } from './pair.ts'
 
 const decode = (...chunks: Uint8Array[]): Frame[] => {

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 import { type Duplex, duplexPair } from 'node:stream'
 import { LinkError, type PeerHandlers, type Purpose } from '../../src/link/channel.ts'
-import { LinkHub } from '../../src/link/hub.ts'
-import { maximumLanes } from '../../src/link/peer-links.ts'
+import { LinkHub } from '../../src/link/peers/hub.ts'
+import { maximumLanes } from '../../src/link/peers/peer-links.ts'
 import { collect, fetchOf, isLinkError, ManualClock, never, noHandlers, quiet, settle } from './pair.ts'
 
 interface World {

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { duplexPair } from 'node:stream'
 import { PeerRefusal, type Piece } from '../../src/link/channel.ts'
-import { maximumBufferedBytes, maximumRequests } from '../../src/link/requester.ts'
-import { maximumServedFetches } from '../../src/link/responder.ts'
-import { sendWindowBytes } from '../../src/link/sender.ts'
+import { maximumBufferedBytes, maximumRequests } from '../../src/link/lane/requester.ts'
+import { maximumServedFetches } from '../../src/link/lane/responder.ts'
+import { sendWindowBytes } from '../../src/link/lane/sender.ts'
 import { collect, fetchOf, isLinkError, lane, lanePair, ManualClock, never, settle } from './pair.ts'
 
 const mebibyte = 1024 * 1024

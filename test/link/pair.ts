@@ -3,7 +3,7 @@
 import { type Duplex, duplexPair } from 'node:stream'
 import { type FetchRequest, LinkError, type PeerHandlers, type Piece, type Purpose } from '../../src/link/channel.ts'
 import type { Clock } from '../../src/link/clock.ts'
-import { Lane, type LaneOptions } from '../../src/link/lane.ts'
+import { Lane, type LaneOptions } from '../../src/link/lane/lane.ts'
 import type { Log } from '../../src/transport/index.ts'
 
 export const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} }

@@ -1,8 +1,8 @@
 // A peer that speaks in frames of the test's choosing, to a lane that dialled it.
 
 import { type Duplex, duplexPair } from 'node:stream'
-import { encodeJson, type Frame, FrameDecoder } from '../../src/link/frames.ts'
-import type { Lane, LaneOptions } from '../../src/link/lane.ts'
+import type { Lane, LaneOptions } from '../../src/link/lane/lane.ts'
+import { encodeJson, type Frame, FrameDecoder } from '../../src/link/wire/frames.ts'
 import { lane, ManualClock, settle } from './pair.ts'
 
 export interface RawPeer {

@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict'
 import { type Duplex, duplexPair } from 'node:stream'
 import type { PeerHandlers, Purpose } from '../../src/link/channel.ts'
-import { maximumAttempts } from '../../src/link/dialler.ts'
-import { LinkHub } from '../../src/link/hub.ts'
+import { maximumAttempts } from '../../src/link/peers/dialler.ts'
+import { LinkHub } from '../../src/link/peers/hub.ts'
 import { collect, fetchOf, isLinkError, ManualClock, never, noHandlers, quiet, settle } from './pair.ts'
 
 interface Dial {

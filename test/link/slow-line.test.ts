@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import type { Piece } from '../../src/link/channel.ts'
-import { LinkHub } from '../../src/link/hub.ts'
+import { LinkHub } from '../../src/link/peers/hub.ts'
 import { Line, overLines } from './line.ts'
 import { fetchOf, ManualClock, never, noHandlers, quiet } from './pair.ts'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { PeerChannel } from '../../src/link/channel.ts'
 import type { CourseServices } from '../../src/migration/course.ts'
-import { DestinationCourse } from '../../src/migration/destination-course.ts'
+import { DestinationCourse } from '../../src/migration/destination/destination-course.ts'
 import { closeDisksAfterEach, isSettled, openDisk, ReadySource } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { migrationRecord } from '../store/samples.ts'

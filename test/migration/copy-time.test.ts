@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { CopyTime } from '../../src/migration/copy-time.ts'
+import { CopyTime } from '../../src/migration/copy/copy-time.ts'
 import { FakeClock } from './fake-time.ts'
 
 describe('the time that a copy has copied', () => {

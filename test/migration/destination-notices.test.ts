@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { PeerRefusal } from '../../src/link/channel.ts'
 import type { Course } from '../../src/migration/course.ts'
-import { DestinationNotices } from '../../src/migration/destination-notices.ts'
+import { DestinationNotices } from '../../src/migration/destination/destination-notices.ts'
 import { isSettled } from '../disk/hand.ts'
 import { migrationRecord } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'

@@ -1,6 +1,6 @@
 // Time that stands still until the test moves it.
 
-import type { Clock } from '../../src/disk/clock.ts'
+import type { Clock } from '../../src/block/clock.ts'
 import { settled } from '../disk/hand.ts'
 
 export class FakeClock implements Clock {

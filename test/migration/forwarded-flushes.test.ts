@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
-import { ForwardedFlushes, type ForwardedFlushesParts } from '../../src/migration/forwarded-flushes.ts'
+import { ForwardedFlushes, type ForwardedFlushesParts } from '../../src/migration/destination/forwarded-flushes.ts'
 import type { FlushAnswer } from '../../src/migration/messages.ts'
 import { isSettled, settled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'

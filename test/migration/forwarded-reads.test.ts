@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { PeerRefusal } from '../../src/link/channel.ts'
-import { ForwardedReads } from '../../src/migration/forwarded-reads.ts'
+import { ForwardedReads } from '../../src/migration/destination/forwarded-reads.ts'
 import { isSettled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'
 

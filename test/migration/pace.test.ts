@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { RateLimit } from '../../src/migration/rate-limit.ts'
-import { RateMeter } from '../../src/migration/rate-meter.ts'
-import { Window } from '../../src/migration/window.ts'
+import { RateLimit } from '../../src/migration/copy/rate-limit.ts'
+import { RateMeter } from '../../src/migration/copy/rate-meter.ts'
+import { Window } from '../../src/migration/copy/window.ts'
 import { isSettled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'
 

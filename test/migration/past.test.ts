@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { PastMigrations } from '../../src/migration/past.ts'
+import { PastMigrations } from '../../src/migration/site/past.ts'
 import { migrationRecord } from '../store/samples.ts'
 
 const ended = (id: string, day: number, facts: Parameters<typeof migrationRecord>[0] = {}) =>

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { Pause } from '../../src/migration/pause.ts'
+import { Pause } from '../../src/migration/copy/pause.ts'
 import { isSettled } from '../disk/hand.ts'
 
 describe('a pause', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Piece, Run } from '../../src/disk/block-source.ts'
 import { type FetchRequest, LinkError, type PeerChannel, PeerRefusal } from '../../src/link/channel.ts'
-import { RemoteBlocks, retryDelayMs } from '../../src/migration/remote-blocks.ts'
+import { RemoteBlocks, retryDelayMs } from '../../src/migration/destination/remote-blocks.ts'
 import { block, isSettled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'
 

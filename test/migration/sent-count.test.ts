@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { SentCount } from '../../src/migration/sent-count.ts'
+import { SentCount } from '../../src/migration/source/sent-count.ts'
 import { block } from '../disk/hand.ts'
 
 const data = (first: number, blocks: number) => ({

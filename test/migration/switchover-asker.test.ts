@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { LinkError } from '../../src/link/channel.ts'
+import { SwitchoverAsker } from '../../src/migration/destination/switchover-asker.ts'
 import type { AcquireAnswer, AcquireMessage } from '../../src/migration/messages.ts'
-import { SwitchoverAsker } from '../../src/migration/switchover-asker.ts'
 import { isSettled, settled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'
 

@@ -2,7 +2,7 @@
 // checks what it hears against the oracle.
 
 import assert from 'node:assert/strict'
-import { AllocationFlag, type ExportHandle, type StatusExtent } from '../../src/nbd/export.ts'
+import { AllocationFlag, type ExportHandle, type StatusExtent } from '../../src/guest/export.ts'
 import { fill, sectorBytes, valuesOf } from './oracle.ts'
 import type { OpenSession, SimSite } from './sim-site.ts'
 import { type Answer, diskId, diskName, type Stage, sectors } from './stage.ts'

@@ -6,9 +6,9 @@
 // on a platter after the comparison began.
 
 import assert from 'node:assert/strict'
+import { blockSizeBytes } from '../../src/block/block-map.ts'
 import type { Course } from '../../src/migration/course.ts'
 import { merged, rangesText } from '../../src/migration/unreadable.ts'
-import { blockSizeBytes } from '../../src/store/block-map.ts'
 import type { SimSite } from './sim-site.ts'
 import { blocks, diskId, type Stage, sectorsInBlock } from './stage.ts'
 import type { SimProcess } from './world.ts'

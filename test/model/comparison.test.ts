@@ -2,7 +2,7 @@
 // stays found.
 
 import assert from 'node:assert/strict'
-import { blockSizeBytes } from '../../src/store/block-map.ts'
+import { blockSizeBytes } from '../../src/block/block-map.ts'
 import { sectorBytes } from './sim-file.ts'
 import { diskId, sectors } from './stage.ts'
 import { TwoSites } from './two-sites.ts'

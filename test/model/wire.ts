@@ -3,7 +3,7 @@
 // guards the whole stream, and no TLS is simulated.)
 
 import type { Piece } from '../../src/link/channel.ts'
-import { encodePiece, FrameDecoder, headerBytes } from '../../src/link/frames.ts'
+import { encodePiece, FrameDecoder, headerBytes } from '../../src/link/wire/frames.ts'
 import type { Random } from '../random.ts'
 
 /** Offset, length and kind of a piece, before its digest. */

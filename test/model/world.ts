@@ -2,7 +2,7 @@
 // and repeats. Everything that may happen next is an event in one list; a seed chooses which one does. Code under test runs
 // only in between, as microtasks, so that a seed gives the same run every time.
 
-import type { Clock } from '../../src/disk/clock.ts'
+import type { Clock } from '../../src/block/clock.ts'
 import { type Random, seededRandom } from '../random.ts'
 
 /** Lines that a failure shows. */

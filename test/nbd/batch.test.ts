@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { Command, ErrorNumber } from '../../src/nbd/constants.ts'
-import type { Export, ExportHandle } from '../../src/nbd/export.ts'
-import { decodeErrorPayload } from '../../src/nbd/transmission-codecs.ts'
+import type { Export, ExportHandle } from '../../src/guest/export.ts'
+import { Command, ErrorNumber } from '../../src/nbd/wire/constants.ts'
+import { decodeErrorPayload } from '../../src/nbd/wire/transmission-codecs.ts'
 import { Gate, RawClient, requestBytesOf, serve, until } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
 

@@ -3,20 +3,25 @@
 
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { NbdClient, NbdConnectionError, type NbdConnectOptions, type NbdRequestError } from '../../src/nbd/client.ts'
-import { ChunkFlag, ChunkType, OptionType, ReplyType, requestBytes } from '../../src/nbd/constants.ts'
+import {
+  NbdClient,
+  NbdConnectionError,
+  type NbdConnectOptions,
+  type NbdRequestError,
+} from '../../src/nbd/client/client.ts'
+import { ChunkFlag, ChunkType, OptionType, ReplyType, requestBytes } from '../../src/nbd/wire/constants.ts'
 import {
   encodeGreeting,
   encodeInfoExport,
   encodeMetaContext,
   encodeOptionReply,
-} from '../../src/nbd/negotiation-codecs.ts'
+} from '../../src/nbd/wire/negotiation-codecs.ts'
 import {
   encodeBlockStatusChunk,
   replyStyles,
   writeChunkHeader,
   writeOffsetDataHeader,
-} from '../../src/nbd/reply-writers.ts'
+} from '../../src/nbd/wire/reply-writers.ts'
 import { seededRandom } from '../random.ts'
 import { serve, uriOf } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'

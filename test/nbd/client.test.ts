@@ -2,22 +2,22 @@
 
 import assert from 'node:assert/strict'
 import type { Socket } from 'node:net'
+import { NbdError } from '../../src/guest/export.ts'
 import {
   NbdClient,
   NbdConnectionError,
   type NbdConnectOptions,
   NbdRefusedError,
   NbdRequestError,
-} from '../../src/nbd/client.ts'
-import { NbdTooLargeError } from '../../src/nbd/client-errors.ts'
-import { ChunkFlag, ChunkType, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/constants.ts'
-import { NbdError } from '../../src/nbd/export.ts'
+} from '../../src/nbd/client/client.ts'
+import { NbdTooLargeError } from '../../src/nbd/client/errors.ts'
+import { ChunkFlag, ChunkType, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/wire/constants.ts'
 import {
   encodeGreeting,
   encodeInfoExport,
   encodeOptionReply,
   encodeServerName,
-} from '../../src/nbd/negotiation-codecs.ts'
+} from '../../src/nbd/wire/negotiation-codecs.ts'
 import {
   encodeBlockStatusChunk,
   replyStyles,
@@ -25,7 +25,7 @@ import {
   writeOffsetDataHeader,
   writeOffsetHole,
   writeSimpleReply,
-} from '../../src/nbd/reply-writers.ts'
+} from '../../src/nbd/wire/reply-writers.ts'
 import { Gate, serve, uriOf } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
 import { rawServer } from './raw-server.ts'

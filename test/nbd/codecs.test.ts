@@ -1,7 +1,7 @@
 // The codecs: what a decoder does with input cut at every byte, and with lengths that lie.
 
 import assert from 'node:assert/strict'
-import { ChunkFlag, ChunkType, nameOf, OptionType, ReplyType } from '../../src/nbd/constants.ts'
+import { ChunkFlag, ChunkType, nameOf, OptionType, ReplyType } from '../../src/nbd/wire/constants.ts'
 import {
   decodeGreeting,
   decodeInfoRequest,
@@ -16,7 +16,7 @@ import {
   encodeOptionReply,
   OptionError,
   ProtocolError,
-} from '../../src/nbd/negotiation-codecs.ts'
+} from '../../src/nbd/wire/negotiation-codecs.ts'
 import {
   encodeBlockStatusChunk,
   encodeErrorChunk,
@@ -25,14 +25,14 @@ import {
   writeOffsetDataHeader,
   writeOffsetHole,
   writeSimpleReply,
-} from '../../src/nbd/reply-writers.ts'
+} from '../../src/nbd/wire/reply-writers.ts'
 import {
   decodeBlockStatusPayload,
   decodeErrorPayload,
   decodeReplyHeader,
   decodeRequest,
   encodeRequest,
-} from '../../src/nbd/transmission-codecs.ts'
+} from '../../src/nbd/wire/transmission-codecs.ts'
 
 const { structured } = replyStyles
 const cookie = { cookieHigh: 0xfedcba98, cookieLow: 0x87654321 }

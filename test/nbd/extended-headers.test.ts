@@ -2,14 +2,21 @@
 // The bytes in hex are written down from the document's layouts, not made by the codecs under test.
 
 import assert from 'node:assert/strict'
-import { Command, CommandFlag, ErrorNumber, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/constants.ts'
-import { NbdError } from '../../src/nbd/export.ts'
+import { NbdError } from '../../src/guest/export.ts'
+import {
+  Command,
+  CommandFlag,
+  ErrorNumber,
+  OptionType,
+  ReplyType,
+  TransmissionFlag,
+} from '../../src/nbd/wire/constants.ts'
 import {
   encodeInfoRequest,
   encodeMetaContextRequest,
   encodeOption,
   ProtocolError,
-} from '../../src/nbd/negotiation-codecs.ts'
+} from '../../src/nbd/wire/negotiation-codecs.ts'
 import {
   encodeBlockStatusChunk,
   encodeErrorChunk,
@@ -17,8 +24,8 @@ import {
   writeDone,
   writeOffsetHole,
   writeReadHead,
-} from '../../src/nbd/reply-writers.ts'
-import { describe as describeRequest, refusalOf } from '../../src/nbd/request-rules.ts'
+} from '../../src/nbd/wire/reply-writers.ts'
+import { describe as describeRequest, refusalOf } from '../../src/nbd/wire/request-rules.ts'
 import {
   decodeBlockStatusExtPayload,
   decodeErrorPayload,
@@ -28,7 +35,7 @@ import {
   encodeExtendedRequest,
   type Request,
   requestOf,
-} from '../../src/nbd/transmission-codecs.ts'
+} from '../../src/nbd/wire/transmission-codecs.ts'
 import { extendedRequestBytesOf, RawClient, requestBytesOf, serve } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
 

@@ -11,7 +11,7 @@ import {
   NbdError,
   type StatusExtent,
   type ZeroOptions,
-} from '../../src/nbd/export.ts'
+} from '../../src/guest/export.ts'
 import type { Random } from '../random.ts'
 
 const pageBytes = 4096

@@ -2,7 +2,7 @@
 // none is answered twice, none beyond the export succeeds, what was read is what lies there, what was written with success
 // is there, and, if the connection ended well, no request went without its answer.
 
-import { ChunkFlag, ChunkType, Command, Magic, OptionType, ReplyType } from '../../src/nbd/constants.ts'
+import { ChunkFlag, ChunkType, Command, Magic, OptionType, ReplyType } from '../../src/nbd/wire/constants.ts'
 import type { Found, UnrulyExport } from './fuzz-export.ts'
 import type { Opening, SeenRequest } from './fuzz-stream.ts'
 

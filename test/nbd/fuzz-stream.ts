@@ -3,13 +3,13 @@
 // reads the bytes that came out of it as a server has to, by code of its own, so that also the answers to a broken stream
 // can be judged.
 
-import { ClientFlag, Command, CommandFlag, InfoType, Magic, OptionType } from '../../src/nbd/constants.ts'
+import { ClientFlag, Command, CommandFlag, InfoType, Magic, OptionType } from '../../src/nbd/wire/constants.ts'
 import {
   encodeClientFlags,
   encodeInfoRequest,
   encodeMetaContextRequest,
   encodeOption,
-} from '../../src/nbd/negotiation-codecs.ts'
+} from '../../src/nbd/wire/negotiation-codecs.ts'
 import type { Random } from '../random.ts'
 import type { UnrulyExport } from './fuzz-export.ts'
 import { extendedRequestBytesOf, requestBytesOf } from './harness.ts'

@@ -7,6 +7,9 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
+import type { Export } from '../../src/guest/export.ts'
+import type { NbdLimits, NbdLog } from '../../src/nbd/server/limits.ts'
+import { NbdServer, type NbdServerOptions } from '../../src/nbd/server/server.ts'
 import {
   ChunkFlag,
   ChunkType,
@@ -16,9 +19,7 @@ import {
   InfoType,
   OptionType,
   ReplyType,
-} from '../../src/nbd/constants.ts'
-import type { Export } from '../../src/nbd/export.ts'
-import type { NbdLimits, NbdLog } from '../../src/nbd/limits.ts'
+} from '../../src/nbd/wire/constants.ts'
 import {
   decodeOptionReplyHeader,
   encodeClientFlags,
@@ -26,8 +27,7 @@ import {
   encodeMetaContextRequest,
   encodeOption,
   optionReplyHeaderBytes,
-} from '../../src/nbd/negotiation-codecs.ts'
-import { NbdServer, type NbdServerOptions } from '../../src/nbd/server.ts'
+} from '../../src/nbd/wire/negotiation-codecs.ts'
 import {
   type ChunkHeader,
   decodeExtendedReplyHeader,
@@ -36,7 +36,7 @@ import {
   encodeExtendedRequest,
   encodeRequest,
   type SimpleReply,
-} from '../../src/nbd/transmission-codecs.ts'
+} from '../../src/nbd/wire/transmission-codecs.ts'
 import { catalogOf } from './memory-export.ts'
 
 export interface LogLine {

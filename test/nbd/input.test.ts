@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
-import { BlockPool } from '../../src/nbd/blocks.ts'
-import { Input } from '../../src/nbd/input.ts'
-import { MemoryBudget } from '../../src/nbd/memory-budget.ts'
-import { headroomBytes, ReadBuffer } from '../../src/nbd/wire.ts'
+import { BlockPool } from '../../src/guest/blocks.ts'
+import { MemoryBudget } from '../../src/guest/memory-budget.ts'
+import { headroomBytes, ReadBuffer } from '../../src/guest/wire.ts'
+import { Input } from '../../src/nbd/server/input.ts'
 import { seededRandom } from '../random.ts'
 
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 32))

@@ -1,7 +1,7 @@
 // Who is dropped when the server's memory is used up, and who is not.
 
 import assert from 'node:assert/strict'
-import { type BudgetMember, MemoryBudget } from '../../src/nbd/memory-budget.ts'
+import { type BudgetMember, MemoryBudget } from '../../src/guest/memory-budget.ts'
 import { until } from './harness.ts'
 
 const maxBytes = 1000

@@ -10,7 +10,7 @@ import {
   type SessionEnd,
   type StatusExtent,
   type ZeroOptions,
-} from '../../src/nbd/export.ts'
+} from '../../src/guest/export.ts'
 
 const blockBytes = 4096
 

@@ -1,9 +1,9 @@
 // The negotiation as a state machine: bytes in, steps out, no socket.
 
 import assert from 'node:assert/strict'
-import { InfoType, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/constants.ts'
-import { NbdError } from '../../src/nbd/export.ts'
-import { Negotiation, type NegotiationStep } from '../../src/nbd/negotiation.ts'
+import { NbdError } from '../../src/guest/export.ts'
+import { Negotiation, type NegotiationStep } from '../../src/nbd/server/negotiation.ts'
+import { InfoType, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/wire/constants.ts'
 import {
   decodeOptionReplyHeader,
   encodeClientFlags,
@@ -11,7 +11,7 @@ import {
   encodeMetaContextRequest,
   encodeOption,
   ProtocolError,
-} from '../../src/nbd/negotiation-codecs.ts'
+} from '../../src/nbd/wire/negotiation-codecs.ts'
 import { catalogOf, MemoryExport } from './memory-export.ts'
 
 const flags = encodeClientFlags(3)

@@ -2,15 +2,15 @@
 // request is shown to the test, which may answer it, leave it, or hang up. Simple replies only, unless it is told otherwise.
 
 import type { Socket } from 'node:net'
-import { Command, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/constants.ts'
+import { Command, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/wire/constants.ts'
 import {
   encodeGreeting,
   encodeInfoBlockSize,
   encodeInfoExport,
   encodeOptionReply,
-} from '../../src/nbd/negotiation-codecs.ts'
-import { writeSimpleReply } from '../../src/nbd/reply-writers.ts'
-import { decodeRequest, type Request } from '../../src/nbd/transmission-codecs.ts'
+} from '../../src/nbd/wire/negotiation-codecs.ts'
+import { writeSimpleReply } from '../../src/nbd/wire/reply-writers.ts'
+import { decodeRequest, type Request } from '../../src/nbd/wire/transmission-codecs.ts'
 import { type RawServer, rawServer } from './raw-server.ts'
 
 export const manyFlags =

@@ -1,8 +1,8 @@
 // A server with TLS on a Unix socket, and the folder of its files, both gone after the test.
 
 import { join } from 'node:path'
-import type { NbdLimits } from '../../src/nbd/limits.ts'
-import { TlsServer } from '../../src/nbd/tls-server.ts'
+import type { NbdLimits } from '../../src/nbd/server/limits.ts'
+import { TlsServer } from '../../src/nbd/server/tls-server.ts'
 import { type FolderContent, layOut } from './certificates.ts'
 import { serve, type TestServer, temporaryFolder } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'

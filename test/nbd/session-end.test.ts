@@ -1,8 +1,8 @@
 // How sessions end, and what their handle is told: once, after all its calls have settled.
 
 import assert from 'node:assert/strict'
-import { ChunkType, Command } from '../../src/nbd/constants.ts'
-import { NbdError } from '../../src/nbd/export.ts'
+import { NbdError } from '../../src/guest/export.ts'
+import { ChunkType, Command } from '../../src/nbd/wire/constants.ts'
 import { Gate, RawClient, requestBytesOf, serve, until } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
 

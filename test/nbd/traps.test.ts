@@ -3,6 +3,8 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
+import { NbdError } from '../../src/guest/export.ts'
+import { TlsServer } from '../../src/nbd/server/tls-server.ts'
 import {
   Command,
   CommandFlag,
@@ -11,11 +13,9 @@ import {
   OptionType,
   ReplyType,
   TransmissionFlag,
-} from '../../src/nbd/constants.ts'
-import { NbdError } from '../../src/nbd/export.ts'
-import { encodeInfoRequest, encodeMetaContextRequest, encodeOption } from '../../src/nbd/negotiation-codecs.ts'
-import { TlsServer } from '../../src/nbd/tls-server.ts'
-import { decodeBlockStatusPayload, decodeErrorPayload } from '../../src/nbd/transmission-codecs.ts'
+} from '../../src/nbd/wire/constants.ts'
+import { encodeInfoRequest, encodeMetaContextRequest, encodeOption } from '../../src/nbd/wire/negotiation-codecs.ts'
+import { decodeBlockStatusPayload, decodeErrorPayload } from '../../src/nbd/wire/transmission-codecs.ts'
 import { Authority, layOut } from './certificates.ts'
 import { Gate, RawClient, requestBytesOf, serve, temporaryFolder } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { formatNbdUri, type NbdUri, NbdUriError, parseNbdUri } from '../../src/nbd/uri.ts'
+import { formatNbdUri, type NbdUri, NbdUriError, parseNbdUri } from '../../src/nbd/wire/uri.ts'
 
 const tcp = (host: string, port: number, exportName = '', tls = false) => ({
   tls,

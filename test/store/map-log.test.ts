@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { copyFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { blockSizeBytes } from '../../src/store/block-map.ts'
+import { blockSizeBytes } from '../../src/block/block-map.ts'
 import type { Files, LogFile } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'

@@ -1,0 +1,88 @@
+// Landing: writes what was fetched into the block file of an arriving disk, where it is still missing.
+//
+// What always holds: the claim lasts until the bytes are with the kernel, and their bits come after them (promises 4 and 5).
+// What landed is made durable every so often, whoever had it fetched, so that little is sent again (promise 8).
+
+import assert from 'node:assert/strict'
+import { blockSizeBytes } from '../../block/block-map.ts'
+import { type Span, spanOf } from '../../block/span.ts'
+import { StoreError } from '../../store/store-error.ts'
+import type { Piece } from '../block-source.ts'
+import type { DiskFiles } from '../disk-files.ts'
+import { zeroFile } from '../io/guest-io.ts'
+
+const saveEveryBytes = 16 * 2 ** 20
+
+export interface LandingDisk {
+  readonly name: string
+  readonly sizeBytes: number
+  readonly files: DiskFiles
+  /** Resolves when what landed before the call is durable. */
+  flush(): Promise<void>
+}
+
+export class Landing {
+  readonly #disk: LandingDisk
+  #unsavedBytes = 0
+  #landingBytes = 0
+  #isSaving = false
+
+  constructor(disk: LandingDisk) {
+    this.#disk = disk
+  }
+
+  /** Bytes that landed, or are landing, and are not durable yet together with their bits. */
+  get unsavedBytes(): number {
+    return this.#unsavedBytes + this.#landingBytes
+  }
+
+  /** Writes bytes that came where they are still missing. Resolves to how many bytes landed. */
+  async land(piece: Piece): Promise<number> {
+    const { name, files } = this.#disk
+    const file = files.block
+    if (!file) throw new StoreError('closed', `disk ${name} is closed: nothing lands on it`)
+    assert(files.arrival)
+    const claim = files.arrival.claimMissing(this.#wholeBlocks(piece))
+    if (!claim) return 0
+    const dataBytes = piece.bytes ? claim.bytes : 0 // Zeros cost nothing to have sent again.
+    this.#landingBytes += dataBytes
+    try {
+      for (const part of claim.parts) {
+        const from = part.offset - piece.offset
+        if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length))
+        else if (!file.isHole?.(part.offset, part.length))
+          await zeroFile(file, part.offset, part.length, { allocated: false })
+      }
+      claim.done()
+    } finally {
+      this.#landingBytes -= dataBytes
+      claim.release()
+    }
+    if (dataBytes > 0) this.#landed(dataBytes)
+    return claim.bytes
+  }
+
+  /** Runs a sync of the files: what had landed when it began is saved when it ends. */
+  async saving(sync: () => Promise<void>): Promise<void> {
+    const covered = this.#unsavedBytes
+    await sync()
+    this.#unsavedBytes -= covered
+  }
+
+  #landed(bytes: number): void {
+    this.#unsavedBytes += bytes
+    if (this.#unsavedBytes < saveEveryBytes || this.#isSaving) return
+    this.#isSaving = true
+    const over = () => {
+      this.#isSaving = false
+    }
+    this.#disk.flush().then(over, over) // A failed sync is kept, and told, by the sync group.
+  }
+
+  /** Pieces are aligned to blocks, but for the disk's end. */
+  #wholeBlocks(piece: Piece): Span {
+    const end = piece.offset + piece.length
+    assert(piece.offset % blockSizeBytes === 0 && (end % blockSizeBytes === 0 || end === this.#disk.sizeBytes))
+    return spanOf(piece.offset, piece.length)
+  }
+}

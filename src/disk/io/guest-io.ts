@@ -1,0 +1,74 @@
+// What a guest's request does in one state of a disk: a class a state, swapped whole when the disk moves on. The caller has
+// validated the range (guest/export.ts) and counted the request at the gate.
+
+import {
+  AllocationFlag,
+  type MaybePromise,
+  NbdError,
+  type NbdErrorCode,
+  type PageTaker,
+  type StatusExtent,
+  type ZeroOptions,
+} from '../../guest/export.ts'
+import type { BlockFile } from '../../store/files.ts'
+import type { DiskContext } from '../contexts.ts'
+
+export interface GuestIo {
+  read(offset: number, target: Uint8Array, signal: AbortSignal): MaybePromise<void>
+  /** What read() would answer with at once, by reference. Without this method, none is. */
+  readPages?(offset: number, lengthBytes: number, pipe: PageTaker): boolean
+  /** Whether write() of this range without FUA, called in the same step, would answer at once. */
+  takesAtOnce(offset: number, lengthBytes: number): boolean
+  write(offset: number, source: Uint8Array, fua: boolean, signal: AbortSignal): MaybePromise<void>
+  trim(offset: number, lengthBytes: number, fua: boolean, signal: AbortSignal): MaybePromise<void>
+  writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions, signal: AbortSignal): MaybePromise<void>
+  flush(signal: AbortSignal): MaybePromise<void>
+  cache(offset: number, lengthBytes: number, signal: AbortSignal): MaybePromise<void>
+  /** Extents of `context` from `offset` on: one at least, at most `limit`, of the whole range or less. */
+  status(
+    context: DiskContext,
+    offset: number,
+    lengthBytes: number,
+    limit: number,
+  ): MaybePromise<readonly StatusExtent[]>
+}
+
+/** Longest single zeroing call: it is answered before the next begins, so that others come in between. */
+const zeroStepBytes = 1 * 2 ** 30
+
+/** Zeroes a range of a file in bounded steps. */
+export async function zeroFile(
+  file: BlockFile,
+  offset: number,
+  lengthBytes: number,
+  how: { readonly allocated: boolean; readonly fast?: boolean },
+): Promise<void> {
+  for (let at = 0; at < lengthBytes; at += zeroStepBytes) {
+    await file.zero(offset + at, Math.min(zeroStepBytes, lengthBytes - at), how.allocated, how.fast)
+  }
+}
+
+/** `base:allocation` of a range whose bytes are all here. */
+export function fileAllocation(file: BlockFile, offset: number, lengthBytes: number, limit: number): StatusExtent[] {
+  return file.extents(offset, lengthBytes, limit).map(({ length, kind }) => ({
+    lengthBytes: length,
+    flags: kind === 'hole' ? AllocationFlag.hole | AllocationFlag.zero : 0,
+  }))
+}
+
+/** The error that a guest is told for what the file system threw. */
+export function guestError(error: unknown, what: string): NbdError {
+  if (error instanceof NbdError) return error
+  return new NbdError(codeOf(error), `${what}: ${(error as Error)?.message ?? String(error)}`, { cause: error })
+}
+
+function codeOf(error: unknown): NbdErrorCode {
+  if (isNoSpace(error)) return 'ENOSPC'
+  // A zeroing that had to be fast, on a file system that cannot.
+  return (error as NodeJS.ErrnoException | undefined)?.code === 'ENOTSUP' ? 'ENOTSUP' : 'EIO'
+}
+
+export function isNoSpace(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'no-space'
+}

@@ -1,0 +1,91 @@
+// How many bytes of data an arriving disk still lacks: holes land in no time, so that the time left follows from data alone.
+// Asks the source for the extents of the whole disk once, when the copy begins. Only an estimate for people: until the whole
+// disk is known there is none, and nothing waits for it.
+
+import { blockSizeBytes } from '../../block/block-map.ts'
+import type { Clock } from '../../block/clock.ts'
+import type { Arrival } from '../../disk/arrival/arrival.ts'
+import type { Extent } from './background-copy.ts'
+
+/** What is counted together: a segment of the present map, so that what is missing of it is known at once. */
+const segmentBlocks = 32_768
+const segmentBytes = segmentBlocks * blockSizeBytes
+const askBytes = 2 ** 30
+const retryMs = 2000
+/** Counted in one turn of the loop. */
+const extentsAtOnce = 64
+
+export interface DataSurveyParts {
+  readonly sizeBytes: number
+  readonly clock: Clock
+  arrival(): Arrival | undefined
+  /** Extents of the frozen disk that cover a beginning of the range. */
+  extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
+}
+
+export class DataSurvey {
+  readonly #parts: DataSurveyParts
+  /** Bytes of data that were missing when they were surveyed and have not landed since. */
+  readonly #missing: Float64Array
+  #surveyedBytes = 0
+
+  constructor(parts: DataSurveyParts) {
+    this.#parts = parts
+    this.#missing = new Float64Array(Math.ceil(parts.sizeBytes / segmentBytes))
+  }
+
+  /** undefined: not known yet. What the guest wrote meanwhile is not missing any more. */
+  get missingBytes(): number | undefined {
+    const { sizeBytes } = this.#parts
+    const arrival = this.#parts.arrival()
+    if (!arrival || this.#surveyedBytes < sizeBytes) return undefined
+    let sum = 0
+    const end = Math.ceil(sizeBytes / blockSizeBytes)
+    for (const [segment, bytes] of this.#missing.entries()) {
+      if (bytes === 0) continue
+      const first = segment * segmentBlocks
+      const span = { first, end: Math.min(first + segmentBlocks, end) }
+      sum += Math.min(bytes, arrival.missingBlocksIn(span) * blockSizeBytes)
+    }
+    return sum
+  }
+
+  /** Bytes of an extent of data have landed, be they zeros. */
+  landed(offset: number, lengthBytes: number): void {
+    if (offset >= this.#surveyedBytes) return // They are not counted as missing then.
+    const segment = Math.floor(offset / segmentBytes)
+    this.#missing[segment] = Math.max(0, this.#missing[segment]! - lengthBytes)
+  }
+
+  /** Resolves when the whole disk is known. Rejects only when `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { sizeBytes, clock, extents } = this.#parts
+    while (this.#surveyedBytes < sizeBytes) {
+      const lengthBytes = Math.min(askBytes, sizeBytes - this.#surveyedBytes)
+      try {
+        const found = await extents(this.#surveyedBytes, lengthBytes, signal)
+        for (const [index, extent] of found.entries()) {
+          if (index % extentsAtOnce === 0) await clock.turn()
+          signal.throwIfAborted()
+          this.#count(extent)
+        }
+      } catch {
+        signal.throwIfAborted()
+        await clock.sleep(retryMs, signal)
+      }
+    }
+  }
+
+  #count({ offset, length, data }: Extent): void {
+    const arrival = this.#parts.arrival()
+    const end = Math.min(offset + length, this.#parts.sizeBytes)
+    for (let at = offset; data && arrival && at < end; ) {
+      const segment = Math.floor(at / segmentBytes)
+      const to = Math.min(end, (segment + 1) * segmentBytes)
+      const span = { first: Math.floor(at / blockSizeBytes), end: Math.ceil(to / blockSizeBytes) }
+      this.#missing[segment]! += Math.min(arrival.missingBlocksIn(span) * blockSizeBytes, to - at)
+      at = to
+    }
+    this.#surveyedBytes = end
+  }
+}

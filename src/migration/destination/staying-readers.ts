@@ -1,0 +1,60 @@
+// Whether a client that only reads has come to stay at the destination. A probe (nbdinfo, qemu-img info) opens the disk, looks
+// and goes: it moves nothing. What counts is a session that has been open for a while and has read.
+//
+// What always holds: it is looked at only while a client is attached to a disk that has not moved.
+
+import type { Clock } from '../../block/clock.ts'
+import type { SessionActivity, Sessions } from '../../disk/sessions.ts'
+
+/** No probe takes so long, and a guest that reads from afar for so long is there to stay. */
+export const stayMs = 10_000
+const lookEveryMs = 1000
+
+export interface StayingReadersParts {
+  readonly clock: Clock
+  readonly sessions: Pick<Sessions, 'all' | 'count'>
+  /** Ends when the disk is here, or never will be, or this site stops. */
+  readonly signal: AbortSignal
+  /** One has stayed and read. */
+  came(): void
+}
+
+export class StayingReaders {
+  readonly #parts: StayingReadersParts
+  readonly #openedMs = new WeakMap<SessionActivity, number>()
+  #isWatching = false
+
+  constructor(parts: StayingReadersParts) {
+    this.#parts = parts
+  }
+
+  /** One is there. */
+  get any(): boolean {
+    const { clock, sessions } = this.#parts
+    for (const session of sessions.all) {
+      const openedMs = this.#openedMs.get(session)
+      if (session.hasRead && openedMs !== undefined && clock.now() - openedMs >= stayMs) return true
+    }
+    return false
+  }
+
+  /** A session came, went or broke. */
+  changed(): void {
+    const { clock, sessions } = this.#parts
+    for (const session of sessions.all) if (!this.#openedMs.has(session)) this.#openedMs.set(session, clock.now())
+    if (!this.#isWatching && sessions.count > 0) void this.#watch()
+  }
+
+  async #watch(): Promise<void> {
+    const { clock, sessions, signal, came } = this.#parts
+    this.#isWatching = true
+    try {
+      while (sessions.count > 0 && !this.any) await clock.sleep(lookEveryMs, signal)
+      if (!signal.aborted && this.any) came()
+    } catch {
+      // There is nothing to look for any more.
+    } finally {
+      this.#isWatching = false
+    }
+  }
+}

@@ -1,0 +1,163 @@
+// What operators may do with the migrations of this site: finds the migration, has its course do it, and says in a
+// sentence what became of it when the peer refused, or did not answer.
+//
+// What always holds: nothing is decided here about who owns a disk; the courses do. A disk is taken back only when its
+// destination answers in no way, and the operator has said that the guest is off.
+
+import type { Disk } from '../../disk/disk.ts'
+import { Refusal } from '../../disk/refusal.ts'
+import { LinkError, PeerRefusal } from '../../link/channel.ts'
+import type { Comparison } from '../copy/comparisons.ts'
+import type { Course } from '../course.ts'
+import { DestinationCourse } from '../destination/destination-course.ts'
+import { requestAnswer, standingAnswer, type Terms } from '../messages.ts'
+import {
+  asRefusal,
+  destinationAnswers,
+  notCompared,
+  notConfirmed,
+  nothingToCompare,
+  notKnown,
+  notPaused,
+  notReclaimable,
+  perhapsBegun,
+} from '../refusals.ts'
+import { SourceCourse } from '../source/source-course.ts'
+import { prepareTimeoutMs, reachPeer, withinTime } from '../within-time.ts'
+import type { Beginnings } from './beginnings.ts'
+import type { Roster } from './roster.ts'
+import type { MigrationsServices, PeerFacts } from './services.ts'
+
+/** For what the destination is told on behalf of an operator who waits. */
+const answerTimeoutMs = 5_000
+
+export class Commands {
+  readonly #services: MigrationsServices
+  readonly #roster: Roster
+  readonly #beginnings: Beginnings
+
+  constructor(services: MigrationsServices, roster: Roster, beginnings: Beginnings) {
+    this.#services = services
+    this.#roster = roster
+    this.#beginnings = beginnings
+  }
+
+  /** Starts the migration of a disk of this site. Throws, and then nothing has changed. */
+  start(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
+    return this.#beginnings.start(diskName, peer, terms, signal)
+  }
+
+  /** Has a peer start the migration of a disk of its own to this site. Resolves to the course here. */
+  async request(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<Course> {
+    const { channel } = this.#services
+    await reachPeer(this.#services, peer, diskName, signal)
+    try {
+      const answer = await withinTime(this.#services.clock, prepareTimeoutMs, signal, (limited) =>
+        channel(peer.id).call('request', { disk: diskName, terms }, { signal: limited }),
+      )
+      return this.#roster.course(requestAnswer.parse(answer).migration)
+    } catch (error) {
+      if (error instanceof LinkError) throw perhapsBegun(diskName, peer.name, error)
+      throw asRefusal(error, diskName, peer.name)
+    }
+  }
+
+  /** `force`: also while a client works at the source, which is cut off then. @throws Refusal */
+  async switchover(id: string, force: boolean, signal: AbortSignal): Promise<Course> {
+    const course = this.#roster.course(id)
+    try {
+      if (course instanceof SourceCourse) await course.switchover(force, signal)
+      else if (course instanceof DestinationCourse) await course.switchover(force, signal)
+    } catch (error) {
+      if (error instanceof LinkError) throw notKnown(course, error)
+      throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)
+    }
+    return course
+  }
+
+  /** Holds the background copy, durably, or lets it go on. @throws Refusal */
+  async setPaused(id: string, paused: boolean, signal: AbortSignal): Promise<Course> {
+    const course = this.#roster.course(id)
+    try {
+      if (course instanceof SourceCourse) {
+        await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) => course.setPaused(paused, limited))
+      } else if (course instanceof DestinationCourse) await course.setPaused(paused)
+    } catch (error) {
+      if (error instanceof LinkError) throw notPaused(course, paused, error)
+      throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)
+    }
+    return course
+  }
+
+  /**
+   * Takes a departed disk back because its destination is lost for good. Refused while that site answers in any way.
+   * `isConfirmed`: the operator was told what is lost, and has said that the guest is off. @throws Refusal
+   */
+  async reclaim(diskName: string, isConfirmed: boolean, signal: AbortSignal): Promise<Disk> {
+    const disk = this.#services.disks.named(diskName)
+    const course = this.#roster.courses().find((each) => each instanceof SourceCourse && each.disk === disk)
+    if (!(course instanceof SourceCourse) || disk.state !== 'departed') throw notReclaimable(disk)
+    const count = disk.sessions.count
+    if (count > 0) {
+      throw new Refusal('disk-in-use', `${disk.name} has ${count} client(s) attached, of the time before it departed`, {
+        disk: disk.name,
+        safe: 'Nothing was changed.',
+        next: 'Detach them first: once the disk is taken back they would go on with it.',
+      })
+    }
+    const peer = this.#services.peer(course.record.peerId)
+    const says = await this.#whatPeerSays(course, signal)
+    if (says !== undefined) throw destinationAnswers(disk, peer.name, says)
+    if (!isConfirmed) throw notConfirmed(course.record, peer.name)
+    await course.reclaim()
+    this.#services.log('warn', { disk: disk.name, generation: disk.record.generation }, 'the disk was taken back')
+    return disk
+  }
+
+  /** Compares a disk on demand with the source that it comes from. @throws Refusal */
+  async verify(diskName: string, signal: AbortSignal): Promise<{ course: Course; comparison: Comparison }> {
+    const disk = this.#services.disks.named(diskName)
+    const course = this.#roster.courses().find((each) => each.disk === disk)
+    if (!(course instanceof DestinationCourse)) throw nothingToCompare(disk)
+    const peer = this.#services.peer(course.record.peerId)
+    if (disk.state === 'arriving') await reachPeer(this.#services, peer, disk.name, signal)
+    try {
+      return { course, comparison: await course.verify(signal) }
+    } catch (error) {
+      if (error instanceof LinkError || error instanceof PeerRefusal) throw notCompared(disk, peer.name, error)
+      throw error
+    }
+  }
+
+  async cancel(id: string, force: boolean, signal: AbortSignal): Promise<Course> {
+    const course = this.#roster.course(id)
+    if (course instanceof SourceCourse) await course.cancel()
+    else if (course instanceof DestinationCourse) {
+      await withinTime(this.#services.clock, prepareTimeoutMs / 3, signal, (limited) => course.cancel(force, limited))
+    }
+    return course
+  }
+
+  /** undefined: it does not answer. That it cannot be understood is an answer too. */
+  async #whatPeerSays(course: Course, signal: AbortSignal): Promise<string | undefined> {
+    const { channel, probe } = this.#services
+    const { id } = course
+    try {
+      const answer = await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) =>
+        channel(course.record.peerId).call('standing', { migration: id }, { signal: limited }),
+      )
+      const { state, generation } = standingAnswer.parse(answer)
+      if (state === 'failed') return undefined // It says itself that it serves the disk to nobody.
+      return state === 'unknown' ? `it knows nothing of migration ${id}` : `it has generation ${generation}, ${state}`
+    } catch (error) {
+      if (!(error instanceof LinkError)) return (error as Error).message
+    }
+    try {
+      await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) => probe(course.record.peerId, limited))
+      return 'it can be reached'
+    } catch (error) {
+      if (error instanceof LinkError && !['protocol', 'incompatible'].includes(error.code)) return undefined
+      return (error as Error).message
+    }
+  }
+}

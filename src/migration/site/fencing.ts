@@ -1,0 +1,112 @@
+// Disks of which a later generation exists elsewhere, as a peer says: they are served to nobody any more, and keep their
+// bytes. The disk's course ends with it, if it is in a migration.
+//
+// What always holds:
+// - From the moment at which a peer's claim is heard until it is on record guests are held, and the disk is neither granted
+//   nor taken back: nobody reads or writes what is known to be void. The next start hears of it again.
+// - What may come to an end by itself meanwhile (a move, a cancel, a deletion) is looked at again after each step.
+
+import type { Disk } from '../../disk/disk.ts'
+import { Refusal } from '../../disk/refusal.ts'
+import type { MigrationRecord } from '../../store/records.ts'
+import type { Course } from '../course.ts'
+import { DestinationCourse } from '../destination/destination-course.ts'
+import { SourceCourse } from '../source/source-course.ts'
+import { isOld, mayServe, type Supersession, supersededNote } from '../supersession.ts'
+import type { MigrationsServices } from './services.ts'
+
+const retryMs = 5000
+/** What has the disk for a moment (a migration that begins, a deletion) is waited for. */
+const busyRetryMs = 100
+/** So many times in silence. */
+const loudAfter = 50
+
+/** The migrations of this site. */
+export interface SupersessionsHost {
+  readonly stopping: AbortSignal
+  readonly past: { get(id: string): MigrationRecord | undefined; add(record: MigrationRecord): void }
+  courses(): readonly Course[]
+}
+
+interface Pending {
+  /** The latest generation that was heard of. */
+  by: Supersession
+  over: Promise<void>
+}
+
+export class Supersessions {
+  readonly #services: MigrationsServices
+  readonly #host: SupersessionsHost
+  readonly #pending = new Map<Disk, Pending>()
+
+  constructor(services: MigrationsServices, host: SupersessionsHost) {
+    this.#services = services
+    this.#host = host
+  }
+
+  /** Resolves when the disk is superseded, or is none to serve any more. Rejects only when this site stops. */
+  supersede(disk: Disk, by: Supersession): Promise<void> {
+    const before = this.#pending.get(disk)
+    if (before) {
+      if (before.by.generation < by.generation) before.by = by
+      return before.over
+    }
+    if (!isOld(disk, by)) return Promise.resolve()
+    const pending: Pending = { by, over: Promise.resolve() }
+    pending.over = this.#supersede(disk, pending).finally(() => this.#pending.delete(disk))
+    this.#pending.set(disk, pending)
+    return pending.over
+  }
+
+  async #supersede(disk: Disk, pending: Readonly<Pending>): Promise<void> {
+    const { clock, log } = this.#services
+    const { stopping } = this.#host
+    const drained = disk.gate.freeze()
+    disk.becomesVoid()
+    let waits = 0
+    while (this.#isDue(disk, pending.by)) {
+      try {
+        const course = this.#courseOf(disk)
+        if (course) await course.supersede(pending.by)
+        else await drained.then(() => this.#supersedeIdle(disk, pending.by))
+      } catch (error) {
+        stopping.throwIfAborted()
+        const isBusy = error instanceof Refusal
+        const facts = { disk: disk.name, error: String(error) }
+        if (!isBusy || ++waits % loudAfter === 0) log('error', facts, 'that it is superseded is not on record yet')
+        await clock.sleep(isBusy ? busyRetryMs : retryMs, stopping)
+      }
+    }
+    stopping.throwIfAborted() // And nobody is let in again.
+    disk.gate.thaw()
+  }
+
+  /** It was old when this was heard: a grant or a taking back that was being recorded then makes it no newer. */
+  #isDue(disk: Disk, { generation }: Supersession): boolean {
+    const isHere = this.#services.disks.get(disk.record.id) === disk
+    return isHere && mayServe(disk) && disk.record.generation <= generation && !this.#host.stopping.aborted
+  }
+
+  #courseOf(disk: Disk): SourceCourse | DestinationCourse | undefined {
+    const course = this.#host.courses().find((each) => each.disk === disk && !each.ended)
+    return course instanceof SourceCourse || course instanceof DestinationCourse ? course : undefined
+  }
+
+  /** A disk without a course: in no migration, or in one that was stopped until the next start. @throws Refusal when it is busy */
+  async #supersedeIdle(disk: Disk, by: Supersession): Promise<void> {
+    if (this.#courseOf(disk)) return // It has begun while requests in flight ended.
+    const { generation, owner } = by
+    const facts = { generation, owner, migrationId: null }
+    const { migrationId } = disk.record
+    const stopped = migrationId === null ? undefined : this.#host.past.get(migrationId)
+    if (stopped) {
+      const endedAt = this.#services.clock.date().toISOString()
+      const record = { ...stopped, state: 'failed', endedAt, endOwner: owner, note: supersededNote(by) }
+      await disk.move('superseded', facts, [{ put: 'migration', record }])
+      this.#host.past.add(record)
+      return
+    }
+    using _claim = disk.reserve('a later generation of it exists elsewhere')
+    await disk.move('superseded', facts)
+  }
+}

@@ -1,0 +1,27 @@
+// What the migrations of a site need of that site. The crash model gives them all of it simulated.
+
+import type { Disks } from '../../disk/disks.ts'
+import type { PeerChannel } from '../../link/channel.ts'
+import type { CourseServices } from '../course.ts'
+
+/** Another site, as a migration needs to know it. */
+export interface PeerFacts {
+  /** Fingerprint. */
+  readonly id: string
+  readonly site: string
+  readonly name: string
+}
+
+export interface MigrationsServices extends CourseServices {
+  readonly disks: Disks
+  readonly newId: () => string
+  channel(peerId: string): PeerChannel
+  peer(peerId: string): PeerFacts
+  /** Keeps the link to a peer up; dispose when it is needed no more. */
+  keep(peerId: string): Disposable
+  /** `serve --read-only`. */
+  readonly readOnly: boolean
+  readonly transport: (peerId: string) => string
+  /** Makes one attempt to reach a peer. @throws LinkError */
+  probe(peerId: string, signal: AbortSignal): Promise<void>
+}

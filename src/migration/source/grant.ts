@@ -1,0 +1,249 @@
+// The source's side of switchover: decides whether a destination that asks is given the disk, freezes it, and gives it up.
+//
+// What always holds:
+// - `departed` is committed before the grant leaves (promise 2). The same acquire is answered the same, until `taken`.
+// - Whether it is quiet is looked at in the same synchronous step in which the disk freezes. The operator's word needs less:
+//   that no client which is attached here is at work; and `--force` nothing, but it is said and recorded whom it cut off.
+// - From the first attempt to commit on the disk stays frozen until a record is durable: till then nobody knows who owns it.
+// - A disk that is void is granted to nobody, also where that was heard while its grant was being recorded.
+// Whoever calls lets one question end before the next, a cancel, or a taking back begins.
+
+import type { Clock } from '../../block/clock.ts'
+import type { Disk } from '../../disk/disk.ts'
+import type { MigrationRecord } from '../../store/records.ts'
+import type { Course } from '../course.ts'
+import { namedClients } from '../held-writes.ts'
+import type { AcquireAnswer, AcquireMessage, InquireAnswer } from '../messages.ts'
+import { voidRefusal } from '../supersession.ts'
+
+const commitRetryMs = 1000
+/** A hypervisor with reconnect-delay is back within this time, if its guest has anything to do. Less than --switchover-wait. */
+const returnGraceMs = 5000
+
+export interface GrantParts {
+  readonly course: Course
+  readonly clock: Clock
+  readonly bootId: string
+  readonly signal: AbortSignal
+  /** Whether the disk is in this migration, and no other. */
+  isCurrent(): boolean
+  /** Whether a commit that takes the disk back was tried. */
+  isReclaiming(): boolean
+  /** Commits the disk as `departed` and the migration as copying, in one transaction. @throws what the commit throws */
+  commitDeparted(switchoverMs: number, cutOff: readonly string[]): Promise<void>
+  note(sentence: string | null): void
+  /** The disk was given up, and its record is durable. */
+  granted(): void
+}
+
+export class Grant {
+  readonly #parts: GrantParts
+  #granting = false
+  #frozen = false
+  #cutOff: readonly string[] = []
+  #returnsUntilMs = 0
+
+  constructor(parts: GrantParts) {
+    this.#parts = parts
+  }
+
+  get isBeingMade(): boolean {
+    return this.#granting
+  }
+
+  /** The disk is frozen, and it is not known yet whether it is given away. */
+  get isOpen(): boolean {
+    return this.#frozen
+  }
+
+  /** The daemon has just started, its sessions are forgotten: a guest that runs is given the time to come back. */
+  waitForReturns(): void {
+    this.#returnsUntilMs = this.#parts.clock.now() + returnGraceMs
+  }
+
+  /** The disk is superseded, durably: there is nothing to give any more. */
+  close(): void {
+    if (this.#frozen) this.#disk.gate.thaw()
+    this.#frozen = false
+  }
+
+  /** How the migration stands, for a destination that asks. */
+  standing(): InquireAnswer {
+    const { state } = this.#record
+    const answer = (word: InquireAnswer['state']): InquireAnswer => ({
+      state: word,
+      writersAreGone: this.#disk.sessions.writersAreGone,
+      sessions: this.#disk.sessions.count,
+      boot: this.#parts.bootId,
+    })
+    if (state === 'cancelled' || state === 'failed') return answer('cancelled')
+    if (state === 'done') return answer('released')
+    if (this.#disk.state === 'departed') return answer(this.#disk.record.taken ? 'taken' : 'departed')
+    if (this.#frozen) return answer('unknown')
+    return answer(state === 'preparing' ? 'preparing' : 'ready')
+  }
+
+  /** Gives the disk to the destination, or says why not. Rejects only when the site stops. */
+  async acquire(message: AcquireMessage): Promise<AcquireAnswer> {
+    const [disk, record] = [this.#disk, this.#record]
+    if (record.state === 'cancelled' || record.state === 'failed') {
+      return {
+        answer: 'refused',
+        code: 'cancelled',
+        message: `migration ${record.id} is cancelled; the source owns ${disk.name}`,
+      }
+    }
+    if (message.generation !== record.generation || !this.#parts.isCurrent()) {
+      return {
+        answer: 'refused',
+        code: 'stale',
+        message: `migration ${record.id} leads to generation ${record.generation}`,
+      }
+    }
+    if (disk.isVoid) return voidRefusal(disk)
+    if (this.#parts.isReclaiming()) return { answer: 'busy', why: 'the disk is being taken back there' }
+    if (disk.state !== 'owned') return this.#grantAgain()
+    if (record.state === 'preparing')
+      return { answer: 'busy', why: 'the source has not recorded yet that all is prepared' }
+    if (disk.isHeld)
+      return { answer: 'busy', why: `power was lost there, and ${disk.name} waits for vmstore disk accept` }
+    this.#granting = true
+    try {
+      return await this.#grant(message)
+    } finally {
+      this.#granting = false
+    }
+  }
+
+  get #disk(): Disk {
+    return this.#parts.course.disk
+  }
+
+  /** As of its last commit. */
+  get #record(): MigrationRecord {
+    return this.#parts.course.record
+  }
+
+  async #grant(message: AcquireMessage): Promise<AcquireAnswer> {
+    const disk = this.#disk
+    const startedMs = this.#parts.clock.now()
+    const busyBefore = this.#busy(message)
+    if (busyBefore) return busyBefore
+    if (!this.#frozen) {
+      try {
+        await disk.flush() // The guest goes on meanwhile; what the freeze has to sync is then little.
+      } catch (error) {
+        return this.#syncFailed(error)
+      }
+      const busyAfter = this.#busy(message)
+      if (busyAfter) return busyAfter
+      await disk.gate.freeze()
+      this.#frozen = true
+      try {
+        await disk.flush()
+      } catch (error) {
+        this.#frozen = false
+        disk.gate.thaw()
+        return this.#syncFailed(error)
+      }
+      // A write that came while it froze is held, and nothing is on record yet: its guest runs, and goes on here.
+      // So does one that has come and reads only.
+      const awoke = this.#awoke(message)
+      if (awoke) {
+        this.#frozen = false
+        disk.gate.thaw()
+        return awoke
+      }
+      this.#cutOff = message.reason === 'operator' ? disk.sessions.attachedWriters().slice(0, namedClients) : []
+    }
+    await this.#commitDeparted(startedMs)
+    this.#frozen = false
+    disk.gate.thaw()
+    // What may be on record has not left this site; whoever superseded the disk holds its guests.
+    if (disk.isVoid) {
+      this.#parts.note(null)
+      return voidRefusal(disk)
+    }
+    this.#parts.granted()
+    return this.#granted
+  }
+
+  /** Why the disk is not given away now, if anything. */
+  #busy(message: AcquireMessage): AcquireAnswer | undefined {
+    const { sessions } = this.#disk
+    if (message.reason === 'reader-only' && !sessions.writersAreGone)
+      return { answer: 'busy', why: 'a session that has written is open, or broke' }
+    if (this.#frozen || message.reason === 'resume') return undefined
+    if (message.reason === 'operator') return this.#atWork(message)
+    if (this.#parts.clock.now() < this.#returnsUntilMs)
+      return { answer: 'busy', why: 'vmstore has just started, and clients may be coming back' }
+    const why = sessions.busyReason()
+    return why === undefined ? undefined : { answer: 'busy', why }
+  }
+
+  /** Who came while the disk froze, if anybody. */
+  #awoke(message: AcquireMessage): AcquireAnswer | undefined {
+    const { sessions } = this.#disk
+    if (message.reason === 'resume') return undefined
+    if (message.reason === 'operator') return this.#atWork(message)
+    const came = message.reason === 'reader-only' && !sessions.writersAreGone ? 'somebody has come back' : undefined
+    const why = sessions.busyReason() ?? came
+    return why === undefined ? undefined : { answer: 'busy', why }
+  }
+
+  /** A client that the operator's word would cut off, unless it was forced, now or in the terms of a move `now`. */
+  #atWork({ force = false }: AcquireMessage): AcquireAnswer | undefined {
+    if (force || this.#record.force) return undefined
+    const why = this.#disk.sessions.attachedReason()
+    if (why === undefined) return undefined
+    const { id, switchover } = this.#record
+    if (switchover === 'now')
+      this.#parts.note(
+        `not switched over: ${why}. When the machine is off or has moved: vmstore migration switchover ${id}; with --force that client is cut off`,
+      )
+    return { answer: 'busy', why, isAtWork: true }
+  }
+
+  /** From the first attempt on there is no way back: the disk stays frozen until a record is durable; or it is void. */
+  async #commitDeparted(startedMs: number): Promise<void> {
+    const { clock, commitDeparted, note, signal } = this.#parts
+    while (!this.#disk.isVoid) {
+      try {
+        await commitDeparted(clock.now() - startedMs, this.#cutOff)
+        note(null)
+        return
+      } catch (error) {
+        note(
+          `the grant of ${this.#disk.name} cannot be recorded (${(error as Error).message}); the disk stays frozen until it can`,
+        )
+        await clock.sleep(commitRetryMs, signal)
+      }
+    }
+  }
+
+  get #granted(): AcquireAnswer {
+    const { generation, sourceBoot, cutOff } = this.#record
+    const { powerLoss } = this.#disk.record
+    return {
+      answer: 'granted',
+      generation,
+      ...(sourceBoot !== null && { boot: sourceBoot }),
+      ...(powerLoss && { powerLoss }),
+      ...(cutOff.length > 0 && { cutOff: [...cutOff] }),
+    }
+  }
+
+  #grantAgain(): AcquireAnswer {
+    const [disk, record] = [this.#disk, this.#record]
+    const ours =
+      disk.state === 'departed' && disk.record.generation === record.generation && disk.record.owner === record.peerSite
+    if (ours && !disk.record.taken) return this.#granted
+    const message = `generation ${record.generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
+    return { answer: 'refused', code: 'already-taken', message }
+  }
+
+  #syncFailed(error: unknown): AcquireAnswer {
+    const message = `the source could not sync ${this.#disk.name} (${(error as Error).message}) and goes on owning it`
+    return { answer: 'refused', code: 'sync-failed', message }
+  }
+}

@@ -1,0 +1,66 @@
+// What the source tells its destination unasked: that the disk's writers have gone, and that the migration is cancelled.
+//
+// What always holds: nothing depends on its being heard. A destination that missed it asks when it comes back.
+
+import { LinkError } from '../../link/channel.ts'
+import type { Course, CourseServices } from '../course.ts'
+import { withinTime } from '../within-time.ts'
+
+/** How long a call that only informs the peer may take; it asks anyway when it comes back. */
+const informTimeoutMs = 5000
+
+export class SourceNotices {
+  readonly #course: Course
+  readonly #services: Pick<CourseServices, 'clock' | 'log'>
+  readonly #stopping: AbortSignal
+  #tellingWritersGone = false
+
+  constructor(course: Course, services: Pick<CourseServices, 'clock' | 'log'>, stopping: AbortSignal) {
+    this.#course = course
+    this.#services = services
+    this.#stopping = stopping
+  }
+
+  cancelled(): void {
+    void this.#inform('cancelled') // The destination asks too, when it comes back.
+  }
+
+  /** A session of the disk came, went or broke. */
+  sessionsChanged(): void {
+    const { record, disk } = this.#course
+    if (record.switchover !== 'auto' || record.state !== 'ready') return
+    if (disk.sessions.writersAreGone && !this.#tellingWritersGone) void this.#tellWritersGone()
+  }
+
+  /** Until the destination has heard it, or it is not so any more. */
+  async #tellWritersGone(): Promise<void> {
+    this.#tellingWritersGone = true
+    try {
+      while (this.#course.record.state === 'ready' && this.#course.disk.sessions.writersAreGone) {
+        if (await this.#inform('writers-gone')) return
+        await this.#services.clock.sleep(informTimeoutMs, this.#stopping)
+      }
+    } catch {
+      // This site is stopping.
+    } finally {
+      this.#tellingWritersGone = false
+    }
+  }
+
+  /** Tells the destination something, within a time. Resolves to whether it has heard it. */
+  async #inform(method: string): Promise<boolean> {
+    const { id, channel } = this.#course
+    const { clock, log } = this.#services
+    try {
+      await withinTime(clock, informTimeoutMs, this.#stopping, (signal) =>
+        channel.call(method, { migration: id }, { signal }),
+      )
+      return true
+    } catch (error) {
+      if (!(error instanceof LinkError)) {
+        log('warn', { migration: id, method, error: String(error) }, 'the destination did not take a message')
+      }
+      return false
+    }
+  }
+}

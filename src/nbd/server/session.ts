@@ -1,0 +1,279 @@
+// One client connection from accept to the end: negotiation under a deadline, transmission, and the ways out.
+// Always: the handle is closed exactly once, after every request that it had has been answered or has failed, with
+// 'disconnected' only after NBD_CMD_DISC; `onOver` comes exactly once, when socket and handle are both done with.
+
+import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import type { BlockPool } from '../../guest/blocks.ts'
+import type { BusyPoll } from '../../guest/busy-poll.ts'
+import { type Export, type ExportCatalog, NbdError, type SessionEnd } from '../../guest/export.ts'
+import type { MemoryBudget } from '../../guest/memory-budget.ts'
+import type { TurnShare } from '../../guest/turn-share.ts'
+import { type ReadBuffer, type SharedPipe, takeOver, Wire } from '../../guest/wire.ts'
+import { ProtocolError } from '../wire/negotiation-codecs.ts'
+import type { NbdLimits, NbdLog } from './limits.ts'
+import type { Agreement } from './negotiation.ts'
+import { NegotiationPhase } from './negotiation-phase.ts'
+import type { TlsMode } from './tls-mode.ts'
+import type { TlsServer } from './tls-server.ts'
+import { Transmission } from './transmission.ts'
+
+type SessionState = 'negotiating' | 'transmitting' | 'finishing' | 'hangingUp' | 'over'
+
+/** `finishing`: nothing new is begun. `hangingUp`: all is answered; the client may still read it. */
+const moves: Readonly<Record<SessionState, readonly SessionState[]>> = {
+  negotiating: ['transmitting', 'hangingUp', 'over'],
+  transmitting: ['finishing'],
+  finishing: ['hangingUp', 'over'],
+  hangingUp: ['over'],
+  over: [],
+}
+
+const keepAliveMs = 60_000
+
+export interface SessionOptions {
+  /** As it was accepted: nothing was read. */
+  readonly socket: Socket
+  readonly readBuffer: ReadBuffer
+  readonly pipe: SharedPipe
+  readonly poll: BusyPoll
+  readonly share: TurnShare
+  readonly client: string
+  readonly catalog: ExportCatalog
+  /** The memory for an export's payloads and replies; given back at the end of the session. */
+  readonly pools: { take(of: Export): BlockPool; giveBack(of: Export): void }
+  readonly limits: NbdLimits
+  readonly budget: MemoryBudget
+  readonly log: NbdLog
+  /** Without it, or with mode 'off', all is in the clear. */
+  readonly tls?: { readonly mode: TlsMode; readonly server: TlsServer } | undefined
+  onOver(): void
+}
+
+export class Session {
+  readonly #options: SessionOptions
+  readonly #negotiation: NegotiationPhase
+  /** The client's; from STARTTLS on the one that TLS made of it. */
+  #socket: Socket
+  /** Of the plain socket; none behind TLS. */
+  #fd: number | undefined
+  #state: SessionState = 'negotiating'
+  #timer: NodeJS.Timeout | undefined
+  #transmission: Transmission | undefined
+  #wire: Wire | undefined
+  #agreement: Agreement | undefined
+  #end: SessionEnd = 'broken'
+  #socketIsClosed = false
+  #tlsVersion: string | undefined
+  /** By us, and it has been said why. */
+  #isDropped = false
+  readonly #onClose = (): void => this.#closed()
+
+  constructor(options: SessionOptions) {
+    this.#options = options
+    const { catalog, limits, client, log, tls } = options
+    const { socket, fd } = takeOver(options.socket, options.readBuffer, (bytes, from, to) =>
+      this.#received(bytes, from, to),
+    )
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true, keepAliveMs)
+    this.#socket = socket
+    this.#fd = fd
+    this.#negotiation = new NegotiationPhase({
+      socket,
+      client,
+      catalog,
+      limits,
+      log,
+      tls,
+      onSecured: (secured) => this.#secured(secured),
+      onAgreed: (agreement, rest) => {
+        clearTimeout(this.#timer)
+        this.#transmit(agreement, rest)
+      },
+      onHangUp: () => this.#hangUp(),
+      onFailure: (error) => this.#failed(error),
+      onTlsFailure: (reason) => {
+        if (!this.#isDropped) this.#breakOff(`the TLS handshake failed: ${reason}`)
+      },
+    })
+    this.#listen()
+    this.#timer = setTimeout(() => this.#breakOff('negotiation took too long'), limits.negotiationTimeoutMs)
+  }
+
+  #listen(): void {
+    this.#socket.on('error', (error) => this.#logBreak(error))
+    this.#socket.on('close', this.#onClose)
+    this.#socket.on('end', () => this.#ended())
+    this.#socket.on('drain', () => {
+      if (this.#state === 'negotiating') this.#negotiation.drained()
+    })
+  }
+
+  get isOver(): boolean {
+    return this.#state === 'over'
+  }
+
+  /** Lets requests in flight finish, answers them, then drops the connection. */
+  drain(): void {
+    if (this.#state === 'negotiating') this.destroy()
+    else this.#finish()
+  }
+
+  destroy(): void {
+    this.#isDropped = true
+    this.#socket.destroy()
+  }
+
+  #move(next: SessionState): void {
+    if (!moves[this.#state].includes(next)) throw new Error(`a session does not go from ${this.#state} to ${next}`)
+    this.#state = next
+  }
+
+  /** Bytes [from, to), which last for the time of the call. */
+  #received(bytes: Buffer, from: number, to: number): void {
+    try {
+      if (this.#state === 'transmitting') {
+        this.#options.poll.began()
+        this.#transmission!.receive(bytes, from, to)
+        this.#options.poll.ended()
+      } else if (this.#state === 'negotiating') {
+        this.#negotiation.push(bytes, from, to)
+      }
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  #secured(secured: TLSSocket): void {
+    this.#socket.off('close', this.#onClose)
+    this.#socket = secured
+    this.#tlsVersion = secured.getProtocol() ?? undefined
+    this.#fd = undefined
+    this.#listen()
+    secured.on('data', (chunk: Buffer) => this.#received(chunk, 0, chunk.length))
+  }
+
+  #transmit(agreement: Agreement, rest: Buffer): void {
+    this.#move('transmitting')
+    this.#agreement = agreement
+    const { limits, budget, log, client, pools, share } = this.#options
+    const socket = this.#socket
+    const { style } = agreement
+    const facts = { client, export: agreement.export.name, replies: style.name, tls: this.#tlsVersion }
+    log.info(facts, 'session open')
+    this.#wire = new Wire(socket, this.#fd, this.#options.pipe)
+    this.#transmission = new Transmission({
+      wire: this.#wire,
+      agreement,
+      limits,
+      pool: pools.take(agreement.export),
+      budget,
+      share,
+      log,
+      client,
+      onDisconnect: () => {
+        this.#end = 'disconnected'
+        this.#move('finishing')
+        this.#watchReader()
+      },
+      onAllBegun: () => this.#finish(),
+      onFailure: (error) => this.#failed(error),
+      onQuiet: () => this.#quiet(),
+    })
+    // First this, for the transmission may hold the client back at once.
+    socket.resume()
+    if (rest.length > 0) this.#transmission.receive(rest, 0, rest.length)
+  }
+
+  /** The client sends nothing more. Without DISC that is a break, but what it asked for is still answered. */
+  #ended(): void {
+    if (this.#state === 'negotiating') this.destroy()
+    // Behind these states the handle is closed.
+    if (this.#state !== 'transmitting' && this.#state !== 'finishing') return
+    this.#agreement!.handle.hangUp?.()
+    this.#transmission!.clientEnded()
+  }
+
+  #finish(): void {
+    if (this.#state !== 'transmitting') return
+    this.#move('finishing')
+    this.#watchReader()
+    this.#transmission!.stopIntake()
+  }
+
+  /** Long replies that were begun go on, but not for a client that reads nothing of them. */
+  #watchReader(): void {
+    const before = this.#wire!.waitingWrite
+    this.#timer = setTimeout(() => {
+      if (before !== undefined && before === this.#wire!.waitingWrite) this.#breakOffReader()
+      else this.#watchReader()
+    }, this.#options.limits.lingerMs)
+  }
+
+  /** Nothing is in flight and nothing will be: the export's use is over. */
+  #quiet(): void {
+    this.#closeHandle()
+    if (this.#socketIsClosed) this.#over()
+    else this.#hangUp()
+  }
+
+  #hangUp(): void {
+    this.#move('hangingUp')
+    const socket = this.#socket
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.#breakOffReader(), this.#options.limits.lingerMs)
+    socket.resume()
+    socket.destroySoon()
+  }
+
+  #closed(): void {
+    clearTimeout(this.#timer)
+    this.#socketIsClosed = true
+    if (this.#state === 'transmitting') this.#move('finishing')
+    if (this.#state === 'finishing') this.#agreement?.handle.hangUp?.()
+    this.#transmission?.socketClosed()
+    // With requests in flight the end comes with the last of them, by #quiet().
+    if (this.#state === 'negotiating' || this.#state === 'hangingUp') this.#over()
+  }
+
+  #over(): void {
+    if (this.#state === 'over') return
+    this.#move('over')
+    this.#options.onOver()
+  }
+
+  #closeHandle(): void {
+    const { log, client, pools } = this.#options
+    const agreement = this.#agreement!
+    pools.giveBack(agreement.export)
+    log.info({ client, export: agreement.export.name, end: this.#end }, 'session over')
+    try {
+      agreement.handle.close(this.#end)
+    } catch (error) {
+      log.error({ client, export: agreement.export.name, err: error }, 'close failed')
+    }
+  }
+
+  #failed(error: unknown): void {
+    if (error instanceof ProtocolError || error instanceof NbdError) this.#breakOff(error.message)
+    else {
+      const { log, client } = this.#options
+      log.error({ client, err: error }, 'connection dropped: the server failed')
+      this.destroy()
+    }
+  }
+
+  #breakOffReader(): void {
+    this.#breakOff('the client did not read its last replies')
+  }
+
+  #breakOff(reason: string): void {
+    this.#options.log.info({ client: this.#options.client }, `connection dropped: ${reason}`)
+    this.destroy()
+  }
+
+  #logBreak(error: Error): void {
+    this.#options.log.debug({ client: this.#options.client, err: error }, `connection broke: ${error.message}`)
+  }
+}
