@@ -5,12 +5,12 @@
 // commit failed leaves record and I/O as they were: the caller decides.
 
 import assert from 'node:assert/strict'
+import type { Extent, Piece } from '../block/units.ts'
 import { type Export, type ExportHandle, NbdError } from '../guest/export.ts'
-import type { BlockFile, FileExtent, Files, MaybePromise } from '../store/files.ts'
+import type { BlockFile, Files, MaybePromise } from '../store/files.ts'
 import type { Change, DiskRecord, Records } from '../store/records.ts'
 import type { Arrival } from './arrival/arrival.ts'
 import { Landing } from './arrival/landing.ts'
-import type { Piece } from './block-source.ts'
 import { CommittedRecord } from './committed-record.ts'
 import { contextsOf } from './contexts.ts'
 import { DiskFiles } from './disk-files.ts'
@@ -287,7 +287,7 @@ export class Disk implements Export {
     return this.#bytes.read(offset, target)
   }
 
-  extentsForPeer(offset: number, lengthBytes: number, limit: number): FileExtent[] {
+  extentsForPeer(offset: number, lengthBytes: number, limit: number): Extent[] {
     return this.#bytes.extents(offset, lengthBytes, limit)
   }
 

@@ -2,7 +2,7 @@
 // destination goes on behind it, reports it, and tries again now and then.
 
 import { z } from 'zod'
-import type { Run } from '../disk/block-source.ts'
+import type { Run } from '../block/units.ts'
 import type { Disk } from '../disk/disk.ts'
 import { PeerRefusal } from '../link/channel.ts'
 

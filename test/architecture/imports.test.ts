@@ -231,6 +231,14 @@ describe('who may know whom', () => {
     )
   })
 
+  it('the units of a disk, and time, are declared in block alone', () => {
+    const declared = /^(?:export )?(?:interface|type) (Run|Span|Piece|Extent|\w+Extent|Urgency|Clock|Timers)\b/gm
+    // An extent of blocks, of an image's own format, of NBD's status, and what the demo writes are other things.
+    const others = /^src\/(block|demo|image|guest)\//
+    const twice = code.filter((path) => !others.test(path) && declared.test(contentOf(path)))
+    assert.deepEqual(twice, [])
+  })
+
   it('rooms within a part know each other as the table says', () => {
     const between = imports.filter(isOwn).flatMap(({ from, specifier }) => {
       const [a, b] = [roomOf(relative('src', from)), roomOf(relative('src', join(dirname(from), specifier)))]

@@ -2,7 +2,8 @@
 // a sync. What always holds: nothing happens but what the test lets happen.
 
 import { join } from 'node:path'
-import type { BlockSource, Piece, Run, Urgency } from '../../src/disk/block-source.ts'
+import type { Piece, Run, Urgency } from '../../src/block/units.ts'
+import type { BlockSource } from '../../src/disk/block-source.ts'
 import { Disk, type DiskServices } from '../../src/disk/disk.ts'
 import { mapLogName } from '../../src/disk/disk-files.ts'
 import type { ExportHandle } from '../../src/guest/export.ts'

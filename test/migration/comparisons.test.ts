@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { Run } from '../../src/disk/block-source.ts'
+import type { Run } from '../../src/block/units.ts'
 import type { Disk } from '../../src/disk/disk.ts'
 import { Comparisons } from '../../src/migration/copy/comparisons.ts'
 import { Pause } from '../../src/migration/copy/pause.ts'

@@ -1,22 +1,21 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import type { Piece } from '../../src/disk/block-source.ts'
+import type { Extent, Piece } from '../../src/block/units.ts'
 import type { Disk } from '../../src/disk/disk.ts'
 import { alignedExtents, readFrozen, readPieces } from '../../src/migration/source/frozen-reader.ts'
 import { unreadableIn } from '../../src/migration/unreadable.ts'
-import type { FileExtent } from '../../src/store/files.ts'
 import { block } from '../disk/hand.ts'
 import { seededRandom } from '../random.ts'
 
-type Kind = FileExtent['kind']
+type Kind = 'data' | 'hole'
 
 /** A disk of ranges of data (with a byte that says where) and holes, as a file system with small blocks may have them. */
 function diskOf(...ranges: readonly (readonly [Kind, number])[]): { disk: Disk; bytes: Buffer } {
-  const extents: FileExtent[] = []
+  const extents: Extent[] = []
   const parts: Buffer[] = []
   let at = 0
   for (const [kind, length] of ranges) {
-    extents.push({ offset: at, length, kind })
+    extents.push({ offset: at, length, data: kind === 'data' })
     parts.push(Buffer.alloc(length, kind === 'data' ? 1 + (extents.length % 250) : 0))
     at += length
   }
@@ -28,7 +27,7 @@ function diskOf(...ranges: readonly (readonly [Kind, number])[]): { disk: Disk; 
         .map((extent) => {
           const from = Math.max(extent.offset, offset)
           const to = Math.min(extent.offset + extent.length, offset + lengthBytes)
-          return { offset: from, length: to - from, kind: extent.kind }
+          return { offset: from, length: to - from, data: extent.data }
         })
         .filter(({ length }) => length > 0)
         .slice(0, limit),

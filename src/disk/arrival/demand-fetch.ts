@@ -4,8 +4,9 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
+import type { Piece, Run } from '../../block/units.ts'
 import type { MaybePromise } from '../../guest/export.ts'
-import { type BlockSource, copyPiece, type Piece, type Run } from '../block-source.ts'
+import { type BlockSource, copyPiece } from '../block-source.ts'
 import type { Arrival } from './arrival.ts'
 
 interface Flight extends Span {

@@ -6,8 +6,8 @@
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
+import type { Piece } from '../../block/units.ts'
 import { StoreError } from '../../store/store-error.ts'
-import type { Piece } from '../block-source.ts'
 import type { DiskFiles } from '../disk-files.ts'
 import { zeroFile } from '../io/guest-io.ts'
 

@@ -3,12 +3,12 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
+import type { Run } from '../../block/units.ts'
 import type { MaybePromise, PageTaker, StatusExtent, ZeroOptions } from '../../guest/export.ts'
 import { sectorBytes } from '../../store/arrival-maps.ts'
 import type { BlockFile } from '../../store/files.ts'
 import type { Arrival } from '../arrival/arrival.ts'
 import type { DemandFetch } from '../arrival/demand-fetch.ts'
-import type { Run } from '../block-source.ts'
 import type { DiskContext } from '../contexts.ts'
 import type { SyncGroup } from '../sync/sync-group.ts'
 import { fileAllocation, type GuestIo, guestError, isNoSpace, zeroFile } from './guest-io.ts'

@@ -50,9 +50,9 @@ export async function zeroFile(
 
 /** `base:allocation` of a range whose bytes are all here. */
 export function fileAllocation(file: BlockFile, offset: number, lengthBytes: number, limit: number): StatusExtent[] {
-  return file.extents(offset, lengthBytes, limit).map(({ length, kind }) => ({
+  return file.extents(offset, lengthBytes, limit).map(({ length, data }) => ({
     lengthBytes: length,
-    flags: kind === 'hole' ? AllocationFlag.hole | AllocationFlag.zero : 0,
+    flags: data ? 0 : AllocationFlag.hole | AllocationFlag.zero,
   }))
 }
 

@@ -1,9 +1,10 @@
 // Which I/O the guests of a disk get in which of its states: the one place in which they meet.
 
 import assert from 'node:assert/strict'
+import type { Piece } from '../../block/units.ts'
 import type { DiskRecord } from '../../store/records.ts'
 import { DemandFetch } from '../arrival/demand-fetch.ts'
-import type { BlockSource, Piece } from '../block-source.ts'
+import type { BlockSource } from '../block-source.ts'
 import type { DiskFiles } from '../disk-files.ts'
 import type { DiskState } from '../states.ts'
 import type { SyncGroup } from '../sync/sync-group.ts'

@@ -6,7 +6,8 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Clock } from '../../block/clock.ts'
-import type { BlockSource, Piece, Run } from '../../disk/block-source.ts'
+import type { Extent, Piece, Run } from '../../block/units.ts'
+import type { BlockSource } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { isNoSpace } from '../../disk/io/guest-io.ts'
 import { PeerRefusal } from '../../link/channel.ts'
@@ -25,12 +26,6 @@ const longestUnreadablePauseMs = 30_000
 const roomBytes = 2 ** 20
 /** What has to land after a trouble before it counts as over: a quota lets a little through at each try. */
 const overBytes = 2 ** 20
-
-export interface Extent {
-  readonly offset: number
-  readonly length: number
-  readonly data: boolean
-}
 
 export interface BackgroundCopyParts {
   readonly disk: Disk

@@ -5,12 +5,11 @@
 // nothing can be found missing.
 
 import type { Clock } from '../../block/clock.ts'
-import type { Run } from '../../disk/block-source.ts'
+import type { Extent, Run } from '../../block/units.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { CourseLog } from '../course.ts'
 import { nothingToCompare } from '../refusals.ts'
 import { merged, rangesText } from '../unreadable.ts'
-import type { Extent } from './background-copy.ts'
 import { Pause } from './pause.ts'
 import { Verification } from './verification.ts'
 

@@ -4,8 +4,8 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Clock } from '../../block/clock.ts'
+import type { Extent } from '../../block/units.ts'
 import type { Arrival } from '../../disk/arrival/arrival.ts'
-import type { Extent } from './background-copy.ts'
 
 /** What is counted together: a segment of the present map, so that what is missing of it is known at once. */
 const segmentBlocks = 32_768

@@ -8,9 +8,8 @@ import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Clock } from '../../block/clock.ts'
 import { sha256 } from '../../block/digest.ts'
 import { type Span, spanOf } from '../../block/span.ts'
-import type { Run } from '../../disk/block-source.ts'
+import type { Extent, Run } from '../../block/units.ts'
 import type { Disk } from '../../disk/disk.ts'
-import type { Extent } from './background-copy.ts'
 import type { Pause } from './pause.ts'
 
 /** The longest range that one digest speaks of. */
@@ -122,7 +121,7 @@ export class Verification {
       this.#signal.throwIfAborted()
       const [extent] = disk.extentsForPeer(at, end - at, 1)
       const extentEnd = extent!.offset + extent!.length
-      if (extent!.kind === 'data') {
+      if (extent!.data) {
         const first = extent!.offset - (extent!.offset % blockSizeBytes)
         for (const run of this.#untouchedRuns({ offset: first, length: extentEnd - first })) {
           await this.#judge(run, async (bytes) => Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0)

@@ -5,11 +5,12 @@
 // released (promise 8).
 
 import { blockSizeBytes } from '../../block/block-map.ts'
-import type { BlockSource, Run } from '../../disk/block-source.ts'
+import type { Extent, Piece, Run } from '../../block/units.ts'
+import type { BlockSource } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
-import { type PeerChannel, PeerRefusal, type Piece } from '../../link/channel.ts'
+import { type PeerChannel, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
-import { BackgroundCopy, type Extent } from '../copy/background-copy.ts'
+import { BackgroundCopy } from '../copy/background-copy.ts'
 import { type Comparison, Comparisons } from '../copy/comparisons.ts'
 import { CopyTime } from '../copy/copy-time.ts'
 import { DataSurvey } from '../copy/data-survey.ts'

@@ -3,22 +3,15 @@
 // disk's end.
 
 import { blockSizeBytes } from '../../block/block-map.ts'
+import type { Extent, Piece, Run } from '../../block/units.ts'
 import { blockExtents } from '../../block/zeros.ts'
-import type { Run } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
-import type { Piece } from '../../link/channel.ts'
 import { unreadable } from '../unreadable.ts'
 
 /** Read at once, and the most that one piece of data has: one hash, one landing. */
 const pieceBytes = 256 * 1024
 /** Looked for in one turn of the loop: of a fragmented file each takes the file system up to 6 µs. */
 const extentsAtOnce = 32
-
-interface Extent {
-  readonly offset: number
-  readonly length: number
-  readonly data: boolean
-}
 
 /**
  * Data and holes from `offset` on, merged and aligned: a block with any data is data. Covers `lengthBytes` unless `limit`
@@ -31,7 +24,7 @@ export function alignedExtents(disk: Disk, offset: number, lengthBytes: number, 
     const reached = extents.at(-1)
     const from = reached ? reached.offset + reached.length : offset
     const extentEnd = extent.offset + extent.length
-    const isHole = extent.kind === 'hole'
+    const isHole = !extent.data
     // Data grows to whole blocks, a hole shrinks to them.
     const to = extentEnd === end ? end : isHole ? floorToBlock(extentEnd) : Math.min(ceilToBlock(extentEnd), end)
     if (to <= from) continue

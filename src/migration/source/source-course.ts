@@ -6,9 +6,10 @@
 //   So do all that change who owns the disk.
 // - What the destination took, and that it has every block, is durable here before it is answered.
 
+import type { Piece, Urgency } from '../../block/units.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
-import { type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
+import { type FetchRequest, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters } from '../../store/records.ts'
 import { Course, type Pace, still } from '../course.ts'
 import { startingCode } from '../destination/remote-blocks.ts'

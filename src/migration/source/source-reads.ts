@@ -4,8 +4,8 @@
 // What always holds: before switchover the destination reads under the old generation, after it under the new one, and
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
-import type { Run } from '../../disk/block-source.ts'
-import { type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
+import type { Piece, Run, Urgency } from '../../block/units.ts'
+import { type FetchRequest, PeerRefusal } from '../../link/channel.ts'
 import { digestOf } from '../copy/verification.ts'
 import type { Course, CourseServices } from '../course.ts'
 import { startingCode } from '../destination/remote-blocks.ts'
