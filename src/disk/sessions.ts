@@ -1,4 +1,4 @@
-// Whether a disk's writers are quiet, which is how a stopped guest looks (DESIGN.md section 6; QEMU: after STOP come the
+// The sessions of a disk: who is attached, and whether its writers are quiet, which is how a stopped guest looks (DESIGN.md section 6; QEMU: after STOP come the
 // last answers, then exactly one flush, then silence). Only sessions that have written count. A session is quiet when
 // nothing of it is in flight and the last thing after its last request was an answered flush: its own, or, because a flush
 // covers every connection (CAN_MULTI_CONN), that of another session which began later. A session that said DISC is quiet.
@@ -33,6 +33,22 @@ export class SessionActivity {
     this.isElsewhere = isElsewhere
     this.openedAt = openedAt
   }
+}
+
+/** What others than the disk see of them. */
+export interface AttachedSessions
+  extends Pick<
+    Sessions,
+    | 'writes'
+    | 'count'
+    | 'writing'
+    | 'busyReason'
+    | 'attachedReason'
+    | 'attachedWriters'
+    | 'brokenReason'
+    | 'writersAreGone'
+  > {
+  readonly all: Iterable<Readonly<SessionActivity>>
 }
 
 export class Sessions {

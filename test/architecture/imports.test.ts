@@ -232,7 +232,7 @@ describe('who may know whom', () => {
   })
 
   it('the units of a disk, and time, are declared in block alone', () => {
-    const declared = /^(?:export )?(?:interface|type) (Run|Span|Piece|Extent|\w+Extent|Urgency|Clock|Timers)\b/gm
+    const declared = /^(?:export )?(?:interface|type) (Run|Span|Piece|Extent|\w+Extent|Urgency|Clock|Timers)\b/m
     // An extent of blocks, of an image's own format, of NBD's status, and what the demo writes are other things.
     const others = /^src\/(block|demo|image|guest)\//
     const twice = code.filter((path) => !others.test(path) && declared.test(contentOf(path)))

@@ -16,12 +16,12 @@ interface Flight extends Span {
 export class DemandFetch {
   readonly #arrival: Arrival
   readonly #source: BlockSource
-  readonly #land: (piece: Piece) => Promise<number>
+  readonly #land: (piece: Piece) => Promise<void>
   /** Aborts when the disk closes. One guest that goes away does not end a fetch that others may wait for. */
   readonly #closed: AbortSignal
   readonly #flights = new Set<Flight>()
 
-  constructor(arrival: Arrival, source: BlockSource, land: (piece: Piece) => Promise<number>, closed: AbortSignal) {
+  constructor(arrival: Arrival, source: BlockSource, land: (piece: Piece) => Promise<void>, closed: AbortSignal) {
     this.#arrival = arrival
     this.#source = source
     this.#land = land

@@ -12,6 +12,7 @@ import {
 } from '../../guest/export.ts'
 import type { BlockFile } from '../../store/files.ts'
 import type { DiskContext } from '../contexts.ts'
+import { isNoSpace } from '../room.ts'
 
 export interface GuestIo {
   read(offset: number, target: Uint8Array, signal: AbortSignal): MaybePromise<void>
@@ -66,9 +67,4 @@ function codeOf(error: unknown): NbdErrorCode {
   if (isNoSpace(error)) return 'ENOSPC'
   // A zeroing that had to be fast, on a file system that cannot.
   return (error as NodeJS.ErrnoException | undefined)?.code === 'ENOTSUP' ? 'ENOTSUP' : 'EIO'
-}
-
-export function isNoSpace(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException | undefined)?.code
-  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'no-space'
 }
