@@ -9,8 +9,8 @@ import { type Span, spanOf } from '../../block/span.ts'
 import type { Piece } from '../../block/units.ts'
 import { StoreError } from '../../store/store-error.ts'
 import type { DiskFiles } from '../disk-files.ts'
-import { zeroFile } from '../io/guest-io.ts'
 import type { Landed } from '../remote-part.ts'
+import { zeroFile } from '../zero-file.ts'
 
 const saveEveryBytes = 16 * 2 ** 20
 

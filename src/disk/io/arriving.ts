@@ -12,7 +12,8 @@ import type { DemandFetch } from '../arrival/demand-fetch.ts'
 import type { DiskContext } from '../contexts.ts'
 import { isNoSpace } from '../room.ts'
 import type { SyncGroup } from '../sync/sync-group.ts'
-import { fileAllocation, type GuestIo, guestError, zeroFile } from './guest-io.ts'
+import { zeroFile } from '../zero-file.ts'
+import { fileAllocation, type GuestIo, guestError } from './guest-io.ts'
 
 /** What a request without payload, which may be of any length, does in one step. */
 const stepBytes = 16 * 2 ** 20

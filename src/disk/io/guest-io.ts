@@ -34,21 +34,6 @@ export interface GuestIo {
   ): MaybePromise<readonly StatusExtent[]>
 }
 
-/** Longest single zeroing call: it is answered before the next begins, so that others come in between. */
-const zeroStepBytes = 1 * 2 ** 30
-
-/** Zeroes a range of a file in bounded steps. */
-export async function zeroFile(
-  file: BlockFile,
-  offset: number,
-  lengthBytes: number,
-  how: { readonly allocated: boolean; readonly fast?: boolean },
-): Promise<void> {
-  for (let at = 0; at < lengthBytes; at += zeroStepBytes) {
-    await file.zero(offset + at, Math.min(zeroStepBytes, lengthBytes - at), how.allocated, how.fast)
-  }
-}
-
 /** `base:allocation` of a range whose bytes are all here. */
 export function fileAllocation(file: BlockFile, offset: number, lengthBytes: number, limit: number): StatusExtent[] {
   return file.extents(offset, lengthBytes, limit).map(({ length, data }) => ({
