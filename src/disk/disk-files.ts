@@ -1,4 +1,4 @@
-// What one disk has open: its block file, and, while it arrives, the log of its maps with what it knows (arrival.ts).
+// What one disk has open: its block file, and, while it arrives, the log of its maps with what it knows (arrival/).
 //
 // What always holds:
 // - A sync makes bytes durable, then the bits that speak of them (promises 4 and 6).

@@ -1,5 +1,6 @@
 // One disk at this site: the export that guests open, its state and what is wrong with it, and the two faces that a migration
-// gets of it. What makes it up (record, files, syncs, landings, the I/O of its state) is put together here and stays inside.
+// gets of it. What makes it up (record, files, syncs, landings, the I/O of its state) is put together in parts.ts, and stays
+// inside.
 //
 // What always holds: guest requests reach the file only through the I/O of the state that the record names. A move whose
 // commit failed leaves record and I/O as they were: the caller decides.

@@ -77,28 +77,18 @@ export async function* readPieces(
       const extents = alignedExtents(disk, at, end - at, extentsAtOnce)
       for (const extent of extents) {
         signal.throwIfAborted()
-        if (extent.data) yield* readData(disk, extent, turn, signal)
-        else yield { offset: extent.offset, length: extent.length, bytes: undefined, hole: true }
         at = extent.offset + extent.length
+        if (!extent.data) yield { offset: extent.offset, length: extent.length, bytes: undefined, hole: true }
+        for (let offset = extent.offset; extent.data && offset < at; offset += pieceBytes) {
+          if (offset > extent.offset) await turn() // The first is of the step that found the extent.
+          signal.throwIfAborted()
+          const part = { offset, length: Math.min(pieceBytes, at - offset) }
+          const bytes = await readOrError(disk, part)
+          if (Buffer.isBuffer(bytes)) for (const piece of piecesOf(offset, bytes)) yield piece
+          else yield* readableBlocks(disk, part, bytes.error)
+        }
       }
     }
-  }
-}
-
-async function* readData(
-  disk: ReadableDisk,
-  run: Run,
-  turn: () => Promise<void>,
-  signal: AbortSignal,
-): AsyncGenerator<Piece> {
-  const end = run.offset + run.length
-  for (let offset = run.offset; offset < end; offset += pieceBytes) {
-    if (offset > run.offset) await turn() // The first is of the step that found the extent.
-    signal.throwIfAborted()
-    const piece = { offset, length: Math.min(pieceBytes, end - offset) }
-    const bytes = await readOrUndefined(disk, piece)
-    if (Buffer.isBuffer(bytes)) yield* piecesOf(offset, bytes)
-    else yield* readableBlocks(disk, piece, bytes.error)
   }
 }
 
@@ -108,7 +98,7 @@ function* piecesOf(offset: number, bytes: Buffer): Generator<Piece> {
   }
 }
 
-async function readOrUndefined(disk: ReadableDisk, run: Run): Promise<Buffer | { error: unknown }> {
+async function readOrError(disk: ReadableDisk, run: Run): Promise<Buffer | { error: unknown }> {
   const bytes = Buffer.allocUnsafeSlow(run.length)
   try {
     await disk.read(run.offset, bytes)
@@ -127,7 +117,7 @@ async function* readableBlocks(disk: ReadableDisk, run: Run, cause: unknown): As
   let badFrom: number | undefined
   let at = run.offset
   for (; at < end; at += blockSizeBytes) {
-    const bytes = await readOrUndefined(disk, { offset: at, length: Math.min(blockSizeBytes, end - at) })
+    const bytes = await readOrError(disk, { offset: at, length: Math.min(blockSizeBytes, end - at) })
     if (!Buffer.isBuffer(bytes)) badFrom ??= at
     else if (badFrom !== undefined) break
     else yield* piecesOf(at, bytes)
@@ -138,7 +128,7 @@ async function* readableBlocks(disk: ReadableDisk, run: Run, cause: unknown): As
 
 /** The bytes of a range. @throws UnreadableRange that names what of it cannot be read */
 export async function readWhole(disk: ReadableDisk, run: Run): Promise<Uint8Array> {
-  const bytes = await readOrUndefined(disk, run)
+  const bytes = await readOrError(disk, run)
   if (Buffer.isBuffer(bytes)) return bytes
   const good: Uint8Array[] = []
   for await (const piece of readableBlocks(disk, run, bytes.error)) good.push(piece.bytes ?? Buffer.alloc(piece.length))
