@@ -96,7 +96,8 @@ async function open(name: string, state: 'owned' | 'arriving', isHere: (at: numb
     clock: systemClock,
     log: () => {},
   }
-  const remote = { source, frozen: source, askSwitchover: async () => {}, flushSource: async () => {} }
+  const asked = { askSwitchover: async () => {}, flushSource: async () => {} }
+  const remote = { source, frozen: source, landed: () => {}, ...asked }
   const disk = await Disk.open(services, record, remote)
   disks.push(disk)
   const here = Array.from({ length: sizeBytes / blockSizeBytes }, (_, block) => block * blockSizeBytes).filter(isHere)

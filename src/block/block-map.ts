@@ -4,16 +4,12 @@
 
 import assert from 'node:assert/strict'
 
+import type { Span } from './span.ts'
+
 export { blockSizeBytes } from './block-size.ts'
 
 const segmentBlocks = 32768
 const segmentWords = segmentBlocks / 32
-
-export interface BlockRun {
-  /** First block, and the block after the last. */
-  readonly first: number
-  readonly end: number
-}
 
 type Segment = 'empty' | 'full' | Uint32Array
 
@@ -93,7 +89,7 @@ export class BlockMap {
   }
 
   /** The runs of blocks within [first, end) that are in the set (`present`) or not in it, in order. */
-  *runs(first: number, end: number, present: boolean): Generator<BlockRun> {
+  *runs(first: number, end: number, present: boolean): Generator<Span> {
     let at = first
     while (at < end) {
       const start = this.#next(at, end, present)

@@ -1,6 +1,6 @@
 // Runs of blocks, and what two of them have to do with each other. Pure.
 
-import { blockSizeBytes } from './block-map.ts'
+import { blockSizeBytes } from './block-size.ts'
 
 /** Blocks [first, end). */
 export interface Span {

@@ -2,10 +2,10 @@
 // of all disks and migrations together, so that a guest's request waits for one such step at most, however many there are.
 // Always: whoever asked first goes first, and what a guest waits for goes before everything else.
 
+import type { Urgency } from './units.ts'
+
 /** Turns of the event loop, so that tests have their own. */
 export type NextTurn = (call: () => void) => void
-
-export type Urgency = 'demand' | 'background'
 
 /** How much of a long computation over bytes is one step: 64 KiB are hashed in about 40 µs, with SHA instructions. */
 export const stepBytes = 64 * 1024

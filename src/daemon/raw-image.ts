@@ -37,7 +37,7 @@ async function copyExtents(
   for (let at = 0; at < source.sizeBytes; ) {
     const [extent] = source.extents(at, source.sizeBytes - at, 1)
     const end = extent!.offset + extent!.length
-    for (; extent!.kind === 'data' && at < end; progress(at)) {
+    for (; extent!.data && at < end; progress(at)) {
       await nextTurn() // Reads of what is cached and short writes are done at once: guests are served in between.
       signal.throwIfAborted()
       const bytes = Buffer.allocUnsafeSlow(Math.min(copyBytes, end - at))

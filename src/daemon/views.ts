@@ -44,7 +44,7 @@ export function diskView(
     owner,
     ownerName: owner === unknownOwner ? unknownOwner : naming.siteName(owner),
     blockSize: blockSizeBytes,
-    present: allocatedBytes === undefined ? { blocks: 0, bytes: 0 } : presentOf(disk),
+    present: allocatedBytes === undefined ? { blocks: 0, bytes: 0 } : disk.present,
     exposed: course ? exposedOf(course) : 0,
     allocated: allocatedBytes ?? 0,
     path: record.path,
@@ -59,13 +59,6 @@ export function diskView(
 /** What would be lost with the source: nothing before switchover, when the source owns. */
 function exposedOf({ disk, missingBytes }: Course): number {
   return disk.state === 'arriving' || disk.state === 'departed' ? missingBytes : 0
-}
-
-function presentOf(disk: Disk): { blocks: number; bytes: number } {
-  if (disk.state === 'incoming' || disk.state === 'gone') return { blocks: 0, bytes: 0 }
-  if (disk.state === 'arriving' && disk.arrival)
-    return { blocks: disk.arrival.presentBlocks, bytes: disk.arrival.presentBytes }
-  return { blocks: Math.ceil(disk.sizeBytes / blockSizeBytes), bytes: disk.sizeBytes }
 }
 
 export function courseView(course: Course, naming: Naming): MigrationView {

@@ -1,22 +1,7 @@
 // Where the blocks that are missing here can be had, written by its user, the disk. The migration implements it over a
 // link, the crash model over a simulated one.
 
-/** A range in bytes. */
-export interface Run {
-  readonly offset: number
-  readonly length: number
-}
-
-/** Bytes that came: `bytes` has `length` of them, or is undefined and they are all zero (`hole`: and were not allocated). */
-export interface Piece {
-  readonly offset: number
-  readonly length: number
-  readonly bytes: Uint8Array | undefined
-  readonly hole?: boolean
-}
-
-/** `demand`: a guest waits. `background`: nobody does. */
-export type Urgency = 'demand' | 'background'
+import type { Piece, Run, Urgency } from '../block/units.ts'
 
 export interface BlockSource {
   /**

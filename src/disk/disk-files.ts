@@ -1,4 +1,4 @@
-// What one disk has open: its block file, and, while it arrives, the log of its maps with what it knows (arrival.ts).
+// What one disk has open: its block file, and, while it arrives, the log of its maps with what it knows (arrival/).
 //
 // What always holds:
 // - A sync makes bytes durable, then the bits that speak of them (promises 4 and 6).
@@ -7,7 +7,8 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { type BlockRun, blockSizeBytes } from '../block/block-map.ts'
+import { blockSizeBytes } from '../block/block-map.ts'
+import type { Span } from '../block/span.ts'
 import type { BlockFile, Files } from '../store/files.ts'
 import { MapLog } from '../store/map-log.ts'
 import type { MapIdentity, MapLogMark } from '../store/map-log-format.ts'
@@ -86,7 +87,7 @@ export class DiskFiles {
     const identity = identityOf(record, generation)
     // After a failed sync also what an older commit covers, and a guest wrote again since, may have been dropped.
     const everything = [{ first: 0, end: Math.ceil(sizeBytes / blockSizeBytes) }]
-    const settle = async (uncommitted: Iterable<BlockRun>) => {
+    const settle = async (uncommitted: Iterable<Span>) => {
       for (const run of failedSync ? everything : uncommitted) {
         const offset = run.first * blockSizeBytes
         await rewrite(file, offset, Math.min(run.end * blockSizeBytes, sizeBytes) - offset)

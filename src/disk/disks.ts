@@ -10,8 +10,8 @@ import { type Change, type DiskRecord, untouchedDisk } from '../store/records.ts
 import type { StoreError } from '../store/store-error.ts'
 import { Disk, type DiskServices } from './disk.ts'
 import { diskNamePattern } from './disk-name.ts'
-import type { RemotePart } from './io/of-state.ts'
 import { Refusal } from './refusal.ts'
+import type { RemotePart } from './remote-part.ts'
 
 export interface DisksLayout {
   /** The folder of a disk that lives in the data folder. */
@@ -88,7 +88,7 @@ export class Disks implements ExportCatalog {
       if (record.state === 'incoming' || record.state === 'arriving') continue
       try {
         const disk = await this.open(record)
-        if (record.state === 'owned' && !disk.readOnly) disk.sessions.reopened()
+        if (record.state === 'owned' && !disk.readOnly) disk.reopened()
         if (record.state === 'gone') await this.remove(this.named(record.id)) // The daemon ended before it had.
       } catch (error) {
         report(record, error)

@@ -1,4 +1,5 @@
-// Room for a new disk: what it must leave to the others, and what is said where it does not fit. Pure.
+// Room on the disks of the host: what a new disk must leave to the others, what is said where it does not fit, and how an
+// error looks that came for want of it. Pure.
 
 /** Free space that a new disk must leave. */
 export const spareBytes = 64 * 2 ** 20
@@ -9,4 +10,10 @@ export function lackOfRoom(freeBytes: number, name: string, neededBytes: number)
   if (freeBytes >= neededBytes + spareBytes) return undefined
   const [free, needed] = [Math.floor(freeBytes / mebibyte), Math.ceil(neededBytes / mebibyte)]
   return `${free} MiB free; ${name} needs ${needed} MiB, and ${spareBytes / mebibyte} MiB to spare`
+}
+
+/** The file system is full, or a quota is. */
+export function isNoSpace(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'no-space'
 }

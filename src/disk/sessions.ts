@@ -1,9 +1,9 @@
-// Whether a disk's writers are quiet, which is how a stopped guest looks (DESIGN.md section 6; QEMU: after STOP come the
-// last answers, then exactly one flush, then silence). Only sessions that have written count. A session is quiet when
-// nothing of it is in flight and the last thing after its last request was an answered flush: its own, or, because a flush
-// covers every connection (CAN_MULTI_CONN), that of another session which began later. A session that said DISC is quiet.
-// A session that broke counts as it stood when it broke, until one that was opened later has written and flushed: that is
-// the hypervisor which came back.
+// The sessions of a disk: who is attached, and whether its writers are quiet, which is how a stopped guest looks (DESIGN.md
+// section 6; QEMU: after STOP come the last answers, then exactly one flush, then silence). Only sessions that have written
+// count. A session is quiet when nothing of it is in flight and the last thing after its last request was an answered flush:
+// its own, or, because a flush covers every connection (CAN_MULTI_CONN), that of another session which began later. A session
+// that said DISC is quiet. A session that broke counts as it stood when it broke, until one that was opened later has written
+// and flushed: that is the hypervisor which came back.
 //
 // After a restart of the daemon nobody knows which client wrote and did not flush. So a session of a disk that may have been
 // written before counts as a writer until a flush that began after it opened was answered, or until it says DISC.
@@ -33,6 +33,22 @@ export class SessionActivity {
     this.isElsewhere = isElsewhere
     this.openedAt = openedAt
   }
+}
+
+/** What others than the disk see of them. */
+export interface AttachedSessions
+  extends Pick<
+    Sessions,
+    | 'writes'
+    | 'count'
+    | 'writing'
+    | 'busyReason'
+    | 'attachedReason'
+    | 'attachedWriters'
+    | 'brokenReason'
+    | 'writersAreGone'
+  > {
+  readonly all: Iterable<Readonly<SessionActivity>>
 }
 
 export class Sessions {

@@ -1,26 +1,17 @@
 // What a migration sees of a peer: calls (JSON both ways) and fetches (pieces of a disk), and the two ways they fail.
 // LinkError: the link is at fault, and the same request may be made again. PeerRefusal: the peer answered, and said no.
 
+import type { Piece, Run, Urgency } from '../block/units.ts'
 import type { TransportOptions } from '../transport/index.ts'
 
 export type Purpose = TransportOptions['purpose']
 export const purposes: readonly Purpose[] = ['control', 'demand', 'background']
 
-export type Urgency = 'demand' | 'background'
-
 export interface FetchRequest {
   readonly migration: string
   readonly generation: number
   /** Bytes; sorted and disjoint; at most `maximumRuns` of them. */
-  readonly runs: readonly { readonly offset: number; readonly length: number }[]
-}
-
-/** `bytes` undefined: all zero (`hole`: and not allocated at the peer). */
-export interface Piece {
-  readonly offset: number
-  readonly length: number
-  readonly bytes: Uint8Array | undefined
-  readonly hole?: boolean
+  readonly runs: readonly Run[]
 }
 
 export interface PeerChannel {

@@ -1,7 +1,7 @@
 // What both sides of a migration share: the record, what it tells its listeners, and how fast it goes.
 
 import type { Clock } from '../block/clock.ts'
-import type { Run } from '../disk/block-source.ts'
+import type { Run } from '../block/units.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { PeerChannel } from '../link/channel.ts'
 import type { Change, MigrationCounters, MigrationRecord, Records } from '../store/records.ts'

@@ -2,8 +2,8 @@
 // destination goes on behind it, reports it, and tries again now and then.
 
 import { z } from 'zod'
-import type { Run } from '../disk/block-source.ts'
-import type { Disk } from '../disk/disk.ts'
+import type { Run } from '../block/units.ts'
+import { UnreadableRange } from '../disk/unreadable-range.ts'
 import { PeerRefusal } from '../link/channel.ts'
 
 const unreadableCode = 'unreadable'
@@ -13,9 +13,11 @@ const rangesInSentence = 4
 
 const facts = z.object({ offset: z.number().int().nonnegative(), length: z.number().int().positive() })
 
-export function unreadable(disk: Disk, run: Run, cause: unknown): PeerRefusal {
-  const why = (cause as NodeJS.ErrnoException).code ?? (cause as Error).message
-  const message = `the source cannot read ${rangeText(run)} of ${disk.name} (${why})`
+/** What the disk could not read, as the destination is told it; any other error as it is. */
+export function unreadableToPeer(error: unknown): unknown {
+  if (!(error instanceof UnreadableRange)) return error
+  const { diskName, run, why } = error
+  const message = `the source cannot read ${rangeText(run)} of ${diskName} (${why})`
   return new PeerRefusal(unreadableCode, message, { offset: run.offset, length: run.length })
 }
 

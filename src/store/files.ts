@@ -1,6 +1,8 @@
 // The files that a site's disks are made of, as an interface, so that the crash model can stand in for the kernel:
 // what was written but not synced survives the death of the process, and may be lost, in any part, with the power.
 
+import type { Extent } from '../block/units.ts'
+
 export type MaybePromise<T> = T | Promise<T>
 
 /** A sync failed: the kernel may have dropped what was written, and would report success the next time. Final for a file. */
@@ -9,13 +11,6 @@ export class FailedSync extends Error {
     super(`a sync of ${path} failed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
     this.name = 'FailedSync'
   }
-}
-
-/** A range of the block file: data, or a hole that reads as zeros. */
-export interface FileExtent {
-  readonly offset: number
-  readonly length: number
-  readonly kind: 'data' | 'hole'
 }
 
 /** Takes pages of a file by reference (system/page-pipe.ts). */
@@ -53,7 +48,7 @@ export interface BlockFile {
   /** Everything that was written before the call is durable (fdatasync). Rejects with FailedSync. */
   sync(): Promise<void>
   /** At least one extent from `offset` on, in order, at most `limit`, within `lengthBytes`. */
-  extents(offset: number, lengthBytes: number, limit: number): FileExtent[]
+  extents(offset: number, lengthBytes: number, limit: number): Extent[]
   allocatedBytes(): number
   close(): Promise<void>
 }

@@ -15,11 +15,12 @@ import assert from 'node:assert/strict'
 import { fstatSync, read, readSync, statfsSync, write, writeSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
 import { promisify } from 'node:util'
+import type { Extent } from '../block/units.ts'
 import { punchHole, readNothingAhead, readNoWait, seekData, seekHole, willNeed, zeroRange } from '../system/linux.ts'
 import { PageCacheView } from '../system/page-cache.ts'
 import { Descriptor } from './descriptor.ts'
 import type { DirtyRoom } from './dirty-room.ts'
-import type { BlockFile, FileExtent, MaybePromise, PageTaker } from './files.ts'
+import type { BlockFile, MaybePromise, PageTaker } from './files.ts'
 import { ReadAhead } from './read-ahead.ts'
 import { StoreError } from './store-error.ts'
 
@@ -211,22 +212,22 @@ export class KernelBlockFile implements BlockFile {
     await this.#file.sync()
   }
 
-  extents(offset: number, lengthBytes: number, limit: number): FileExtent[] {
+  extents(offset: number, lengthBytes: number, limit: number): Extent[] {
     this.#mustBeUsable()
-    const extents: FileExtent[] = []
+    const extents: Extent[] = []
     const end = offset + lengthBytes
     for (let at = offset; at < end && extents.length < limit; ) {
       const next = seekData(this.#file.now, at)
       if (next === undefined) this.#mustBeWhole()
       const data = Math.min(next ?? end, end)
       if (data > at) {
-        extents.push({ offset: at, length: data - at, kind: 'hole' })
+        extents.push({ offset: at, length: data - at, data: false })
         at = data
         continue
       }
       const hole = Math.min(seekHole(this.#file.now, at) ?? end, end)
       if (hole === at) continue // A hole was punched in between: look again.
-      extents.push({ offset: at, length: hole - at, kind: 'data' })
+      extents.push({ offset: at, length: hole - at, data: true })
       at = hole
     }
     return extents

@@ -12,7 +12,8 @@
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import type { BlockMap, BlockRun } from '../block/block-map.ts'
+import type { BlockMap } from '../block/block-map.ts'
+import type { Span } from '../block/span.ts'
 import { ArrivalMaps } from './arrival-maps.ts'
 import type { Files, LogFile } from './files.ts'
 import { damaged, encodeHeader, encodeRecord, type MapIdentity, type MapLogMark, RecordType } from './map-log-format.ts'
@@ -57,7 +58,7 @@ export class MapLog {
     files: Files,
     path: string,
     identity: MapIdentity,
-    settle: (uncommitted: Iterable<BlockRun>) => Promise<void>,
+    settle: (uncommitted: Iterable<Span>) => Promise<void>,
     mark: MapLogMark | null = null,
   ): Promise<{ log: MapLog; maps: ArrivalMaps }> {
     const maps = new ArrivalMaps(identity.sizeBytes)

@@ -58,7 +58,7 @@ describe('metadata contexts', () => {
     const session = disk.open('guest')
     assert.deepEqual(await status(session, 'vmstore:present'), [[64, 0]])
     assert.deepEqual(await status(session, 'vmstore:dirty'), [[64, 0]])
-    await disk.land({ offset: 8 * block, length: 8 * block, bytes: Buffer.alloc(8 * block, 1) })
+    await disk.arriving.land({ offset: 8 * block, length: 8 * block, bytes: Buffer.alloc(8 * block, 1) })
     await session.write(12 * block, Buffer.alloc(8 * block, 2), false)
     assert.deepEqual(await status(session, 'vmstore:present'), [
       [8, 0],
@@ -91,9 +91,9 @@ describe('metadata contexts', () => {
   it('an owned disk is here whole, and all of it counts as changed, also for a session that saw it arrive', async () => {
     const { disk } = await openDisk(new ReadySource())
     const session = disk.open('guest')
-    await disk.land(new ReadySource().piece(0, all))
+    await disk.arriving.land(new ReadySource().piece(0, all))
     assert.deepEqual(await status(session, 'vmstore:dirty'), [[64, 0]])
-    await disk.finishArriving([])
+    await disk.arriving.finish([])
     assert.deepEqual(await status(session, 'vmstore:present'), [[64, 1]])
     assert.deepEqual(await status(session, 'vmstore:dirty'), [[64, 1]])
   })

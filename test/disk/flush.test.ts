@@ -64,7 +64,7 @@ describe('a flush of an arriving disk', () => {
     await hand.disk.open('third').flush()
     const { disk } = await reopenDisk(hand, secondBoot)
     assert.deepEqual(
-      [...Array(4).keys()].map((at) => disk.arrival!.isPresent({ first: at, end: at + 1 })),
+      [...Array(4).keys()].map((at) => disk.arriving.missingBlocksIn({ first: at, end: at + 1 }) === 0),
       [true, false, true, false],
     )
   })
@@ -98,7 +98,7 @@ describe('a flush of an arriving disk', () => {
     hand.files.release('sync')
     await flushing
     const { disk } = await reopenDisk(hand, secondBoot)
-    assert.deepEqual(disk.arrival!.firstMissing(0, 100), { first: 1, end: 64 })
+    assert.deepEqual(disk.arriving.firstMissing(0, 100), { first: 1, end: 64 })
   })
 
   it('promise 6: an answered write that nobody flushed survives the death of the process', async () => {
@@ -107,7 +107,7 @@ describe('a flush of an arriving disk', () => {
     await write(session, 0, block, 9)
     await write(session, block + sector, sector, 8)
     const { disk } = await reopenDisk(hand)
-    await disk.land({ offset: 0, length: 2 * block, bytes: Buffer.alloc(2 * block, 1) })
+    await disk.arriving.land({ offset: 0, length: 2 * block, bytes: Buffer.alloc(2 * block, 1) })
     const expected = Buffer.alloc(2 * block, 1)
       .fill(9, 0, block)
       .fill(8, block + sector, block + 2 * sector)
@@ -121,8 +121,8 @@ describe('a flush of an arriving disk', () => {
     await session.flush()
     await write(session, 3 * block, block, 9)
     const { disk } = await reopenDisk(hand, secondBoot)
-    assert.equal(disk.arrival!.presentBlocks, 1)
-    assert.equal(disk.arrival!.isPresent({ first: 0, end: 1 }), true)
+    assert.equal(disk.present.blocks, 1)
+    assert.equal(disk.arriving.missingBlocksIn({ first: 0, end: 1 }) === 0, true)
   })
 
   it('promise 6: a failed sync is final: later flushes fail, and writes are refused', async () => {

@@ -29,25 +29,25 @@ describe('what guests were answered with', () => {
   })
 
   it('a write that fails is counted, whichever way it fails', async () => {
-    const { disk } = await openDisk(new ReadySource())
+    const { disk, files } = await openDisk(new ReadySource())
     const guest = disk.open('guest')
-    const fail = () => {
-      throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
-    }
-    Object.defineProperty(disk, 'io', { value: { write: fail, flush: async () => fail() } })
+    files.fail('write', Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }))
     assert.throws(() => guest.write(0, Buffer.alloc(4096), false), NbdError)
-    await assert.rejects(async () => guest.flush(), NbdError)
+    files.hold('write')
+    const late = guest.write(0, Buffer.alloc(4096), false)
+    files.release('write')
+    await assert.rejects(async () => late, NbdError)
     assert.equal(disk.guestErrors.counts['ENOSPC']!.count, 2)
   })
 
   it('what a client that is gone would have been told is not', async () => {
-    const { disk } = await openDisk(new ReadySource())
+    const { disk, files } = await openDisk(new ReadySource())
     const guest = disk.open('guest')
-    const failed = Promise.withResolvers<void>()
-    Object.defineProperty(disk, 'io', { value: { write: () => failed.promise } })
+    files.hold('write')
     const write = guest.write(0, Buffer.alloc(4096), false)
     guest.hangUp?.()
-    failed.reject(new Error('given up'))
+    files.fail('write', new Error('given up'))
+    files.release('write')
     await assert.rejects(async () => write)
     assert.deepEqual(disk.guestErrors.counts, {})
   })

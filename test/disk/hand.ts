@@ -2,9 +2,11 @@
 // a sync. What always holds: nothing happens but what the test lets happen.
 
 import { join } from 'node:path'
-import type { BlockSource, Piece, Run, Urgency } from '../../src/disk/block-source.ts'
+import type { Piece, Run, Urgency } from '../../src/block/units.ts'
+import type { BlockSource } from '../../src/disk/block-source.ts'
 import { Disk, type DiskServices } from '../../src/disk/disk.ts'
 import { mapLogName } from '../../src/disk/disk-files.ts'
+import type { Landed } from '../../src/disk/remote-part.ts'
 import type { ExportHandle } from '../../src/guest/export.ts'
 import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
@@ -245,6 +247,8 @@ export interface HandDisk<Source> {
   readonly source: Source
   readonly services: DiskServices
   readonly record: DiskRecord
+  /** What has landed, in order. */
+  readonly landed: readonly Landed[]
 }
 
 const open: Disk[] = []
@@ -282,10 +286,18 @@ export async function openDisk<Source extends BlockSource>(
     const { log } = await MapLog.create(files, join(record.folder, mapLogName), { diskId, generation, sizeBytes })
     await log.close()
   }
-  const disk = await Disk.open(services, record, { source, frozen: source, askSwitchover, flushSource })
+  const landed: Landed[] = []
+  const remote = {
+    source,
+    frozen: source,
+    askSwitchover,
+    flushSource,
+    landed: (what: Landed) => void landed.push(what),
+  }
+  const disk = await Disk.open(services, record, remote)
   open.push(disk)
   files.done.length = 0 // Opening syncs.
-  return { disk, files, records, source, services, record }
+  return { disk, files, records, source, services, record, landed }
 }
 
 /** The same disk after its process died: opened again from its files. */
@@ -297,14 +309,16 @@ export async function reopenDisk<Source extends BlockSource>(
   await disk.close()
   const files = new WatchedFiles(new KernelFiles(boot, ampleRoom()))
   const services = servicesOf(files, records, parts)
+  const landed: Landed[] = []
   const again = await Disk.open(services, record, {
     source,
+    landed: (what) => void landed.push(what),
     frozen: source,
     askSwitchover: () => new Promise(() => {}),
     flushSource: () => new Promise(() => {}),
   })
   open.push(again)
-  return { disk: again, files, records, source, services, record }
+  return { disk: again, files, records, source, services, record, landed }
 }
 
 function servicesOf(files: Files, records: Records, facts: Partial<DiskServices> = {}): DiskServices {

@@ -121,7 +121,7 @@ describe('guest I/O on an arriving disk', () => {
     await session.cache(0, block)
     await write(session, 2 * block, block, 200)
     await write(session, 3 * block + sector, sector, 201)
-    await disk.land({ offset: 4 * block, length: block, bytes: undefined })
+    await disk.arriving.land({ offset: 4 * block, length: block, bytes: undefined })
     const expected = Buffer.from(source.piece(0, 6 * block).bytes!)
     expected.fill(200, 2 * block, 3 * block)
     expected.fill(201, 3 * block + sector, 3 * block + 2 * sector)
@@ -158,7 +158,7 @@ describe('guest I/O on an arriving disk', () => {
 
     it('trap 13: calls a hole that landed a hole, up to where something is missing', async () => {
       const { disk } = await openDisk(new HandSource())
-      await disk.land({ offset: 0, length: 4 * block, bytes: undefined })
+      await disk.arriving.land({ offset: 0, length: 4 * block, bytes: undefined })
       const extents = await status(disk.open('guest'), 0, 64 * block)
       assert.deepEqual(extents, [{ lengthBytes: 4 * block, flags: AllocationFlag.hole | AllocationFlag.zero }])
     })
@@ -184,7 +184,7 @@ describe('guest I/O on an arriving disk', () => {
       assert.deepEqual(target, Buffer.concat([Buffer.alloc(block, 9), Buffer.alloc(block, 5)]))
     }
     assert.equal(files.done.filter((operation) => operation === 'write').length, writes)
-    assert.deepEqual([disk.arrival!.presentBlocks, source.fetches.length], [1, 2])
+    assert.deepEqual([disk.present.blocks, source.fetches.length], [1, 2])
   })
 
   describe('errors of the file system', () => {
@@ -226,16 +226,17 @@ describe('guest I/O on an arriving disk', () => {
       const { disk, files } = await openDisk(new HandSource())
       files.fail('append', full)
       await assert.rejects(async () => write(disk.open('guest'), 0, block, 1), { code: 'ENOSPC' })
-      assert.equal(disk.arrival!.presentBlocks, 0)
+      assert.equal(disk.present.blocks, 0)
     })
 
     it('a write that failed holds up nobody', async () => {
-      const { disk, files } = await openDisk(new HandSource())
+      const { disk, files, landed } = await openDisk(new HandSource())
       const session = disk.open('guest')
       files.fail('write', full)
       await assert.rejects(async () => write(session, 0, block, 1))
       files.fail('write', undefined)
-      assert.equal(await disk.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) }), block)
+      await disk.arriving.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) })
+      assert.equal(landed[0]?.bytes, block)
       await write(session, 0, block, 9)
       assert((await read(session, 0, block)).equals(Buffer.alloc(block, 9)))
     })
@@ -258,7 +259,7 @@ describe('guest I/O on an arriving disk', () => {
     const expected = Buffer.alloc(sizeBytes, 5).fill(9, sizeBytes - sector)
     assert((await read(session, 0, sizeBytes)).equals(expected))
     assert.deepEqual(source.fetches.flat(), [{ offset: 0, length: sizeBytes }])
-    assert.equal(disk.arrival!.missingBlocks, 0)
+    assert.equal(disk.arriving.missingBlocks, 0)
   })
 
   it('becomes owned with the bytes that the guest wrote over those that came', async () => {
@@ -266,7 +267,7 @@ describe('guest I/O on an arriving disk', () => {
     const session = disk.open('guest')
     await write(session, block + sector, sector, 9)
     await session.cache(0, 64 * block)
-    await disk.finishArriving([])
+    await disk.arriving.finish([])
     assert.equal(disk.state, 'owned')
     const expected = Buffer.alloc(64 * block, 5).fill(9, block + sector, block + 2 * sector)
     assert(readFileSync(record.path).equals(expected))
@@ -296,7 +297,7 @@ describe('guest I/O on an arriving disk', () => {
         } else if (choice === 4) {
           const first = random.integer(12)
           const end = Math.min(sizeBytes, (first + 1 + random.integer(4)) * block)
-          await hand.disk.land(source.piece(first * block, end - first * block))
+          await hand.disk.arriving.land(source.piece(first * block, end - first * block))
         } else if (choice === 5 && random.chance(0.3)) {
           hand = await reopenDisk(hand)
           session = hand.disk.open('guest')

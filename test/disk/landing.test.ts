@@ -25,7 +25,7 @@ describe('landing', () => {
     const session = disk.open('guest')
     await write(session, block, block, 9)
     await write(session, 2 * block + sector, sector, 8)
-    await disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    await disk.arriving.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
     const expected = Buffer.alloc(4 * block, 1)
       .fill(9, block, 2 * block)
       .fill(8, 2 * block + sector, 2 * block + 2 * sector)
@@ -36,7 +36,7 @@ describe('landing', () => {
     const { disk } = await openDisk(new HandSource())
     const session = disk.open('guest')
     await write(session, block + sector, sector, 8)
-    await disk.land({ offset: 0, length: 4 * block, bytes: undefined })
+    await disk.arriving.land({ offset: 0, length: 4 * block, bytes: undefined })
     const expected = Buffer.alloc(4 * block).fill(8, block + sector, block + 2 * sector)
     assert((await read(session, 0, 4 * block)).equals(expected))
   })
@@ -45,7 +45,7 @@ describe('landing', () => {
     const { disk, files } = await openDisk(new HandSource())
     const session = disk.open('guest')
     files.hold('write')
-    const landing = disk.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) })
+    const landing = disk.arriving.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) })
     const writing = Promise.resolve(write(session, 0, block, 9))
     await settled()
     files.release('write')
@@ -54,13 +54,13 @@ describe('landing', () => {
   })
 
   it('promise 5: a piece that comes while a guest write is in flight is left out', async () => {
-    const { disk, files } = await openDisk(new HandSource())
+    const { disk, files, landed } = await openDisk(new HandSource())
     const session = disk.open('guest')
     files.hold('write')
     const writing = Promise.resolve(write(session, 0, block, 9))
-    const landing = disk.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) })
+    const landing = disk.arriving.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) })
     assert.equal(await isSettled(landing), true)
-    assert.equal(await landing, 0)
+    assert.deepEqual(landed, [])
     files.release('write')
     await writing
     assert((await read(session, 0, block)).equals(Buffer.alloc(block, 9)))
@@ -70,7 +70,7 @@ describe('landing', () => {
     const { disk, source } = await openDisk(new HandSource())
     const session = disk.open('guest')
     await session.trim(block, 2 * block, false)
-    await disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    await disk.arriving.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
     assert((await read(session, block, 2 * block)).equals(Buffer.alloc(2 * block)))
     assert.equal(source.fetches.length, 0)
   })
@@ -79,7 +79,7 @@ describe('landing', () => {
     const { disk } = await openDisk(new HandSource())
     const session = disk.open('guest')
     await session.writeZeroes(sector, 2 * block, { mayPunch: true, fast: false, fua: false })
-    await disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    await disk.arriving.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
     const expected = Buffer.alloc(4 * block, 1).fill(0, sector, sector + 2 * block)
     assert((await read(session, 0, 4 * block)).equals(expected))
   })
@@ -97,19 +97,21 @@ describe('landing', () => {
   it('promise 8: bytes count as not durable from the moment on at which they begin to land', async () => {
     const { disk, files } = await openDisk(new HandSource())
     files.hold('write')
-    const landing = disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
-    assert.equal(disk.unsavedBytes, 4 * block)
+    const landing = disk.arriving.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    assert.equal(disk.arriving.unsavedBytes, 4 * block)
     files.release('write')
     await landing
-    assert.equal(disk.unsavedBytes, 4 * block)
+    assert.equal(disk.arriving.unsavedBytes, 4 * block)
     await disk.flush()
-    assert.equal(disk.unsavedBytes, 0)
+    assert.equal(disk.arriving.unsavedBytes, 0)
   })
 
   it('zeros that land on a hole leave the file alone', async () => {
-    const { disk, files } = await openDisk(new HandSource())
-    assert.equal(await disk.land({ offset: 0, length: 4 * block, bytes: undefined }), 4 * block)
-    assert.equal(disk.arrival!.missingBlocks, 60)
+    const { disk, files, landed } = await openDisk(new HandSource())
+    const piece = { offset: 0, length: 4 * block, bytes: undefined }
+    await disk.arriving.land(piece)
+    assert.deepEqual(landed, [{ piece, bytes: 4 * block, kind: 'zeros' }])
+    assert.equal(disk.arriving.missingBlocks, 60)
     assert.deepEqual(
       files.done.filter((operation) => operation === 'zero' || operation === 'write'),
       [],
@@ -119,9 +121,9 @@ describe('landing', () => {
 
   it('zeros that land on what was there before are punched, and it takes no room any more', async () => {
     const { disk } = await openDisk(new HandSource())
-    await disk.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
-    assert(disk.arrival!.forget({ first: 0, end: 4 })) // It differed from the source.
-    await disk.land({ offset: 0, length: 4 * block, bytes: undefined })
+    await disk.arriving.land({ offset: 0, length: 4 * block, bytes: Buffer.alloc(4 * block, 1) })
+    assert(disk.arriving.forget({ first: 0, end: 4 })) // It differed from the source.
+    await disk.arriving.land({ offset: 0, length: 4 * block, bytes: undefined })
     assert((await read(disk.open('guest'), 0, 4 * block)).equals(Buffer.alloc(4 * block)))
     await disk.flush()
     assert.equal(disk.allocatedBytes(), 0)
@@ -131,18 +133,52 @@ describe('landing', () => {
     const { disk } = await openDisk(new HandSource())
     const session = disk.open('guest')
     await write(session, 2 * block + sector, sector, 8)
-    await disk.land({ offset: 0, length: 4 * block, bytes: undefined })
-    assert.equal(disk.arrival!.missingBlocks, 60)
+    await disk.arriving.land({ offset: 0, length: 4 * block, bytes: undefined })
+    assert.equal(disk.arriving.missingBlocks, 60)
     const expected = Buffer.alloc(4 * block).fill(8, 2 * block + sector, 2 * block + 2 * sector)
     assert((await read(session, 0, 4 * block)).equals(expected))
   })
 
-  it('a landing that failed leaves its blocks missing and holds up nobody', async () => {
-    const { disk, files } = await openDisk(new HandSource())
+  it('is told of by what was missing of the piece, and what kind of bytes it brought', async () => {
+    const { disk, landed } = await openDisk(new HandSource())
+    const session = disk.open('guest')
+    await write(session, 0, block, 9)
+    await write(session, block + sector, sector, 8)
+    const data = { offset: 0, length: 3 * block, bytes: Buffer.alloc(3 * block, 1) }
+    const zeros = { offset: 2 * block, length: 3 * block, bytes: undefined }
+    const hole = { offset: 8 * block, length: block, bytes: undefined, hole: true }
+    for (const piece of [data, zeros, hole, data]) await disk.arriving.land(piece)
+    assert.deepEqual(landed, [
+      { piece: data, bytes: 2 * block - sector, kind: 'data' },
+      { piece: zeros, bytes: 2 * block, kind: 'zeros' },
+      { piece: hole, bytes: block, kind: 'hole' },
+    ])
+  })
+
+  it('is told of with its own bytes, whatever lands at the same time', async () => {
+    const { disk, files, source, landed } = await openDisk(new HandSource())
+    const reading = read(disk.open('guest'), 0, block)
+    const fetch = await source.asked(0)
+    files.hold('write')
+    const taken = fetch.yield({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) })
+    const background = disk.arriving.land({ offset: 4 * block, length: 8 * block, bytes: Buffer.alloc(8 * block, 1) })
+    await settled()
+    assert.equal(landed.length, 0)
+    files.release('write')
+    await Promise.all([taken, background, fetch.finish(), reading])
+    const told = new Map(landed.map(({ piece, bytes }) => [piece.offset / block, bytes / block]))
+    assert.deepEqual([landed.length, told.get(0), told.get(4)], [2, 1, 8])
+  })
+
+  it('a landing that failed leaves its blocks missing, holds up nobody, and is not told of', async () => {
+    const { disk, files, landed } = await openDisk(new HandSource())
     files.fail('write', full)
-    await assert.rejects(disk.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) }), { code: 'ENOSPC' })
+    await assert.rejects(disk.arriving.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) }), {
+      code: 'ENOSPC',
+    })
     files.fail('write', undefined)
-    assert.equal(disk.arrival!.missingBlocks, 64)
+    assert.equal(disk.arriving.missingBlocks, 64)
+    assert.deepEqual(landed, [])
     await write(disk.open('guest'), 0, block, 9)
   })
 })

@@ -39,7 +39,7 @@ describe('pages of a disk', () => {
     await write(session, block, 20 * block, 7)
     assert(pagesOf(session, block, 20 * block)?.equals(Buffer.alloc(20 * block, 7)))
     // The file has a page for the missing block too, once somebody looked at it: zeros that are nobody's bytes.
-    await disk.readForPeer(0, Buffer.alloc(30 * block))
+    await disk.arriving.read(0, Buffer.alloc(30 * block))
     assert(pagesOf(session, 0, 20 * block) === undefined)
     assert(pagesOf(session, block, 21 * block) === undefined)
   })

@@ -103,8 +103,8 @@ describe('writes of clients that outlive the power of this host', () => {
     const { disk, slow } = await opened()
     const session = disk.open('unix', false)
     await write(session, 0, block, 1)
-    await disk.note({ migrationId: 'm-1' })
-    await disk.coverAnswered()
+    await disk.joinMigration('m-1', [])
+    await disk.departing.coverAnswered()
     assert.equal(slow.commits.length, 2, 'what was answered before is not flushed')
     await write(session, 0, block, 2)
     assert.equal(slow.commits.length, 2)
@@ -246,7 +246,7 @@ describe('writes of clients that outlive the power of this host', () => {
 
   it('are no matter of a disk that has departed: it was synced', async () => {
     const hand = await written()
-    await hand.disk.move('departed', { owner: 'there', generation: 3 })
+    await hand.disk.departing.depart({ owner: 'there', generation: 3 }, [])
     const [change] = hand.slow.commits.at(-1)!
     assert(change && 'put' in change && change.put === 'disk')
     assert.equal(change.record.unsynced, null)
@@ -258,7 +258,7 @@ describe('writes of clients that outlive the power of this host', () => {
     broken.isBroken = true
     const { disk } = await again(before, secondBoot, { records: broken })
     broken.isBroken = false
-    await disk.move('departed', { owner: 'there', generation: 3 })
+    await disk.departing.depart({ owner: 'there', generation: 3 }, [])
     const { unsynced, powerLoss } = disk.record
     assert.equal(unsynced, null)
     assert.match(powerLoss?.since ?? '', /^\d{4}-/)
@@ -275,7 +275,7 @@ describe('writes of clients that outlive the power of this host', () => {
         undefined,
         { records: slow },
       )
-      arrive = () => disk.beginArriving(3, null, [])
+      arrive = () => disk.arriving.begin(3, null, [])
       await write(disk.open('a guest', isElsewhere), 0, block, 1)
       const [change] = slow.commits[0]!
       assert(change && 'put' in change && change.put === 'disk')
@@ -299,7 +299,7 @@ describe('writes of clients that outlive the power of this host', () => {
       parts,
     )
     slow.held = Promise.withResolvers()
-    const arrival = disk.beginArriving(3, null, [])
+    const arrival = disk.arriving.begin(3, null, [])
     arrive = () => arrival
     await slow.began
     const first = Promise.resolve(write(disk.open('192.0.2.1:40000', true), 0, block, 1))

@@ -2,7 +2,8 @@
 // exist. Promise 11: a defined error, the lane closed, nothing handed over that was not checked.
 
 import assert from 'node:assert/strict'
-import { LinkError, type Piece } from '../../src/link/channel.ts'
+import type { Piece } from '../../src/block/units.ts'
+import { LinkError } from '../../src/link/channel.ts'
 import { cancelledTicks, maximumRequests } from '../../src/link/lane/requester.ts'
 import { encodeEmpty, encodeJson, encodePiece, maximumPieceBytes } from '../../src/link/wire/frames.ts'
 import { fetchOf, isLinkError, never, noHandlers, settle } from '../link/pair.ts'

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import type { Piece } from '../../src/link/channel.ts'
+import type { Piece } from '../../src/block/units.ts'
 import {
   encodeEmpty,
   encodeJson,

@@ -1,14 +1,15 @@
 // Two ends of a stream in memory, lanes over them, and a clock moved by hand: what the tests of links share.
 
 import { type Duplex, duplexPair } from 'node:stream'
-import { type FetchRequest, LinkError, type PeerHandlers, type Piece, type Purpose } from '../../src/link/channel.ts'
-import type { Clock } from '../../src/link/clock.ts'
+import type { Timers } from '../../src/block/clock.ts'
+import type { Piece } from '../../src/block/units.ts'
+import { type FetchRequest, LinkError, type PeerHandlers, type Purpose } from '../../src/link/channel.ts'
 import { Lane, type LaneOptions } from '../../src/link/lane/lane.ts'
 import type { Log } from '../../src/transport/index.ts'
 
 export const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} }
 
-export class ManualClock implements Clock {
+export class ManualClock implements Timers {
   nowMs = 0
   #timers: { at: number; run: () => void }[] = []
 
@@ -61,7 +62,7 @@ export interface LanePairOptions {
   readonly handlers?: Partial<PeerHandlers>
   readonly dialledHandlers?: Partial<PeerHandlers>
   readonly purpose?: Purpose
-  readonly clock?: Clock
+  readonly clock?: Timers
   readonly log?: Log
 }
 

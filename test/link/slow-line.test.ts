@@ -1,7 +1,7 @@
 // Lines on which a peer is heard of late and is not silent: 300 ms away, 1 Mbit/s, full of the background copy.
 
 import assert from 'node:assert/strict'
-import type { Piece } from '../../src/link/channel.ts'
+import type { Piece } from '../../src/block/units.ts'
 import { LinkHub } from '../../src/link/peers/hub.ts'
 import { Line, overLines } from './line.ts'
 import { fetchOf, ManualClock, never, noHandlers, quiet } from './pair.ts'

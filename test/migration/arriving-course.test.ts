@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
+import { Disk } from '../../src/disk/disk.ts'
 import type { PeerChannel } from '../../src/link/channel.ts'
 import type { CourseServices } from '../../src/migration/course.ts'
 import { DestinationCourse } from '../../src/migration/destination/destination-course.ts'
-import { closeDisksAfterEach, isSettled, openDisk, ReadySource } from '../disk/hand.ts'
+import { block, closeDisksAfterEach, isSettled, openDisk, ReadySource } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { migrationRecord } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
@@ -37,5 +38,35 @@ describe('the course of an arriving disk', () => {
     await superseded
     assert.equal(disk.state, 'superseded')
     course.stop()
+  })
+  it('counts what a guest had fetched by what landed of it', async () => {
+    const source = new ReadySource()
+    const {
+      disk: before,
+      services: ofDisk,
+      record: diskRecord,
+      records,
+    } = await openDisk(source, { migrationId: 'm-1' })
+    await before.close()
+    const channel: PeerChannel = {
+      peerId: 'peer',
+      call: () => assert.fail('the copy has not begun'),
+      fetch: ({ runs }) => source.fetch(runs),
+    }
+    const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const services: CourseServices = { ...facts, records, clock: new FakeClock() }
+    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying', generation: 2 })
+    const course = await DestinationCourse.open(services, record, channel, false, (remote) =>
+      Disk.open(ofDisk, diskRecord, remote),
+    )
+    const guest = course.disk.open('guest')
+    await guest.write(512, Buffer.alloc(512, 9), false)
+    await guest.read(0, Buffer.alloc(2 * block))
+    const { data, skippedZero } = course.counters
+    assert.deepEqual([data, skippedZero], [2 * block - 512, 0])
+    assert.equal(course.missingBytes, 62 * block)
+    assert(course.meter.rate() > 0)
+    course.stop()
+    await course.disk.close()
   })
 })

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import type { BlockSource, Piece, Run } from '../../src/disk/block-source.ts'
+import type { Extent, Piece, Run } from '../../src/block/units.ts'
+import type { BlockSource } from '../../src/disk/block-source.ts'
 import type { Disk } from '../../src/disk/disk.ts'
 import { PeerRefusal } from '../../src/link/channel.ts'
-import { BackgroundCopy, type BackgroundCopyParts, type Extent } from '../../src/migration/copy/background-copy.ts'
+import { BackgroundCopy, type BackgroundCopyParts } from '../../src/migration/copy/background-copy.ts'
 import { Pause } from '../../src/migration/copy/pause.ts'
 import { RateLimit } from '../../src/migration/copy/rate-limit.ts'
 import { block, closeDisksAfterEach, isSettled, openDisk, ReadySource, settled } from '../disk/hand.ts'
@@ -31,9 +32,13 @@ class CountingDisk {
     this.#missing = new Uint8Array(Math.ceil(sizeBytes / block)).fill(1)
   }
 
-  get arrival() {
-    const missing = this.#missing
+  get arriving() {
+    const [disk, missing] = [this, this.#missing]
     return {
+      land: (piece: Piece) => disk.#land(piece),
+      get unsavedBytes() {
+        return disk.landedBytes + disk.#landingBytes - disk.savedBytes
+      },
       get missingBlocks() {
         return missing.reduce((sum, bit) => sum + bit, 0)
       },
@@ -47,18 +52,13 @@ class CountingDisk {
     }
   }
 
-  get unsavedBytes(): number {
-    return this.landedBytes + this.#landingBytes - this.savedBytes
-  }
-
-  async land({ offset, length, bytes }: Piece): Promise<number> {
+  async #land({ offset, length, bytes }: Piece): Promise<void> {
     this.#landingBytes += bytes ? length : 0
     await this.landing
     this.#landingBytes -= bytes ? length : 0
     this.#missing.fill(0, offset / block, Math.ceil((offset + length) / block))
     if (bytes) this.landedBytes += length
     this.mostUnsavedBytes = Math.max(this.mostUnsavedBytes, this.landedBytes - this.savedBytes)
-    return length
   }
 
   async flush(): Promise<void> {
@@ -78,7 +78,6 @@ function partsOf(disk: Disk, source: BlockSource, facts: Partial<BackgroundCopyP
     extents: async (offset, length) => [{ offset, length, data: true }],
     limit: new RateLimit(clock, null),
     pause: new Pause(false),
-    landed: () => {},
     trouble: () => {},
     freeBytes: async () => 2 ** 40,
     ...facts,
@@ -103,9 +102,9 @@ describe('background copy', () => {
     const source = new ReadySource()
     const { disk } = await openDisk(source, { sizeBytes: 200 * block + 512 })
     await new BackgroundCopy(partsOf(disk, source), never).run()
-    assert.equal(disk.arrival!.missingBlocks, 0)
+    assert.equal(disk.arriving.missingBlocks, 0)
     const found = Buffer.alloc(disk.sizeBytes)
-    await disk.readForPeer(0, found)
+    await disk.arriving.read(0, found)
     assert(found.equals(Buffer.from(source.piece(0, disk.sizeBytes).bytes!)))
   })
 
@@ -116,18 +115,18 @@ describe('background copy', () => {
     const extents = async (offset: number, length: number) => [{ offset, length, data }]
     const copy = new BackgroundCopy(partsOf(disk, source, { extents }), never)
     await copy.run()
-    assert(disk.arrival!.forget({ first: 0, end: 4 }))
+    assert(disk.arriving.forget({ first: 0, end: 4 }))
     data = true
     await copy.run()
     const found = Buffer.alloc(disk.sizeBytes)
-    await disk.readForPeer(0, found)
+    await disk.arriving.read(0, found)
     assert(found.equals(Buffer.from(source.piece(0, disk.sizeBytes).bytes!)))
   })
 
   it('asks for nothing when nothing is missing', async () => {
     const source = new ReadySource()
     const { disk } = await openDisk(source)
-    await disk.land(source.piece(0, disk.sizeBytes))
+    await disk.arriving.land(source.piece(0, disk.sizeBytes))
     await new BackgroundCopy(partsOf(disk, source), never).run()
     assert.deepEqual(source.fetches, [])
   })
@@ -135,7 +134,7 @@ describe('background copy', () => {
   it('promise 8: asks only for what is missing', async () => {
     const source = new ReadySource()
     const { disk } = await openDisk(source)
-    await disk.land(source.piece(10 * block, 20 * block))
+    await disk.arriving.land(source.piece(10 * block, 20 * block))
     await new BackgroundCopy(partsOf(disk, source), never).run()
     assert.deepEqual(source.fetches.flat(), [
       { offset: 0, length: 10 * block },
@@ -149,30 +148,28 @@ describe('background copy', () => {
     await disk.open('guest').write(block, Buffer.alloc(2 * block, 9), false)
     await new BackgroundCopy(partsOf(disk, source), never).run()
     const found = Buffer.alloc(4 * block)
-    await disk.readForPeer(0, found)
+    await disk.arriving.read(0, found)
     assert(found.equals(Buffer.alloc(4 * block, 1).fill(9, block, 3 * block)))
   })
 
   it('holes come as metadata: the source is asked for no byte of them', async () => {
     const source = new ReadySource(() => 1)
-    const { disk } = await openDisk(source)
+    const { disk, landed } = await openDisk(source)
     const extents: Extent[] = [
       { offset: 0, length: 8 * block, data: false },
       { offset: 8 * block, length: 8 * block, data: true },
       { offset: 16 * block, length: 48 * block, data: false },
     ]
-    const landed: [number, boolean][] = []
     const parts = partsOf(disk, source, {
       extents: async (offset) => extents.filter((extent) => extent.offset + extent.length > offset),
-      landed: (bytes, isData) => void landed.push([bytes, isData]),
     })
     await new BackgroundCopy(parts, never).run()
     assert.deepEqual(source.fetches.flat(), [{ offset: 8 * block, length: 8 * block }])
     assert.equal(
-      landed.reduce((sum, [bytes, isData]) => sum + (isData ? 0 : bytes), 0),
+      landed.reduce((sum, { bytes, kind }) => sum + (kind === 'hole' ? bytes : 0), 0),
       56 * block,
     )
-    assert.equal(disk.arrival!.missingBlocks, 0)
+    assert.equal(disk.arriving.missingBlocks, 0)
   })
 
   it('asks in chunks of 256 KiB, as many at once as the window lets it', async () => {
@@ -212,7 +209,7 @@ describe('background copy', () => {
     const run = new BackgroundCopy(parts, never).run()
     while (!(await isSettled(run))) await clock.advance(1000)
     await run
-    assert.equal(disk.arrival!.missingBlocks, 0)
+    assert.equal(disk.arriving.missingBlocks, 0)
     assert.match(troubles[0]!, /the peer is confused/)
     assert.equal(troubles.at(-1), null)
   })
@@ -245,7 +242,7 @@ describe('background copy', () => {
     const run = new BackgroundCopy(partsOf(disk, failing, { clock, trouble }), never).run()
     run.catch(() => {})
     await isSettled(run) // Real files: their turns are not the clock's.
-    assert.equal(disk.arrival!.missingBlocks, 2)
+    assert.equal(disk.arriving.missingBlocks, 2)
     assert.deepEqual(seen?.unreadable, [bad])
     assert.match(seen!.sentence!, /cannot read 8 KiB at 80 KiB.*not released/)
     for (let second = 0; second < 60; second++) {
@@ -282,7 +279,7 @@ describe('background copy', () => {
     do await clock.advance(1000)
     while (!(await isSettled(run)))
     await run
-    assert.equal(disk.arrival!.missingBlocks, 0)
+    assert.equal(disk.arriving.missingBlocks, 0)
   })
 
   it('says that a trouble is over as soon as a MiB has landed, and not at the end of the pass', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { Run } from '../../src/disk/block-source.ts'
+import type { Run } from '../../src/block/units.ts'
 import type { Disk } from '../../src/disk/disk.ts'
 import { Comparisons } from '../../src/migration/copy/comparisons.ts'
 import { Pause } from '../../src/migration/copy/pause.ts'
@@ -64,7 +64,7 @@ describe('comparisons of an arriving disk', () => {
     while (made.clock.sleeping === 0) await isSettled(last)
     await made.clock.advance(1000)
     assert.equal(await last, false)
-    assert.equal(made.disk.arrival!.missingBlocks, 64)
+    assert.equal(made.disk.arriving.missingBlocks, 64)
     assert.deepEqual(made.recorded, [{ offset: 0, length: 64 * block }])
   })
 
@@ -82,6 +82,6 @@ describe('comparisons of an arriving disk', () => {
     held.resolve()
     assert.equal((await asked).differing.length, 1)
     assert.equal(await last, false)
-    assert.equal(made.disk.arrival!.missingBlocks, 64)
+    assert.equal(made.disk.arriving.missingBlocks, 64)
   })
 })

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { BlockMap } from '../../src/block/block-map.ts'
 import type { Span } from '../../src/block/span.ts'
-import type { Arrival } from '../../src/disk/arrival/arrival.ts'
-import type { Extent } from '../../src/migration/copy/background-copy.ts'
+import type { Extent } from '../../src/block/units.ts'
 import { DataSurvey } from '../../src/migration/copy/data-survey.ts'
 import { isSettled, settled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'
@@ -14,14 +13,14 @@ const never = new AbortController().signal
 /** A source whose disk has data in the first half of each `everyBytes`; answers are cut to `atOnce` extents. */
 function survey(sizeBytes: number, everyBytes: number, atOnce = 4096) {
   const present = new BlockMap(Math.ceil(sizeBytes / block))
-  const arrival = { missingBlocksIn: ({ first, end }: Span) => end - first - present.countIn(first, end) }
+  const missingBlocksIn = ({ first, end }: Span) => end - first - present.countIn(first, end)
   const clock = new FakeClock()
   const asked: number[] = []
   const failing = { isOn: false }
   const made = new DataSurvey({
     sizeBytes,
     clock,
-    arrival: () => arrival as Arrival,
+    missingBlocksIn,
     extents: async (offset, lengthBytes) => {
       if (failing.isOn) throw new Error('the link is down')
       asked.push(offset)

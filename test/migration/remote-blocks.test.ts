@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { Piece, Run } from '../../src/disk/block-source.ts'
+import type { Piece, Run } from '../../src/block/units.ts'
 import { type FetchRequest, LinkError, type PeerChannel, PeerRefusal } from '../../src/link/channel.ts'
 import { RemoteBlocks, retryDelayMs } from '../../src/migration/destination/remote-blocks.ts'
 import { block, isSettled } from '../disk/hand.ts'

@@ -134,9 +134,11 @@ export class Archive {
     const { b, facts } = this.#stage
     const client = new Client(this.#stage, 'probe')
     const open = await client.connect(b)
-    const arrival = b.disks!.get(diskId)?.arrival
-    for (let block = 0; open && arrival && block < blocks; block++) {
-      const isPresent = () => arrival.isPresent({ first: block, end: block + 1 })
+    const disk = b.disks!.get(diskId)
+    if (!disk || !['arriving', 'owned'].includes(disk.state)) return
+    for (let block = 0; open && block < blocks; block++) {
+      const isPresent = (): boolean =>
+        disk.state === 'owned' || disk.arriving.missingBlocksIn({ first: block, end: block + 1 }) === 0
       const wasHere = isPresent()
       const first = block * sectorsInBlock
       const answer = await client.read(open, first, Math.min(sectorsInBlock, sectors - first))

@@ -65,9 +65,11 @@ export class ComparisonWatch {
   /** The destination is about to lose its power. */
   losesPower(site: SimSite): void {
     if (site !== this.#stage.b || site.database.disk.get(diskId)?.state !== 'arriving') return
-    const arrival = site.disks?.get(diskId)?.arrival
+    const disk = site.disks?.get(diskId)
+    const arriving = disk?.isUnusable ? undefined : disk?.arriving
     for (let block = 0; block < blocks; block++) {
-      const mayBePresent = !arrival || arrival.isPresent({ first: block, end: block + 1 }) || this.#unsettled.has(block)
+      const isPresent = arriving?.missingBlocksIn({ first: block, end: block + 1 }) !== 1
+      const mayBePresent = isPresent || this.#unsettled.has(block)
       if (mayBePresent) this.#touched.add(block)
     }
     this.#unsettled.clear()
@@ -134,9 +136,9 @@ export class ComparisonWatch {
     this.#comparing = site.process
     this.#late.clear()
     this.#toFind.clear()
-    const { arrival } = site.disks!.get(diskId)!
+    const { arriving } = site.disks!.get(diskId)!
     for (const block of this.#differing()) {
-      if (arrival?.isPresent({ first: block, end: block + 1 })) this.#toFind.add(block)
+      if (arriving.missingBlocksIn({ first: block, end: block + 1 }) === 0) this.#toFind.add(block)
     }
   }
 

@@ -20,7 +20,7 @@ async function paused(): Promise<{ sites: TwoSites; id: string }> {
   const guest = sites.open(sites.b)
   for (let sector = 0; sector < sectors; sector++) await sites.read(guest, sector)
   await sites.flush(guest)
-  assert.equal(sites.b.disks!.get(diskId)!.arrival!.missingBlocks, 0)
+  assert.equal(sites.b.disks!.get(diskId)!.arriving.missingBlocks, 0)
   return { sites, id }
 }
 
@@ -84,7 +84,7 @@ describe('comparison with the source, interrupted', () => {
     sites.a.blockFile!.unreadable.add(unreadable)
     await sites.drive(sites.b.migrations!.commands.setPaused(id, false, never()))
     await sites.until('it is found', () => sites.b.database.migration.get(id)!.differed.length > 0)
-    const isHere = () => sites.b.disks!.get(diskId)!.arrival!.missingBlocks === 0
+    const isHere = () => sites.b.disks!.get(diskId)!.arriving.missingBlocks === 0
     await sites.until('it has come', isHere)
     assert.equal(sites.b.blockFile!.isHole(differing), true)
     await sites.until('the other is named', () => /cannot read/.test(sites.b.migrations!.courses()[0]?.note ?? ''))

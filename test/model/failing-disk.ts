@@ -81,10 +81,10 @@ export class FailingDisk {
 
   /** Blocks that have not come; undefined: the destination does not arrive. */
   #missing(): number[] | undefined {
-    const arrival = this.#stage.b.disks?.get(diskId)?.arrival
-    if (!arrival || this.#stage.b.database.disk.get(diskId)?.state !== 'arriving') return undefined
+    const disk = this.#stage.b.disks?.get(diskId)
+    if (!disk || disk.isUnusable || this.#stage.b.database.disk.get(diskId)?.state !== 'arriving') return undefined
     return Array.from({ length: blocks }, (_, block) => block).filter(
-      (block) => !arrival.isPresent({ first: block, end: block + 1 }),
+      (block) => disk.arriving.missingBlocksIn({ first: block, end: block + 1 }) === 1,
     )
   }
 

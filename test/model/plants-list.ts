@@ -175,13 +175,14 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'writes answered before arriving is durable',
-    file: 'src/disk/disk.ts',
-    was: "await this.move('arriving', facts, others)",
-    becomes: "this.#io = this.#ioOf('arriving')\nawait this.move('arriving', facts, others)",
+    file: 'src/disk/committed-record.ts',
+    was: "await this.#records.commit([{ put: 'disk', record }, ...others])\n      const before = this.#now.state",
+    becomes:
+      "const before = this.#now.state\nif (record.state === 'arriving') this.#now = record\nif (this.#now.state !== before) this.#stateChanged()\nawait this.#records.commit([{ put: 'disk', record }, ...others])",
   },
   {
     name: 'a flush that joins a running sync',
-    file: 'src/disk/sync/sync-group.ts',
+    file: 'src/block/grouping.ts',
     was: 'if (!this.#running) return this.#start()',
     becomes: 'if (!this.#running) return this.#start()\nelse return this.#running',
   },
@@ -237,7 +238,7 @@ export const plants: readonly Plant[] = [
   {
     name: 'a block that differs left as it is',
     file: 'src/migration/copy/verification.ts',
-    was: 'if (!disk.arrival!.forget(span)) return',
+    was: 'if (!disk.arriving.forget(span)) return',
     becomes: '',
   },
   {
@@ -254,7 +255,7 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'an unreadable range served as zeros',
-    file: 'src/migration/source/frozen-reader.ts',
+    file: 'src/disk/departure/frozen-reader.ts',
     was: 'return { error }',
     becomes: 'return bytes.fill(0, 0, error ? bytes.length : 0)',
   },

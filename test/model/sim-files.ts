@@ -2,14 +2,8 @@
 // lost with the power. The machine's faults: the disk is full for a while, syncs fail, and blocks cannot be read.
 
 import assert from 'node:assert/strict'
-import {
-  type BlockFile,
-  FailedSync,
-  type FileExtent,
-  type Files,
-  type LogFile,
-  type MaybePromise,
-} from '../../src/store/files.ts'
+import type { Extent } from '../../src/block/units.ts'
+import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise } from '../../src/store/files.ts'
 import { StoreError } from '../../src/store/store-error.ts'
 import { SimFile, sectorBytes } from './sim-file.ts'
 import type { SimProcess, World } from './world.ts'
@@ -189,7 +183,7 @@ export class SimFiles implements Files {
   /** Told now and then only: nobody knows while the file is changed. */
   #isHole(file: SimFile, offset: number, lengthBytes: number): boolean {
     const [first] = extentsOf(file.bytes, offset, lengthBytes, 1)
-    return this.#machine.world.random.chance(0.7) && first!.kind === 'hole' && first!.length === lengthBytes
+    return this.#machine.world.random.chance(0.7) && !first!.data && first!.length === lengthBytes
   }
 
   async #zero(file: SimFile, path: string, offset: number, lengthBytes: number): Promise<void> {
@@ -205,16 +199,16 @@ export class SimFiles implements Files {
 }
 
 /** Blocks of zeros count as holes. */
-function extentsOf(bytes: Uint8Array, offset: number, lengthBytes: number, limit: number): FileExtent[] {
-  const extents: FileExtent[] = []
+function extentsOf(bytes: Uint8Array, offset: number, lengthBytes: number, limit: number): Extent[] {
+  const extents: Extent[] = []
   const end = offset + lengthBytes
   for (let at = offset; at < end; ) {
     const next = Math.min(end, at - (at % 4096) + 4096)
-    const kind = bytes.subarray(at, next).every((byte) => byte === 0) ? 'hole' : 'data'
+    const data = bytes.subarray(at, next).some((byte) => byte !== 0)
     const last = extents.at(-1)
-    if (last?.kind === kind) extents[extents.length - 1] = { ...last, length: next - last.offset }
+    if (last?.data === data) extents[extents.length - 1] = { ...last, length: next - last.offset }
     else if (extents.length === limit) break
-    else extents.push({ offset: at, length: next - at, kind })
+    else extents.push({ offset: at, length: next - at, data })
     at = next
   }
   return extents

@@ -1,13 +1,13 @@
 // The link between two simulated sites: messages are delayed (the seed chooses when each arrives), lost, repeated and cut
 // off, bits flip, and requests wait while the link is down. What a peer's handler throws travels as the real link lets it travel.
 
+import type { Piece } from '../../src/block/units.ts'
 import {
   type FetchRequest,
   LinkError,
   type PeerChannel,
   type PeerHandlers,
   PeerRefusal,
-  type Piece,
 } from '../../src/link/channel.ts'
 import { overTheWire } from './wire.ts'
 import type { SimProcess, World } from './world.ts'

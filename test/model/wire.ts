@@ -2,7 +2,7 @@
 // its bytes, or of their digest. (What stands before them, offset and length, has no digest of its own: the link's TLS
 // guards the whole stream, and no TLS is simulated.)
 
-import type { Piece } from '../../src/link/channel.ts'
+import type { Piece } from '../../src/block/units.ts'
 import { encodePiece, FrameDecoder, headerBytes } from '../../src/link/wire/frames.ts'
 import type { Random } from '../random.ts'
 

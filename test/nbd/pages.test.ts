@@ -40,9 +40,9 @@ function exportOf(file: BlockFile, counts: Counts, refuses: (offset: number) => 
     flush: () => file.sync(),
     cache: () => undefined,
     blockStatus: (_context: string, offset: number, lengthBytes: number, limit: number) =>
-      file.extents(offset, lengthBytes, limit).map(({ length, kind }) => ({
+      file.extents(offset, lengthBytes, limit).map(({ length, data }) => ({
         lengthBytes: length,
-        flags: kind === 'hole' ? 3 : 0,
+        flags: data ? 0 : 3,
       })),
     close: () => {},
   }

@@ -281,17 +281,17 @@ describe('a block file', () => {
       const file = await blockFile(mebibyte)
       await file.write(65536, Buffer.alloc(65536, 1))
       assert.deepEqual(file.extents(0, mebibyte, 10), [
-        { offset: 0, length: 65536, kind: 'hole' },
-        { offset: 65536, length: 65536, kind: 'data' },
-        { offset: 131072, length: mebibyte - 131072, kind: 'hole' },
+        { offset: 0, length: 65536, data: false },
+        { offset: 65536, length: 65536, data: true },
+        { offset: 131072, length: mebibyte - 131072, data: false },
       ])
     })
 
     it('are cut to the range that was asked for', async () => {
       const file = await blockFile(mebibyte)
       await file.write(65536, Buffer.alloc(65536, 1))
-      assert.deepEqual(file.extents(70_000, 1000, 10), [{ offset: 70_000, length: 1000, kind: 'data' }])
-      assert.deepEqual(file.extents(100, 5, 10), [{ offset: 100, length: 5, kind: 'hole' }])
+      assert.deepEqual(file.extents(70_000, 1000, 10), [{ offset: 70_000, length: 1000, data: true }])
+      assert.deepEqual(file.extents(100, 5, 10), [{ offset: 100, length: 5, data: false }])
     })
 
     it('are at most as many as asked for', async () => {
@@ -305,7 +305,7 @@ describe('a block file', () => {
       const file = await blockFile(mebibyte)
       await file.write(0, Buffer.alloc(mebibyte, 1))
       await file.zero(0, mebibyte, false)
-      assert.deepEqual(file.extents(0, mebibyte, 10), [{ offset: 0, length: mebibyte, kind: 'hole' }])
+      assert.deepEqual(file.extents(0, mebibyte, 10), [{ offset: 0, length: mebibyte, data: false }])
     })
   })
 })

@@ -4,8 +4,9 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
+import type { Piece, Run } from '../../block/units.ts'
 import type { MaybePromise } from '../../guest/export.ts'
-import { type BlockSource, copyPiece, type Piece, type Run } from '../block-source.ts'
+import { type BlockSource, copyPiece } from '../block-source.ts'
 import type { Arrival } from './arrival.ts'
 
 interface Flight extends Span {
@@ -15,12 +16,12 @@ interface Flight extends Span {
 export class DemandFetch {
   readonly #arrival: Arrival
   readonly #source: BlockSource
-  readonly #land: (piece: Piece) => Promise<number>
+  readonly #land: (piece: Piece) => Promise<void>
   /** Aborts when the disk closes. One guest that goes away does not end a fetch that others may wait for. */
   readonly #closed: AbortSignal
   readonly #flights = new Set<Flight>()
 
-  constructor(arrival: Arrival, source: BlockSource, land: (piece: Piece) => Promise<number>, closed: AbortSignal) {
+  constructor(arrival: Arrival, source: BlockSource, land: (piece: Piece) => Promise<void>, closed: AbortSignal) {
     this.#arrival = arrival
     this.#source = source
     this.#land = land

@@ -6,10 +6,11 @@
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
+import type { Piece } from '../../block/units.ts'
 import { StoreError } from '../../store/store-error.ts'
-import type { Piece } from '../block-source.ts'
 import type { DiskFiles } from '../disk-files.ts'
-import { zeroFile } from '../io/guest-io.ts'
+import type { Landed } from '../remote-part.ts'
+import { zeroFile } from '../zero-file.ts'
 
 const saveEveryBytes = 16 * 2 ** 20
 
@@ -19,6 +20,8 @@ export interface LandingDisk {
   readonly files: DiskFiles
   /** Resolves when what landed before the call is durable. */
   flush(): Promise<void>
+  /** Told of what has landed, in the step in which its bits are set. */
+  landed(landed: Landed): void
 }
 
 export class Landing {
@@ -36,14 +39,14 @@ export class Landing {
     return this.#unsavedBytes + this.#landingBytes
   }
 
-  /** Writes bytes that came where they are still missing. Resolves to how many bytes landed. */
-  async land(piece: Piece): Promise<number> {
+  /** Writes bytes that came where they are still missing. */
+  async land(piece: Piece): Promise<void> {
     const { name, files } = this.#disk
     const file = files.block
     if (!file) throw new StoreError('closed', `disk ${name} is closed: nothing lands on it`)
     assert(files.arrival)
     const claim = files.arrival.claimMissing(this.#wholeBlocks(piece))
-    if (!claim) return 0
+    if (!claim) return
     const dataBytes = piece.bytes ? claim.bytes : 0 // Zeros cost nothing to have sent again.
     this.#landingBytes += dataBytes
     try {
@@ -54,12 +57,12 @@ export class Landing {
           await zeroFile(file, part.offset, part.length, { allocated: false })
       }
       claim.done()
+      this.#disk.landed({ piece, bytes: claim.bytes, kind: piece.bytes ? 'data' : piece.hole ? 'hole' : 'zeros' })
     } finally {
       this.#landingBytes -= dataBytes
       claim.release()
     }
-    if (dataBytes > 0) this.#landed(dataBytes)
-    return claim.bytes
+    if (dataBytes > 0) this.#unsaved(dataBytes)
   }
 
   /** Runs a sync of the files: what had landed when it began is saved when it ends. */
@@ -69,7 +72,7 @@ export class Landing {
     this.#unsavedBytes -= covered
   }
 
-  #landed(bytes: number): void {
+  #unsaved(bytes: number): void {
     this.#unsavedBytes += bytes
     if (this.#unsavedBytes < saveEveryBytes || this.#isSaving) return
     this.#isSaving = true

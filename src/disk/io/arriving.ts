@@ -3,15 +3,17 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
+import type { Run } from '../../block/units.ts'
 import type { MaybePromise, PageTaker, StatusExtent, ZeroOptions } from '../../guest/export.ts'
 import { sectorBytes } from '../../store/arrival-maps.ts'
 import type { BlockFile } from '../../store/files.ts'
 import type { Arrival } from '../arrival/arrival.ts'
 import type { DemandFetch } from '../arrival/demand-fetch.ts'
-import type { Run } from '../block-source.ts'
 import type { DiskContext } from '../contexts.ts'
+import { isNoSpace } from '../room.ts'
 import type { SyncGroup } from '../sync/sync-group.ts'
-import { fileAllocation, type GuestIo, guestError, isNoSpace, zeroFile } from './guest-io.ts'
+import { zeroFile } from '../zero-file.ts'
+import { fileAllocation, type GuestIo, guestError } from './guest-io.ts'
 
 /** What a request without payload, which may be of any length, does in one step. */
 const stepBytes = 16 * 2 ** 20

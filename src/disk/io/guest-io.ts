@@ -12,6 +12,7 @@ import {
 } from '../../guest/export.ts'
 import type { BlockFile } from '../../store/files.ts'
 import type { DiskContext } from '../contexts.ts'
+import { isNoSpace } from '../room.ts'
 
 export interface GuestIo {
   read(offset: number, target: Uint8Array, signal: AbortSignal): MaybePromise<void>
@@ -33,26 +34,11 @@ export interface GuestIo {
   ): MaybePromise<readonly StatusExtent[]>
 }
 
-/** Longest single zeroing call: it is answered before the next begins, so that others come in between. */
-const zeroStepBytes = 1 * 2 ** 30
-
-/** Zeroes a range of a file in bounded steps. */
-export async function zeroFile(
-  file: BlockFile,
-  offset: number,
-  lengthBytes: number,
-  how: { readonly allocated: boolean; readonly fast?: boolean },
-): Promise<void> {
-  for (let at = 0; at < lengthBytes; at += zeroStepBytes) {
-    await file.zero(offset + at, Math.min(zeroStepBytes, lengthBytes - at), how.allocated, how.fast)
-  }
-}
-
 /** `base:allocation` of a range whose bytes are all here. */
 export function fileAllocation(file: BlockFile, offset: number, lengthBytes: number, limit: number): StatusExtent[] {
-  return file.extents(offset, lengthBytes, limit).map(({ length, kind }) => ({
+  return file.extents(offset, lengthBytes, limit).map(({ length, data }) => ({
     lengthBytes: length,
-    flags: kind === 'hole' ? AllocationFlag.hole | AllocationFlag.zero : 0,
+    flags: data ? 0 : AllocationFlag.hole | AllocationFlag.zero,
   }))
 }
 
@@ -66,9 +52,4 @@ function codeOf(error: unknown): NbdErrorCode {
   if (isNoSpace(error)) return 'ENOSPC'
   // A zeroing that had to be fast, on a file system that cannot.
   return (error as NodeJS.ErrnoException | undefined)?.code === 'ENOTSUP' ? 'ENOTSUP' : 'EIO'
-}
-
-export function isNoSpace(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException | undefined)?.code
-  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'no-space'
 }

@@ -5,22 +5,10 @@
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { spanOf } from '../../block/span.ts'
 import type { MaybePromise, StatusExtent, ZeroOptions } from '../../guest/export.ts'
-import { type BlockSource, copyPiece } from '../block-source.ts'
+import { copyPiece } from '../block-source.ts'
 import type { DiskContext } from '../contexts.ts'
+import type { IncomingPart } from '../remote-part.ts'
 import type { GuestIo } from './guest-io.ts'
-
-/** What an incoming disk needs of its migration. */
-export interface IncomingPart {
-  /** Reads of the source's newest bytes, while the source owns. */
-  readonly source: BlockSource
-  /** Resolves when this site owns. Rejects with an NbdError when the source is busy for too long, or the migration ended. */
-  askSwitchover(signal: AbortSignal): Promise<void>
-  /**
-   * Resolves when all that the source had answered is durable there, or when the disk has moved on from `incoming`. Rejects
-   * when that cannot be known.
-   */
-  flushSource(signal: AbortSignal): Promise<void>
-}
 
 export class IncomingIo implements GuestIo {
   readonly #part: IncomingPart

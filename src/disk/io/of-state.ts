@@ -1,53 +1,89 @@
-// Which I/O the guests of a disk get in which of its states: the one place in which they meet.
+// Which I/O the guests of a disk get: the one place in which the states meet.
+//
+// What always holds: it may be chosen anew at any time, also without a change of state. What a state's I/O remembers of
+// requests in flight (fetches that others wait for, whether the disk was left before this site owned it) is kept for as long
+// as the state lasts. An owned disk's remembers nothing, so that it is made anew each time: a dirty map, which sees guests'
+// writes while the disk is copied before it departs, is to be kept by disk/departure, begun and ended by departing.ts, and
+// given to OwnedIo here by having the I/O chosen anew; requests that began with the I/O before end at the gate first.
 
 import assert from 'node:assert/strict'
-import type { DiskRecord } from '../../store/records.ts'
+import type { Piece } from '../../block/units.ts'
 import { DemandFetch } from '../arrival/demand-fetch.ts'
-import type { BlockSource, Piece } from '../block-source.ts'
+import type { CommittedRecord } from '../committed-record.ts'
 import type { DiskFiles } from '../disk-files.ts'
+import type { RemotePart } from '../remote-part.ts'
 import type { DiskState } from '../states.ts'
 import type { SyncGroup } from '../sync/sync-group.ts'
 import { ArrivingIo } from './arriving.ts'
 import type { GuestIo } from './guest-io.ts'
-import { IncomingIo, type IncomingPart } from './incoming.ts'
+import { IncomingIo } from './incoming.ts'
 import { OwnedIo } from './owned.ts'
 import { RefusedIo } from './refused.ts'
 
-/** What a disk needs of its migration while it is incoming or arriving. */
-export interface RemotePart extends IncomingPart {
-  /** The source's frozen bytes, once this site owns. */
-  readonly frozen: BlockSource
-}
-
 /** What the I/O of any state may need of its disk. */
 export interface IoParts {
+  readonly record: CommittedRecord
   readonly files: DiskFiles
   readonly syncs: SyncGroup
   readonly remote: RemotePart | undefined
   /** Aborts when the disk closes. */
   readonly closed: AbortSignal
-  land(piece: Piece): Promise<number>
-  /** The I/O that the disk has at that moment. */
-  current(): GuestIo
+  land(piece: Piece): Promise<void>
 }
 
-export function ioOf(state: DiskState, record: DiskRecord, parts: IoParts): GuestIo {
-  const { remote, syncs, closed, current, land } = parts
-  const { block, arrival } = parts.files
-  if (state === 'owned') {
-    assert(block)
-    return new OwnedIo(block, syncs)
+export class IoOfState {
+  readonly #parts: IoParts
+  #now: GuestIo
+  #state: DiskState | undefined
+
+  constructor(parts: IoParts) {
+    this.#parts = parts
+    this.#now = new RefusedIo(`disk ${parts.record.now.name} is not open`, () => false)
   }
-  if (state === 'incoming') {
-    assert(remote)
-    return new IncomingIo(remote, record.sizeBytes, current)
+
+  get now(): GuestIo {
+    return this.#now
   }
-  if (state === 'arriving') {
-    assert(block && arrival && remote)
-    return new ArrivingIo(block, syncs, arrival, new DemandFetch(arrival, remote.frozen, land, closed))
+
+  /** The state that is on record has changed, or something else by which the I/O is chosen. */
+  choose(): void {
+    const state = this.#parts.record.now.state as DiskState
+    if (state === 'owned') this.#now = this.#owned()
+    else if (state !== this.#state) this.#now = this.#made(state)
+    this.#state = state
   }
-  const { name, generation, owner } = record
-  // Left before this site owned it: its source goes on, and what it has answered is not flushed from here.
-  const isLeft = current() instanceof IncomingIo
-  return new RefusedIo(`disk ${name} is ${state} here: generation ${generation} is served by ${owner}`, () => !isLeft)
+
+  /** Guests are served nothing any more. `isFlushed`: whether all that was ever answered is durable, or void. */
+  refuse(sentence: string, isFlushed: () => boolean): void {
+    this.#now = new RefusedIo(sentence, isFlushed)
+  }
+
+  /** The disk closes. Whoever was refused before goes on to hear why. */
+  close(): void {
+    if (this.#now instanceof RefusedIo) return
+    this.refuse(`disk ${this.#parts.record.now.name} is closed`, () => false)
+  }
+
+  #owned(): GuestIo {
+    const { files, syncs } = this.#parts
+    assert(files.block)
+    return new OwnedIo(files.block, syncs)
+  }
+
+  #made(state: DiskState): GuestIo {
+    const { record, files, syncs, remote, closed, land } = this.#parts
+    const { name, sizeBytes, generation, owner } = record.now
+    if (state === 'incoming') {
+      assert(remote)
+      return new IncomingIo(remote, sizeBytes, () => this.#now)
+    }
+    if (state === 'arriving') {
+      const { block, arrival } = files
+      assert(block && arrival && remote)
+      return new ArrivingIo(block, syncs, arrival, new DemandFetch(arrival, remote.frozen, land, closed))
+    }
+    // Left before this site owned it: its source goes on, and what it has answered is not flushed from here.
+    const isLeft = this.#now instanceof IncomingIo
+    return new RefusedIo(`disk ${name} is ${state} here: generation ${generation} is served by ${owner}`, () => !isLeft)
+  }
 }

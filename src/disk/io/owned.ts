@@ -4,7 +4,8 @@ import type { MaybePromise, PageTaker, StatusExtent, ZeroOptions } from '../../g
 import type { BlockFile } from '../../store/files.ts'
 import { DirtyFlag, type DiskContext, PresentFlag } from '../contexts.ts'
 import type { SyncGroup } from '../sync/sync-group.ts'
-import { fileAllocation, type GuestIo, guestError, zeroFile } from './guest-io.ts'
+import { zeroFile } from '../zero-file.ts'
+import { fileAllocation, type GuestIo, guestError } from './guest-io.ts'
 
 export class OwnedIo implements GuestIo {
   readonly #file: BlockFile

@@ -18,7 +18,7 @@ export async function rewrite(
     signal?.throwIfAborted()
     const [extent] = file.extents(at, end - at, 1)
     const extentEnd = extent!.offset + extent!.length
-    if (extent!.kind === 'hole') {
+    if (!extent!.data) {
       await file.zero(at, extentEnd - at, false)
       at = extentEnd
       continue

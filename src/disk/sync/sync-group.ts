@@ -1,8 +1,9 @@
-// Flushes of one disk, grouped: at most one sync runs and one waits. Whoever asks while one runs is covered by the next,
-// because a sync covers only what was written before it began. A sync that failed is final (the kernel may have dropped
-// the pages and would report success the next time): every later flush fails with the same error, until it is mended. What
-// fails before a sync is tried, such as a map record that finds no room, fails that flush alone.
+// Flushes of one disk, grouped (block/grouping.ts): a sync covers only what was written before it began. A sync that failed
+// is final (the kernel may have dropped the pages and would report success the next time): every later flush fails with the
+// same error, until it is mended. What fails before a sync is tried, such as a map record that finds no room, fails that
+// flush alone.
 
+import { Grouping } from '../../block/grouping.ts'
 import { FailedSync } from '../../store/files.ts'
 
 export interface SyncGroupFacts {
@@ -15,8 +16,7 @@ export interface SyncGroupFacts {
 export class SyncGroup {
   readonly #sync: () => Promise<void>
   readonly #onFailed: (error: FailedSync) => Promise<void>
-  #running: Promise<void> | undefined
-  #next: Promise<void> | undefined
+  readonly #grouping = new Grouping(() => this.#run())
   #failure: Error | undefined
 
   constructor(sync: () => Promise<void>, facts: SyncGroupFacts = {}) {
@@ -36,32 +36,19 @@ export class SyncGroup {
 
   /** Resolves when everything written before this call is durable. */
   flush(): Promise<void> {
-    if (this.#failure) return Promise.reject(this.#failure)
-    if (this.#next) return this.#next // It has not begun.
-    if (!this.#running) return this.#start()
-    this.#next = this.#running.catch(() => {}).then(() => this.#start())
-    return this.#next
+    return this.#failure ? Promise.reject(this.#failure) : this.#grouping.ask()
   }
 
-  #start(): Promise<void> {
-    this.#next = undefined
-    if (this.#failure) return Promise.reject(this.#failure)
-    const run: Promise<void> = this.#sync().then(
-      () => this.#done(run),
-      async (error: unknown) => {
-        if (error instanceof FailedSync) {
-          this.#failure = error
-          await this.#onFailed(error)
-        }
-        this.#done(run)
-        throw error
-      },
-    )
-    this.#running = run
-    return run
-  }
-
-  #done(run: Promise<void>): void {
-    if (this.#running === run) this.#running = undefined
+  async #run(): Promise<void> {
+    if (this.#failure) throw this.#failure // It came while this run waited for its turn.
+    try {
+      await this.#sync()
+    } catch (error) {
+      if (error instanceof FailedSync) {
+        this.#failure = error
+        await this.#onFailed(error)
+      }
+      throw error
+    }
   }
 }

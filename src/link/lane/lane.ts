@@ -10,10 +10,11 @@
 // Not used: TCP_USER_TIMEOUT, which also cuts a connection to a peer that lives but has its hands full and does not read.
 
 import type { Duplex } from 'node:stream'
+import type { Timers } from '../../block/clock.ts'
 import { loopTurns } from '../../block/turns.ts'
+import type { Piece, Urgency } from '../../block/units.ts'
 import type { Log } from '../../transport/index.ts'
-import { type FetchRequest, LinkError, type PeerHandlers, type Piece, type Purpose, type Urgency } from '../channel.ts'
-import type { Clock } from '../clock.ts'
+import { type FetchRequest, LinkError, type PeerHandlers, type Purpose } from '../channel.ts'
 import { encodeEmpty, encodeJson, type Frame, FrameDecoder } from '../wire/frames.ts'
 import {
   type HelloMessage,
@@ -45,7 +46,7 @@ export interface LaneOptions {
   readonly purpose: Purpose | undefined
   readonly handlers: PeerHandlers
   readonly log: Log
-  readonly clock: Clock
+  readonly clock: Timers
   /** For tests: another version than ours. */
   readonly versions?: Versions
 }

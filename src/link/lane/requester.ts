@@ -2,7 +2,8 @@
 // the peer is never asked for more than `maximumRequests` at once and every answer can be held against a question.
 // Pieces wait here for their consumer; over `maximumBufferedBytes` of them the lane stops reading.
 
-import { aborted, type FetchRequest, LinkError, PeerRefusal, type Piece, type Urgency } from '../channel.ts'
+import type { Piece, Urgency } from '../../block/units.ts'
+import { aborted, type FetchRequest, LinkError, PeerRefusal } from '../channel.ts'
 import { Coverage } from '../wire/coverage.ts'
 import { encodeEmpty, encodeJson, type Frame, maximumRequestId } from '../wire/frames.ts'
 import { errorMessage, parseMessage, printable } from '../wire/messages.ts'

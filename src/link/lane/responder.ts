@@ -4,8 +4,9 @@
 
 import { sha256 } from '../../block/digest.ts'
 import { loopTurns } from '../../block/turns.ts'
+import type { Piece, Urgency } from '../../block/units.ts'
 import type { Log } from '../../transport/index.ts'
-import { type FetchRequest, LinkError, type PeerHandlers, type Piece, type Urgency } from '../channel.ts'
+import { type FetchRequest, LinkError, type PeerHandlers } from '../channel.ts'
 import { Coverage } from '../wire/coverage.ts'
 import { encodeEmpty, encodeJson, encodePiece, type Frame, splitPiece } from '../wire/frames.ts'
 import { callMessage, type ErrorMessage, fetchMessage, parseMessage } from '../wire/messages.ts'

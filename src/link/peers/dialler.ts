@@ -4,8 +4,8 @@
 // wins. The oldest is let go on to its own deadline, for networks in which a dial takes long; of the younger ones at most
 // three go on.
 
+import type { Timers } from '../../block/clock.ts'
 import { LinkError } from '../channel.ts'
-import type { Clock } from '../clock.ts'
 
 export const firstBackoffMs = 250
 export const maximumBackoffMs = 2000
@@ -17,7 +17,7 @@ export const maximumAttempts = 4
 export const dialDeadlineMs = 15_000
 
 export interface DiallerOptions {
-  readonly clock: Clock
+  readonly clock: Timers
   /** 0 ≤ x < 1. */
   random(): number
   /** Whether a lane is missing. Looked at before each dial. */
@@ -136,7 +136,7 @@ export class Dialler {
 }
 
 /** Gives a dial up in the end. */
-export function afterDeadline(clock: Clock, dial: AbortController): Disposable {
+export function afterDeadline(clock: Timers, dial: AbortController): Disposable {
   return clock.after(dialDeadlineMs, () =>
     dial.abort(new LinkError('unreachable', `the peer did not answer within ${dialDeadlineMs / 1000} s`)),
   )

@@ -1,8 +1,9 @@
 // All links of a site. Finds the peer that a request is for, and hands the rest to that peer's links.
 
 import type { Duplex } from 'node:stream'
-import { type FetchRequest, LinkError, type PeerChannel, type Piece, type Purpose } from '../channel.ts'
-import { systemClock } from '../clock.ts'
+import { systemTimers } from '../../block/clock.ts'
+import type { Piece } from '../../block/units.ts'
+import { type FetchRequest, LinkError, type PeerChannel, type Purpose } from '../channel.ts'
 import type { LinkEvent, LinkFacts } from './link-watch.ts'
 import { PeerLinks, type PeerLinksOptions } from './peer-links.ts'
 
@@ -19,7 +20,7 @@ export class LinkHub {
   #closed = false
 
   constructor(options: LinkHubOptions) {
-    this.#options = { clock: systemClock, random: Math.random, dateMs: Date.now, ...options }
+    this.#options = { clock: systemTimers, random: Math.random, dateMs: Date.now, ...options }
   }
 
   /** A secured stream that the peer dialled. */

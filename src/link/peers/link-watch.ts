@@ -5,7 +5,7 @@
 // when whoever waits for it to dial has waited for a while. A link that breaks as soon as it is up, again and again, is told
 // of quietly, until it has been down for a while.
 
-import type { Clock } from '../clock.ts'
+import type { Timers } from '../../block/clock.ts'
 
 export interface LinkFacts {
   /** untried: nobody has wanted to speak with the peer since this site started. */
@@ -33,7 +33,7 @@ export const absentMs = 5000
 export const flapMs = 2000
 
 export interface LinkWatchOptions {
-  readonly clock: Clock
+  readonly clock: Timers
   /** Milliseconds of the time of day. */
   readonly dateMs: () => number
   readonly tell: (event: LinkEvent) => void

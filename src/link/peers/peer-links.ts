@@ -5,9 +5,9 @@
 // made its four round trips: however slow a network is, it is no slower for one than the other.
 
 import type { Duplex } from 'node:stream'
+import type { Timers } from '../../block/clock.ts'
 import type { Log } from '../../transport/index.ts'
 import { aborted, LinkError, type PeerHandlers, type Purpose, purposes } from '../channel.ts'
-import type { Clock } from '../clock.ts'
 import { Lane } from '../lane/lane.ts'
 import { printable } from '../wire/messages.ts'
 import { afterDeadline, Dialler } from './dialler.ts'
@@ -29,7 +29,7 @@ export interface PeerLinksOptions {
   hasAddress(peerId: string): boolean
   readonly handlers: PeerHandlers
   readonly log: Log
-  readonly clock: Clock
+  readonly clock: Timers
   /** 0 ≤ x < 1, for the jitter of delays. */
   random(): number
   /** The time of day in milliseconds, for people. */

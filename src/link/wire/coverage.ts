@@ -1,5 +1,6 @@
 // Which bytes of a fetch are still to come. Holds that pieces lie within the runs asked for and that no byte comes twice.
 
+import type { Run } from '../../block/units.ts'
 import { LinkError } from '../channel.ts'
 
 export const maximumRuns = 4096
@@ -15,7 +16,7 @@ export class Coverage {
   readonly #gaps: Gap[] = []
 
   /** Throws a RangeError unless the runs are sorted, disjoint, not empty, and not too many. */
-  constructor(runs: readonly { readonly offset: number; readonly length: number }[]) {
+  constructor(runs: readonly Run[]) {
     if (runs.length > maximumRuns) throw new RangeError(`${runs.length} runs in one fetch, at most ${maximumRuns} fit`)
     for (const { offset, length } of runs) {
       const last = this.#gaps.at(-1)
@@ -37,7 +38,7 @@ export class Coverage {
   }
 
   /** Throws LinkError 'protocol' when the piece was not asked for, or came before. */
-  add(piece: { readonly offset: number; readonly length: number }): void {
+  add(piece: Run): void {
     const start = piece.offset
     const end = piece.offset + piece.length
     const index = this.#find(start)

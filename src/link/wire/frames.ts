@@ -7,7 +7,8 @@
 // A length is checked against its type's bound before a byte is allocated for it. Bytes whose digest is wrong never leave.
 
 import { createHash, type Hash, hash } from 'node:crypto'
-import { LinkError, type Piece } from '../channel.ts'
+import type { Piece } from '../../block/units.ts'
+import { LinkError } from '../channel.ts'
 
 export const FrameType = {
   hello: 1,

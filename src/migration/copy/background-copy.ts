@@ -6,9 +6,10 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Clock } from '../../block/clock.ts'
-import type { BlockSource, Piece, Run } from '../../disk/block-source.ts'
+import type { Extent, Piece, Run } from '../../block/units.ts'
+import type { BlockSource } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
-import { isNoSpace } from '../../disk/io/guest-io.ts'
+import { isNoSpace } from '../../disk/room.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import { merged, rangesText, unreadableIn } from '../unreadable.ts'
 import type { Pause } from './pause.ts'
@@ -26,12 +27,6 @@ const roomBytes = 2 ** 20
 /** What has to land after a trouble before it counts as over: a quota lets a little through at each try. */
 const overBytes = 2 ** 20
 
-export interface Extent {
-  readonly offset: number
-  readonly length: number
-  readonly data: boolean
-}
-
 export interface BackgroundCopyParts {
   readonly disk: Disk
   readonly clock: Clock
@@ -40,8 +35,6 @@ export interface BackgroundCopyParts {
   extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
   readonly limit: RateLimit
   readonly pause: Pause
-  /** Bytes that landed, of a range that begins at `offset`. `isHole`: the source said so, and nothing was fetched. */
-  landed(bytes: number, isData: boolean, offset: number, isHole: boolean): void
   /** What it waits for, or null when it goes on; and the ranges that the source cannot read. */
   trouble(sentence: string | null, unreadable: readonly Run[]): void
   /** Room for what lands. */
@@ -72,7 +65,7 @@ export class BackgroundCopy {
     const { disk, clock, trouble } = this.#parts
     this.#extents = [] // What was a hole, as the source said, may be what the comparison has found to be wrong.
     let pauseMs = troublePauseMs
-    while (disk.arrival!.missingBlocks > 0) {
+    while (disk.arriving.missingBlocks > 0) {
       try {
         await this.#pass()
         this.#troubleIsOver()
@@ -104,15 +97,15 @@ export class BackgroundCopy {
 
   /** Once over the disk. Blocks that guests are writing meanwhile are left to the next pass. */
   async #pass(): Promise<void> {
-    const { arrival } = this.#parts.disk
+    const { arriving } = this.#parts.disk
     try {
       for (let from = 0; ; ) {
         await this.#parts.clock.turn() // Of a fragmented disk thousands of holes follow each other, and land at once.
         await this.#parts.pause.passed(this.#signal)
-        const next = arrival!.firstMissing(from, 1)
+        const next = arriving.firstMissing(from, 1)
         if (!next) break
         const extent = await this.#extentAt(next.first * blockSizeBytes)
-        const missing = arrival!.firstMissing(next.first, extentSpanBytes / blockSizeBytes)
+        const missing = arriving.firstMissing(next.first, extentSpanBytes / blockSizeBytes)
         if (!missing) break
         if (missing.first !== next.first) continue // A demand fetch brought it meanwhile.
         const offset = missing.first * blockSizeBytes
@@ -133,8 +126,8 @@ export class BackgroundCopy {
     if (failure) throw failure
     if (bad.length > 0) throw new UnreadableRanges(bad)
     // What is still missing was held by guest writes or other landings: wait for these, not in a busy loop.
-    const left = arrival!.firstMissing(0, 1)
-    if (left) await arrival!.unsettled(left)
+    const left = arriving.firstMissing(0, 1)
+    if (left) await arriving.unsettled(left)
   }
 
   async #extentAt(offset: number): Promise<Extent> {
@@ -189,10 +182,11 @@ export class BackgroundCopy {
     this.#window.answered(lengthBytes, clock.now() - startedMs)
   }
 
-  async #land({ offset, length, bytes, hole = false }: Piece): Promise<void> {
-    const { disk, landed } = this.#parts
-    while (bytes && disk.unsavedBytes + length > unsavedBoundBytes) await disk.flush()
-    landed(await disk.land({ offset, length, bytes }), bytes !== undefined, offset, hole)
+  async #land(piece: Piece): Promise<void> {
+    const { disk } = this.#parts
+    const { length, bytes } = piece
+    while (bytes && disk.arriving.unsavedBytes + length > unsavedBoundBytes) await disk.flush()
+    await disk.arriving.land(piece)
     // The pass may take hours yet.
     if (!bytes || this.#overInBytes === 0) return
     this.#overInBytes = Math.max(0, this.#overInBytes - length)

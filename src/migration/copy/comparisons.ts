@@ -5,12 +5,11 @@
 // nothing can be found missing.
 
 import type { Clock } from '../../block/clock.ts'
-import type { Run } from '../../disk/block-source.ts'
+import type { Extent, Run } from '../../block/units.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { CourseLog } from '../course.ts'
 import { nothingToCompare } from '../refusals.ts'
 import { merged, rangesText } from '../unreadable.ts'
-import type { Extent } from './background-copy.ts'
 import { Pause } from './pause.ts'
 import { Verification } from './verification.ts'
 
@@ -70,7 +69,7 @@ export class Comparisons {
   async isLast(): Promise<boolean> {
     if (!(await this.#isVerified())) return false
     while (this.#asked.size > 0) await Promise.allSettled(this.#asked)
-    this.#hasEnded = this.#parts.disk.arrival?.missingBlocks === 0
+    this.#hasEnded = this.#parts.disk.arriving.missingBlocks === 0
     return this.#hasEnded
   }
 
@@ -86,7 +85,7 @@ export class Comparisons {
           await recordDiffering(differing) // Also what it found before it was cut short.
         }
         // A comparison that was cut short may have left blocks missing that this one does not count.
-        if (differing.length === 0 && disk.arrival?.missingBlocks === 0) {
+        if (differing.length === 0 && disk.arriving.missingBlocks === 0) {
           note(null)
           return true
         }
@@ -96,7 +95,7 @@ export class Comparisons {
       } catch (error) {
         working.throwIfAborted()
         if (disk.isFailed) throw error
-        const isWhole = disk.arrival?.missingBlocks === 0
+        const isWhole = disk.arriving.missingBlocks === 0
         const standing = isWhole ? 'every block has come' : 'what differed is fetched again'
         note(`${standing}; the comparison with the source waits: ${(error as Error).message}`)
         await clock.sleep(troublePauseMs, working)

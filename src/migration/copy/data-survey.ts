@@ -4,8 +4,8 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Clock } from '../../block/clock.ts'
-import type { Arrival } from '../../disk/arrival/arrival.ts'
-import type { Extent } from './background-copy.ts'
+import type { Span } from '../../block/span.ts'
+import type { Extent } from '../../block/units.ts'
 
 /** What is counted together: a segment of the present map, so that what is missing of it is known at once. */
 const segmentBlocks = 32_768
@@ -18,7 +18,8 @@ const extentsAtOnce = 64
 export interface DataSurveyParts {
   readonly sizeBytes: number
   readonly clock: Clock
-  arrival(): Arrival | undefined
+  /** Of a span of blocks, how many are missing still. */
+  missingBlocksIn(span: Span): number
   /** Extents of the frozen disk that cover a beginning of the range. */
   extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
 }
@@ -36,16 +37,15 @@ export class DataSurvey {
 
   /** undefined: not known yet. What the guest wrote meanwhile is not missing any more. */
   get missingBytes(): number | undefined {
-    const { sizeBytes } = this.#parts
-    const arrival = this.#parts.arrival()
-    if (!arrival || this.#surveyedBytes < sizeBytes) return undefined
+    const { sizeBytes, missingBlocksIn } = this.#parts
+    if (this.#surveyedBytes < sizeBytes) return undefined
     let sum = 0
     const end = Math.ceil(sizeBytes / blockSizeBytes)
     for (const [segment, bytes] of this.#missing.entries()) {
       if (bytes === 0) continue
       const first = segment * segmentBlocks
       const span = { first, end: Math.min(first + segmentBlocks, end) }
-      sum += Math.min(bytes, arrival.missingBlocksIn(span) * blockSizeBytes)
+      sum += Math.min(bytes, missingBlocksIn(span) * blockSizeBytes)
     }
     return sum
   }
@@ -77,13 +77,13 @@ export class DataSurvey {
   }
 
   #count({ offset, length, data }: Extent): void {
-    const arrival = this.#parts.arrival()
+    const { missingBlocksIn } = this.#parts
     const end = Math.min(offset + length, this.#parts.sizeBytes)
-    for (let at = offset; data && arrival && at < end; ) {
+    for (let at = offset; data && at < end; ) {
       const segment = Math.floor(at / segmentBytes)
       const to = Math.min(end, (segment + 1) * segmentBytes)
       const span = { first: Math.floor(at / blockSizeBytes), end: Math.ceil(to / blockSizeBytes) }
-      this.#missing[segment]! += Math.min(arrival.missingBlocksIn(span) * blockSizeBytes, to - at)
+      this.#missing[segment]! += Math.min(missingBlocksIn(span) * blockSizeBytes, to - at)
       at = to
     }
     this.#surveyedBytes = end

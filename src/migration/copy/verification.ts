@@ -8,9 +8,8 @@ import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Clock } from '../../block/clock.ts'
 import { sha256 } from '../../block/digest.ts'
 import { type Span, spanOf } from '../../block/span.ts'
-import type { Run } from '../../disk/block-source.ts'
+import type { Extent, Run } from '../../block/units.ts'
 import type { Disk } from '../../disk/disk.ts'
-import type { Extent } from './background-copy.ts'
 import type { Pause } from './pause.ts'
 
 /** The longest range that one digest speaks of. */
@@ -94,7 +93,7 @@ export class Verification {
   /** Parts of the range that are here and that the guest did not write, none longer than a digest speaks of. */
   *#untouchedRuns(range: Run): Generator<Run> {
     const { disk } = this.#parts
-    for (const span of disk.arrival!.comparable(spanOf(range.offset, range.length))) {
+    for (const span of disk.arriving.comparable(spanOf(range.offset, range.length))) {
       const end = Math.min(span.end * blockSizeBytes, disk.sizeBytes)
       for (let offset = span.first * blockSizeBytes; offset < end; offset += digestedBytes) {
         yield { offset, length: Math.min(digestedBytes, end - offset) }
@@ -120,9 +119,9 @@ export class Verification {
     for (let at = hole.offset; at < end; ) {
       if (looked++ % extentsAtOnce === 0) await clock.turn()
       this.#signal.throwIfAborted()
-      const [extent] = disk.extentsForPeer(at, end - at, 1)
+      const [extent] = disk.arriving.extents(at, end - at, 1)
       const extentEnd = extent!.offset + extent!.length
-      if (extent!.kind === 'data') {
+      if (extent!.data) {
         const first = extent!.offset - (extent!.offset % blockSizeBytes)
         for (const run of this.#untouchedRuns({ offset: first, length: extentEnd - first })) {
           await this.#judge(run, async (bytes) => Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0)
@@ -137,15 +136,15 @@ export class Verification {
     await clock.turn()
     this.#signal.throwIfAborted()
     const bytes = Buffer.allocUnsafeSlow(run.length)
-    await disk.readForPeer(run.offset, bytes)
+    await disk.arriving.read(run.offset, bytes)
     this.#comparedBytes += run.length
     const span = spanOf(run.offset, run.length)
-    if (disk.arrival!.isUntouched(span)) {
+    if (disk.arriving.isUntouched(span)) {
       if (await isSame(bytes)) return
       this.#signal.throwIfAborted()
       // Untouched until now, so that it was when its bytes were read.
-      if (disk.arrival!.isUntouched(span)) {
-        if (!disk.arrival!.forget(span)) return
+      if (disk.arriving.isUntouched(span)) {
+        if (!disk.arriving.forget(span)) return
         this.#differing++
         differs(run)
         return
@@ -163,11 +162,11 @@ export class Verification {
   async #judgeBlock(block: Run, digest: string | undefined): Promise<void> {
     const { disk, differs } = this.#parts
     const bytes = Buffer.allocUnsafeSlow(block.length)
-    await disk.readForPeer(block.offset, bytes)
+    await disk.arriving.read(block.offset, bytes)
     const isSame = (await this.#digestOf(bytes)) === digest
     this.#signal.throwIfAborted()
     const span: Span = spanOf(block.offset, block.length)
-    if (!disk.arrival!.isUntouched(span) || isSame || !disk.arrival!.forget(span)) return
+    if (!disk.arriving.isUntouched(span) || isSame || !disk.arriving.forget(span)) return
     this.#differing++
     differs(block)
   }

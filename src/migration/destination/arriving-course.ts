@@ -5,11 +5,13 @@
 // released (promise 8).
 
 import { blockSizeBytes } from '../../block/block-map.ts'
-import type { BlockSource, Run } from '../../disk/block-source.ts'
+import type { Extent, Piece, Run } from '../../block/units.ts'
+import type { BlockSource } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
-import { type PeerChannel, PeerRefusal, type Piece } from '../../link/channel.ts'
+import type { Landed } from '../../disk/remote-part.ts'
+import { type PeerChannel, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
-import { BackgroundCopy, type Extent } from '../copy/background-copy.ts'
+import { BackgroundCopy } from '../copy/background-copy.ts'
 import { type Comparison, Comparisons } from '../copy/comparisons.ts'
 import { CopyTime } from '../copy/copy-time.ts'
 import { DataSurvey } from '../copy/data-survey.ts'
@@ -51,7 +53,7 @@ export abstract class ArrivingCourse extends Course {
     this.#survey = new DataSurvey({
       sizeBytes: disk.sizeBytes,
       clock: services.clock,
-      arrival: () => this.disk.arrival,
+      missingBlocksIn: (span) => disk.arriving.missingBlocksIn(span),
       extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
     })
     this.#notices = new DestinationNotices({
@@ -60,7 +62,7 @@ export abstract class ArrivingCourse extends Course {
       stopping: this.stopping.signal,
       call: (method, params, signal) => this.call(method, params, signal),
       update: (changes) => this.update(changes),
-      mark: (mark) => this.update({ mark }, (change) => this.disk.noteMapLog([change])),
+      mark: (mark) => this.update({ mark }, (change) => this.disk.arriving.noteMapLog([change])),
       note: (sentence) => this.setNote(sentence),
       reported: (answer) => this.#hearSent(answer),
       progressed: () => this.tell({ kind: 'progress' }),
@@ -77,7 +79,7 @@ export abstract class ArrivingCourse extends Course {
       recordDiffering: (differing) => this.#recordDiffering(differing),
       note: (sentence) => this.setNote(sentence),
     })
-    if (disk.arrival) this.missingBytes = disk.arrival.missingBlocks * blockSizeBytes
+    if (disk.state === 'arriving') this.missingBytes = disk.arriving.missingBlocks * blockSizeBytes
     if (disk.state === 'owned') this.missingBytes = 0
   }
 
@@ -146,7 +148,6 @@ export abstract class ArrivingCourse extends Course {
           extents: (offset, lengthBytes, extentsSignal) => this.#extents(offset, lengthBytes, extentsSignal),
           limit: this.#limit,
           pause: this.#pause,
-          landed: (...landed) => this.#landed(...landed),
           freeBytes: () => this.services.freeBytes(),
           trouble: (sentence, unreadable) => {
             this.unreadable = unreadable
@@ -191,12 +192,12 @@ export abstract class ArrivingCourse extends Course {
 
   async #own(): Promise<void> {
     this.missingBytes = 0
-    const verified = this.disk.arrival?.isComparable ?? false
+    const verified = this.disk.arriving.isComparable
     await this.recorded(
       'that every block has come',
       () =>
         this.update({ state: 'finishing', counters: this.counters, verified }, (change) =>
-          this.disk.finishArriving([change]),
+          this.disk.arriving.finish([change]),
         ),
       this.working,
     )
@@ -220,7 +221,7 @@ export abstract class ArrivingCourse extends Course {
       'that the migration is over',
       () =>
         this.update({ ...this.ending('done', this.services.siteId), counters: this.counters }, (change) =>
-          this.disk.note({ migrationId: null }, [change]),
+          this.disk.leaveMigration([change]),
         ),
       this.working,
     )
@@ -232,7 +233,7 @@ export abstract class ArrivingCourse extends Course {
     const note = 'ended without the source, which is told when it comes back'
     const over = this.ending('done', this.services.siteId)
     const ended = { ...over, counters: this.counters, sourceTold: false, note }
-    await this.update(ended, (change) => this.disk.note({ migrationId: null }, [change]))
+    await this.update(ended, (change) => this.disk.leaveMigration([change]))
     this.#leaving.abort(new Error('the migration was ended by force'))
     this.tell({ kind: 'ended' })
   }
@@ -269,16 +270,10 @@ export abstract class ArrivingCourse extends Course {
     })
   }
 
-  /** A guest's demand fetch. What lands of it is counted as it lands. */
-  protected async *fetchFrozen(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncGenerator<Piece> {
+  /** A guest's demand fetch. */
+  protected fetchFrozen(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncIterable<Piece> {
     const signal = AbortSignal.any([options.signal, this.#leaving.signal])
-    for await (const piece of this.remote(this.record.generation).fetch(runs, { ...options, signal })) {
-      const before = this.disk.arrival?.missingBlocks ?? 0
-      yield piece // The disk lands it before it asks for the next.
-      const landed = (before - (this.disk.arrival?.missingBlocks ?? 0)) * blockSizeBytes
-      if (landed > 0)
-        this.#landed(Math.min(landed, piece.length), piece.bytes !== undefined, piece.offset, piece.hole ?? false)
-    }
+    return this.remote(this.record.generation).fetch(runs, { ...options, signal })
   }
 
   /** The source counts what it sends; here it is kept, should the source start anew. */
@@ -288,14 +283,15 @@ export abstract class ArrivingCourse extends Course {
     this.#counters.resent = Math.max(this.#counters.resent, resent)
   }
 
-  #landed(bytes: number, isData: boolean, offset: number, isHole: boolean): void {
-    if (isData) this.#counters.data += bytes
+  /** The disk tells of each landing, whoever had it fetched. */
+  protected landed({ piece, bytes, kind }: Landed): void {
+    if (kind === 'data') this.#counters.data += bytes
     else this.#counters.skippedZero += bytes
-    if (!isHole) {
+    if (kind !== 'hole') {
       this.meter.add(bytes) // A hole takes no time: it says nothing of how long the rest takes.
-      this.#survey.landed(offset, bytes)
+      this.#survey.landed(piece.offset, bytes)
     }
-    this.missingBytes = (this.disk.arrival?.missingBlocks ?? 0) * blockSizeBytes
+    this.missingBytes = this.disk.arriving.missingBlocks * blockSizeBytes
   }
 
   protected async call(method: string, params: object, signal: AbortSignal): Promise<unknown> {

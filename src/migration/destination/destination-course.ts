@@ -6,8 +6,8 @@
 // - `incoming` becomes `gone` only on the source's durable word, or by the operator's force.
 
 import type { Disk } from '../../disk/disk.ts'
-import type { RemotePart } from '../../disk/io/of-state.ts'
 import { Refusal } from '../../disk/refusal.ts'
+import type { RemotePart } from '../../disk/remote-part.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import { NbdError } from '../../guest/export.ts'
 import { LinkError, type PeerChannel, PeerRefusal } from '../../link/channel.ts'
@@ -68,6 +68,7 @@ export class DestinationCourse extends ArrivingCourse {
     const part: RemotePart = {
       source: { fetch: (runs, options) => course!.#reads.fetch(runs, options) },
       frozen: { fetch: (runs, options) => course!.fetchFrozen(runs, options) },
+      landed: (landed) => course!.landed(landed),
       askSwitchover: (signal) => course!.#askSwitchover(signal),
       flushSource: (signal) => course!.#flushes.flush(signal),
     }
@@ -273,9 +274,7 @@ export class DestinationCourse extends ArrivingCourse {
     this.services.log('error', { migration: this.id, disk: this.disk.name, generation }, note)
     await this.disk.gate.freeze() // Requests in flight end first, against the file that they began with.
     await this.recorded('that the disk is superseded', () =>
-      this.update({ ...this.ending('failed', owner), note }, (change) =>
-        this.disk.move('superseded', { generation, owner, migrationId: null }, [change]),
-      ),
+      this.update({ ...this.ending('failed', owner), note }, (change) => this.disk.supersede(by, [change])),
     )
     this.disk.gate.thaw()
     this.settleConfirmation()
@@ -368,7 +367,7 @@ export class DestinationCourse extends ArrivingCourse {
       const switchoverMs = this.services.clock.now() - askedMs
       const changes = { state: 'copying', switchedAt: this.now(), switchoverMs, cutOff }
       return this.update({ ...changes, refusedWrites: this.guests.refused }, (change) =>
-        this.disk.beginArriving(generation, powerLoss ?? null, [change]),
+        this.disk.arriving.begin(generation, powerLoss ?? null, [change]),
       )
     })
     this.tellCutOff()
@@ -394,7 +393,7 @@ export class DestinationCourse extends ArrivingCourse {
     if (this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
     this.#asker.end(new NbdError('ESHUTDOWN', `migration ${this.id} of ${this.disk.name} is cancelled`))
     await this.recorded('that the migration is cancelled', () =>
-      this.update(this.ending('cancelled', this.record.peerSite), (change) => this.disk.abandonIncoming([change])),
+      this.update(this.ending('cancelled', this.record.peerSite), (change) => this.disk.arriving.abandon([change])),
     )
     this.#leaveIncoming()
     this.tell({ kind: 'ended' })

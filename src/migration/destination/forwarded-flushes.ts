@@ -9,7 +9,7 @@
 //   nothing of it: such a flush fails.
 
 import type { Clock } from '../../block/clock.ts'
-import { SyncGroup } from '../../disk/sync/sync-group.ts'
+import { Grouping } from '../../block/grouping.ts'
 import { NbdError } from '../../guest/export.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { FlushAnswer } from '../messages.ts'
@@ -35,7 +35,7 @@ export interface ForwardedFlushesParts extends PassedRightParts {
 
 export class ForwardedFlushes {
   readonly #parts: ForwardedFlushesParts
-  readonly #group = new SyncGroup(() => this.#untilSynced())
+  readonly #group = new Grouping(() => this.#untilSynced())
 
   constructor(parts: ForwardedFlushesParts) {
     this.#parts = parts
@@ -46,7 +46,7 @@ export class ForwardedFlushes {
     const { clock, stallTimeoutMs, sourceBoot, diskName } = this.#parts
     const boot = sourceBoot()
     using stall = stallTimeoutMs === null ? undefined : new Stall(clock, stallTimeoutMs)
-    await unlessAborted(this.#group.flush(), stall ? AbortSignal.any([signal, stall.signal]) : signal)
+    await unlessAborted(this.#group.ask(), stall ? AbortSignal.any([signal, stall.signal]) : signal)
     if (boot === null || sourceBoot() === boot) return
     throw new NbdError(
       'EIO',

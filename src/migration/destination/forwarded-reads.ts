@@ -5,8 +5,9 @@
 // passed, and is read again in the state that the disk has then.
 
 import type { Clock } from '../../block/clock.ts'
+import type { Piece } from '../../block/units.ts'
 import type { BlockSource } from '../../disk/block-source.ts'
-import { PeerRefusal, type Piece } from '../../link/channel.ts'
+import { PeerRefusal } from '../../link/channel.ts'
 import { unlessAborted } from '../unless-aborted.ts'
 import { followRight, type PassedRightParts, passingPauseMs } from './passed-right.ts'
 

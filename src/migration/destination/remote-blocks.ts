@@ -1,7 +1,8 @@
 // The source's blocks over a channel: asks, and asks again for what is still to come when the link breaks. Counts what came.
 
 import type { Clock } from '../../block/clock.ts'
-import type { BlockSource, Piece, Run, Urgency } from '../../disk/block-source.ts'
+import type { Piece, Run, Urgency } from '../../block/units.ts'
+import type { BlockSource } from '../../disk/block-source.ts'
 import { LinkError, type PeerChannel, PeerRefusal } from '../../link/channel.ts'
 import { Stall } from './stall.ts'
 

@@ -4,7 +4,7 @@
 // What always holds: it is looked at only while a client is attached to a disk that has not moved.
 
 import type { Clock } from '../../block/clock.ts'
-import type { SessionActivity, Sessions } from '../../disk/sessions.ts'
+import type { AttachedSessions } from '../../disk/sessions.ts'
 
 /** No probe takes so long, and a guest that reads from afar for so long is there to stay. */
 export const stayMs = 10_000
@@ -12,7 +12,7 @@ const lookEveryMs = 1000
 
 export interface StayingReadersParts {
   readonly clock: Clock
-  readonly sessions: Pick<Sessions, 'all' | 'count'>
+  readonly sessions: Pick<AttachedSessions, 'all' | 'count'>
   /** Ends when the disk is here, or never will be, or this site stops. */
   readonly signal: AbortSignal
   /** One has stayed and read. */
@@ -21,7 +21,7 @@ export interface StayingReadersParts {
 
 export class StayingReaders {
   readonly #parts: StayingReadersParts
-  readonly #openedMs = new WeakMap<SessionActivity, number>()
+  readonly #openedMs = new WeakMap<object, number>()
   #isWatching = false
 
   constructor(parts: StayingReadersParts) {

@@ -48,7 +48,7 @@ export class Beginnings {
       startedAt: clock.date().toISOString(),
     })
     try {
-      await disk.note({ migrationId: id }, [{ put: 'migration', record }])
+      await disk.joinMigration(id, [{ put: 'migration', record }])
     } finally {
       reservation[Symbol.dispose]()
     }

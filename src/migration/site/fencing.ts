@@ -95,18 +95,16 @@ export class Supersessions {
   /** A disk without a course: in no migration, or in one that was stopped until the next start. @throws Refusal when it is busy */
   async #supersedeIdle(disk: Disk, by: Supersession): Promise<void> {
     if (this.#courseOf(disk)) return // It has begun while requests in flight ended.
-    const { generation, owner } = by
-    const facts = { generation, owner, migrationId: null }
     const { migrationId } = disk.record
     const stopped = migrationId === null ? undefined : this.#host.past.get(migrationId)
     if (stopped) {
       const endedAt = this.#services.clock.date().toISOString()
-      const record = { ...stopped, state: 'failed', endedAt, endOwner: owner, note: supersededNote(by) }
-      await disk.move('superseded', facts, [{ put: 'migration', record }])
+      const record = { ...stopped, state: 'failed', endedAt, endOwner: by.owner, note: supersededNote(by) }
+      await disk.supersede(by, [{ put: 'migration', record }])
       this.#host.past.add(record)
       return
     }
     using _claim = disk.reserve('a later generation of it exists elsewhere')
-    await disk.move('superseded', facts)
+    await disk.supersede(by, [])
   }
 }

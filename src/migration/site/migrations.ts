@@ -4,9 +4,10 @@
 // What always holds: a peer sees only migrations that it is part of; to it, others do not exist. Until every migration of
 // before is known nothing is said of any.
 
+import type { Piece, Urgency } from '../../block/units.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
-import { type FetchRequest, type PeerHandlers, PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
+import { type FetchRequest, type PeerHandlers, PeerRefusal } from '../../link/channel.ts'
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import type { Course } from '../course.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'

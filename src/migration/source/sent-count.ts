@@ -2,7 +2,7 @@
 // been sent before, whether they were lost on the way, lost with the destination, or asked for twice.
 
 import { BlockMap, blockSizeBytes } from '../../block/block-map.ts'
-import type { Piece } from '../../link/channel.ts'
+import type { Piece } from '../../block/units.ts'
 
 export interface Sent {
   readonly sent: number

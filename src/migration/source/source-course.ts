@@ -6,9 +6,10 @@
 //   So do all that change who owns the disk.
 // - What the destination took, and that it has every block, is durable here before it is answered.
 
+import type { Piece, Urgency } from '../../block/units.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
-import { type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
+import { type FetchRequest, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters } from '../../store/records.ts'
 import { Course, type Pace, still } from '../course.ts'
 import { startingCode } from '../destination/remote-blocks.ts'
@@ -103,7 +104,7 @@ export class SourceCourse extends Course {
   /** Has the destination make an incoming disk. Throws, and then nothing has changed at the source. */
   async prepare(signal: AbortSignal): Promise<void> {
     this.tell({ kind: 'step', message: 'the destination makes room' })
-    await this.disk.coverAnswered() // From now on the guest may leave this host.
+    await this.disk.departing.coverAnswered() // From now on the guest may leave this host.
     await this.channel.call('prepare', prepareMessageOf(this.record, this.disk, this.services.bootId), { signal })
     await this.#alone(async () => {
       if (this.ended) throw isElsewhere(this.disk)
@@ -200,9 +201,7 @@ export class SourceCourse extends Course {
     await this.#alone(async () => {
       if (this.record.state === 'cancelled') return
       if (this.disk.state !== 'owned' || this.#grant.isOpen) throw this.#tooLate('cancelled')
-      await this.update(this.ending('cancelled', this.services.siteId), (change) =>
-        this.disk.note({ migrationId: null }, [change]),
-      )
+      await this.update(this.ending('cancelled', this.services.siteId), (change) => this.disk.leaveMigration([change]))
       this.disk.onSessions = () => {}
       this.tell({ kind: 'ended' })
     })
@@ -223,7 +222,7 @@ export class SourceCourse extends Course {
       try {
         const ended = this.ending('failed', this.services.siteId)
         await this.update({ ...ended, reclaimedAs: generation, note }, (change) =>
-          this.disk.reclaim(generation, [change]),
+          this.disk.departing.reclaim(generation, [change]),
         )
       } catch (error) {
         throw notReclaimed(this.disk, error)
@@ -238,11 +237,11 @@ export class SourceCourse extends Course {
     await this.#alone(async () => {
       const { disk } = this
       if (this.ended) return
-      const { generation, owner } = by
+      const { owner } = by
       await disk.gate.freeze()
       try {
         await this.update({ ...this.ending('failed', owner), note: supersededNote(by) }, (change) =>
-          disk.move('superseded', { generation, owner, migrationId: null }, [change]),
+          disk.supersede(by, [change]),
         )
       } finally {
         disk.gate.thaw() // Whoever had it superseded holds the guests meanwhile.
@@ -282,7 +281,7 @@ export class SourceCourse extends Course {
     const { generation, peerSite } = this.record
     const sourceBoot = this.services.bootId
     return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs, cutOff, sourceBoot }, (change) =>
-      this.disk.move('departed', { generation, owner: peerSite, taken: false }, [change]),
+      this.disk.departing.depart({ generation, owner: peerSite }, [change]),
     )
   }
 
@@ -297,7 +296,7 @@ export class SourceCourse extends Course {
       if (run !== record.markRun) throw restoredRefusal(record)
       return {} // Said again, or late.
     }
-    await this.update({ mark, markRun: run }, (change) => this.disk.note({ taken: true }, [change]))
+    await this.update({ mark, markRun: run }, (change) => this.disk.departing.noteTaken([change]))
     return {}
   }
 
@@ -309,13 +308,13 @@ export class SourceCourse extends Course {
       this.#hear(message)
       this.#copyingMs = copyingMs ?? this.#copyingMs
       const ended = { ...this.ending('done', this.record.peerSite), counters: this.counters, verified, differed }
-      await this.update(ended, (change) => this.disk.move('released', { migrationId: null, taken: true }, [change]))
+      await this.update(ended, (change) => this.disk.departing.release([change]))
       this.missingBytes = 0
       this.disk.onSessions = () => {}
     }
     this.tell({ kind: 'ended' })
     if (this.record.sourcePolicy === 'delete') {
-      await this.disk.discardBytes().catch((error: unknown) => {
+      await this.disk.departing.discardBytes().catch((error: unknown) => {
         this.services.log(
           'error',
           { disk: this.disk.name, error: String(error) },

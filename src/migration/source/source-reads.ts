@@ -4,13 +4,13 @@
 // What always holds: before switchover the destination reads under the old generation, after it under the new one, and
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
-import type { Run } from '../../disk/block-source.ts'
-import { type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
+import type { Piece, Run, Urgency } from '../../block/units.ts'
+import { type FetchRequest, PeerRefusal } from '../../link/channel.ts'
 import { digestOf } from '../copy/verification.ts'
 import type { Course, CourseServices } from '../course.ts'
 import { startingCode } from '../destination/remote-blocks.ts'
 import type { digestsMessage, extentsMessage, FlushAnswer, flushMessage } from '../messages.ts'
-import { alignedExtentsInTurns, readFrozen, readPieces } from './frozen-reader.ts'
+import { unreadableToPeer } from '../unreadable.ts'
 import { type Sent, SentCount } from './sent-count.ts'
 
 /** The source cannot make durable what it has answered. */
@@ -46,11 +46,15 @@ export class SourceReads {
     const { disk } = this.#course
     const { clock } = this.#services
     for (const run of request.runs) this.#checkRun(run)
-    for await (const piece of readPieces(disk, request.runs, () => clock.turn(urgency), signal)) {
-      // Looked at for every piece: what was read under a right that has ended does not leave.
-      this.#checkRight(request.generation)
-      if (disk.state === 'departed') this.#count.add(piece)
-      yield piece
+    try {
+      for await (const piece of disk.departing.pieces(request.runs, () => clock.turn(urgency), signal)) {
+        // Looked at for every piece: what was read under a right that has ended does not leave.
+        this.#checkRight(request.generation)
+        if (disk.state === 'departed') this.#count.add(piece)
+        yield piece
+      }
+    } catch (error) {
+      throw unreadableToPeer(error)
     }
   }
 
@@ -70,7 +74,7 @@ export class SourceReads {
     this.#checkRight(generation)
     this.#checkRun({ offset, length })
     const { disk } = this.#course
-    const extents = await alignedExtentsInTurns(disk, { offset, length }, extentsInAnswer, async () => {
+    const extents = await disk.departing.alignedExtents({ offset, length }, extentsInAnswer, async () => {
       await this.#services.clock.turn()
       this.#checkRight(generation)
     })
@@ -84,10 +88,18 @@ export class SourceReads {
       await clock.turn()
       this.#checkRight(generation)
       this.#checkRun(run)
-      digests.push(await digestOf(await readFrozen(this.#course.disk, run), clock))
+      digests.push(await digestOf(await this.#readWhole(run), clock))
     }
     this.#checkRight(generation)
     return { digests }
+  }
+
+  async #readWhole(run: Run): Promise<Uint8Array> {
+    try {
+      return await this.#course.disk.departing.readWhole(run)
+    } catch (error) {
+      throw unreadableToPeer(error)
+    }
   }
 
   /** Of the frozen disk: what was forwarded before switchover is not copied. */

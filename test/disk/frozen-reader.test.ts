@@ -1,43 +1,41 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import type { Piece } from '../../src/disk/block-source.ts'
-import type { Disk } from '../../src/disk/disk.ts'
-import { alignedExtents, readFrozen, readPieces } from '../../src/migration/source/frozen-reader.ts'
-import { unreadableIn } from '../../src/migration/unreadable.ts'
-import type { FileExtent } from '../../src/store/files.ts'
-import { block } from '../disk/hand.ts'
+import type { Extent, Piece } from '../../src/block/units.ts'
+import { alignedExtents, type ReadableDisk, readPieces, readWhole } from '../../src/disk/departure/frozen-reader.ts'
+import { UnreadableRange } from '../../src/disk/unreadable-range.ts'
 import { seededRandom } from '../random.ts'
+import { block } from './hand.ts'
 
-type Kind = FileExtent['kind']
+type Kind = 'data' | 'hole'
 
 /** A disk of ranges of data (with a byte that says where) and holes, as a file system with small blocks may have them. */
-function diskOf(...ranges: readonly (readonly [Kind, number])[]): { disk: Disk; bytes: Buffer } {
-  const extents: FileExtent[] = []
+function diskOf(...ranges: readonly (readonly [Kind, number])[]): { disk: ReadableDisk; bytes: Buffer } {
+  const extents: Extent[] = []
   const parts: Buffer[] = []
   let at = 0
   for (const [kind, length] of ranges) {
-    extents.push({ offset: at, length, kind })
+    extents.push({ offset: at, length, data: kind === 'data' })
     parts.push(Buffer.alloc(length, kind === 'data' ? 1 + (extents.length % 250) : 0))
     at += length
   }
   const bytes = Buffer.concat(parts)
   const disk = {
-    sizeBytes: at,
-    extentsForPeer: (offset: number, lengthBytes: number, limit: number) =>
+    name: 'web01',
+    extents: (offset: number, lengthBytes: number, limit: number) =>
       extents
         .map((extent) => {
           const from = Math.max(extent.offset, offset)
           const to = Math.min(extent.offset + extent.length, offset + lengthBytes)
-          return { offset: from, length: to - from, kind: extent.kind }
+          return { offset: from, length: to - from, data: extent.data }
         })
         .filter(({ length }) => length > 0)
         .slice(0, limit),
-    readForPeer: (offset: number, target: Uint8Array) => void bytes.copy(target, 0, offset),
+    read: (offset: number, target: Uint8Array) => void bytes.copy(target, 0, offset),
   }
-  return { disk: disk as unknown as Disk, bytes }
+  return { disk, bytes }
 }
 
-async function piecesOf(disk: Disk, offset: number, length: number): Promise<Piece[]> {
+async function piecesOf(disk: ReadableDisk, offset: number, length: number): Promise<Piece[]> {
   const pieces: Piece[] = []
   for await (const piece of readPieces(disk, [{ offset, length }], async () => {}, new AbortController().signal))
     pieces.push(piece)
@@ -144,14 +142,14 @@ describe('frozen reader', () => {
 
   describe('of a disk with blocks that cannot be read', () => {
     /** Reads that touch the bad blocks fail, as the kernel's do. */
-    function withBad(disk: Disk, ...bad: readonly number[]): Disk {
-      const { readForPeer } = disk
+    function withBad(disk: ReadableDisk, ...bad: readonly number[]): ReadableDisk {
+      const { read } = disk
       const failing = (offset: number, target: Uint8Array) => {
         if (bad.some((each) => each * block < offset + target.length && offset < (each + 1) * block))
           throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' })
-        return readForPeer(offset, target)
+        return read(offset, target)
       }
-      return { ...disk, name: 'web01', readForPeer: failing } as unknown as Disk
+      return { ...disk, read: failing }
     }
 
     it('brings every block before the first bad one, and names the bad ones', async () => {
@@ -168,8 +166,9 @@ describe('frozen reader', () => {
           pieces.push(piece)
       })()
       await assert.rejects(reading, (error) => {
-        assert.deepEqual(unreadableIn(error), { offset: 3 * block, length: 2 * block })
-        assert.match((error as Error).message, /8 KiB at 12 KiB of web01 \(EIO\)/)
+        assert(error instanceof UnreadableRange)
+        assert.deepEqual(error.run, { offset: 3 * block, length: 2 * block })
+        assert.match(error.message, /8192 bytes at 12288 of web01 cannot be read \(EIO\)/)
         return true
       })
       assert.deepEqual(Buffer.concat(pieces.map((piece) => piece.bytes!)), bytes.subarray(0, 3 * block))
@@ -178,8 +177,8 @@ describe('frozen reader', () => {
     it('hashes nothing in their place', async () => {
       const { disk, bytes } = diskOf(['data', 4 * block])
       const run = { offset: 0, length: 4 * block }
-      await assert.rejects(readFrozen(withBad(disk, 2), run), (error) => unreadableIn(error)?.offset === 2 * block)
-      assert.deepEqual(await readFrozen(withBad(disk), run), bytes)
+      await assert.rejects(readWhole(withBad(disk, 2), run), { run: { offset: 2 * block, length: block } })
+      assert.deepEqual(await readWhole(withBad(disk), run), bytes)
     })
   })
 })

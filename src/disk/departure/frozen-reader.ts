@@ -3,35 +3,36 @@
 // disk's end.
 
 import { blockSizeBytes } from '../../block/block-map.ts'
+import type { Extent, Piece, Run } from '../../block/units.ts'
 import { blockExtents } from '../../block/zeros.ts'
-import type { Run } from '../../disk/block-source.ts'
-import type { Disk } from '../../disk/disk.ts'
-import type { Piece } from '../../link/channel.ts'
-import { unreadable } from '../unreadable.ts'
+import type { MaybePromise } from '../../store/files.ts'
+import { UnreadableRange } from '../unreadable-range.ts'
 
 /** Read at once, and the most that one piece of data has: one hash, one landing. */
 const pieceBytes = 256 * 1024
 /** Looked for in one turn of the loop: of a fragmented file each takes the file system up to 6 µs. */
 const extentsAtOnce = 32
 
-interface Extent {
-  readonly offset: number
-  readonly length: number
-  readonly data: boolean
+/** The bytes of a disk, past whatever holds its guests. */
+export interface ReadableDisk {
+  readonly name: string
+  read(offset: number, target: Uint8Array): MaybePromise<void>
+  /** At least one extent from `offset` on, in order, at most `limit`, within `lengthBytes`. */
+  extents(offset: number, lengthBytes: number, limit: number): readonly Extent[]
 }
 
 /**
  * Data and holes from `offset` on, merged and aligned: a block with any data is data. Covers `lengthBytes` unless `limit`
  * extents do not reach. `offset` is a multiple of a block.
  */
-export function alignedExtents(disk: Disk, offset: number, lengthBytes: number, limit: number): Extent[] {
+export function alignedExtents(disk: ReadableDisk, offset: number, lengthBytes: number, limit: number): Extent[] {
   const end = offset + lengthBytes
   const extents: Extent[] = []
-  for (const extent of disk.extentsForPeer(offset, lengthBytes, limit)) {
+  for (const extent of disk.extents(offset, lengthBytes, limit)) {
     const reached = extents.at(-1)
     const from = reached ? reached.offset + reached.length : offset
     const extentEnd = extent.offset + extent.length
-    const isHole = extent.kind === 'hole'
+    const isHole = !extent.data
     // Data grows to whole blocks, a hole shrinks to them.
     const to = extentEnd === end ? end : isHole ? floorToBlock(extentEnd) : Math.min(ceilToBlock(extentEnd), end)
     if (to <= from) continue
@@ -43,7 +44,7 @@ export function alignedExtents(disk: Disk, offset: number, lengthBytes: number, 
 
 /** The same of a run, found in steps until there are `limit` extents or some more. `turn` resolves when a step may begin. */
 export async function alignedExtentsInTurns(
-  disk: Disk,
+  disk: ReadableDisk,
   run: Run,
   limit: number,
   turn: () => Promise<void>,
@@ -64,7 +65,7 @@ export async function alignedExtentsInTurns(
  * each byte is one that it had.
  */
 export async function* readPieces(
-  disk: Disk,
+  disk: ReadableDisk,
   runs: readonly Run[],
   turn: () => Promise<void>,
   signal: AbortSignal,
@@ -76,23 +77,18 @@ export async function* readPieces(
       const extents = alignedExtents(disk, at, end - at, extentsAtOnce)
       for (const extent of extents) {
         signal.throwIfAborted()
-        if (extent.data) yield* readData(disk, extent, turn, signal)
-        else yield { offset: extent.offset, length: extent.length, bytes: undefined, hole: true }
         at = extent.offset + extent.length
+        if (!extent.data) yield { offset: extent.offset, length: extent.length, bytes: undefined, hole: true }
+        for (let offset = extent.offset; extent.data && offset < at; offset += pieceBytes) {
+          if (offset > extent.offset) await turn() // The first is of the step that found the extent.
+          signal.throwIfAborted()
+          const part = { offset, length: Math.min(pieceBytes, at - offset) }
+          const bytes = await readOrError(disk, part)
+          if (Buffer.isBuffer(bytes)) for (const piece of piecesOf(offset, bytes)) yield piece
+          else yield* readableBlocks(disk, part, bytes.error)
+        }
       }
     }
-  }
-}
-
-async function* readData(disk: Disk, run: Run, turn: () => Promise<void>, signal: AbortSignal): AsyncGenerator<Piece> {
-  const end = run.offset + run.length
-  for (let offset = run.offset; offset < end; offset += pieceBytes) {
-    if (offset > run.offset) await turn() // The first is of the step that found the extent.
-    signal.throwIfAborted()
-    const piece = { offset, length: Math.min(pieceBytes, end - offset) }
-    const bytes = await readOrUndefined(disk, piece)
-    if (Buffer.isBuffer(bytes)) yield* piecesOf(offset, bytes)
-    else yield* readableBlocks(disk, piece, bytes.error)
   }
 }
 
@@ -102,10 +98,10 @@ function* piecesOf(offset: number, bytes: Buffer): Generator<Piece> {
   }
 }
 
-async function readOrUndefined(disk: Disk, run: Run): Promise<Buffer | { error: unknown }> {
+async function readOrError(disk: ReadableDisk, run: Run): Promise<Buffer | { error: unknown }> {
   const bytes = Buffer.allocUnsafeSlow(run.length)
   try {
-    await disk.readForPeer(run.offset, bytes)
+    await disk.read(run.offset, bytes)
     return bytes
   } catch (error) {
     return { error }
@@ -113,25 +109,26 @@ async function readOrUndefined(disk: Disk, run: Run): Promise<Buffer | { error: 
 }
 
 /**
- * A range of which some cannot be read: the blocks before that come, one by one, and the refusal names the blocks that
- * do not, so that whoever fetches goes on behind them. @throws PeerRefusal
+ * A range of which some cannot be read: the blocks before that come, one by one, and the error names the blocks that
+ * do not, so that whoever fetches goes on behind them. @throws UnreadableRange
  */
-async function* readableBlocks(disk: Disk, run: Run, cause: unknown): AsyncGenerator<Piece> {
+async function* readableBlocks(disk: ReadableDisk, run: Run, cause: unknown): AsyncGenerator<Piece> {
   const end = run.offset + run.length
   let badFrom: number | undefined
   let at = run.offset
   for (; at < end; at += blockSizeBytes) {
-    const bytes = await readOrUndefined(disk, { offset: at, length: Math.min(blockSizeBytes, end - at) })
+    const bytes = await readOrError(disk, { offset: at, length: Math.min(blockSizeBytes, end - at) })
     if (!Buffer.isBuffer(bytes)) badFrom ??= at
     else if (badFrom !== undefined) break
     else yield* piecesOf(at, bytes)
   }
-  if (badFrom !== undefined) throw unreadable(disk, { offset: badFrom, length: Math.min(at, end) - badFrom }, cause)
+  if (badFrom !== undefined)
+    throw new UnreadableRange(disk.name, { offset: badFrom, length: Math.min(at, end) - badFrom }, cause)
 }
 
-/** The bytes of a range. @throws PeerRefusal that names what of it cannot be read */
-export async function readFrozen(disk: Disk, run: Run): Promise<Uint8Array> {
-  const bytes = await readOrUndefined(disk, run)
+/** The bytes of a range. @throws UnreadableRange that names what of it cannot be read */
+export async function readWhole(disk: ReadableDisk, run: Run): Promise<Uint8Array> {
+  const bytes = await readOrError(disk, run)
   if (Buffer.isBuffer(bytes)) return bytes
   const good: Uint8Array[] = []
   for await (const piece of readableBlocks(disk, run, bytes.error)) good.push(piece.bytes ?? Buffer.alloc(piece.length))

@@ -1,0 +1,158 @@
+// The face of a disk that its destination's course sees: how it begins to arrive, what is missing of it and what lands, how
+// what is here is compared with the source, and how it ends: owned, or gone.
+//
+// What always holds: whatever the course does here, guest writes win (arrival/arrival.ts), and bits come after their bytes.
+
+import assert from 'node:assert/strict'
+import type { Span } from '../block/span.ts'
+import type { Extent, Piece } from '../block/units.ts'
+import type { BlockFile, Files, MaybePromise } from '../store/files.ts'
+import type { Change, DiskRecord } from '../store/records.ts'
+import type { Arrival } from './arrival/arrival.ts'
+import type { Landing } from './arrival/landing.ts'
+import type { CommittedRecord } from './committed-record.ts'
+import type { DiskFiles } from './disk-files.ts'
+import type { Moves } from './moves.ts'
+import { dropOldBytes } from './old-bytes.ts'
+import type { DiskState } from './states.ts'
+import type { UnsyncedWrites } from './sync/unsynced.ts'
+
+export interface ArrivingParts {
+  readonly siteId: string
+  readonly record: CommittedRecord
+  readonly files: DiskFiles
+  readonly landing: Landing
+  readonly moves: Moves
+  readonly unsynced: UnsyncedWrites
+  readonly storage: Files
+  /** @throws when the block file is not open */
+  bytes(): BlockFile
+  flush(): Promise<void>
+}
+
+export class Arriving {
+  readonly #parts: ArrivingParts
+
+  constructor(parts: ArrivingParts) {
+    this.#parts = parts
+  }
+
+  /**
+   * incoming → arriving: this site owns `generation`, and nothing is here yet. Durable before the first guest write is
+   * answered. `powerLoss`: what the operator of the source has not accepted.
+   */
+  async begin(generation: number, powerLoss: DiskRecord['powerLoss'], others: readonly Change[]): Promise<void> {
+    const { siteId: owner, record, files, moves, unsynced } = this.#parts
+    assert(record.now.state === 'incoming')
+    // The maps are made first: an arriving disk always has them. Should the commit fail, the next attempt makes them anew.
+    await files.makeMaps(record.now, generation)
+    const { atArrival } = unsynced // A write that waits for this is answered after it.
+    const facts = { generation, owner, mapLog: files.mapLogMark, unsynced: atArrival, powerLoss }
+    await moves.to('arriving', facts, others)
+    unsynced.adopt()
+  }
+
+  /** Puts on record how far the log of the maps is durable, together with `others`. */
+  async noteMapLog(others: readonly Change[]): Promise<void> {
+    const { record, files } = this.#parts
+    const noted = (now: DiskRecord) => (now.state === 'arriving' ? { ...now, mapLog: files.mapLogMark } : now)
+    await record.commit(noted, others)
+  }
+
+  // ---- what is missing, and what lands
+
+  get missingBlocks(): number {
+    return this.#arrival.missingBlocks
+  }
+
+  missingBlocksIn(span: Span): number {
+    return this.#arrival.missingBlocksIn(span)
+  }
+
+  /** The first run of missing blocks from block `from` on, and at most `limitBlocks` of it. */
+  firstMissing(from: number, limitBlocks: number): Span | undefined {
+    return this.#arrival.firstMissing(from, limitBlocks)
+  }
+
+  /** A promise for when landings and guest writes that now touch the span have ended; undefined: there are none. */
+  unsettled(span: Span): Promise<unknown> | undefined {
+    return this.#arrival.unsettled(span)
+  }
+
+  /** Writes bytes that came where they are still missing, and tells of them (remote-part.ts). */
+  land(piece: Piece): Promise<void> {
+    return this.#parts.landing.land(piece)
+  }
+
+  /** Bytes that landed, or are landing, and are not durable yet together with their bits. */
+  get unsavedBytes(): number {
+    return this.#parts.landing.unsavedBytes
+  }
+
+  // ---- the comparison with the source
+
+  /** Whether every block that the guest did not write is known, so that it can be compared with the source. */
+  get isComparable(): boolean {
+    return this.#arrival.isComparable
+  }
+
+  /** Runs of blocks of the span that are here, and that the guest did not write since switchover. */
+  comparable(span: Span): Generator<Span> {
+    return this.#arrival.comparable(span)
+  }
+
+  /** Whether no guest wrote to the span since switchover, nor is about to. */
+  isUntouched(span: Span): boolean {
+    return this.#arrival.isUntouched(span)
+  }
+
+  /**
+   * Blocks that turned out to be wrong are missing again. To be called in the same synchronous step in which `isUntouched`
+   * was true. False when some of them are missing already.
+   */
+  forget(span: Span): boolean {
+    return this.#arrival.forget(span)
+  }
+
+  /** What the file has, here or not, past the gate. */
+  read(offset: number, target: Uint8Array): MaybePromise<void> {
+    return this.#parts.bytes().read(offset, target)
+  }
+
+  extents(offset: number, lengthBytes: number, limit: number): Extent[] {
+    return this.#parts.bytes().extents(offset, lengthBytes, limit)
+  }
+
+  // ---- how it ends
+
+  /** arriving → owned: every block is here and durable. */
+  async finish(others: readonly Change[]): Promise<void> {
+    const { record, files, moves, storage, flush } = this.#parts
+    assert(this.missingBlocks === 0)
+    await flush()
+    await moves.to('owned', { mapLog: null }, others)
+    const log = files.endMaps()
+    await flush().catch(() => {}) // A sync that had begun with the log is over after this one, however it ends.
+    await dropOldBytes(record.now, moves, storage).catch(() => {}) // The next start tries again.
+    await log?.discard().catch(() => {}) // A log that stays is of this generation, and nothing reads it any more.
+  }
+
+  /** incoming → gone, or, when it was coming back, what it was before. */
+  async abandon(others: readonly Change[]): Promise<void> {
+    const { record, moves, storage } = this.#parts
+    const { before, path } = record.now
+    if (!before) {
+      await moves.to('gone', { migrationId: null }, others) // Whoever removes the disk removes its folder.
+      return
+    }
+    await moves.to(before.state as DiskState, { path: before.path, before: null, migrationId: null }, others)
+    await storage.remove(path).catch(() => {}) // Its bytes are nobody's; each try has a file of its own.
+  }
+
+  /** Of a disk that arrives, or has arrived since it was opened. */
+  get #arrival(): Arrival {
+    const { arrival } = this.#parts.files
+    assert(arrival)
+    return arrival
+  }
+}

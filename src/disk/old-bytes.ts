@@ -1,0 +1,13 @@
+// The bytes that a disk had here before it left and came back: kept until it is owned again (disks.ts puts the new ones
+// beside them), and of no use after that.
+
+import type { Files } from '../store/files.ts'
+import type { DiskRecord } from '../store/records.ts'
+import type { Moves } from './moves.ts'
+
+/** The disk is owned again. A file that is not in our folder is the operator's, and stays. */
+export async function dropOldBytes({ before, folder }: DiskRecord, moves: Moves, files: Files): Promise<void> {
+  if (!before) return
+  if (before.path.startsWith(`${folder}/`)) await files.remove(before.path)
+  await moves.note({ before: null })
+}

@@ -1,0 +1,113 @@
+// What makes up one disk, put together: its record and files, its syncs and landings, its guests, the I/O of its state, and
+// the faces that a migration gets of it. Only disk.ts sees them all.
+
+import type { BlockFile, Files } from '../store/files.ts'
+import type { DiskRecord, Records } from '../store/records.ts'
+import { Landing } from './arrival/landing.ts'
+import { Arriving } from './arriving.ts'
+import { CommittedRecord } from './committed-record.ts'
+import { Departing } from './departing.ts'
+import { DiskFiles } from './disk-files.ts'
+import { Gate } from './gate.ts'
+import { GuestErrors } from './guest-errors.ts'
+import { IoOfState } from './io/of-state.ts'
+import { Moves } from './moves.ts'
+import type { RemotePart } from './remote-part.ts'
+import { Reservation } from './reservation.ts'
+import type { SessionHost } from './session.ts'
+import { Sessions } from './sessions.ts'
+import { DiskSyncs, type SyncServices } from './sync/disk-syncs.ts'
+import { UnsyncedWrites } from './sync/unsynced.ts'
+import { DiskTrouble } from './trouble.ts'
+
+export interface DiskServices extends SyncServices {
+  readonly files: Files
+  readonly records: Records
+  readonly siteId: string
+  /** `serve --read-only`. */
+  readonly readOnly: boolean
+  /** `serve --after-power-loss hold`. */
+  readonly holdsAfterPowerLoss: boolean
+}
+
+export interface DiskFacts {
+  readonly record: DiskRecord
+  /** Of a disk that is incoming or arriving. */
+  readonly remote?: RemotePart | undefined
+  /** Why its file or maps could not be opened. */
+  readonly trouble?: string
+  /** A session has ended. */
+  sessionEnded(): void
+}
+
+export class DiskParts {
+  readonly record: CommittedRecord
+  readonly reservation: Reservation
+  readonly files: DiskFiles
+  readonly syncs: DiskSyncs
+  readonly unsynced: UnsyncedWrites
+  readonly moves: Moves
+  readonly trouble: DiskTrouble
+  readonly gate = new Gate()
+  readonly sessions = new Sessions()
+  readonly guestErrors: GuestErrors
+  readonly io: IoOfState
+  /** What each of its sessions needs of it. */
+  readonly sessionHost: SessionHost
+  readonly departing: Departing
+  readonly arriving: Arriving
+  readonly closed = new AbortController()
+
+  constructor(services: DiskServices, { record, remote, trouble, sessionEnded }: DiskFacts) {
+    const { name, sizeBytes } = record
+    const { log, clock, siteId, readOnly, files: storage } = services
+    const closed = this.closed.signal
+    const flush = () => this.syncs.group.flush()
+    this.reservation = new Reservation(name)
+    this.guestErrors = new GuestErrors({ diskName: name, log, date: () => clock.date() })
+    this.record = new CommittedRecord(record, services.records, () => this.io.choose())
+    this.files = new DiskFiles(storage, name)
+    const kept = { record: this.record, files: this.files }
+    const landing = new Landing({ name, sizeBytes, files: this.files, flush, landed: (what) => remote?.landed(what) })
+    this.syncs = new DiskSyncs(services, this.record, () =>
+      this.unsynced.saving(() => landing.saving(() => this.files.sync())),
+    )
+    const { bootId } = storage
+    this.unsynced = new UnsyncedWrites({ ...services, ...kept, sessions: this.sessions, bootId, closed, flush })
+    this.moves = new Moves({ ...kept, unsynced: this.unsynced, log })
+    this.trouble = new DiskTrouble({ ...services, ...kept, syncs: this.syncs, unsynced: this.unsynced }, trouble)
+    this.io = new IoOfState({
+      ...kept,
+      syncs: this.syncs.group,
+      remote,
+      closed,
+      land: (piece) => landing.land(piece),
+    })
+    const face = { ...kept, siteId, storage, moves: this.moves, unsynced: this.unsynced, bytes: () => this.bytes }
+    this.departing = new Departing({ ...face, readOnly })
+    this.arriving = new Arriving({ ...face, landing, flush })
+    this.sessionHost = this.#hostOf(name, sessionEnded)
+  }
+
+  #hostOf(name: string, sessionEnded: () => void): SessionHost {
+    const { gate, sessions, guestErrors, unsynced, io } = this
+    return {
+      name,
+      gate,
+      sessions,
+      guestErrors,
+      unsynced,
+      sessionEnded,
+      get io() {
+        return io.now
+      },
+    }
+  }
+
+  /** Past the gate, and whatever the state. @throws when the file is not open */
+  get bytes(): BlockFile {
+    if (this.files.block) return this.files.block
+    const { name, state } = this.record.now
+    throw new Error(`the bytes of ${name} are not open: ${this.trouble.sentence ?? state}`)
+  }
+}
