@@ -26,6 +26,7 @@ import { largestGeneration } from '../disk/states.ts'
 import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
 import { namedClients, waitingGuests } from './held-writes.ts'
 import { peerWords } from './peer-words.ts'
+import { terms } from './terms.ts'
 import { namedRanges } from './unreadable.ts'
 
 const id = z.uuid()
@@ -35,19 +36,6 @@ const generation = z.number().int().positive().max(largestGeneration)
 const boot = z.string().min(1).max(100)
 /** A peer's word becomes a file's name here. */
 const name = z.string().regex(diskNamePattern)
-
-export const terms = z.object({
-  mode: z.enum(['post-copy']),
-  switchover: z.enum(['auto', 'now', 'manual']),
-  switchoverWaitMs: z.number().int().min(0).max(86_400_000),
-  maxRate: z.number().int().min(4096).nullable(),
-  stallTimeoutMs: z.number().int().min(1).nullable(),
-  sourcePolicy: z.enum(['keep', 'delete']),
-  /** With `now`: also while a client works at the source. Kept there. */
-  force: z.boolean().optional(),
-})
-/** What the operator chose for a migration. */
-export type Terms = z.infer<typeof terms>
 
 export const requestMessage = z.object({ disk: name, terms })
 export const requestAnswer = z.object({ migration: id })

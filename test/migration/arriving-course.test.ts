@@ -27,7 +27,7 @@ describe('the course of an arriving disk', () => {
     const clock = new FakeClock()
     const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const services: CourseServices = { ...facts, records, clock }
-    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying', generation: 2 })
+    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying' })
     const course = await DestinationCourse.open(services, record, channel, false, async () => disk)
     disk.flush = () => Promise.reject(new Error('the file system is full'))
     course.start()
@@ -55,7 +55,7 @@ describe('the course of an arriving disk', () => {
     }
     const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const services: CourseServices = { ...facts, records, clock: new FakeClock() }
-    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying', generation: 2 })
+    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying' }, { generation: 2 })
     const course = await DestinationCourse.open(services, record, channel, false, (remote) =>
       Disk.open(ofDisk, diskRecord, remote),
     )

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
-import type { Terms } from '../../src/migration/messages.ts'
+import type { Terms } from '../../src/migration/terms.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, diskName } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
@@ -19,6 +19,7 @@ const terms: Terms = {
   maxRate: null,
   stallTimeoutMs: null,
   sourcePolicy: 'keep',
+  force: false,
 }
 
 function hears(site: SimSite, generation: number, owner: string, from = owner): void {

@@ -1,7 +1,7 @@
 // Two simulated sites for tests of single cases: no faults but those that the test makes; time passes as the test lets it.
 
 import assert from 'node:assert/strict'
-import type { Terms } from '../../src/migration/messages.ts'
+import type { Terms } from '../../src/migration/terms.ts'
 import type { DiskRecord } from '../../src/store/records.ts'
 import { putDisk } from './image.ts'
 import { sectorBytes } from './sim-file.ts'

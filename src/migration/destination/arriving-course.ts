@@ -45,8 +45,8 @@ export abstract class ArrivingCourse extends Course {
   constructor(services: CourseServices, disk: Disk, record: MigrationRecord, channel: PeerChannel) {
     super(services, disk, record, channel)
     this.working = AbortSignal.any([this.stopping.signal, this.#leaving.signal])
-    this.#counters = { ...record.counters }
-    this.#limit = new RateLimit(services.clock, record.maxRate)
+    this.#counters = { ...this.moved.counters }
+    this.#limit = new RateLimit(services.clock, this.terms.maxRate)
     this.#pause = new Pause(record.paused)
     this.#copyTime = new CopyTime(services.clock, record.copyingMs)
     this.#copyTime.set('pause', record.paused)
@@ -144,7 +144,7 @@ export abstract class ArrivingCourse extends Course {
         {
           disk: this.disk,
           clock: this.services.clock,
-          source: this.remote(this.record.generation),
+          source: this.remote(this.moved.generation),
           extents: (offset, lengthBytes, extentsSignal) => this.#extents(offset, lengthBytes, extentsSignal),
           limit: this.#limit,
           pause: this.#pause,
@@ -181,8 +181,8 @@ export abstract class ArrivingCourse extends Course {
   async #recordDiffering(differing: readonly Run[]): Promise<void> {
     if (differing.length === 0) return
     await this.recorded('that it differed from the source', () => this.disk.flush(), this.working)
-    const differed = merged([...this.record.differed, ...differing]).slice(0, namedRanges)
-    await this.update({ differed }).catch(() => {}) // The log has them, and what they said is missing again already.
+    const differed = merged([...this.moved.differed, ...differing]).slice(0, namedRanges)
+    await this.update({ disk: { differed } }).catch(() => {}) // The log has them, and what they said is missing again already.
   }
 
   /** Resolves once the source has confirmed that this is no old copy of the disk, or the disk is not arriving any more. */
@@ -196,7 +196,7 @@ export abstract class ArrivingCourse extends Course {
     await this.recorded(
       'that every block has come',
       () =>
-        this.update({ state: 'finishing', counters: this.counters, verified }, (change) =>
+        this.update({ state: 'finishing', disk: { counters: this.counters, verified } }, (change) =>
           this.disk.arriving.finish([change]),
         ),
       this.working,
@@ -220,7 +220,7 @@ export abstract class ArrivingCourse extends Course {
     await this.recorded(
       'that the migration is over',
       () =>
-        this.update({ ...this.ending('done', this.services.siteId), counters: this.counters }, (change) =>
+        this.update(this.ending('done', this.services.siteId, { counters: this.counters }), (change) =>
           this.disk.leaveMigration([change]),
         ),
       this.working,
@@ -231,20 +231,20 @@ export abstract class ArrivingCourse extends Course {
   /** Everything is here, and the operator does not wait for the source any longer: it is told when it comes back. */
   protected async endUntold(): Promise<void> {
     const note = 'ended without the source, which is told when it comes back'
-    const over = this.ending('done', this.services.siteId)
-    const ended = { ...over, counters: this.counters, sourceTold: false, note }
+    const over = this.ending('done', this.services.siteId, { counters: this.counters })
+    const ended = { ...over, sourceTold: false, note }
     await this.update(ended, (change) => this.disk.leaveMigration([change]))
     this.#leaving.abort(new Error('the migration was ended by force'))
     this.tell({ kind: 'ended' })
   }
 
   get #completion(): object {
-    const { generation, verified, differed } = this.record
+    const { generation, verified, differed } = this.moved
     return { generation, ...this.counters, verified, differed, copyingMs: this.copyingMs }
   }
 
   async #extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]> {
-    const params = { generation: this.record.generation, offset, length: lengthBytes }
+    const params = { generation: this.moved.generation, offset, length: lengthBytes }
     const { extents } = extentsAnswer.parse(await this.call('extents', params, signal))
     let at = offset
     return extents.map(({ length, data }) => {
@@ -255,7 +255,7 @@ export abstract class ArrivingCourse extends Course {
   }
 
   async #digests(runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]> {
-    const params = { generation: this.record.generation, runs }
+    const params = { generation: this.moved.generation, runs }
     return digestsAnswer.parse(await this.call('digests', params, signal)).digests
   }
 
@@ -266,14 +266,14 @@ export abstract class ArrivingCourse extends Course {
       clock: this.services.clock,
       migration: this.id,
       generation,
-      stallTimeoutMs: this.record.stallTimeoutMs,
+      stallTimeoutMs: this.terms.stallTimeoutMs,
     })
   }
 
   /** A guest's demand fetch. */
   protected fetchFrozen(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncIterable<Piece> {
     const signal = AbortSignal.any([options.signal, this.#leaving.signal])
-    return this.remote(this.record.generation).fetch(runs, { ...options, signal })
+    return this.remote(this.moved.generation).fetch(runs, { ...options, signal })
   }
 
   /** The source counts what it sends; here it is kept, should the source start anew. */

@@ -109,12 +109,12 @@ export class DestinationCourse extends ArrivingCourse {
       hasDeparted: () => this.#asker.command('resume'),
       isCancelled: () => this.#becomeGone(),
     }
-    const generation = record.generation - 1 // Of the source, until it has given the disk up.
+    const generation = this.moved.generation - 1 // Of the source, until it has given the disk up.
     this.#reads = new ForwardedReads({ ...right, clock: services.clock, remote: () => this.remote(generation) })
     this.#flushes = new ForwardedFlushes({
       ...right,
       clock: services.clock,
-      stallTimeoutMs: record.stallTimeoutMs,
+      stallTimeoutMs: this.terms.stallTimeoutMs,
       signal: AbortSignal.any([this.working, this.#armed.signal]),
       ask: async (signal) => this.#hearBoot(flushAnswer.parse(await this.call('flush', { generation }, signal))),
       sourceBoot: () => this.#sourceBoot,
@@ -127,12 +127,12 @@ export class DestinationCourse extends ArrivingCourse {
     })
     this.#asker = new SwitchoverAsker({
       clock: services.clock,
-      waitMs: record.switchoverWaitMs,
+      waitMs: this.terms.switchoverWaitMs,
       signal: this.stopping.signal,
       isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
       acquire: async (reason, force, signal) => {
         const either = AbortSignal.any([this.stopping.signal, signal])
-        const asked = { generation: record.generation, reason, ...(force && { force }) }
+        const asked = { generation: this.moved.generation, reason, ...(force && { force }) }
         const answer = acquireAnswer.parse(await this.call('acquire', asked, either))
         return answer.answer === 'granted' ? this.#hearBoot(answer) : answer
       },
@@ -148,7 +148,8 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   get readyMessage(): string {
-    const { diskName, switchover } = this.record
+    const { switchover } = this.terms
+    const diskName = this.moved.name
     if (switchover === 'now') return `${diskName} is served here, and is being taken over`
     if (switchover === 'manual')
       return `${diskName} is served here: move the machine, then: vmstore migration switchover ${this.id}`
@@ -293,7 +294,7 @@ export class DestinationCourse extends ArrivingCourse {
       this.#asker.command('resume') // It was granted, and the answer was lost.
     else if (state === 'preparing' || state === 'ready') this.#sourceConfirmed = true
     else this.setNote(`the source says ${state} of ${this.disk.name}: look at both sites with vmstore disk show`)
-    if (this.record.switchover === 'now') this.#switchoverNow()
+    if (this.terms.switchover === 'now') this.#switchoverNow()
     else if (writersAreGone) this.#readersOnly()
     await Promise.race([moved, this.#stopped.promise])
   }
@@ -308,7 +309,7 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   get #isForReaders(): boolean {
-    return this.disk.state === 'incoming' && this.record.switchover === 'auto'
+    return this.disk.state === 'incoming' && this.terms.switchover === 'auto'
   }
 
   #sessionsChanged(): void {
@@ -328,14 +329,14 @@ export class DestinationCourse extends ArrivingCourse {
   async #askSwitchover(signal: AbortSignal): Promise<void> {
     this.stopping.signal.throwIfAborted()
     if (this.record.state === 'cancelled') throw new NbdError('ESHUTDOWN', `migration ${this.id} is cancelled`)
-    const isManual = this.record.switchover === 'manual' && !this.#asker.active
+    const isManual = this.terms.switchover === 'manual' && !this.#asker.active
     await this.#guests.hold(() => (isManual ? this.#awaitOperator(signal) : this.#asker.waitForGuest(signal)))
   }
 
   /** `--switchover manual`: a write waits for the operator's word, as long as it would for a busy source. */
   async #awaitOperator(signal: AbortSignal): Promise<void> {
     const { clock } = this.services
-    const timeout = clock.sleep(this.record.switchoverWaitMs, AbortSignal.any([signal, this.#armed.signal])).then(
+    const timeout = clock.sleep(this.terms.switchoverWaitMs, AbortSignal.any([signal, this.#armed.signal])).then(
       () => {
         throw new NbdError(
           'EPERM',
@@ -361,12 +362,12 @@ export class DestinationCourse extends ArrivingCourse {
 
   /** Makes the grant durable here, however long it takes: the source has given up. */
   async #granted({ powerLoss, cutOff = [] }: SwitchoverGrant, askedMs: number): Promise<void> {
-    const { generation } = this.record
+    const { generation } = this.moved
     this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
     await this.recorded('that this site owns it now', () => {
       const switchoverMs = this.services.clock.now() - askedMs
-      const changes = { state: 'copying', switchedAt: this.now(), switchoverMs, cutOff }
-      return this.update({ ...changes, refusedWrites: this.guests.refused }, (change) =>
+      const switched = { switchedAt: this.now(), switchoverMs, cutOff, disk: { owner: this.services.siteId } }
+      return this.update({ state: 'copying', ...switched, refusedWrites: this.guests.refused }, (change) =>
         this.disk.arriving.begin(generation, powerLoss ?? null, [change]),
       )
     })

@@ -6,8 +6,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../block/clock.ts'
 import { PeerRefusal } from '../../link/channel.ts'
-import type { MigrationRecord } from '../../store/records.ts'
 import type { Course } from '../course.ts'
+import type { MoveChanges } from '../move.ts'
 import { movedOnCodes } from '../supersession.ts'
 import { unlessAborted } from '../unless-aborted.ts'
 import { namedRanges } from '../unreadable.ts'
@@ -27,7 +27,7 @@ export interface DestinationNoticesParts {
   /** Ends when this site stops. */
   readonly stopping: AbortSignal
   call(method: string, params: object, signal: AbortSignal): Promise<unknown>
-  update(changes: Partial<MigrationRecord>): Promise<void>
+  update(changes: MoveChanges): Promise<void>
   /** Puts the mark on record, with how far the maps are durable. */
   mark(mark: number): Promise<void>
   note(sentence: string | null): void
@@ -111,7 +111,8 @@ export class DestinationNotices {
     for (let attempt = 1; ; attempt++) {
       try {
         await this.#parts.mark(course.record.mark + 1)
-        const { generation, mark } = course.record
+        const { mark } = course.record
+        const { generation } = course.moved
         await this.#parts.call('taken', { generation, mark, run: this.#run }, signal)
         this.settle()
         attempt = 0
@@ -136,7 +137,7 @@ export class DestinationNotices {
     const { course, clock } = this.#parts
     for (let round = 1; !signal.aborted; round++) {
       if (round % roundsPerRecord === 0)
-        await this.#parts.update({ counters: course.counters, copyingMs: course.copyingMs }).catch(() => {}) // Figures only.
+        await this.#parts.update({ copyingMs: course.copyingMs, disk: { counters: course.counters } }).catch(() => {}) // Figures only.
       this.#parts.progressed()
       await withinTime(clock, informTimeoutMs, signal, (limited) =>
         this.#parts.call('progress', this.#progress, limited),

@@ -5,6 +5,7 @@ import { LinkError, type PeerChannel, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import type { CourseServices } from '../course.ts'
 import { retryDelayMs } from '../destination/remote-blocks.ts'
+import { onlyDisk } from '../move.ts'
 import { movedOnCodes, type Supersession, supersessionIn } from '../supersession.ts'
 
 export interface AfterwordParts extends Pick<CourseServices, 'clock' | 'records' | 'log'> {
@@ -34,7 +35,8 @@ export async function tellSource(parts: AfterwordParts): Promise<MigrationRecord
 }
 
 async function hear({ record, channel, signal, superseded }: AfterwordParts): Promise<void> {
-  const { id: migration, generation, counters, verified, differed } = record
+  const { id: migration } = record
+  const { generation, counters, verified, differed } = onlyDisk(record)
   try {
     await channel.call('complete', { migration, generation, ...counters, verified, differed }, { signal })
   } catch (error) {

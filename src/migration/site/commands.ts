@@ -10,7 +10,8 @@ import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { Comparison } from '../copy/comparisons.ts'
 import type { Course } from '../course.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
-import { requestAnswer, standingAnswer, type Terms } from '../messages.ts'
+import { requestAnswer, standingAnswer } from '../messages.ts'
+import { diskNames } from '../move.ts'
 import {
   asRefusal,
   destinationAnswers,
@@ -23,6 +24,7 @@ import {
   perhapsBegun,
 } from '../refusals.ts'
 import { SourceCourse } from '../source/source-course.ts'
+import type { Terms } from '../terms.ts'
 import { prepareTimeoutMs, reachPeer, withinTime } from '../within-time.ts'
 import type { Beginnings } from './beginnings.ts'
 import type { Roster } from './roster.ts'
@@ -70,7 +72,7 @@ export class Commands {
       else if (course instanceof DestinationCourse) await course.switchover(force, signal)
     } catch (error) {
       if (error instanceof LinkError) throw notKnown(course, error)
-      throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)
+      throw asRefusal(error, diskNames(course.record), this.#services.peer(course.record.peerId).name)
     }
     return course
   }
@@ -84,7 +86,7 @@ export class Commands {
       } else if (course instanceof DestinationCourse) await course.setPaused(paused)
     } catch (error) {
       if (error instanceof LinkError) throw notPaused(course, paused, error)
-      throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)
+      throw asRefusal(error, diskNames(course.record), this.#services.peer(course.record.peerId).name)
     }
     return course
   }

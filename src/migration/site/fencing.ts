@@ -11,6 +11,7 @@ import { Refusal } from '../../disk/refusal.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import type { Course } from '../course.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
+import { changed } from '../move.ts'
 import { SourceCourse } from '../source/source-course.ts'
 import { isOld, mayServe, type Supersession, supersededNote } from '../supersession.ts'
 import type { MigrationsServices } from './services.ts'
@@ -99,7 +100,7 @@ export class Supersessions {
     const stopped = migrationId === null ? undefined : this.#host.past.get(migrationId)
     if (stopped) {
       const endedAt = this.#services.clock.date().toISOString()
-      const record = { ...stopped, state: 'failed', endedAt, endOwner: by.owner, note: supersededNote(by) }
+      const record = changed(stopped, { state: 'failed', endedAt, note: supersededNote(by), disk: { owner: by.owner } })
       await disk.supersede(by, [{ put: 'migration', record }])
       this.#host.past.add(record)
       return

@@ -13,6 +13,7 @@ import type { Course } from '../course.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
 import { startingCode } from '../destination/remote-blocks.ts'
 import { migrationMessage, prepareMessage, requestMessage, type StandingAnswer } from '../messages.ts'
+import { onlyDisk } from '../move.ts'
 import { SourceCourse } from '../source/source-course.ts'
 import type { Supersession } from '../supersession.ts'
 import { takeIn } from './admission.ts'
@@ -113,7 +114,7 @@ export class Migrations implements PeerHandlers {
   #standing(peerId: string, migration: string): StandingAnswer {
     const record = this.#roster.get(migration)?.record ?? this.past().find(({ id }) => id === migration)
     if (record?.peerId !== peerId || record.role !== 'destination') return { state: 'unknown', generation: 0 }
-    return { state: record.state, generation: record.generation }
+    return { state: record.state, generation: onlyDisk(record).generation }
   }
 
   async #requested(peerId: string, params: unknown, signal: AbortSignal): Promise<object> {

@@ -1,9 +1,10 @@
 // Migrations that have no course any more, and what a peer that was away is told of them.
 
 import { PeerRefusal } from '../../link/channel.ts'
-import type { MigrationRecord } from '../../store/records.ts'
+import type { MigrationRecord, MovedDisk } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
 import { startingCode } from '../destination/remote-blocks.ts'
+import { onlyDisk } from '../move.ts'
 import { restoredRefusal, supersededRefusal } from '../supersession.ts'
 
 export class PastMigrations {
@@ -27,15 +28,18 @@ export class PastMigrations {
     const over = this.#records.size - kept
     if (over <= 0) return []
     const latest = new Map<string, number>()
-    const wayOf = ({ diskId, peerId }: MigrationRecord) => `${diskId} ${peerId}`
-    for (const record of this.all()) {
-      if (record.state !== 'done') continue
-      latest.set(wayOf(record), Math.max(latest.get(wayOf(record)) ?? 0, record.generation))
+    const wayOf = ({ peerId }: MigrationRecord, disk: MovedDisk) => `${disk.id} ${peerId}`
+    for (const record of this.all().filter(({ state }) => state === 'done')) {
+      for (const disk of record.disks) {
+        const way = wayOf(record, disk)
+        latest.set(way, Math.max(latest.get(way) ?? 0, disk.generation))
+      }
     }
     const mayGo = this.all().filter((record) => {
-      const isAwaited = !endedStates.includes(record.state) || !record.sourceTold || record.reclaimedAs !== null
-      const isLatest = record.state === 'done' && record.generation === latest.get(wayOf(record))
-      return !isAwaited && !isLatest
+      const { state, sourceTold, disks } = record
+      const isAwaited = !endedStates.includes(state) || !sourceTold || isReclaimed(record)
+      const isLatest = disks.some((disk) => disk.generation === latest.get(wayOf(record, disk)))
+      return !isAwaited && !(state === 'done' && isLatest)
     })
     return mayGo.sort((a, b) => (a.endedAt ?? '').localeCompare(b.endedAt ?? '')).slice(0, over)
   }
@@ -55,8 +59,9 @@ export class PastMigrations {
   /** A fetch under the generation that was given away, and taken back. @throws PeerRefusal */
   refuseSuperseded(peerId: string, migration: string, generation: number): void {
     const past = this.#records.get(migration)
-    if (past?.peerId !== peerId || past.role !== 'source' || past.reclaimedAs === null) return
-    if (generation === past.generation) throw supersededRefusal(past, past.reclaimedAs, this.#siteId)
+    if (past?.peerId !== peerId || past.role !== 'source') return
+    const { reclaimedAs, generation: given } = onlyDisk(past)
+    if (reclaimedAs !== null && generation === given) throw supersededRefusal(past, reclaimedAs, this.#siteId)
   }
 
   /** @throws PeerRefusal */
@@ -77,9 +82,13 @@ export class PastMigrations {
     // Whoever has everything says `complete`; who still says `taken` was restored to before.
     if (method === 'taken' && isDone) throw restoredRefusal(known)
     // Whoever took what was given away has to hear that it is void.
-    if (known?.reclaimedAs != null && method !== 'cancel')
-      throw supersededRefusal(known, known.reclaimedAs, this.#siteId)
+    const reclaimedAs = known ? onlyDisk(known).reclaimedAs : null
+    if (known && reclaimedAs !== null && method !== 'cancel') throw supersededRefusal(known, reclaimedAs, this.#siteId)
     if (method === 'cancel') return { cancelled: !isDone, message: isDone ? 'it is complete' : '' }
     throw new PeerRefusal('migration-unknown', `there is no migration ${migration} there`)
   }
+}
+
+function isReclaimed({ disks }: MigrationRecord): boolean {
+  return disks.some(({ reclaimedAs }) => reclaimedAs !== null)
 }

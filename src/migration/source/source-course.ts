@@ -55,7 +55,7 @@ export class SourceCourse extends Course {
   #pace: { readonly told: Pace; readonly atMs: number } | undefined
   #copyingMs = this.record.copyingMs
   #guests: WaitingGuests = { ...nobodyWaits, refused: this.record.refusedWrites }
-  readonly #guestsLog = new GuestsLog(this.services.log, { migration: this.id, disk: this.record.diskName })
+  readonly #guestsLog = new GuestsLog(this.services.log, { migration: this.id, disk: this.moved.name })
   readonly #reads = new SourceReads(this, this.services, () => this.#reclaiming)
   readonly #notices = new SourceNotices(this, this.services, this.stopping.signal)
   readonly #grant = new Grant({
@@ -74,7 +74,7 @@ export class SourceCourse extends Course {
   })
 
   get counters(): MigrationCounters {
-    const counters = this.#reported ?? this.record.counters
+    const counters = this.#reported ?? this.moved.counters
     return this.ended ? counters : { ...counters, ...this.#reads.sent }
   }
 
@@ -108,7 +108,7 @@ export class SourceCourse extends Course {
     await this.channel.call('prepare', prepareMessageOf(this.record, this.disk, this.services.bootId), { signal })
     await this.#alone(async () => {
       if (this.ended) throw isElsewhere(this.disk)
-      if (this.record.switchover === 'now') this.checkIdle(this.record.force) // It may have begun to work meanwhile.
+      if (this.terms.switchover === 'now') this.checkIdle(this.terms.force) // It may have begun to work meanwhile.
       await this.update({ state: 'ready' })
     })
     this.watch()
@@ -172,7 +172,7 @@ export class SourceCourse extends Course {
   /** The operator here: now. The destination asks for the grant, as always. @throws Refusal, LinkError, PeerRefusal */
   async switchover(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state !== 'ready') throw this.#tooLate('switched over')
-    this.checkIdle(force || this.record.force)
+    this.checkIdle(force || this.terms.force)
     try {
       await this.channel.call('switchover', { migration: this.id, force }, { signal })
     } catch (error) {
@@ -216,14 +216,12 @@ export class SourceCourse extends Course {
     await this.#alone(async () => {
       if (this.disk.state !== 'departed' || !this.#isCurrent) throw notReclaimable(this.disk)
       if (this.disk.isVoid) throw isElsewhere(this.disk)
-      const generation = this.record.generation + 1
-      const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.record.generation} is void`
+      const generation = this.moved.generation + 1
+      const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.moved.generation} is void`
       this.#reclaiming = true
       try {
-        const ended = this.ending('failed', this.services.siteId)
-        await this.update({ ...ended, reclaimedAs: generation, note }, (change) =>
-          this.disk.departing.reclaim(generation, [change]),
-        )
+        const ended = this.ending('failed', this.services.siteId, { reclaimedAs: generation })
+        await this.update({ ...ended, note }, (change) => this.disk.departing.reclaim(generation, [change]))
       } catch (error) {
         throw notReclaimed(this.disk, error)
       }
@@ -254,7 +252,8 @@ export class SourceCourse extends Course {
   }
 
   get readyMessage(): string {
-    const { switchover, diskName } = this.record
+    const { switchover } = this.terms
+    const diskName = this.moved.name
     const byHand = `vmstore migration switchover ${this.id}`
     if (switchover === 'now') {
       const clients = this.disk.sessions.attachedWriters()
@@ -278,10 +277,12 @@ export class SourceCourse extends Course {
 
   /** In one transaction. @throws what the commit throws */
   #commitDeparted(switchoverMs: number, cutOff: readonly string[]): Promise<void> {
-    const { generation, peerSite } = this.record
+    const { generation } = this.moved
+    const owner = this.record.peerSite
     const sourceBoot = this.services.bootId
-    return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs, cutOff, sourceBoot }, (change) =>
-      this.disk.departing.depart({ generation, owner: peerSite }, [change]),
+    const switched = { switchedAt: this.now(), switchoverMs, cutOff, sourceBoot, disk: { owner } }
+    return this.update({ state: 'copying', ...switched }, (change) =>
+      this.disk.departing.depart({ generation, owner }, [change]),
     )
   }
 
@@ -307,13 +308,13 @@ export class SourceCourse extends Course {
       const { verified, differed, copyingMs } = message
       this.#hear(message)
       this.#copyingMs = copyingMs ?? this.#copyingMs
-      const ended = { ...this.ending('done', this.record.peerSite), counters: this.counters, verified, differed }
+      const ended = this.ending('done', this.record.peerSite, { counters: this.counters, verified, differed })
       await this.update(ended, (change) => this.disk.departing.release([change]))
       this.missingBytes = 0
       this.disk.onSessions = () => {}
     }
     this.tell({ kind: 'ended' })
-    if (this.record.sourcePolicy === 'delete') {
+    if (this.terms.sourcePolicy === 'delete') {
       await this.disk.departing.discardBytes().catch((error: unknown) => {
         this.services.log(
           'error',
@@ -369,10 +370,10 @@ export class SourceCourse extends Course {
 
   #checkGeneration(generation: number): void {
     if (this.#reclaiming) throw new PeerRefusal(startingCode, `${this.disk.name} is being taken back`)
-    if (this.#isCurrent && generation === this.record.generation && this.disk.state !== 'owned') return
+    if (this.#isCurrent && generation === this.moved.generation && this.disk.state !== 'owned') return
     throw new PeerRefusal(
       'stale',
-      `migration ${this.id} leads to generation ${this.record.generation}, not ${generation}`,
+      `migration ${this.id} leads to generation ${this.moved.generation}, not ${generation}`,
     )
   }
 

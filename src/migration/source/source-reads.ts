@@ -109,11 +109,11 @@ export class SourceReads {
   }
 
   #checkRight(generation: number): void {
-    const { disk, record } = this.#course
+    const { disk, record, moved } = this.#course
     const before =
-      generation === record.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)
+      generation === moved.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)
     const after =
-      generation === record.generation &&
+      generation === moved.generation &&
       disk.state === 'departed' &&
       record.state === 'copying' &&
       !this.#isReclaiming()
