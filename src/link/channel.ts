@@ -10,6 +10,8 @@ export type Urgency = 'demand' | 'background'
 
 export interface FetchRequest {
   readonly migration: string
+  /** Its UUID. */
+  readonly disk: string
   readonly generation: number
   /** Bytes; sorted and disjoint; at most `maximumRuns` of them. */
   readonly runs: readonly { readonly offset: number; readonly length: number }[]

@@ -1,8 +1,9 @@
-// The record of a migration that begins, at either site, and the message by which the source has the destination begin it.
+// The record of a migration that begins, at either site, and what the source says to have the destination begin it.
 
 import type { Disk } from '../disk/disk.ts'
 import { type MigrationRecord, untouchedMigration } from '../store/records.ts'
-import type { PrepareMessage, Terms } from './messages.ts'
+import type { Preparation } from './counterpart.ts'
+import type { Terms } from './terms.ts'
 
 export interface Beginning {
   readonly id: string
@@ -39,16 +40,18 @@ export function newRecord(beginning: Beginning): MigrationRecord {
 }
 
 /** The record keeps the terms as the operator chose them. */
-export function prepareMessageOf(record: MigrationRecord, disk: Disk, boot: string): PrepareMessage {
+export function preparationOf(record: MigrationRecord, disk: Disk, boot: string): Preparation {
   return {
     migration: record.id,
-    disk: {
-      id: disk.record.id,
-      name: disk.name,
-      sizeBytes: disk.sizeBytes,
-      generation: disk.record.generation,
-      allocatedBytes: disk.allocatedBytes(),
-    },
+    disks: [
+      {
+        id: disk.record.id,
+        name: disk.name,
+        sizeBytes: disk.sizeBytes,
+        generation: disk.record.generation,
+        allocatedBytes: disk.allocatedBytes(),
+      },
+    ],
     terms: {
       mode: 'post-copy',
       switchover: record.switchover as Terms['switchover'],

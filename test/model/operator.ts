@@ -2,7 +2,7 @@
 // In the end sees to it that a guest which waits for the operator's word gets it.
 
 import assert from 'node:assert/strict'
-import type { Terms } from '../../src/migration/messages.ts'
+import type { Terms } from '../../src/migration/terms.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, diskName, type Stage } from './stage.ts'
 import { SimProcess } from './world.ts'

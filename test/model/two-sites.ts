@@ -1,7 +1,7 @@
 // Two simulated sites for tests of single cases: no faults but those that the test makes; time passes as the test lets it.
 
 import assert from 'node:assert/strict'
-import type { Terms } from '../../src/migration/messages.ts'
+import type { Terms } from '../../src/migration/terms.ts'
 import type { DiskRecord } from '../../src/store/records.ts'
 import { putDisk } from './image.ts'
 import { sectorBytes } from './sim-file.ts'
@@ -88,9 +88,9 @@ export class TwoSites {
     return (await this.drive(from.migrations!.commands.start(diskName, peer, terms, new AbortController().signal))).id
   }
 
-  /** What `from` hears when it says this to `to`. */
+  /** What `from` hears when it says this to `to`, over the link. */
   say(from: string, to: SimSite, method: string, params: object): Promise<object> {
-    return this.drive(to.migrations!.call(from, method, params, new AbortController().signal))
+    return this.drive(to.handlers.call(from, method, params, new AbortController().signal))
   }
 
   open(site: SimSite, client = 'guest'): OpenSession {

@@ -7,21 +7,24 @@
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { BlockSource, Run } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
-import { type PeerChannel, PeerRefusal, type Piece } from '../../link/channel.ts'
+import { PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
-import { BackgroundCopy, type Extent } from '../copy/background-copy.ts'
+import { movedOnCodes } from '../codes.ts'
+import { BackgroundCopy } from '../copy/background-copy.ts'
 import { type Comparison, Comparisons } from '../copy/comparisons.ts'
 import { CopyTime } from '../copy/copy-time.ts'
 import { DataSurvey } from '../copy/data-survey.ts'
 import { Pause } from '../copy/pause.ts'
 import { RateLimit } from '../copy/rate-limit.ts'
+import type { Completion, Counterpart, DiskAt, Release, SentOf, SourceDesk } from '../counterpart.ts'
 import { Course, type CourseServices, type Pace } from '../course.ts'
-import { digestsAnswer, extentsAnswer, sentAnswer } from '../messages.ts'
 import { nothingToPause, pauseSentence } from '../refusals.ts'
-import { movedOnCodes, type Supersession, supersessionIn } from '../supersession.ts'
+import { retryDelayMs } from '../retries.ts'
+import { type Supersession, supersessionIn } from '../supersession.ts'
 import { merged, namedRanges } from '../unreadable.ts'
 import { DestinationNotices } from './destination-notices.ts'
-import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
+import { heeding } from './heeding.ts'
+import { RemoteBlocks, type RemoteBlocksParts } from './remote-blocks.ts'
 
 const commitRetryMs = 1000
 
@@ -34,14 +37,17 @@ export abstract class ArrivingCourse extends Course {
   readonly #survey: DataSurvey
   readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
 
+  /** The source of this migration. */
+  protected readonly source: SourceDesk
   /** The source's word that a later generation exists. */
   protected supersededBy: Supersession | undefined
   readonly #leaving = new AbortController()
   /** Ends when this site stops, and when the disk is superseded. */
   protected readonly working: AbortSignal
 
-  constructor(services: CourseServices, disk: Disk, record: MigrationRecord, channel: PeerChannel) {
-    super(services, disk, record, channel)
+  constructor(services: CourseServices, disk: Disk, record: MigrationRecord, counterpart: Counterpart) {
+    super(services, disk, record, counterpart)
+    this.source = heeding(counterpart.source(record.id), (error) => this.heed(error))
     this.working = AbortSignal.any([this.stopping.signal, this.#leaving.signal])
     this.#counters = { ...record.counters }
     this.#limit = new RateLimit(services.clock, record.maxRate)
@@ -52,17 +58,17 @@ export abstract class ArrivingCourse extends Course {
       sizeBytes: disk.sizeBytes,
       clock: services.clock,
       arrival: () => this.disk.arrival,
-      extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
+      extents: (offset, length, signal) => this.source.extents(this.frozenDisk, { offset, length }, signal),
     })
     this.#notices = new DestinationNotices({
       course: this,
       clock: services.clock,
       stopping: this.stopping.signal,
-      call: (method, params, signal) => this.call(method, params, signal),
+      source: this.source,
       update: (changes) => this.update(changes),
       mark: (mark) => this.update({ mark }, (change) => this.disk.noteMapLog([change])),
       note: (sentence) => this.setNote(sentence),
-      reported: (answer) => this.#hearSent(answer),
+      reported: (sent) => this.#hearSent(sent),
       progressed: () => this.tell({ kind: 'progress' }),
     })
     this.#comparisons = new Comparisons({
@@ -72,8 +78,8 @@ export abstract class ArrivingCourse extends Course {
       log: services.log,
       pause: this.#pause,
       working: this.working,
-      extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
-      digests: (runs, signal) => this.#digests(runs, signal),
+      extents: (offset, length, signal) => this.source.extents(this.frozenDisk, { offset, length }, signal),
+      digests: (runs, signal) => this.source.digests(this.frozenDisk, runs, signal),
       recordDiffering: (differing) => this.#recordDiffering(differing),
       note: (sentence) => this.setNote(sentence),
     })
@@ -142,8 +148,8 @@ export abstract class ArrivingCourse extends Course {
         {
           disk: this.disk,
           clock: this.services.clock,
-          source: this.remote(this.record.generation),
-          extents: (offset, lengthBytes, extentsSignal) => this.#extents(offset, lengthBytes, extentsSignal),
+          source: new RemoteBlocks(this.remoteParts(this.frozenDisk)),
+          extents: (offset, length, asked) => this.source.extents(this.frozenDisk, { offset, length }, asked),
           limit: this.#limit,
           pause: this.#pause,
           landed: (...landed) => this.#landed(...landed),
@@ -206,7 +212,7 @@ export abstract class ArrivingCourse extends Course {
   protected async finish(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        this.#hearSent(await this.call('complete', this.#completion, this.working))
+        this.#ended(await this.source.complete(this.#completion, this.working))
         break
       } catch (error) {
         this.working.throwIfAborted()
@@ -227,6 +233,16 @@ export abstract class ArrivingCourse extends Course {
     this.tell({ kind: 'ended' })
   }
 
+  /** It is told, or is gone for good: then its word is proven by something else. */
+  #ended(release: Release): void {
+    if (release.answer === 'released') this.#hearSent(release.disks)
+    else {
+      const message = `every block has come; the source is gone, and that it gave the disk up is proven by ${release.proof.foundIn}`
+      this.services.log('info', { migration: this.id, disk: this.disk.name }, message)
+      this.tell({ kind: 'step', message })
+    }
+  }
+
   /** Everything is here, and the operator does not wait for the source any longer: it is told when it comes back. */
   protected async endUntold(): Promise<void> {
     const note = 'ended without the source, which is told when it comes back'
@@ -237,53 +253,53 @@ export abstract class ArrivingCourse extends Course {
     this.tell({ kind: 'ended' })
   }
 
-  get #completion(): object {
-    const { generation, verified, differed } = this.record
-    return { generation, ...this.counters, verified, differed, copyingMs: this.copyingMs }
+  get #completion(): Completion {
+    const { verified, differed } = this.record
+    return { disks: [{ ...this.frozenDisk, ...this.counters, verified, differed }], copyingMs: this.copyingMs }
   }
 
-  async #extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]> {
-    const params = { generation: this.record.generation, offset, length: lengthBytes }
-    const { extents } = extentsAnswer.parse(await this.call('extents', params, signal))
-    let at = offset
-    return extents.map(({ length, data }) => {
-      const extent = { offset: at, length, data }
-      at += length
-      return extent
-    })
+  /** The disk under the generation that was granted, frozen at its source. */
+  protected get frozenDisk(): DiskAt {
+    return { disk: this.record.diskId, generation: this.record.generation }
   }
 
-  async #digests(runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]> {
-    const params = { generation: this.record.generation, runs }
-    return digestsAnswer.parse(await this.call('digests', params, signal)).digests
-  }
-
-  protected remote(generation: number): BlockSource {
-    return new RemoteBlocks({
-      channel: this.channel,
-      refused: (error) => this.#heed(error),
+  /** The source's blocks of a disk. */
+  protected remoteParts(disk: DiskAt): RemoteBlocksParts {
+    return {
+      source: this.source,
       clock: this.services.clock,
-      migration: this.id,
-      generation,
+      disk,
       stallTimeoutMs: this.record.stallTimeoutMs,
-    })
+      refused: (error) => {
+        this.heed(error)
+        throw error
+      },
+    }
   }
 
-  /** A guest's demand fetch. What lands of it is counted as it lands. */
-  protected async *fetchFrozen(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncGenerator<Piece> {
-    const signal = AbortSignal.any([options.signal, this.#leaving.signal])
-    for await (const piece of this.remote(this.record.generation).fetch(runs, { ...options, signal })) {
-      const before = this.disk.arrival?.missingBlocks ?? 0
-      yield piece // The disk lands it before it asks for the next.
-      const landed = (before - (this.disk.arrival?.missingBlocks ?? 0)) * blockSizeBytes
-      if (landed > 0)
-        this.#landed(Math.min(landed, piece.length), piece.bytes !== undefined, piece.offset, piece.hole ?? false)
+  /** What guests' demand fetches ask for. What lands of it is counted as it lands. */
+  protected get frozen(): BlockSource {
+    const missing = () => this.disk.arrival?.missingBlocks ?? 0
+    const blocks = new RemoteBlocks({
+      ...this.remoteParts(this.frozenDisk),
+      comes: (piece) => {
+        const before = missing()
+        return () => {
+          const landed = (before - missing()) * blockSizeBytes
+          if (landed > 0)
+            this.#landed(Math.min(landed, piece.length), piece.bytes !== undefined, piece.offset, piece.hole ?? false)
+        }
+      },
+    })
+    return {
+      fetch: (runs, { urgency, signal }) =>
+        blocks.fetch(runs, { urgency, signal: AbortSignal.any([signal, this.#leaving.signal]) }),
     }
   }
 
   /** The source counts what it sends; here it is kept, should the source start anew. */
-  #hearSent(answer: unknown): void {
-    const { sent = 0, resent = 0 } = sentAnswer.parse(answer)
+  #hearSent(disks: readonly SentOf[]): void {
+    const { sent, resent } = disks.find(({ disk }) => disk === this.record.diskId) ?? { sent: 0, resent: 0 }
     this.#counters.sent = Math.max(this.#counters.sent, sent)
     this.#counters.resent = Math.max(this.#counters.resent, resent)
   }
@@ -298,17 +314,8 @@ export abstract class ArrivingCourse extends Course {
     this.missingBytes = (this.disk.arrival?.missingBlocks ?? 0) * blockSizeBytes
   }
 
-  protected async call(method: string, params: object, signal: AbortSignal): Promise<unknown> {
-    try {
-      return await this.channel.call(method, { migration: this.id, ...params }, { signal })
-    } catch (error) {
-      this.#heed(error)
-      throw error
-    }
-  }
-
   /** Everything that works here ends when the source says that the disk is superseded. */
-  #heed(error: unknown): void {
+  protected heed(error: unknown): void {
     const by = supersessionIn(error, this.disk.record.generation)
     if (by) this.leave(by)
   }

@@ -7,10 +7,10 @@ import { nextOfTroubled } from '../../disk/acceptance.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal } from '../../link/channel.ts'
-import type { Terms } from '../messages.ts'
 import { newRecord } from '../new-record.ts'
 import { asRefusal, clientAtWork, isElsewhere, notUndone } from '../refusals.ts'
 import { SourceCourse } from '../source/source-course.ts'
+import type { Terms } from '../terms.ts'
 import { prepareTimeoutMs, reachPeer, withinTime } from '../within-time.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices, PeerFacts } from './services.ts'
@@ -52,7 +52,7 @@ export class Beginnings {
     } finally {
       reservation[Symbol.dispose]()
     }
-    const course = new SourceCourse(this.#services, disk, record, this.#services.channel(peer.id))
+    const course = new SourceCourse(this.#services, disk, record, this.#services.counterpart(peer.id))
     this.#roster.add(course)
     try {
       await withinTime(clock, prepareTimeoutMs, signal, (limited) => course.prepare(limited))

@@ -76,23 +76,18 @@ export async function* readPieces(
       const extents = alignedExtents(disk, at, end - at, extentsAtOnce)
       for (const extent of extents) {
         signal.throwIfAborted()
-        if (extent.data) yield* readData(disk, extent, turn, signal)
-        else yield { offset: extent.offset, length: extent.length, bytes: undefined, hole: true }
         at = extent.offset + extent.length
+        if (!extent.data) yield { offset: extent.offset, length: extent.length, bytes: undefined, hole: true }
+        for (let offset = extent.offset; extent.data && offset < at; offset += pieceBytes) {
+          if (offset > extent.offset) await turn() // The first is of the step that found the extent.
+          signal.throwIfAborted()
+          const part = { offset, length: Math.min(pieceBytes, at - offset) }
+          const bytes = await readOrUndefined(disk, part)
+          if (Buffer.isBuffer(bytes)) for (const piece of piecesOf(offset, bytes)) yield piece
+          else yield* readableBlocks(disk, part, bytes.error)
+        }
       }
     }
-  }
-}
-
-async function* readData(disk: Disk, run: Run, turn: () => Promise<void>, signal: AbortSignal): AsyncGenerator<Piece> {
-  const end = run.offset + run.length
-  for (let offset = run.offset; offset < end; offset += pieceBytes) {
-    if (offset > run.offset) await turn() // The first is of the step that found the extent.
-    signal.throwIfAborted()
-    const piece = { offset, length: Math.min(pieceBytes, end - offset) }
-    const bytes = await readOrUndefined(disk, piece)
-    if (Buffer.isBuffer(bytes)) yield* piecesOf(offset, bytes)
-    else yield* readableBlocks(disk, piece, bytes.error)
   }
 }
 

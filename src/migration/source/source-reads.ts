@@ -5,16 +5,15 @@
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
 import type { Run } from '../../disk/block-source.ts'
-import { type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
+import { PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
+import { noRightCode, startingCode, syncFailedCode } from '../codes.ts'
+import type { Extent } from '../copy/background-copy.ts'
 import { digestOf } from '../copy/verification.ts'
+import type { DiskAt } from '../counterpart.ts'
 import type { Course, CourseServices } from '../course.ts'
-import { startingCode } from '../destination/remote-blocks.ts'
-import type { digestsMessage, extentsMessage, FlushAnswer, flushMessage } from '../messages.ts'
 import { alignedExtentsInTurns, readFrozen, readPieces } from './frozen-reader.ts'
 import { type Sent, SentCount } from './sent-count.ts'
 
-/** The source cannot make durable what it has answered. */
-export const syncFailedCode = 'sync-failed'
 const extentsInAnswer = 1024
 
 export class SourceReads {
@@ -42,21 +41,25 @@ export class SourceReads {
   }
 
   /** Bytes for the destination: the newest before switchover, the frozen ones after. @throws PeerRefusal */
-  async *fetch(request: FetchRequest, urgency: Urgency, signal: AbortSignal): AsyncGenerator<Piece> {
+  async *blocks(
+    asked: DiskAt,
+    runs: readonly Run[],
+    { urgency, signal }: { urgency: Urgency; signal: AbortSignal },
+  ): AsyncGenerator<Piece> {
     const { disk } = this.#course
     const { clock } = this.#services
-    for (const run of request.runs) this.#checkRun(run)
-    for await (const piece of readPieces(disk, request.runs, () => clock.turn(urgency), signal)) {
+    for (const run of runs) this.#checkRun(run)
+    for await (const piece of readPieces(disk, runs, () => clock.turn(urgency), signal)) {
       // Looked at for every piece: what was read under a right that has ended does not leave.
-      this.#checkRight(request.generation)
+      this.#checkRight(asked)
       if (disk.state === 'departed') this.#count.add(piece)
       yield piece
     }
   }
 
   /** Resolves when all that was answered here is durable. @throws PeerRefusal `no-right`, `sync-failed` */
-  async flush({ generation }: ReturnType<typeof flushMessage.parse>): Promise<FlushAnswer> {
-    this.#checkRight(generation)
+  async flush(asked: DiskAt): Promise<{ readonly boot: string }> {
+    this.#checkRight(asked)
     const { disk } = this.#course
     try {
       await disk.flush()
@@ -66,28 +69,27 @@ export class SourceReads {
     return { boot: this.#services.bootId }
   }
 
-  async extents({ generation, offset, length }: ReturnType<typeof extentsMessage.parse>): Promise<object> {
-    this.#checkRight(generation)
-    this.#checkRun({ offset, length })
+  async extents(asked: DiskAt, run: Run): Promise<readonly Extent[]> {
+    this.#checkRight(asked)
+    this.#checkRun(run)
     const { disk } = this.#course
-    const extents = await alignedExtentsInTurns(disk, { offset, length }, extentsInAnswer, async () => {
+    return alignedExtentsInTurns(disk, run, extentsInAnswer, async () => {
       await this.#services.clock.turn()
-      this.#checkRight(generation)
+      this.#checkRight(asked)
     })
-    return { extents: extents.map((extent) => ({ length: extent.length, data: extent.data })) }
   }
 
-  async digests({ generation, runs }: ReturnType<typeof digestsMessage.parse>): Promise<object> {
+  async digests(asked: DiskAt, runs: readonly Run[]): Promise<readonly string[]> {
     const { clock } = this.#services
     const digests: string[] = []
     for (const run of runs) {
       await clock.turn()
-      this.#checkRight(generation)
+      this.#checkRight(asked)
       this.#checkRun(run)
       digests.push(await digestOf(await readFrozen(this.#course.disk, run), clock))
     }
-    this.#checkRight(generation)
-    return { digests }
+    this.#checkRight(asked)
+    return digests
   }
 
   /** Of the frozen disk: what was forwarded before switchover is not copied. */
@@ -96,8 +98,9 @@ export class SourceReads {
     return this.#sentCount
   }
 
-  #checkRight(generation: number): void {
+  #checkRight({ disk: id, generation }: DiskAt): void {
     const { disk, record } = this.#course
+    if (id !== disk.record.id) throw new PeerRefusal(noRightCode, `migration ${record.id} is not of disk ${id}`)
     const before =
       generation === record.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)
     const after =
@@ -112,7 +115,7 @@ export class SourceReads {
       )
     if (before || after) return
     throw new PeerRefusal(
-      'no-right',
+      noRightCode,
       `${disk.name} is ${disk.state} in generation ${disk.record.generation}; asked under ${generation}`,
     )
   }
