@@ -2,13 +2,13 @@
 
 import type {
   AcceptRequest,
+  CheckedMigrateRequest,
   CreateDiskRequest,
   CreateEvent,
   DiskView,
   InviteRequest,
   InviteView,
   JoinRequest,
-  MigrateRequest,
   MigrationEvent,
   MigrationView,
   PeerView,
@@ -51,7 +51,7 @@ export interface SitePeers {
 /** Migrations are named by id, or an unambiguous beginning of it. */
 export interface SiteMigrations {
   /** Resolves once the migration exists at both sites; what follows is told by `events`. */
-  begin(request: MigrateRequest, signal: AbortSignal): Promise<MigrationView>
+  begin(request: CheckedMigrateRequest, signal: AbortSignal): Promise<MigrationView>
   list(): readonly MigrationView[]
   show(id: string): MigrationView
   switchover(id: string, options: { force: boolean }): Promise<MigrationView>

@@ -4,8 +4,9 @@
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 import { type ImageFormat, imageFormats, titled } from '../image/image-formats.ts'
+import { askedTerms, migrationModes, switchoverModes } from '../migration/terms.ts'
 
-export { imageFormats, titled }
+export { imageFormats, migrationModes, switchoverModes, titled }
 
 /** Exit codes, and the codes of errors. Stable: scripts rely on them. */
 export const ExitCode = {
@@ -37,9 +38,6 @@ export const nbdProtocol = 'nbd'
 
 /** An export's name has up to 4096 bytes, each of which may be escaped. */
 const imageFromMaxLength = 16_384
-
-export const switchoverModes = ['auto', 'now', 'manual'] as const
-export const migrationModes = ['post-copy', 'hybrid', 'pre-copy'] as const
 
 const diskName = z
   .string()
@@ -88,16 +86,7 @@ const migrateFields = z.strictObject({
   /** A peer's name: `to` on the source, `from` on the destination. */
   to: z.string().max(127).optional(),
   from: z.string().max(127).optional(),
-  mode: z.enum(migrationModes),
-  switchover: z.enum(switchoverModes),
-  switchoverWaitMs: z.number().int().min(0).max(86_400_000),
-  /** Bytes a second of background copy; absent: no bound. */
-  maxRate: z.number().int().min(4096).optional(),
-  /** How long a guest's read waits for a source that is away; absent: for ever. */
-  stallTimeoutMs: z.number().int().min(1).optional(),
-  source: z.enum(['keep', 'delete']),
-  /** With `now`: also while a client works at the source, which is cut off then. */
-  force: z.boolean().optional(),
+  ...askedTerms.shape,
 })
 export const migrateRequest = migrateFields
   .refine(
@@ -105,7 +94,9 @@ export const migrateRequest = migrateFields
     'exactly one of to and from names the other site',
   )
   .refine(({ force, switchover }) => !force || switchover === 'now', 'force goes with a switchover now')
-export type MigrateRequest = z.infer<typeof migrateRequest>
+export type MigrateRequest = z.input<typeof migrateRequest>
+/** With the usual value of all that was not said. */
+export type CheckedMigrateRequest = z.output<typeof migrateRequest>
 
 export const switchoverRequest = z.strictObject({ force: z.boolean().optional() })
 

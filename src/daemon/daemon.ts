@@ -318,9 +318,9 @@ function siteNameOf(host: string): string {
 function logCourse(course: Course, log: Logger): void {
   const facts = () => ({
     migration: course.id,
-    disk: course.record.diskName,
+    disk: course.moved.name,
     role: course.record.role,
-    generation: course.record.generation,
+    generation: course.moved.generation,
   })
   course.listen((event) => {
     if (event.kind === 'progress') return

@@ -1,6 +1,7 @@
 // What of a site survives its daemon: records and files. For tests alone, both may have a crash point (crash-points.ts).
 
 import type { Logger } from 'pino'
+import { wrongTerms } from '../migration/terms.ts'
 import type { DataFolder } from '../store/data-folder.ts'
 import { KernelFiles } from '../store/kernel-files.ts'
 import { SqliteRecords } from '../store/sqlite-records.ts'
@@ -9,7 +10,7 @@ import { isBesideServedFile } from './served-file.ts'
 
 export async function openDurable(folder: DataFolder, siteId: string, log: Logger): Promise<Durable> {
   const hasDisks = (await folder.diskIds()).length > 0 || (await isBesideServedFile(folder, siteId))
-  const records = await SqliteRecords.open(folder.databasePath, { hasDisks })
+  const records = await SqliteRecords.open(folder.databasePath, { hasDisks, siteId, wrongTerms })
   const durable = { records, files: new KernelFiles() }
   const point = process.env['VMSTORE_TEST_CRASH_POINT']
   if (point === undefined) return durable

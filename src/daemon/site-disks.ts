@@ -105,7 +105,7 @@ export class LocalDisks implements SiteDisks {
   async verify(name: string, signal: AbortSignal): Promise<VerifyView> {
     const { course, comparison } = await this.#parts.migrations.commands.verify(name, signal)
     return {
-      disk: course.record.diskName,
+      disk: course.disk.name,
       migration: course.id,
       peer: this.#parts.naming.peerName(course.record.peerId),
       bytes: { compared: comparison.comparedBytes, missing: course.missingBytes },

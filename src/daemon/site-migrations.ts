@@ -1,7 +1,7 @@
 // The migrations of a site as its operators see them: begun, shown, watched, steered.
 
 import type { SiteMigrations } from '../control/service.ts'
-import type { MigrateRequest, MigrationEvent, MigrationView } from '../control/types.ts'
+import type { CheckedMigrateRequest, MigrationEvent, MigrationView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Course, CourseEvent } from '../migration/course.ts'
@@ -25,35 +25,25 @@ export class LocalMigrations implements SiteMigrations {
     this.#parts = parts
   }
 
-  async begin(request: MigrateRequest, signal: AbortSignal): Promise<MigrationView> {
+  async begin(request: CheckedMigrateRequest, signal: AbortSignal): Promise<MigrationView> {
     const { book, migrations } = this.#parts
-    if (request.mode !== 'post-copy') {
-      throw new Refusal(
-        'mode-unknown',
-        `this vmstore moves disks in mode post-copy; ${request.mode} is not there yet`,
-        { disk: request.disk, safe: 'Nothing was changed.' },
-      )
+    const { disk, to, from, mode, source, ...rest } = request
+    if (mode !== 'post-copy') {
+      const message = `this vmstore moves disks in mode post-copy; ${mode} is not there yet`
+      throw new Refusal('mode-unknown', message, { disk, safe: 'Nothing was changed.' })
     }
-    const terms: Terms = {
-      mode: request.mode,
-      switchover: request.switchover,
-      switchoverWaitMs: request.switchoverWaitMs,
-      maxRate: request.maxRate ?? null,
-      stallTimeoutMs: request.stallTimeoutMs ?? null,
-      sourcePolicy: request.source,
-      ...(request.force && { force: true }),
-    }
-    const peer = peerFacts(book.named(request.to ?? request.from ?? ''))
+    const terms: Terms = { ...rest, mode, sourcePolicy: source }
+    const peer = peerFacts(book.named(to ?? from ?? ''))
     const course =
-      request.to === undefined
-        ? await migrations.commands.request(request.disk, peer, terms, signal)
-        : await migrations.commands.start(request.disk, peer, terms, signal)
+      to === undefined
+        ? await migrations.commands.request(disk, peer, terms, signal)
+        : await migrations.commands.start(disk, peer, terms, signal)
     return courseView(course, this.#parts.naming)
   }
 
   list(): readonly MigrationView[] {
-    const { migrations, naming, disks } = this.#parts
-    const past = migrations.past().map((record) => recordView(record, naming, disks.get(record.diskId)))
+    const { migrations, naming } = this.#parts
+    const past = migrations.past().map((record) => recordView(record, naming))
     return [...past, ...migrations.courses().map((course) => courseView(course, naming))]
   }
 

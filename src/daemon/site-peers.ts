@@ -4,6 +4,7 @@ import type { SitePeers } from '../control/service.ts'
 import type { InviteRequest, InviteView, JoinRequest, PeerView } from '../control/types.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { LinkError } from '../link/channel.ts'
+import { diskNames } from '../migration/move.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import { PeerError } from '../peer/identity.ts'
 import type { PeerRecord } from '../store/records.ts'
@@ -45,7 +46,7 @@ export class LocalPeers implements SitePeers {
     if (busy) {
       throw new Refusal(
         'peer-in-use',
-        `migration ${busy.id} of ${busy.record.diskName} is under way with ${peer.name}`,
+        `migration ${busy.id} of ${diskNames(busy.record)} is under way with ${peer.name}`,
         {
           safe: 'Nothing was changed.',
           next: 'Wait for its end, or cancel it.',

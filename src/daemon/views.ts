@@ -7,6 +7,8 @@ import { unknownOwner } from '../disk/states.ts'
 import type { LinkFacts } from '../link/peers/link-watch.ts'
 import type { Course } from '../migration/course.ts'
 import type { WaitingGuests } from '../migration/held-writes.ts'
+import { onlyDisk } from '../migration/move.ts'
+import { termsOf } from '../migration/terms.ts'
 import { namedRanges } from '../migration/unreadable.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 
@@ -85,28 +87,23 @@ export function courseView(course: Course, naming: Naming): MigrationView {
   })
 }
 
-/** A migration that is over, or is stopped until the next start: then `disk` has the owner. */
-export function recordView(record: MigrationRecord, naming: Naming, disk: Disk | undefined): MigrationView {
+/** A migration that is over, or is stopped until the next start. */
+export function recordView(record: MigrationRecord, naming: Naming): MigrationView {
   const isDone = record.state === 'done'
-  const stopped = record.endedAt === null ? disk?.record.owner : undefined
+  const { sizeBytes, owner, counters } = onlyDisk(record)
   return view(record, naming, {
     guests: { held: null, refused: record.refusedWrites },
     copyingMs: record.copyingMs,
     state: record.state as MigrationState,
-    owner: record.endOwner ?? stopped ?? ownerByState(record, naming.ownSite),
-    counters: record.counters,
-    missing: isDone ? 0 : record.sizeBytes,
+    owner,
+    counters,
+    missing: isDone ? 0 : sizeBytes,
     exposed: 0,
     unreadable: [],
     rate: 0,
     secondsLeft: null,
     note: record.note,
   })
-}
-
-/** Of records that were made before they had it: what is true but for disks that were superseded or taken back. */
-function ownerByState({ state, role, peerSite }: MigrationRecord, ownSite: string): string {
-  return (role === 'destination') === (state === 'done') ? ownSite : peerSite
 }
 
 interface LiveFacts {
@@ -126,20 +123,22 @@ interface LiveFacts {
 function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): MigrationView {
   const now = Date.now()
   const at = (time: string | null) => (time === null ? now : Date.parse(time))
+  const disk = onlyDisk(record)
+  const { mode, switchover } = termsOf(record)
   return {
     id: record.id,
-    disk: record.diskName,
+    disk: disk.name,
     role: record.role,
     peer: naming.peerName(record.peerId),
     state: facts.state,
-    mode: record.mode,
-    switchover: record.switchover,
+    mode,
+    switchover,
     transport: record.transport,
-    generation: record.generation,
+    generation: disk.generation,
     owner: facts.owner,
     ownerName: facts.owner === unknownOwner ? unknownOwner : naming.siteName(facts.owner),
     ownerSide: sideOf(facts.owner, record, naming),
-    bytes: { disk: record.sizeBytes, ...facts.counters, missing: facts.missing, exposed: facts.exposed },
+    bytes: { disk: disk.sizeBytes, ...facts.counters, missing: facts.missing, exposed: facts.exposed },
     seconds: {
       total: (at(record.endedAt) - Date.parse(record.startedAt)) / 1000,
       precopy: 0,
@@ -149,14 +148,14 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     },
     rate: facts.rate,
     secondsLeft: facts.secondsLeft,
-    verified: record.verified,
+    verified: disk.verified,
     connected: naming.isConnected(record.peerId),
     link: linkView(naming.link(record.peerId)),
     held: facts.guests.held,
     refusedWrites: facts.guests.refused,
     cutOff: record.cutOff,
     unreadable: facts.unreadable,
-    differed: record.differed,
+    differed: disk.differed,
     paused: record.paused,
     note: facts.note,
     startedAt: record.startedAt,

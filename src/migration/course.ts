@@ -3,10 +3,12 @@
 import type { Clock } from '../block/clock.ts'
 import type { Run } from '../disk/block-source.ts'
 import type { Disk } from '../disk/disk.ts'
-import type { Change, MigrationCounters, MigrationRecord, Records } from '../store/records.ts'
+import type { Change, MigrationCounters, MigrationRecord, MovedDisk, Records } from '../store/records.ts'
 import { RateMeter } from './copy/rate-meter.ts'
 import type { Counterpart } from './counterpart.ts'
 import type { WaitingGuests } from './held-writes.ts'
+import { changed, diskNames, type MoveChanges, onlyDisk } from './move.ts'
+import { type Terms, termsOf } from './terms.ts'
 
 export interface CourseServices {
   readonly records: Records
@@ -64,11 +66,20 @@ export abstract class Course {
     this.#record = record
     this.counterpart = counterpart
     this.meter = new RateMeter(services.clock)
-    this.missingBytes = record.sizeBytes
+    this.missingBytes = onlyDisk(record).sizeBytes
   }
 
   get record(): MigrationRecord {
     return this.#record
+  }
+
+  /** What the record says of the disk. */
+  get moved(): MovedDisk {
+    return onlyDisk(this.#record)
+  }
+
+  get terms(): Terms {
+    return termsOf(this.#record)
   }
 
   get id(): string {
@@ -131,17 +142,18 @@ export abstract class Course {
 
   /** Whom the operator's --force cut off, if anybody. */
   protected tellCutOff(): void {
-    const { cutOff, diskName } = this.record
+    const { cutOff } = this.record
     if (cutOff.length === 0) return
-    const message = `${diskName} was taken by --force from clients at work at the source: ${cutOff.join(', ')}`
-    this.services.log('warn', { migration: this.id, disk: diskName, cutOff }, message)
+    const disk = diskNames(this.record)
+    const message = `${disk} was taken by --force from clients at work at the source: ${cutOff.join(', ')}`
+    this.services.log('warn', { migration: this.id, disk, cutOff }, message)
     this.tell({ kind: 'step', message })
   }
 
   protected setNote(note: string | null): void {
     if (note === this.#note) return
     this.#note = note
-    if (note) this.services.log('warn', { migration: this.id, disk: this.record.diskName }, note)
+    if (note) this.services.log('warn', { migration: this.id, disk: diskNames(this.record) }, note)
     this.tell({ kind: 'progress' })
   }
 
@@ -150,11 +162,11 @@ export abstract class Course {
    * together with what must be durable in the same transaction.
    */
   protected update(
-    changes: Partial<MigrationRecord>,
+    changes: MoveChanges,
     through: (change: Change) => Promise<void> = (change) => this.services.records.commit([change]),
   ): Promise<void> {
     const work = this.#updates.then(async () => {
-      const record = { ...this.#record, ...changes }
+      const record = changed(this.#record, changes)
       await through({ put: 'migration', record })
       this.#record = record
     })
@@ -163,9 +175,9 @@ export abstract class Course {
   }
 
   /** What a record says of a migration that is over. `owner`: the site that owns the disk then, or `unknown`. */
-  protected ending(state: 'done' | 'cancelled' | 'failed', owner: string): Partial<MigrationRecord> {
+  protected ending(state: 'done' | 'cancelled' | 'failed', owner: string, disk: Partial<MovedDisk> = {}): MoveChanges {
     const { copyingMs, guests } = this
-    return { state, endedAt: this.now(), endOwner: owner, copyingMs, refusedWrites: guests.refused }
+    return { state, endedAt: this.now(), copyingMs, refusedWrites: guests.refused, disk: { ...disk, owner } }
   }
 
   protected now(): string {

@@ -94,8 +94,8 @@ export class GuestsHere {
 
   constructor(parts: GuestsHereParts) {
     const { course, log, clock, why } = parts
-    const { id: migration, diskName, refusedWrites } = course.record
-    const guestsLog = new GuestsLog(log, { migration, disk: diskName })
+    const { id: migration, refusedWrites } = course.record
+    const guestsLog = new GuestsLog(log, { migration, disk: course.disk.name })
     const told = (guests: WaitingGuests) => {
       guestsLog.write(guests)
       parts.progressed()

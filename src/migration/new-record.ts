@@ -1,15 +1,17 @@
 // The record of a migration that begins, at either site, and what the source says to have the destination begin it.
 
 import type { Disk } from '../disk/disk.ts'
-import { type MigrationRecord, untouchedMigration } from '../store/records.ts'
+import { type MigrationRecord, untouchedMigration, untouchedMovedDisk } from '../store/records.ts'
 import type { Preparation } from './counterpart.ts'
-import type { Terms } from './terms.ts'
+import { type Terms, termsOf } from './terms.ts'
 
 export interface Beginning {
   readonly id: string
   readonly role: MigrationRecord['role']
   readonly state: 'preparing' | 'ready'
   readonly disk: { readonly id: string; readonly name: string; readonly sizeBytes: number; readonly generation: number }
+  /** The site that owns the disk: the source. */
+  readonly owner: string
   readonly peer: { readonly id: string; readonly site: string }
   readonly transport: string
   readonly terms: Terms
@@ -19,21 +21,18 @@ export interface Beginning {
 }
 
 export function newRecord(beginning: Beginning): MigrationRecord {
-  const { id, role, state, disk, peer, transport, terms, startedAt } = beginning
+  const { id, role, state, disk, owner, peer, transport, terms, startedAt } = beginning
+  const { name, sizeBytes } = disk
   return {
     ...untouchedMigration,
-    ...terms,
-    force: terms.force ?? false,
     id,
-    diskId: disk.id,
-    diskName: disk.name,
     role,
     peerId: peer.id,
     peerSite: peer.site,
     transport,
+    disks: [{ ...untouchedMovedDisk, id: disk.id, name, sizeBytes, generation: disk.generation + 1, owner }],
+    terms,
     state,
-    generation: disk.generation + 1,
-    sizeBytes: disk.sizeBytes,
     startedAt,
     sourceBoot: beginning.sourceBoot ?? null,
   }
@@ -52,14 +51,7 @@ export function preparationOf(record: MigrationRecord, disk: Disk, boot: string)
         allocatedBytes: disk.allocatedBytes(),
       },
     ],
-    terms: {
-      mode: 'post-copy',
-      switchover: record.switchover as Terms['switchover'],
-      switchoverWaitMs: record.switchoverWaitMs,
-      maxRate: record.maxRate,
-      stallTimeoutMs: record.stallTimeoutMs,
-      sourcePolicy: record.sourcePolicy,
-    },
+    terms: termsOf(record),
     boot,
   }
 }

@@ -6,6 +6,7 @@ import { LinkError, PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import { atWorkCode } from './codes.ts'
 import type { Course } from './course.ts'
+import { diskNames, onlyDisk } from './move.ts'
 
 /** What the operator is told when a peer said no or did not answer, before anything changed. */
 export function asRefusal(error: unknown, disk: string, peerName: string): unknown {
@@ -44,7 +45,7 @@ export function perhapsBegun(disk: string, peerName: string, error: LinkError): 
 
 /** The destination may have heard the command: it will then take the disk when it reaches the source. */
 export function notKnown(course: Course, error: LinkError): Refusal {
-  const disk = course.record.diskName
+  const disk = diskNames(course.record)
   return new Refusal(
     'no-answer',
     `the destination did not answer (${error.message}), and may have heard it all the same`,
@@ -69,7 +70,7 @@ export function isElsewhere({ name: disk }: Disk): Refusal {
 
 /** The preparation failed, and so did taking it back: the disk stays in the migration for a while. */
 export function notUndone(course: Course, cause: unknown): Refusal {
-  const disk = course.record.diskName
+  const disk = diskNames(course.record)
   return new Refusal(
     'not-undone',
     `the migration could not be prepared (${(cause as Error).message}), nor taken back yet`,
@@ -93,16 +94,17 @@ export function pauseSentence(paused: boolean): string {
 /** Every block is here, or the migration is over. */
 export function nothingToPause(record: MigrationRecord, paused: boolean): Refusal {
   const what = paused ? 'paused' : 'resumed'
+  const disk = diskNames(record)
   return new Refusal(
     'nothing-to-pause',
-    `migration ${record.id} of ${record.diskName} cannot be ${what}: it is ${record.state}, and copies nothing`,
-    { disk: record.diskName, safe: 'Nothing was changed.' },
+    `migration ${record.id} of ${disk} cannot be ${what}: it is ${record.state}, and copies nothing`,
+    { disk, safe: 'Nothing was changed.' },
   )
 }
 
 /** The destination may have heard it, and holds the copy then. */
 export function notPaused(course: Course, paused: boolean, error: LinkError): Refusal {
-  const disk = course.record.diskName
+  const disk = diskNames(course.record)
   const what = paused ? 'pause' : 'resume'
   return new Refusal(
     'no-answer',
@@ -199,11 +201,12 @@ export function destinationAnswers(disk: Disk, peerName: string, says: string): 
 /** What an operator has to know, and to say, before a disk is taken back. */
 export function notConfirmed(record: MigrationRecord, peerName: string): Refusal {
   const since = record.switchedAt === null ? '' : ` since ${record.switchedAt}`
+  const { name, generation } = onlyDisk(record)
   return new Refusal(
     'not-confirmed',
-    `Taking ${record.diskName} back loses all that its guest wrote at ${peerName}${since}, in generation ${record.generation}.`,
+    `Taking ${name} back loses all that its guest wrote at ${peerName}${since}, in generation ${generation}.`,
     {
-      disk: record.diskName,
+      disk: name,
       safe: 'Nothing was changed.',
       next: `Be sure that the guest at ${peerName} is off and stays off: two guests on one disk destroy each other's data. Then say so with --yes.`,
     },

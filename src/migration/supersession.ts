@@ -7,6 +7,7 @@ import type { Disk } from '../disk/disk.ts'
 import { largestGeneration, unknownOwner } from '../disk/states.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
+import { onlyDisk } from './move.ts'
 import { peerWords } from './peer-words.ts'
 
 const supersededCode = 'superseded'
@@ -36,13 +37,15 @@ export function voidRefusal(disk: Disk): { answer: 'refused'; code: string; mess
 
 /** The source's answer to whatever is asked under a generation that it took back. */
 export function supersededRefusal(record: MigrationRecord, generation: number, siteId: string): PeerRefusal {
-  const message = `${record.diskName} was taken back as generation ${generation}: generation ${record.generation} is void`
+  const { name, generation: given } = onlyDisk(record)
+  const message = `${name} was taken back as generation ${generation}: generation ${given} is void`
   return new PeerRefusal(supersededCode, message, { generation, owner: siteId } satisfies Supersession)
 }
 
 /** The source's answer to a destination that was further once than it knows. */
 export function restoredRefusal(record: MigrationRecord): PeerRefusal {
-  const message = `generation ${record.generation} of ${record.diskName} was further there once: that site was restored from an old copy, which lacks what the guest has written since`
+  const { name, generation } = onlyDisk(record)
+  const message = `generation ${generation} of ${name} was further there once: that site was restored from an old copy, which lacks what the guest has written since`
   return new PeerRefusal(restoredCode, message)
 }
 

@@ -1,15 +1,45 @@
-// What an operator chooses for a migration.
+// What an operator chooses for a move: one schema, of which the request of the control API, the message to the other site and
+// the record are made. Imports nothing of ours, so that whoever asks may know it.
 
 import { z } from 'zod'
 
+export const switchoverModes = ['auto', 'now', 'manual'] as const
+/** Those that an operator may name; what is not there yet is refused with a sentence. */
+export const migrationModes = ['post-copy', 'hybrid', 'pre-copy'] as const
+const longestWaitMs = 86_400_000
+const lowestRate = 4096
+
 export const terms = z.object({
   mode: z.enum(['post-copy']),
-  switchover: z.enum(['auto', 'now', 'manual']),
-  switchoverWaitMs: z.number().int().min(0).max(86_400_000),
-  maxRate: z.number().int().min(4096).nullable(),
+  switchover: z.enum(switchoverModes),
+  /** How long a guest's write at the destination waits for a source that answers busy. */
+  switchoverWaitMs: z.number().int().min(0).max(longestWaitMs),
+  /** Bytes a second of background copy; null: no bound. */
+  maxRate: z.number().int().min(lowestRate).nullable(),
+  /** How long a guest's read waits for a source that is away before it fails; null: for ever. */
   stallTimeoutMs: z.number().int().min(1).nullable(),
+  /** What becomes of the source's bytes once it is released. */
   sourcePolicy: z.enum(['keep', 'delete']),
-  /** With `now`: also while a client works at the source. Kept there. */
-  force: z.boolean().optional(),
+  /** With `now`: also while a client works at the source, which is cut off then. */
+  force: z.boolean().default(false),
 })
 export type Terms = z.infer<typeof terms>
+
+/** As operators ask for them: what is not said has its usual value. */
+export const askedTerms = terms.omit({ sourcePolicy: true }).extend({
+  mode: z.enum(migrationModes),
+  maxRate: terms.shape.maxRate.default(null),
+  stallTimeoutMs: terms.shape.stallTimeoutMs.default(null),
+  source: terms.shape.sourcePolicy,
+})
+
+/** Of a record, which was looked at when it was loaded (`wrongTerms`), or has just been made. */
+export function termsOf(record: { readonly terms: object }): Terms {
+  return record.terms as Terms
+}
+
+/** What is wrong with the terms of a record: 'mode: …'. undefined: nothing. */
+export function wrongTerms(value: object): string | undefined {
+  const [issue] = terms.safeParse(value).error?.issues ?? []
+  return issue && `${issue.path.join('.')}: ${issue.message}`
+}

@@ -1,26 +1,22 @@
 // The SQLite database of a site, opened: made when there is none, brought to today's format, and looked over.
 //
 // Formats: 1 had absolute paths and no checksums; 2 has paths relative to the data folder, a checksum in each row, and the
-// number of transactions (commit-witness.ts).
+// number of transactions (commit-witness.ts); in 3 a migration has its disks as a list, and its terms by themselves.
 //
 // What always holds: a file that is not ours, newer, damaged, or shorter than it was is left as it is.
 
 import { chmodSync, closeSync, constants, existsSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { withPathsOfFormat1 } from './record-paths.ts'
-import { rowChecksum } from './record-shapes.ts'
-import { type DiskRecord, untouchedDisk } from './records.ts'
+import { countCommits, upgradeFrom1, upgradeFrom2 } from './record-upgrades.ts'
+import { recordsProblem, restoreOrStartAnew } from './records-problem.ts'
 
 /** Raised with every change of the schema; a database with a higher one is refused. */
-const schemaVersion = 2
+const schemaVersion = 3
 const applicationId = 0x766d7374 // 'vmst'
 const tables = ['disk', 'migration', 'peer'] as const
 /** For a program that looks into the database, and is soon gone again. */
 const lockTimeoutMs = 2000
-
-export const restoreOrStartAnew =
-  'Restore the whole data folder from its last good copy (peers are then asked which disks have moved on since). If there is none, move it away and start anew: the bytes of its disks are in disks/, raw.'
 
 /** Of SQLite's result codes. */
 export const sqliteResult = { busy: 5, full: 13 } as const
@@ -29,8 +25,18 @@ export function resultOf(error: unknown): number {
   return ((error as { errcode?: number }).errcode ?? 0) & 0xff
 }
 
-/** `isKnown`: there has been one here. @throws what recordsProblem makes: `newer-format`, `damaged` */
-export function openDatabase(path: string, isKnown: boolean): DatabaseSync {
+export interface DatabasePlace {
+  readonly path: string
+  /** There has been one here. */
+  readonly isKnown: boolean
+  /** How many transactions it must have, as the witness says. */
+  readonly committed: number | undefined
+  /** The id of this site. */
+  readonly siteId: string
+}
+
+/** @throws what recordsProblem makes: `newer-format`, `damaged` */
+export function openDatabase({ path, isKnown, committed, siteId }: DatabasePlace): DatabaseSync {
   if (isKnown && !existsSync(path)) throw missing(path, 'is not there')
   ownFile(path)
   const database = new DatabaseSync(path, { timeout: lockTimeoutMs })
@@ -41,6 +47,8 @@ export function openDatabase(path: string, isKnown: boolean): DatabaseSync {
     if (version === 0) createTables(database)
     else checkWhole(database, path)
     if (version === 1) upgradeFrom1(database, dirname(path))
+    checkNothingLost(database, path, committed)
+    if (version === 1 || version === 2) upgradeFrom2(database, path, siteId)
     return database
   } catch (error) {
     database.close()
@@ -48,17 +56,12 @@ export function openDatabase(path: string, isKnown: boolean): DatabaseSync {
   }
 }
 
-/** `committed`: what the witness says. */
-export function checkNothingLost(database: DatabaseSync, path: string, committed: number | undefined): void {
+function checkNothingLost(database: DatabaseSync, path: string, committed: number | undefined): void {
   const commits = Number(database.prepare('SELECT commits FROM site').get()?.['commits'])
   if (committed === undefined || commits >= committed) return
   const message = `${path} has lost what was recorded last (${commits} of ${committed} transactions are there): it may have forgotten that a disk was given away`
   const next = `${restoreOrStartAnew} If only the database was put back from an older copy, on purpose, and no disk has moved since, remove ${path}-commits.`
   throw recordsProblem('damaged', message, next)
-}
-
-export function recordsProblem(code: 'damaged' | 'newer-format', message: string, next: string): Error {
-  return Object.assign(new Error(message), { code, next })
 }
 
 function missing(path: string, how: string): Error {
@@ -124,27 +127,3 @@ function createTables(database: DatabaseSync): void {
   database.exec(`PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${schemaVersion};`)
   database.exec('COMMIT')
 }
-
-function countCommits(database: DatabaseSync): void {
-  database.exec('CREATE TABLE site (commits INTEGER NOT NULL) STRICT; INSERT INTO site (commits) VALUES (1)')
-}
-
-/** In one transaction: a start that is cut short leaves format 1. */
-function upgradeFrom1(database: DatabaseSync, root: string): void {
-  database.exec('BEGIN IMMEDIATE')
-  for (const table of tables) {
-    database.exec(`ALTER TABLE ${table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0`)
-    const put = database.prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`)
-    for (const row of database.prepare(`SELECT id, body FROM ${table}`).all()) {
-      const id = String(row['id'])
-      const body = table === 'disk' ? diskOfFormat1(String(row['body']), root) : String(row['body'])
-      put.run(body, rowChecksum(table, id, body), id)
-    }
-  }
-  countCommits(database)
-  database.exec(`PRAGMA user_version = ${schemaVersion}`)
-  database.exec('COMMIT')
-}
-
-const diskOfFormat1 = (body: string, root: string): string =>
-  JSON.stringify(withPathsOfFormat1({ ...untouchedDisk, ...(JSON.parse(body) as DiskRecord) }, root))

@@ -19,14 +19,8 @@ import {
   untouchedDisk,
   untouchedMigration,
 } from './records.ts'
-import {
-  checkNothingLost,
-  openDatabase,
-  recordsProblem,
-  restoreOrStartAnew,
-  resultOf,
-  sqliteResult,
-} from './records-database.ts'
+import { openDatabase, resultOf, sqliteResult } from './records-database.ts'
+import { damagedRow } from './records-problem.ts'
 
 export type RecordsRequest =
   | { readonly id: number; readonly do: 'load' }
@@ -48,6 +42,7 @@ export interface RecordsPlace {
   readonly path: string
   /** Disks lie beside it: then a database that is missing is not made anew. */
   readonly hasDisks: boolean
+  readonly siteId: string
 }
 
 /** What a field that a record was written without means. */
@@ -59,16 +54,16 @@ class RecordsDatabase {
   readonly #root: string
   readonly #witness: CommitWitness
 
-  constructor({ path, hasDisks }: RecordsPlace) {
+  constructor({ path, hasDisks, siteId }: RecordsPlace) {
     this.#path = path
     this.#root = dirname(path)
     this.#witness = new CommitWitness(`${path}-commits`)
     const committed = this.#witness.read()
-    this.#database = openDatabase(path, hasDisks || committed !== undefined)
+    const isKnown = hasDisks || committed !== undefined
     try {
-      checkNothingLost(this.#database, path, committed)
+      this.#database = openDatabase({ path, isKnown, committed, siteId })
     } catch (error) {
-      this.close()
+      this.#witness.close()
       throw error
     }
   }
@@ -145,11 +140,6 @@ class RecordsDatabase {
       )
       .run(id, body, rowChecksum(table, id, body))
   }
-}
-
-function damagedRow(path: string, table: TableName, id: string, why: string): Error {
-  const message = `${path} is damaged: the record of ${table} ${id} is not as it was written: ${why}`
-  return recordsProblem('damaged', message, restoreOrStartAnew)
 }
 
 /** A StoreErrorCode for what SQLite, or this worker, threw. */

@@ -75,58 +75,65 @@ export const untouchedDisk: Pick<
   powerLoss: null,
 }
 
+/**
+ * A move of one or more disks, which pass together. Here is what is true of all of them: who moves them on which terms, how
+ * far it is, what watchers are told. What may differ from disk to disk is in `disks`.
+ */
 export interface MigrationRecord {
   readonly id: string
-  readonly diskId: string
-  readonly diskName: string
   readonly role: 'source' | 'destination'
   /** Fingerprint and site id of the other site. */
   readonly peerId: string
   readonly peerSite: string
   readonly transport: string
+  /** At least one, in the order in which the operator named them. */
+  readonly disks: readonly MovedDisk[]
+  /** What the operator chose: kept here, and understood by migration/terms.ts. */
+  readonly terms: object
   /** A MigrationState of control/types.ts. */
   readonly state: string
-  readonly mode: string
-  readonly switchover: string
-  readonly switchoverWaitMs: number
-  /** Source: the operator's word, given at the beginning, holds though a client works here. */
-  readonly force: boolean
-  /** Who was attached to the source and not quiet when the operator's `--force` took the disk from them. */
+  /** Who was attached to the source and not quiet when the operator's `--force` took the disks from them. */
   readonly cutOff: readonly string[]
-  readonly maxRate: number | null
-  /** How long a guest's read waits for a source that is away before it fails; null: for ever. */
-  readonly stallTimeoutMs: number | null
-  readonly sourcePolicy: 'keep' | 'delete'
-  /** The generation before and after: the fencing token that the grant names is `generation`. */
-  readonly generation: number
-  readonly sizeBytes: number
-  readonly counters: MigrationCounters
   readonly note: string | null
   readonly startedAt: string
   readonly switchedAt: string | null
   readonly endedAt: string | null
   readonly switchoverMs: number
-  /** Every block that the guest did not write at the destination was compared with the source. */
-  readonly verified: boolean
-  /** Ranges that differed from the source when they were compared, and were fetched again; the first of them. */
-  readonly differed: readonly { readonly offset: number; readonly length: number }[]
   /** The operator holds the background copy. */
   readonly paused: boolean
   /** Destination, done: the source knows it. It does not when the operator ended the migration without it. */
   readonly sourceTold: boolean
-  /** The generation under which the source took the disk back, because the destination was lost; or null. */
-  readonly reclaimedAs: number | null
   /** Destination: how often it has said, after putting it on record, that it serves. Source: the highest that it heard, and of which run. */
   readonly mark: number
   readonly markRun: string | null
-  /** The boot id of the source's kernel. Destination: as last heard. Source: under which it gave the disk up. null: not known. */
+  /** The boot id of the source's kernel. Destination: as last heard. Source: under which it gave the disks up. null: not known. */
   readonly sourceBoot: string | null
-  /** The site that owned the disk when the migration ended, as far as this site knew; or `unknown`. null: it goes on, or ended before this was kept. */
-  readonly endOwner: string | null
   /** How long the copy has copied, without what it was held for. */
   readonly copyingMs: number
   /** Writes at the destination that were refused before switchover; or null. */
   readonly refusedWrites: RefusedWritesRecord | null
+}
+
+/** One disk of a move. Its state at this site is in its own record. */
+export interface MovedDisk {
+  /** UUID: the same at every site. */
+  readonly id: string
+  readonly name: string
+  readonly sizeBytes: number
+  /** The generation that the move leads to: the fencing token that the grant names. The source's is one less. */
+  readonly generation: number
+  /**
+   * The site that owns the disk, as this side has put on record: it changes with switchover, and at the end it is who owned
+   * then, as far as this site knew; or `unknown`. While an acquire is unanswered who owns is not on record but in memory.
+   */
+  readonly owner: string
+  readonly counters: MigrationCounters
+  /** Every block that the guest did not write at the destination was compared with the source. */
+  readonly verified: boolean
+  /** Ranges that differed from the source when they were compared, and were fetched again; the first of them. */
+  readonly differed: readonly { readonly offset: number; readonly length: number }[]
+  /** The generation under which the source took the disk back, because the destination was lost; or null. */
+  readonly reclaimedAs: number | null
 }
 
 export interface RefusedWritesRecord {
@@ -139,26 +146,27 @@ export interface RefusedWritesRecord {
 
 /** A migration that has only begun. A record that lacks one of these was written before it was there, and means it. */
 export const untouchedMigration = {
-  stallTimeoutMs: null,
-  counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
+  cutOff: [],
   note: null,
   switchedAt: null,
   endedAt: null,
   switchoverMs: 0,
-  verified: false,
-  differed: [],
   paused: false,
   sourceTold: true,
-  reclaimedAs: null,
   mark: 0,
   markRun: null,
-  endOwner: null,
+  sourceBoot: null,
   copyingMs: 0,
   refusedWrites: null,
-  sourceBoot: null,
-  force: false,
-  cutOff: [],
 } as const satisfies Partial<MigrationRecord>
+
+/** A disk of such a migration. */
+export const untouchedMovedDisk = {
+  counters: { data: 0, sent: 0, skippedZero: 0, resent: 0 },
+  verified: false,
+  differed: [],
+  reclaimedAs: null,
+} as const satisfies Partial<MovedDisk>
 
 /** Bytes, as of the last time they were recorded. */
 export interface MigrationCounters {

@@ -3,8 +3,18 @@
 
 import { Worker } from 'node:worker_threads'
 import type { Change, Records, SiteRecords } from './records.ts'
+import { damagedRowSentence, restoreOrStartAnew } from './records-problem.ts'
 import type { RecordsPlace, RecordsReply, RecordsRequest } from './records-worker.ts'
 import { StoreError, type StoreErrorCode } from './store-error.ts'
+
+export interface RecordsOptions {
+  /** Disks lie beside the database: it is not made anew. */
+  readonly hasDisks: boolean
+  /** The id of this site: who owned a disk is on record since format 3 only. */
+  readonly siteId: string
+  /** What is wrong with the terms of a migration, a sentence's end; whoever understands them says it. */
+  wrongTerms(terms: object): string | undefined
+}
 
 export class SqliteRecords implements Records {
   readonly #worker: Worker
@@ -23,13 +33,19 @@ export class SqliteRecords implements Records {
   }
 
   /**
-   * Opens the database, and creates it when there is none, unless disks lie beside it (`hasDisks`).
+   * Opens the database, and creates it when there is none, unless disks lie beside it.
    * @throws StoreError `newer-format`, `damaged`
    */
-  static async open(path: string, { hasDisks }: { hasDisks: boolean } = { hasDisks: false }): Promise<SqliteRecords> {
-    const records = new SqliteRecords({ path, hasDisks })
+  static async open(path: string, options: Partial<RecordsOptions> = {}): Promise<SqliteRecords> {
+    const { hasDisks = false, siteId = 'unknown', wrongTerms = () => undefined } = options
+    const records = new SqliteRecords({ path, hasDisks, siteId })
     try {
-      await records.load()
+      for (const { id, terms } of (await records.load()).migrations) {
+        const wrong = wrongTerms(terms)
+        if (wrong === undefined) continue
+        const message = damagedRowSentence(path, 'migration', id, `terms.${wrong}`)
+        throw new StoreError('damaged', message, { next: restoreOrStartAnew })
+      }
     } catch (error) {
       await records.#worker.terminate()
       throw error

@@ -1,23 +1,42 @@
-// A data folder that an earlier release left is opened and gone on with; one of a newer release is refused, and left alone.
-// test/e2e/fixtures/VERSION is a data folder as that release made it (make-fixture.ts).
+// A data folder that an earlier vmstore left is opened and gone on with; one of a newer one is refused, and left alone.
+// test/e2e/fixtures/VERSION is a data folder as that vmstore made it; from the second format of the records on there are two,
+// of two sites with moves between them (make-fixture.ts).
 
 import assert from 'node:assert/strict'
 import { cpSync, existsSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { loadIdentity } from '../../src/peer/identity.ts'
+import { type Identity, loadIdentity } from '../../src/peer/identity.ts'
+import { rowChecksum } from '../../src/store/record-shapes.ts'
 import { block, blockOf, diskBlocks, presentBlocks } from './fixture-facts.ts'
-import { attach, endSitesAfterEach, folder, must, refusalOf, refusedWith, Site, serveRefused } from './sites.ts'
+import {
+  attach,
+  endSitesAfterEach,
+  folder,
+  freePort,
+  must,
+  refusalOf,
+  refusedWith,
+  Site,
+  serveRefused,
+  untilDisk,
+  untilMigration,
+} from './sites.ts'
 
 const fixtures = join(import.meta.dirname, 'fixtures')
+/** Each vmstore of before, with the folder of its first site. */
+const releases = readdirSync(fixtures).map((release) => {
+  const isPair = existsSync(join(fixtures, release, 'osaka'))
+  return { release, isPair, first: isPair ? `${release}/osaka` : release }
+})
 const diskIds = (root: string) => readdirSync(join(root, 'disks'))
 
 describe('a data folder of another release', () => {
   endSitesAfterEach()
 
-  for (const release of readdirSync(fixtures)) {
+  for (const { release, first } of releases) {
     it(`of ${release} is opened: every disk is what it was, and is served or not as it was`, async () => {
-      const site = await Site.start('osaka', { root: await restored(release) })
+      const site = await Site.start('osaka', { root: await restored(first) })
       const own = (await site.control.describe()).id
       const shown = new Map((await site.control.listDisks()).map((disk) => [disk.name, disk]))
       const facts = (name: string) => {
@@ -40,7 +59,8 @@ describe('a data folder of another release', () => {
       }
       await refusedWith('ESHUTDOWN', (await attach(site, 'departed')).read(0, block))
 
-      const migrations = await site.control.listMigrations()
+      const all = await site.control.listMigrations()
+      const migrations = all.filter(({ state }) => !['done', 'cancelled', 'failed'].includes(state))
       assert.deepEqual(migrations.map(({ disk, role, state, paused }) => [disk, role, state, paused]).sort(), [
         ['arriving', 'destination', 'copying', true],
         ['departed', 'source', 'copying', true],
@@ -51,6 +71,38 @@ describe('a data folder of another release', () => {
       await site.restart()
       const again = await attach(site, 'arriving')
       assert((await again.read(7 * block, block)).equals(Buffer.alloc(block, 0xee)))
+    })
+  }
+
+  for (const { release } of releases.filter(({ isPair }) => isPair)) {
+    it(`of ${release}, at both sites: moves go on to their end, and those that were over name who owns`, async () => {
+      const { a, b, ownerOf } = await restoredPair(release)
+      for (const [site, disk, owners] of [
+        [a, 'owned', ['cancelled', 'source', 'this site']],
+        [b, 'owned', ['cancelled', 'source', 'osaka']],
+        [a, 'released', ['done', 'destination', 'tokyo']],
+        [b, 'released', ['done', 'destination', 'this site']],
+        [a, 'reclaimed', ['failed', 'source', 'this site']],
+      ] as const)
+        assert.deepEqual(await ownerOf(site, disk), owners, `${disk} at ${site.name}`)
+
+      // Its disk was taken back while it was away.
+      await untilDisk(b, 'reclaimed', ({ state }) => state === 'superseded')
+      assert.deepEqual(await ownerOf(b, 'reclaimed'), ['failed', 'source', 'osaka'])
+
+      for (const [from, to, disk] of [
+        [a, b, 'departed'],
+        [b, a, 'arriving'],
+      ] as const) {
+        const { id } = (await to.control.listMigrations()).find((each) => each.disk === disk)!
+        await to.control.resume(id)
+        for (const site of [from, to]) await untilMigration(site, id, ({ state }) => state === 'done')
+        assert.deepEqual(await ownerOf(from, disk), ['done', 'destination', to.name])
+        assert.deepEqual(await ownerOf(to, disk), ['done', 'destination', 'this site'])
+        const client = await attach(to, disk)
+        for (let index = 0; index < diskBlocks; index++)
+          assert((await client.read(index * block, block)).equals(blockOf(disk, index)), `${disk}: block ${index}`)
+      }
     })
   }
 
@@ -98,14 +150,60 @@ describe('a data folder of another release', () => {
   })
 })
 
+/** What a fixture says of the site itself, and of the other. */
+type Places = Readonly<Record<`@${string}@`, string>>
+
 /** A fixture as a data folder of its own, which a daemon can open. */
-async function restored(release: string): Promise<string> {
+async function restored(fixture: string): Promise<string> {
   const root = folder()
-  cpSync(join(fixtures, release), root, { recursive: true })
-  const { siteId } = await loadIdentity(root)
-  using database = new DatabaseSync(join(root, 'vmstore.sqlite'))
-  for (const table of ['disk', 'migration', 'peer']) {
-    database.prepare(`UPDATE ${table} SET body = replace(replace(body, '@ROOT@', ?), '@SITE@', ?)`).run(root, siteId)
-  }
+  cpSync(join(fixtures, fixture), root, { recursive: true })
+  fill(root, placesOf(root, await loadIdentity(root)))
   return root
+}
+
+/** The two sites of a fixture, which trust each other. */
+async function restoredPair(release: string) {
+  const [osaka, tokyo] = await Promise.all(
+    ['osaka', 'tokyo'].map(async (name) => {
+      const root = folder()
+      cpSync(join(fixtures, release, name), root, { recursive: true })
+      return { name, root, identity: await loadIdentity(root), address: `tcp://127.0.0.1:${await freePort()}` }
+    }),
+  )
+  for (const [own, peer] of [
+    [osaka!, tokyo!],
+    [tokyo!, osaka!],
+  ] as const) {
+    const { fingerprint, siteId } = peer.identity
+    const other = { '@PEER_KEY@': fingerprint, '@PEER_SITE@': siteId, '@PEER_ADDRESS@': peer.address }
+    fill(own.root, { ...placesOf(own.root, own.identity), ...other })
+  }
+  const start = ({ name, root, address }: NonNullable<typeof osaka>) => Site.start(name, { root, peer: address })
+  const [a, b] = await Promise.all([start(osaka!), start(tokyo!)])
+  const ownerOf = async (site: Site, disk: string) => {
+    const { state, ownerSide, ownerName } = (await site.control.listMigrations()).find((each) => each.disk === disk)!
+    return [state, ownerSide, ownerName]
+  }
+  return { a, b, ownerOf }
+}
+
+const placesOf = (root: string, { fingerprint, siteId }: Identity): Places => ({
+  '@ROOT@': root,
+  '@KEY@': fingerprint,
+  '@SITE@': siteId,
+})
+
+function fill(root: string, places: Places): void {
+  using database = new DatabaseSync(join(root, 'vmstore.sqlite'))
+  const hasChecksums = Number(database.prepare('PRAGMA user_version').get()?.['user_version']) > 1
+  for (const table of ['disk', 'migration', 'peer']) {
+    for (const [place, text] of Object.entries(places))
+      database.prepare(`UPDATE ${table} SET id = replace(id, ?1, ?2), body = replace(body, ?1, ?2)`).run(place, text)
+    if (!hasChecksums) continue
+    for (const { id, body } of database.prepare(`SELECT id, body FROM ${table}`).all() as {
+      id: string
+      body: string
+    }[])
+      database.prepare(`UPDATE ${table} SET checksum = ? WHERE id = ?`).run(rowChecksum(table, id, body), id)
+  }
 }

@@ -24,7 +24,7 @@ describe('the course of an arriving disk', () => {
     const clock = new FakeClock()
     const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const services: CourseServices = { ...facts, records, clock }
-    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying', generation: 2 })
+    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying' })
     const course = await DestinationCourse.open(services, record, there, false, async () => disk)
     disk.flush = () => Promise.reject(new Error('the file system is full'))
     course.start()
@@ -47,7 +47,7 @@ describe('the course of an arriving disk', () => {
     const lines: string[] = []
     const facts = { siteId: 'here', bootId: 'boot-1', freeBytes: async () => 2 ** 40 }
     const log = (_: string, __: object, message: string) => void lines.push(message)
-    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'finishing', generation: 2 })
+    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'finishing' })
     const course = await DestinationCourse.open(
       { ...facts, log, records, clock: new FakeClock() },
       record,
@@ -59,7 +59,7 @@ describe('the course of an arriving disk', () => {
     course.listen((event) => event.kind === 'step' && steps.push(event.message))
     course.start()
     await course.settled()
-    assert.deepEqual([course.record.state, course.record.endOwner, disk.record.migrationId], ['done', 'here', null])
+    assert.deepEqual([course.record.state, course.moved.owner, disk.record.migrationId], ['done', 'here', null])
     assert.match(steps.at(-1) ?? '', /the source is gone, and .* proven by s3:\/\/moves\/m-1\/decision/)
     assert.deepEqual(lines, steps)
   })

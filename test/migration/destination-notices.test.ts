@@ -3,7 +3,7 @@ import { PeerRefusal } from '../../src/link/channel.ts'
 import type { Course } from '../../src/migration/course.ts'
 import { DestinationNotices } from '../../src/migration/destination/destination-notices.ts'
 import { isSettled } from '../disk/hand.ts'
-import { migrationRecord } from '../store/samples.ts'
+import { migrationRecord, movedDisk } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 
 const never = new AbortController().signal
@@ -23,6 +23,7 @@ describe('what a destination tells its source unasked', () => {
     made.notices = new DestinationNotices({
       course: {
         record: migrationRecord({ role: 'destination' }),
+        moved: movedDisk(),
         ended: false,
         unreadable: [] as never[],
       } as unknown as Course,

@@ -107,9 +107,9 @@ export class ComparisonWatch {
     if (this.#named?.by !== b.process) return
     const { generation } = b.database.disk.get(diskId)!
     const record = [...b.database.migration.values()].find(
-      (each) => each.role === 'destination' && each.state === 'done' && each.generation === generation,
+      (each) => each.role === 'destination' && each.state === 'done' && each.disks[0]?.generation === generation,
     )
-    const onRecord = record?.differed ?? []
+    const onRecord = record?.disks[0]?.differed ?? []
     const unsaid = [...this.#named.blocks].filter(
       (block) =>
         !onRecord.some(

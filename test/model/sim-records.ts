@@ -2,6 +2,7 @@
 // fails, and the next process may find it all the same, if no other was committed meanwhile (store/records.ts). Without room a
 // transaction fails and did not happen. A start loads what has the shape that it must have, as the real one does.
 
+import { wrongTerms } from '../../src/migration/terms.ts'
 import { shaped, type TableName } from '../../src/store/record-shapes.ts'
 import type { Change, DiskRecord, MigrationRecord, PeerRecord, Records, SiteRecords } from '../../src/store/records.ts'
 import type { SimMachine } from './sim-files.ts'
@@ -94,7 +95,8 @@ export class SimRecords implements Records {
 /** @throws Error when no start would load the record that we have written. */
 function checkLoadable(table: TableName, id: string, record: DiskRecord | MigrationRecord): void {
   const found = shaped(table, id, JSON.parse(JSON.stringify(record)))
-  if ('wrong' in found) throw new Error(`no start loads the record of ${table} ${id}: ${found.wrong}`)
+  const wrong = 'wrong' in found ? found.wrong : 'terms' in record ? wrongTerms(record.terms) : undefined
+  if (wrong !== undefined) throw new Error(`no start loads the record of ${table} ${id}: ${wrong}`)
 }
 
 function wordsOf(change: Change): string {

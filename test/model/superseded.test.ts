@@ -19,6 +19,7 @@ const terms: Terms = {
   maxRate: null,
   stallTimeoutMs: null,
   sourcePolicy: 'keep',
+  force: false,
 }
 
 function hears(site: SimSite, generation: number, owner: string, from = owner): void {

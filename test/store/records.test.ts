@@ -49,7 +49,7 @@ describe('records in SQLite', () => {
   it('promise 11: are loaded whatever a peer has said of how much it has: those are figures for people', async () => {
     const records = await opened()
     const sent = Number.MAX_SAFE_INTEGER + 4096 // A peer's word, and what was sent after it.
-    const migration = migrationRecord({ counters: { data: 0, sent, skippedZero: 0, resent: sent } })
+    const migration = migrationRecord({}, { counters: { data: 0, sent, skippedZero: 0, resent: sent } })
     await records.commit([{ put: 'migration', record: migration }])
     assert.deepEqual((await records.load()).migrations, [migration])
   })
@@ -63,11 +63,8 @@ describe('records in SQLite', () => {
 
   it('of a migration written before a field was there are those of one to which nothing of it has happened', async () => {
     const later = {
-      stallTimeoutMs: null,
-      differed: [],
       paused: false,
       sourceTold: true,
-      reclaimedAs: null,
       mark: 0,
       markRun: null,
       sourceBoot: null,

@@ -4,9 +4,11 @@ import { join } from 'node:path'
 import {
   type DiskRecord,
   type MigrationRecord,
+  type MovedDisk,
   type PeerRecord,
   untouchedDisk,
   untouchedMigration,
+  untouchedMovedDisk,
 } from '../../src/store/records.ts'
 
 export function diskRecord(facts: Partial<DiskRecord> = {}): DiskRecord {
@@ -41,24 +43,40 @@ export function peerRecord(facts: Partial<PeerRecord> = {}): PeerRecord {
   }
 }
 
-export function migrationRecord(facts: Partial<MigrationRecord> = {}): MigrationRecord {
+export function movedDisk(facts: Partial<MovedDisk> = {}): MovedDisk {
+  return {
+    ...untouchedMovedDisk,
+    id: '33333333-3333-4333-8333-333333333333',
+    name: 'web01',
+    sizeBytes: 2 ** 20,
+    generation: 2,
+    owner: 'there',
+    ...facts,
+  }
+}
+
+export const usualTerms = {
+  mode: 'post-copy',
+  switchover: 'auto',
+  switchoverWaitMs: 10_000,
+  maxRate: null,
+  stallTimeoutMs: null,
+  sourcePolicy: 'keep',
+  force: false,
+} as const
+
+/** Of one disk, of which `disk` says more. */
+export function migrationRecord(facts: Partial<MigrationRecord> = {}, disk: Partial<MovedDisk> = {}): MigrationRecord {
   return {
     ...untouchedMigration,
     id: '55555555-5555-4555-8555-555555555555',
-    diskId: '33333333-3333-4333-8333-333333333333',
-    diskName: 'web01',
     role: 'destination',
     peerId: 'ab'.repeat(32),
     peerSite: 'there',
     transport: 'tcp',
+    disks: [movedDisk(disk)],
+    terms: usualTerms,
     state: 'ready',
-    mode: 'post-copy',
-    switchover: 'auto',
-    switchoverWaitMs: 10_000,
-    maxRate: null,
-    sourcePolicy: 'keep',
-    generation: 2,
-    sizeBytes: 2 ** 20,
     startedAt: '2026-01-01T00:00:00.000Z',
     ...facts,
   }

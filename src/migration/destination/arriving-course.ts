@@ -49,8 +49,8 @@ export abstract class ArrivingCourse extends Course {
     super(services, disk, record, counterpart)
     this.source = heeding(counterpart.source(record.id), (error) => this.heed(error))
     this.working = AbortSignal.any([this.stopping.signal, this.#leaving.signal])
-    this.#counters = { ...record.counters }
-    this.#limit = new RateLimit(services.clock, record.maxRate)
+    this.#counters = { ...this.moved.counters }
+    this.#limit = new RateLimit(services.clock, this.terms.maxRate)
     this.#pause = new Pause(record.paused)
     this.#copyTime = new CopyTime(services.clock, record.copyingMs)
     this.#copyTime.set('pause', record.paused)
@@ -186,8 +186,8 @@ export abstract class ArrivingCourse extends Course {
   async #recordDiffering(differing: readonly Run[]): Promise<void> {
     if (differing.length === 0) return
     await this.recorded('that it differed from the source', () => this.disk.flush(), this.working)
-    const differed = merged([...this.record.differed, ...differing]).slice(0, namedRanges)
-    await this.update({ differed }).catch(() => {}) // The log has them, and what they said is missing again already.
+    const differed = merged([...this.moved.differed, ...differing]).slice(0, namedRanges)
+    await this.update({ disk: { differed } }).catch(() => {}) // The log has them, and what they said is missing again already.
   }
 
   /** Resolves once the source has confirmed that this is no old copy of the disk, or the disk is not arriving any more. */
@@ -201,7 +201,7 @@ export abstract class ArrivingCourse extends Course {
     await this.recorded(
       'that every block has come',
       () =>
-        this.update({ state: 'finishing', counters: this.counters, verified }, (change) =>
+        this.update({ state: 'finishing', disk: { counters: this.counters, verified } }, (change) =>
           this.disk.finishArriving([change]),
         ),
       this.working,
@@ -225,7 +225,7 @@ export abstract class ArrivingCourse extends Course {
     await this.recorded(
       'that the migration is over',
       () =>
-        this.update({ ...this.ending('done', this.services.siteId), counters: this.counters }, (change) =>
+        this.update(this.ending('done', this.services.siteId, { counters: this.counters }), (change) =>
           this.disk.note({ migrationId: null }, [change]),
         ),
       this.working,
@@ -246,21 +246,21 @@ export abstract class ArrivingCourse extends Course {
   /** Everything is here, and the operator does not wait for the source any longer: it is told when it comes back. */
   protected async endUntold(): Promise<void> {
     const note = 'ended without the source, which is told when it comes back'
-    const over = this.ending('done', this.services.siteId)
-    const ended = { ...over, counters: this.counters, sourceTold: false, note }
+    const over = this.ending('done', this.services.siteId, { counters: this.counters })
+    const ended = { ...over, sourceTold: false, note }
     await this.update(ended, (change) => this.disk.note({ migrationId: null }, [change]))
     this.#leaving.abort(new Error('the migration was ended by force'))
     this.tell({ kind: 'ended' })
   }
 
   get #completion(): Completion {
-    const { verified, differed } = this.record
+    const { verified, differed } = this.moved
     return { disks: [{ ...this.frozenDisk, ...this.counters, verified, differed }], copyingMs: this.copyingMs }
   }
 
   /** The disk under the generation that was granted, frozen at its source. */
   protected get frozenDisk(): DiskAt {
-    return { disk: this.record.diskId, generation: this.record.generation }
+    return { disk: this.moved.id, generation: this.moved.generation }
   }
 
   /** The source's blocks of a disk. */
@@ -269,7 +269,7 @@ export abstract class ArrivingCourse extends Course {
       source: this.source,
       clock: this.services.clock,
       disk,
-      stallTimeoutMs: this.record.stallTimeoutMs,
+      stallTimeoutMs: this.terms.stallTimeoutMs,
       refused: (error) => {
         this.heed(error)
         throw error
@@ -299,7 +299,7 @@ export abstract class ArrivingCourse extends Course {
 
   /** The source counts what it sends; here it is kept, should the source start anew. */
   #hearSent(disks: readonly SentOf[]): void {
-    const { sent, resent } = disks.find(({ disk }) => disk === this.record.diskId) ?? { sent: 0, resent: 0 }
+    const { sent, resent } = disks.find(({ disk }) => disk === this.moved.id) ?? { sent: 0, resent: 0 }
     this.#counters.sent = Math.max(this.#counters.sent, sent)
     this.#counters.resent = Math.max(this.#counters.resent, resent)
   }

@@ -104,7 +104,7 @@ export class DestinationCourse extends ArrivingCourse {
       hasDeparted: () => this.#asker.command('resume'),
       isCancelled: () => this.#becomeGone(),
     }
-    const before = { disk: record.diskId, generation: record.generation - 1 } // Until the source has given the disk up.
+    const before = { disk: this.moved.id, generation: this.moved.generation - 1 } // Until the source has given the disk up.
     this.#reads = new ForwardedReads({
       ...right,
       clock: services.clock,
@@ -120,7 +120,7 @@ export class DestinationCourse extends ArrivingCourse {
     this.#flushes = new ForwardedFlushes({
       ...right,
       clock: services.clock,
-      stallTimeoutMs: record.stallTimeoutMs,
+      stallTimeoutMs: this.terms.stallTimeoutMs,
       signal: AbortSignal.any([this.working, this.#armed.signal]),
       ask: async (signal) => this.#hearBoot(await this.source.flush(before, signal)),
       sourceBoot: () => this.#sourceBoot,
@@ -133,7 +133,7 @@ export class DestinationCourse extends ArrivingCourse {
     })
     this.#asker = new SwitchoverAsker({
       clock: services.clock,
-      waitMs: record.switchoverWaitMs,
+      waitMs: this.terms.switchoverWaitMs,
       signal: this.stopping.signal,
       isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
       acquire: async (reason, force, signal) => {
@@ -153,7 +153,8 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   get readyMessage(): string {
-    const { diskName, switchover } = this.record
+    const { switchover } = this.terms
+    const diskName = this.moved.name
     if (switchover === 'now') return `${diskName} is served here, and is being taken over`
     if (switchover === 'manual')
       return `${diskName} is served here: move the machine, then: vmstore migration switchover ${this.id}`
@@ -298,7 +299,7 @@ export class DestinationCourse extends ArrivingCourse {
       this.#asker.command('resume') // It was granted, and the answer was lost.
     else if (state === 'preparing' || state === 'ready') this.#sourceConfirmed = true
     else this.setNote(`the source says ${state} of ${this.disk.name}: look at both sites with vmstore disk show`)
-    if (this.record.switchover === 'now') this.#switchoverNow()
+    if (this.terms.switchover === 'now') this.#switchoverNow()
     else if (writersAreGone) this.#readersOnly()
     await Promise.race([moved, this.#stopped.promise])
   }
@@ -313,7 +314,7 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   get #isForReaders(): boolean {
-    return this.disk.state === 'incoming' && this.record.switchover === 'auto'
+    return this.disk.state === 'incoming' && this.terms.switchover === 'auto'
   }
 
   #sessionsChanged(): void {
@@ -333,14 +334,14 @@ export class DestinationCourse extends ArrivingCourse {
   async #askSwitchover(signal: AbortSignal): Promise<void> {
     this.stopping.signal.throwIfAborted()
     if (this.record.state === 'cancelled') throw new NbdError('ESHUTDOWN', `migration ${this.id} is cancelled`)
-    const isManual = this.record.switchover === 'manual' && !this.#asker.active
+    const isManual = this.terms.switchover === 'manual' && !this.#asker.active
     await this.#guests.hold(() => (isManual ? this.#awaitOperator(signal) : this.#asker.waitForGuest(signal)))
   }
 
   /** `--switchover manual`: a write waits for the operator's word, as long as it would for a busy source. */
   async #awaitOperator(signal: AbortSignal): Promise<void> {
     const { clock } = this.services
-    const timeout = clock.sleep(this.record.switchoverWaitMs, AbortSignal.any([signal, this.#armed.signal])).then(
+    const timeout = clock.sleep(this.terms.switchoverWaitMs, AbortSignal.any([signal, this.#armed.signal])).then(
       () => {
         throw new NbdError(
           'EPERM',
@@ -366,13 +367,13 @@ export class DestinationCourse extends ArrivingCourse {
 
   /** Makes the grant durable here, however long it takes: the source has given up. */
   async #granted({ disks, cutOff }: Granted, askedMs: number): Promise<void> {
-    const { diskId, generation } = this.record
-    const { powerLoss } = entryOf(disks, diskId)
+    const { id, generation } = this.moved
+    const { powerLoss } = entryOf(disks, id)
     this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
     await this.recorded('that this site owns it now', () => {
       const switchoverMs = this.services.clock.now() - askedMs
-      const changes = { state: 'copying', switchedAt: this.now(), switchoverMs, cutOff }
-      return this.update({ ...changes, refusedWrites: this.guests.refused }, (change) =>
+      const switched = { switchedAt: this.now(), switchoverMs, cutOff, disk: { owner: this.services.siteId } }
+      return this.update({ state: 'copying', ...switched, refusedWrites: this.guests.refused }, (change) =>
         this.disk.beginArriving(generation, powerLoss, [change]),
       )
     })

@@ -6,10 +6,10 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../block/clock.ts'
 import { PeerRefusal } from '../../link/channel.ts'
-import type { MigrationRecord } from '../../store/records.ts'
 import { movedOnCodes, startingCode } from '../codes.ts'
 import type { DiskProgress, Progress, SentOf, SourceDesk } from '../counterpart.ts'
 import type { Course } from '../course.ts'
+import type { MoveChanges } from '../move.ts'
 import { retryDelayMs } from '../retries.ts'
 import { unlessAborted } from '../unless-aborted.ts'
 import { namedRanges } from '../unreadable.ts'
@@ -28,7 +28,7 @@ export interface DestinationNoticesParts {
   /** Ends when this site stops. */
   readonly stopping: AbortSignal
   readonly source: Pick<SourceDesk, 'taken' | 'paused' | 'progress'>
-  update(changes: Partial<MigrationRecord>): Promise<void>
+  update(changes: MoveChanges): Promise<void>
   /** Puts the mark on record, with how far the maps are durable. */
   mark(mark: number): Promise<void>
   note(sentence: string | null): void
@@ -112,7 +112,8 @@ export class DestinationNotices {
     for (let attempt = 1; ; attempt++) {
       try {
         await this.#parts.mark(course.record.mark + 1)
-        const { diskId: disk, generation, mark } = course.record
+        const { id: disk, generation } = course.moved
+        const { mark } = course.record
         await this.#parts.source.taken({ disks: [{ disk, generation }], mark, run: this.#run }, signal)
         this.settle()
         attempt = 0
@@ -137,7 +138,7 @@ export class DestinationNotices {
     const { course, clock } = this.#parts
     for (let round = 1; !signal.aborted; round++) {
       if (round % roundsPerRecord === 0)
-        await this.#parts.update({ counters: course.counters, copyingMs: course.copyingMs }).catch(() => {}) // Figures only.
+        await this.#parts.update({ copyingMs: course.copyingMs, disk: { counters: course.counters } }).catch(() => {}) // Figures only.
       this.#parts.progressed()
       await withinTime(clock, informTimeoutMs, signal, (limited) =>
         this.#parts.source.progress(this.#progress, limited),
@@ -149,9 +150,9 @@ export class DestinationNotices {
   }
 
   get #progress(): Progress {
-    const { counters, missingBytes: missing, unreadable, note, record, pace, copyingMs } = this.#parts.course
+    const { counters, missingBytes: missing, unreadable, note, record, moved, pace, copyingMs } = this.#parts.course
     const named = unreadable.slice(0, namedRanges)
-    const disk: DiskProgress = { disk: record.diskId, ...counters, missing, unreadable: named }
+    const disk: DiskProgress = { disk: moved.id, ...counters, missing, unreadable: named }
     return { disks: [disk], paused: record.paused, note, ...pace, copyingMs }
   }
 }

@@ -40,6 +40,7 @@ export async function takeIn(
     role: 'destination',
     state: 'ready',
     disk,
+    owner: peer.site,
     peer,
     transport: services.transport(peerId),
     terms,

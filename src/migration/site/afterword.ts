@@ -6,6 +6,7 @@ import type { MigrationRecord } from '../../store/records.ts'
 import { movedOnCodes } from '../codes.ts'
 import type { SourceDesk } from '../counterpart.ts'
 import type { CourseServices } from '../course.ts'
+import { onlyDisk } from '../move.ts'
 import { retryDelayMs } from '../retries.ts'
 import { type Supersession, supersessionIn } from '../supersession.ts'
 
@@ -37,7 +38,8 @@ export async function tellSource(parts: AfterwordParts): Promise<MigrationRecord
 }
 
 async function hear({ record, source, signal, superseded }: AfterwordParts): Promise<void> {
-  const { diskId: disk, generation, counters, verified, differed, copyingMs } = record
+  const { copyingMs } = record
+  const { id: disk, generation, counters, verified, differed } = onlyDisk(record)
   try {
     await source.complete({ disks: [{ disk, generation, ...counters, verified, differed }], copyingMs }, signal)
   } catch (error) {

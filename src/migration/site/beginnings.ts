@@ -42,6 +42,7 @@ export class Beginnings {
       role: 'source',
       state: 'preparing',
       disk: disk.record,
+      owner: this.#services.siteId,
       peer,
       transport: this.#services.transport(peer.id),
       terms,

@@ -9,6 +9,7 @@ import { Refusal } from '../../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { Comparison } from '../copy/comparisons.ts'
 import type { Course } from '../course.ts'
+import { diskNames } from '../move.ts'
 import {
   asRefusal,
   destinationAnswers,
@@ -68,7 +69,7 @@ export class Commands {
       await course.switchover(force, signal)
     } catch (error) {
       if (error instanceof LinkError) throw notKnown(course, error)
-      throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)
+      throw asRefusal(error, diskNames(course.record), this.#services.peer(course.record.peerId).name)
     }
     return course
   }
@@ -82,7 +83,7 @@ export class Commands {
       } else await course.setPaused(paused)
     } catch (error) {
       if (error instanceof LinkError) throw notPaused(course, paused, error)
-      throw asRefusal(error, course.record.diskName, this.#services.peer(course.record.peerId).name)
+      throw asRefusal(error, diskNames(course.record), this.#services.peer(course.record.peerId).name)
     }
     return course
   }
@@ -144,7 +145,7 @@ export class Commands {
       const { state, disks } = await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) =>
         counterpart(course.record.peerId).standing(id, limited),
       )
-      const generation = disks.find(({ disk }) => disk === course.record.diskId)?.generation ?? 0
+      const generation = disks.find(({ disk }) => disk === course.moved.id)?.generation ?? 0
       if (state === 'failed') return undefined // It says itself that it serves the disk to nobody.
       return state === 'unknown' ? `it knows nothing of migration ${id}` : `it has generation ${generation}, ${state}`
     } catch (error) {

@@ -9,6 +9,7 @@
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { MigrationRecord } from '../../store/records.ts'
+import { changed } from '../move.ts'
 import { isOld, mayServe, type Supersession, supersededNote } from '../supersession.ts'
 import type { MigrationsServices } from './services.ts'
 import type { SiteCourse } from './site-course.ts'
@@ -98,7 +99,7 @@ export class Supersessions {
     const stopped = migrationId === null ? undefined : this.#host.past.get(migrationId)
     if (stopped) {
       const endedAt = this.#services.clock.date().toISOString()
-      const record = { ...stopped, state: 'failed', endedAt, endOwner: owner, note: supersededNote(by) }
+      const record = changed(stopped, { state: 'failed', endedAt, note: supersededNote(by), disk: { owner } })
       await disk.move('superseded', facts, [{ put: 'migration', record }])
       this.#host.past.add(record)
       return

@@ -111,12 +111,12 @@ export class Generations {
     for (const record of migrations()) {
       if (record.peerId !== peerId || !passedStates.includes(record.state)) continue
       const owner = record.role === 'destination' ? siteId : record.peerSite
-      add({ disk: record.diskId, generation: record.generation, owner })
+      for (const { id, generation } of record.disks) add({ disk: id, generation, owner })
     }
-    for (const record of migrations()) {
-      const disk = record.peerId === peerId ? disks.get(record.diskId) : undefined
+    for (const { id } of migrations().flatMap((record) => (record.peerId === peerId ? record.disks : []))) {
+      const disk = disks.get(id)
       if (!disk || disk.state === 'incoming' || disk.state === 'gone') continue // These know of the source's only.
-      add({ disk: record.diskId, generation: disk.record.generation, owner: disk.record.owner })
+      add({ disk: id, generation: disk.record.generation, owner: disk.record.owner })
     }
     return [...claims.values()].slice(0, maximumClaims)
   }

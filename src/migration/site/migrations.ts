@@ -108,7 +108,7 @@ export class Migrations {
   #standing(peerId: string, migration: string): DestinationStanding {
     const record = this.#roster.get(migration)?.record ?? this.past().find(({ id }) => id === migration)
     if (record?.peerId !== peerId || record.role !== 'destination') return { state: 'unknown', disks: [] }
-    return { state: record.state, disks: [{ disk: record.diskId, generation: record.generation }] }
+    return { state: record.state, disks: record.disks.map(({ id, generation }) => ({ disk: id, generation })) }
   }
 
   async #requested(peerId: string, disks: readonly string[], terms: Terms, signal: AbortSignal): Promise<string> {

@@ -9,6 +9,7 @@ import type { MigrationRecord } from '../../store/records.ts'
 import { noRightCode, startingCode, unknownMigrationCode } from '../codes.ts'
 import type { AcquireAnswer, DiskAt, Release, SourceDesk, SourceStanding } from '../counterpart.ts'
 import { endedStates } from '../course.ts'
+import { onlyDisk } from '../move.ts'
 import { restoredRefusal, supersededRefusal } from '../supersession.ts'
 import type { PastMigrations } from './past.ts'
 
@@ -54,8 +55,9 @@ export class PastSource implements SourceDesk {
 
   blocks({ generation }: DiskAt): never {
     const known = this.#known
-    if (known && known.reclaimedAs !== null && generation === known.generation)
-      throw supersededRefusal(known, known.reclaimedAs, this.#siteId)
+    const given = known && onlyDisk(known)
+    if (known && given && given.reclaimedAs !== null && generation === given.generation)
+      throw supersededRefusal(known, given.reclaimedAs, this.#siteId)
     throw new PeerRefusal(noRightCode, `there is no migration ${this.#migration} to fetch for`)
   }
 
@@ -82,7 +84,8 @@ export class PastSource implements SourceDesk {
   /** Whoever took what was given away has to hear that it is void. */
   get #refusal(): PeerRefusal {
     const known = this.#known
-    if (known && known.reclaimedAs !== null) return supersededRefusal(known, known.reclaimedAs, this.#siteId)
+    const reclaimedAs = known ? onlyDisk(known).reclaimedAs : null
+    if (known && reclaimedAs !== null) return supersededRefusal(known, reclaimedAs, this.#siteId)
     return new PeerRefusal(unknownMigrationCode, `there is no migration ${this.#migration} there`)
   }
 }

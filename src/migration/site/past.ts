@@ -1,6 +1,6 @@
 // Migrations that have no course any more. What a peer that was away is told of them is in past-source.ts.
 
-import type { MigrationRecord } from '../../store/records.ts'
+import type { MigrationRecord, MovedDisk } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
 
 export class PastMigrations {
@@ -19,15 +19,18 @@ export class PastMigrations {
     const over = this.#records.size - kept
     if (over <= 0) return []
     const latest = new Map<string, number>()
-    const wayOf = ({ diskId, peerId }: MigrationRecord) => `${diskId} ${peerId}`
-    for (const record of this.all()) {
-      if (record.state !== 'done') continue
-      latest.set(wayOf(record), Math.max(latest.get(wayOf(record)) ?? 0, record.generation))
+    const wayOf = ({ peerId }: MigrationRecord, disk: MovedDisk) => `${disk.id} ${peerId}`
+    for (const record of this.all().filter(({ state }) => state === 'done')) {
+      for (const disk of record.disks) {
+        const way = wayOf(record, disk)
+        latest.set(way, Math.max(latest.get(way) ?? 0, disk.generation))
+      }
     }
     const mayGo = this.all().filter((record) => {
-      const isAwaited = !endedStates.includes(record.state) || !record.sourceTold || record.reclaimedAs !== null
-      const isLatest = record.state === 'done' && record.generation === latest.get(wayOf(record))
-      return !isAwaited && !isLatest
+      const { state, sourceTold, disks } = record
+      const isAwaited = !endedStates.includes(state) || !sourceTold || isReclaimed(record)
+      const isLatest = disks.some((disk) => disk.generation === latest.get(wayOf(record, disk)))
+      return !isAwaited && !(state === 'done' && isLatest)
     })
     return mayGo.sort((a, b) => (a.endedAt ?? '').localeCompare(b.endedAt ?? '')).slice(0, over)
   }
@@ -43,4 +46,8 @@ export class PastMigrations {
   all(): readonly MigrationRecord[] {
     return [...this.#records.values()]
   }
+}
+
+function isReclaimed({ disks }: MigrationRecord): boolean {
+  return disks.some(({ reclaimedAs }) => reclaimedAs !== null)
 }

@@ -6,6 +6,7 @@
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
+import { changed, diskNames, onlyDisk } from '../move.ts'
 import { SourceCourse } from '../source/source-course.ts'
 import type { Beginnings } from './beginnings.ts'
 import type { Roster } from './roster.ts'
@@ -32,7 +33,7 @@ export async function takeUpAll(parts: TakingUp, records: readonly MigrationReco
 }
 
 function diskRecordOf({ diskRecords }: TakingUp, record: MigrationRecord): DiskRecord | undefined {
-  return diskRecords.find((each) => each.id === record.diskId)
+  return diskRecords.find((each) => each.id === onlyDisk(record).id)
 }
 
 /** A record whose disk is in no migration, or in another: what a commit that was reported as failed may leave. */
@@ -40,10 +41,11 @@ async function endStray(parts: TakingUp, record: MigrationRecord): Promise<void>
   const { services, roster } = parts
   const { clock, records, log } = services
   const endedAt = clock.date().toISOString()
-  const endOwner = diskRecordOf(parts, record)?.owner ?? null
-  const ended = { ...record, state: 'failed', endedAt, endOwner, note: 'it never began: its disk was not put into it' }
+  const owner = diskRecordOf(parts, record)?.owner ?? onlyDisk(record).owner
+  const note = 'it never began: its disk was not put into it'
+  const ended = changed(record, { state: 'failed', endedAt, note, disk: { owner } })
   roster.past.add(ended)
-  log('warn', { migration: record.id, disk: record.diskName }, 'a migration that never began is ended')
+  log('warn', { migration: record.id, disk: diskNames(record) }, 'a migration that never began is ended')
   await records.commit([{ put: 'migration', record: ended }]).catch(() => {}) // The next start does it again.
 }
 
@@ -51,13 +53,13 @@ function leaveAside(parts: TakingUp, record: MigrationRecord, error: unknown): v
   const { disks, log } = parts.services
   const reason = (error as Error).message
   const diskRecord = diskRecordOf(parts, record)
-  if (diskRecord && !disks.get(record.diskId)) disks.addUnusable(diskRecord, `it cannot be opened: ${reason}`)
+  if (diskRecord && !disks.get(diskRecord.id)) disks.addUnusable(diskRecord, `it cannot be opened: ${reason}`)
   parts.roster.past.add({ ...record, note: `stopped until the next start: ${reason}` })
-  log('error', { migration: record.id, disk: record.diskName, error: reason }, 'a migration cannot be taken up')
+  log('error', { migration: record.id, disk: diskNames(record), error: reason }, 'a migration cannot be taken up')
 }
 
 function takeUpSource({ services, roster, beginnings }: TakingUp, record: MigrationRecord): void {
-  const disk = services.disks.get(record.diskId)
+  const disk = services.disks.get(onlyDisk(record).id)
   if (!disk) throw notRecorded(record)
   const course = new SourceCourse(services, disk, record, services.counterpart(record.peerId))
   roster.add(course)
@@ -70,7 +72,7 @@ async function takeUpDestination(parts: TakingUp, record: MigrationRecord): Prom
   const { services, roster } = parts
   const { disks, counterpart } = services
   const course = await DestinationCourse.open(services, record, counterpart(record.peerId), false, async (remote) => {
-    const open = disks.get(record.diskId)
+    const open = disks.get(onlyDisk(record).id)
     if (open?.isUnusable) throw new Error(open.trouble)
     if (open) return open
     const diskRecord = diskRecordOf(parts, record)
@@ -82,5 +84,5 @@ async function takeUpDestination(parts: TakingUp, record: MigrationRecord): Prom
 }
 
 function notRecorded(record: MigrationRecord): Error {
-  return new Error(`migration ${record.id} is recorded, its disk ${record.diskName} is not`)
+  return new Error(`migration ${record.id} is recorded, its disk ${diskNames(record)} is not`)
 }

@@ -9,6 +9,7 @@ import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
+import { diskNames, onlyDisk } from '../move.ts'
 import type { Supersession } from '../supersession.ts'
 import { tellSource } from './afterword.ts'
 import { Supersessions } from './fencing.ts'
@@ -64,8 +65,8 @@ export class Roster {
       .all()
       .find((record) => id !== '' && record.id.startsWith(id) && !endedStates.includes(record.state))
     if (aside) {
-      throw new Refusal('migration-stopped', `migration ${aside.id} of ${aside.diskName} is ${aside.note}`, {
-        disk: aside.diskName,
+      throw new Refusal('migration-stopped', `migration ${aside.id} of ${diskNames(aside)} is ${aside.note}`, {
+        disk: diskNames(aside),
         safe: 'Nothing was changed.',
         next: 'Mend what keeps it from going on, and start vmstore again.',
       })
@@ -91,7 +92,7 @@ export class Roster {
       this.#services.disks.remove(course.disk).catch((error: unknown) => {
         this.#services.log(
           'error',
-          { disk: course.record.diskName, error: String(error) },
+          { disk: course.disk.name, error: String(error) },
           'a cancelled disk could not be removed',
         )
       })
@@ -144,7 +145,7 @@ export class Roster {
       source: counterpart(record.peerId).source(record.id),
       signal: this.stopping,
       superseded: async (by) => {
-        const disk = this.#services.disks.get(record.diskId)
+        const disk = this.#services.disks.get(onlyDisk(record).id)
         if (disk?.state === 'owned') await this.supersede(disk, by)
       },
     })

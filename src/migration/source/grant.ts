@@ -10,7 +10,7 @@
 
 import type { Clock } from '../../block/clock.ts'
 import type { Disk } from '../../disk/disk.ts'
-import type { MigrationRecord } from '../../store/records.ts'
+import type { MigrationRecord, MovedDisk } from '../../store/records.ts'
 import type { AcquireAnswer, Acquisition, SourceStanding } from '../counterpart.ts'
 import type { Course } from '../course.ts'
 import { namedClients } from '../held-writes.ts'
@@ -97,7 +97,7 @@ export class Grant {
       return {
         answer: 'refused',
         code: 'stale',
-        message: `migration ${record.id} leads to generation ${record.generation}`,
+        message: `migration ${record.id} leads to generation ${this.#moved.generation}`,
       }
     }
     if (disk.isVoid) return voidRefusal(disk)
@@ -122,10 +122,14 @@ export class Grant {
     return this.#parts.course.record
   }
 
+  get #moved(): MovedDisk {
+    return this.#parts.course.moved
+  }
+
   /** Whether it is asked for what this migration moves, and no other disk. */
   #isMeant({ disks }: Acquisition): boolean {
     const [asked] = disks
-    return disks.length === 1 && asked?.disk === this.#disk.record.id && asked.generation === this.#record.generation
+    return disks.length === 1 && asked?.disk === this.#disk.record.id && asked.generation === this.#moved.generation
   }
 
   async #grant(message: Acquisition): Promise<AcquireAnswer> {
@@ -197,11 +201,11 @@ export class Grant {
 
   /** A client that the operator's word would cut off, unless it was forced, now or in the terms of a move `now`. */
   #atWork({ force }: Acquisition): AcquireAnswer | undefined {
-    if (force || this.#record.force) return undefined
+    const { terms, id } = this.#parts.course
+    if (force || terms.force) return undefined
     const why = this.#disk.sessions.attachedReason()
     if (why === undefined) return undefined
-    const { id, switchover } = this.#record
-    if (switchover === 'now')
+    if (terms.switchover === 'now')
       this.#parts.note(
         `not switched over: ${why}. When the machine is off or has moved: vmstore migration switchover ${id}; with --force that client is cut off`,
       )
@@ -226,18 +230,20 @@ export class Grant {
   }
 
   get #granted(): AcquireAnswer {
-    const { generation, sourceBoot, cutOff } = this.#record
+    const { sourceBoot, cutOff } = this.#record
+    const { generation } = this.#moved
     const { powerLoss } = this.#disk.record
     const disks = [{ disk: this.#disk.record.id, generation, powerLoss }]
     return { answer: 'granted', disks, boot: sourceBoot, cutOff }
   }
 
   #grantAgain(): AcquireAnswer {
-    const [disk, record] = [this.#disk, this.#record]
-    const ours =
-      disk.state === 'departed' && disk.record.generation === record.generation && disk.record.owner === record.peerSite
+    const disk = this.#disk
+    const { generation } = this.#moved
+    const isGiven = disk.state === 'departed' && disk.record.generation === generation
+    const ours = isGiven && disk.record.owner === this.#record.peerSite
     if (ours && !disk.record.taken) return this.#granted
-    const message = `generation ${record.generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
+    const message = `generation ${generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
     return { answer: 'refused', code: 'already-taken', message }
   }
 

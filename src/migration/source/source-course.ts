@@ -59,7 +59,7 @@ export class SourceCourse extends Course {
     isReclaiming: () => this.#reclaiming,
     isCurrent: () => this.#isCurrent,
     update: (changes, through) => this.update(changes, through),
-    ending: (state, owner) => this.ending(state, owner),
+    ending: (state, owner, disk) => this.ending(state, owner, disk),
     note: (sentence) => this.setNote(sentence),
     tell: (event) => this.tell(event),
     cancel: () => this.cancel(),
@@ -103,7 +103,7 @@ export class SourceCourse extends Course {
     await this.counterpart.prepare(preparationOf(this.record, this.disk, this.services.bootId), signal)
     await this.#alone(async () => {
       if (this.ended) throw isElsewhere(this.disk)
-      if (this.record.switchover === 'now') this.checkIdle(this.record.force) // It may have begun to work meanwhile.
+      if (this.terms.switchover === 'now') this.checkIdle(this.terms.force) // It may have begun to work meanwhile.
       await this.update({ state: 'ready' })
     })
     this.watch()
@@ -131,7 +131,7 @@ export class SourceCourse extends Course {
   /** The operator here: now. The destination asks for the grant, as always. @throws Refusal, LinkError, PeerRefusal */
   async switchover(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state !== 'ready') throw this.#tooLate('switched over')
-    this.checkIdle(force || this.record.force)
+    this.checkIdle(force || this.terms.force)
     try {
       await this.#there.switchover(force, signal)
     } catch (error) {
@@ -176,14 +176,12 @@ export class SourceCourse extends Course {
     await this.#alone(async () => {
       if (this.disk.state !== 'departed' || !this.#isCurrent) throw notReclaimable(this.disk)
       if (this.disk.isVoid) throw isElsewhere(this.disk)
-      const generation = this.record.generation + 1
-      const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.record.generation} is void`
+      const generation = this.moved.generation + 1
+      const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.moved.generation} is void`
       this.#reclaiming = true
       try {
-        const ended = this.ending('failed', this.services.siteId)
-        await this.update({ ...ended, reclaimedAs: generation, note }, (change) =>
-          this.disk.reclaim(generation, [change]),
-        )
+        const ended = this.ending('failed', this.services.siteId, { reclaimedAs: generation })
+        await this.update({ ...ended, note }, (change) => this.disk.reclaim(generation, [change]))
       } catch (error) {
         throw notReclaimed(this.disk, error)
       }
@@ -214,7 +212,8 @@ export class SourceCourse extends Course {
   }
 
   get readyMessage(): string {
-    const { switchover, diskName } = this.record
+    const { switchover } = this.terms
+    const diskName = this.moved.name
     const byHand = `vmstore migration switchover ${this.id}`
     if (switchover === 'now') {
       const clients = this.disk.sessions.attachedWriters()
@@ -238,10 +237,12 @@ export class SourceCourse extends Course {
 
   /** In one transaction. @throws what the commit throws */
   #commitDeparted(switchoverMs: number, cutOff: readonly string[]): Promise<void> {
-    const { generation, peerSite } = this.record
+    const { generation } = this.moved
+    const owner = this.record.peerSite
     const sourceBoot = this.services.bootId
-    return this.update({ state: 'copying', switchedAt: this.now(), switchoverMs, cutOff, sourceBoot }, (change) =>
-      this.disk.move('departed', { generation, owner: peerSite, taken: false }, [change]),
+    const switched = { switchedAt: this.now(), switchoverMs, cutOff, sourceBoot, disk: { owner } }
+    return this.update({ state: 'copying', ...switched }, (change) =>
+      this.disk.move('departed', { generation, owner, taken: false }, [change]),
     )
   }
 

@@ -6,7 +6,7 @@
 import type { Run } from '../../disk/block-source.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
-import type { Change, MigrationCounters, MigrationRecord } from '../../store/records.ts'
+import type { Change, MigrationCounters, MigrationRecord, MovedDisk } from '../../store/records.ts'
 import { startingCode } from '../codes.ts'
 import type { Extent } from '../copy/background-copy.ts'
 import type {
@@ -27,6 +27,7 @@ import { type Course, type CourseEvent, type CourseServices, type Pace, still } 
 import { entryOf } from '../entry.ts'
 import { GuestsLog } from '../guest-notices.ts'
 import { nobodyWaits, type WaitingGuests } from '../held-writes.ts'
+import type { MoveChanges } from '../move.ts'
 import { restoredRefusal } from '../supersession.ts'
 import type { Grant } from './grant.ts'
 import type { SourceReads } from './source-reads.ts'
@@ -45,8 +46,8 @@ export interface SourceDeskParts {
   isReclaiming(): boolean
   /** Whether the disk is in this migration, and no other. */
   isCurrent(): boolean
-  update(changes: Partial<MigrationRecord>, through: (change: Change) => Promise<void>): Promise<void>
-  ending(state: 'done', owner: string): Partial<MigrationRecord>
+  update(changes: MoveChanges, through: (change: Change) => Promise<void>): Promise<void>
+  ending(state: 'done', owner: string, disk: Partial<MovedDisk>): MoveChanges
   note(sentence: string | null): void
   tell(event: CourseEvent): void
   /** @throws Refusal once a grant was made */
@@ -65,16 +66,16 @@ export class SourceAnswers implements SourceDesk {
 
   constructor(parts: SourceDeskParts) {
     this.#parts = parts
-    const { id, diskName, copyingMs, refusedWrites } = parts.course.record
+    const { id, copyingMs, refusedWrites } = parts.course.record
     this.#copyingMs = copyingMs
     this.#guests = { ...nobodyWaits, refused: refusedWrites }
-    this.#guestsLog = new GuestsLog(parts.services.log, { migration: id, disk: diskName })
+    this.#guestsLog = new GuestsLog(parts.services.log, { migration: id, disk: parts.course.moved.name })
   }
 
   /** What the destination last told of what landed, and what has left here. */
   get counters(): MigrationCounters {
     const { ended } = this.#parts.course
-    const counters = this.#reported ?? this.#record.counters
+    const counters = this.#reported ?? this.#parts.course.moved.counters
     return ended ? counters : { ...counters, ...this.#parts.reads.sent }
   }
 
@@ -172,7 +173,7 @@ export class SourceAnswers implements SourceDesk {
   }
 
   #entry<Entry extends { readonly disk: string }>(entries: readonly Entry[]): Entry {
-    return entryOf(entries, this.#parts.course.disk.record.id)
+    return entryOf(entries, this.#parts.course.moved.id)
   }
 
   /** Durable before it is answered: a destination that is restored to an earlier mark is known by it. */
@@ -201,13 +202,13 @@ export class SourceAnswers implements SourceDesk {
       const { verified, differed } = said
       this.#hear(said)
       this.#copyingMs = copyingMs
-      const ended = { ...ending('done', this.#record.peerSite), counters: this.counters, verified, differed }
+      const ended = ending('done', this.#record.peerSite, { counters: this.counters, verified, differed })
       await update(ended, (change) => disk.move('released', { migrationId: null, taken: true }, [change]))
       course.missingBytes = 0
       disk.onSessions = () => {}
     }
     tell({ kind: 'ended' })
-    if (this.#record.sourcePolicy === 'delete') {
+    if (course.terms.sourcePolicy === 'delete') {
       await disk.discardBytes().catch((error: unknown) => {
         const message = 'the bytes of a released disk stay: delete the disk'
         services.log('error', { disk: disk.name, error: String(error) }, message)
@@ -223,16 +224,16 @@ export class SourceAnswers implements SourceDesk {
 
   get #sent(): readonly SentOf[] {
     const { sent, resent } = this.counters
-    return [{ disk: this.#parts.course.disk.record.id, sent, resent }]
+    return [{ disk: this.#parts.course.moved.id, sent, resent }]
   }
 
   #checkGeneration(generation: number): void {
     const { course, isReclaiming, isCurrent } = this.#parts
     if (isReclaiming()) throw new PeerRefusal(startingCode, `${course.disk.name} is being taken back`)
-    if (isCurrent() && generation === this.#record.generation && course.disk.state !== 'owned') return
+    if (isCurrent() && generation === course.moved.generation && course.disk.state !== 'owned') return
     throw new PeerRefusal(
       'stale',
-      `migration ${course.id} leads to generation ${this.#record.generation}, not ${generation}`,
+      `migration ${course.id} leads to generation ${course.moved.generation}, not ${generation}`,
     )
   }
 }

@@ -35,8 +35,8 @@ export class SourceNotices {
 
   /** A session of the disk came, went or broke. */
   sessionsChanged(): void {
-    const { record, disk } = this.#course
-    if (record.switchover !== 'auto' || record.state !== 'ready') return
+    const { record, disk, terms } = this.#course
+    if (terms.switchover !== 'auto' || record.state !== 'ready') return
     if (disk.sessions.writersAreGone && !this.#tellingWritersGone) void this.#tellWritersGone()
   }
 

@@ -99,12 +99,12 @@ export class SourceReads {
   }
 
   #checkRight({ disk: id, generation }: DiskAt): void {
-    const { disk, record } = this.#course
+    const { disk, record, moved } = this.#course
     if (id !== disk.record.id) throw new PeerRefusal(noRightCode, `migration ${record.id} is not of disk ${id}`)
     const before =
-      generation === record.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)
+      generation === moved.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)
     const after =
-      generation === record.generation &&
+      generation === moved.generation &&
       disk.state === 'departed' &&
       record.state === 'copying' &&
       !this.#isReclaiming()

@@ -1,0 +1,17 @@
+// What is wrong with the records of a site, as a sentence.
+
+export const restoreOrStartAnew =
+  'Restore the whole data folder from its last good copy (peers are then asked which disks have moved on since). If there is none, move it away and start anew: the bytes of its disks are in disks/, raw.'
+
+export function recordsProblem(code: 'damaged' | 'newer-format', message: string, next: string): Error {
+  return Object.assign(new Error(message), { code, next })
+}
+
+/** `why`: a sentence's end. */
+export function damagedRowSentence(path: string, table: string, id: string, why: string): string {
+  return `${path} is damaged: the record of ${table} ${id} is not as it was written: ${why}`
+}
+
+export function damagedRow(path: string, table: string, id: string, why: string): Error {
+  return recordsProblem('damaged', damagedRowSentence(path, table, id, why), restoreOrStartAnew)
+}
