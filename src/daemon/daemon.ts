@@ -14,6 +14,7 @@ import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Course } from '../migration/course.ts'
+import { answersOverLink, overLink } from '../migration/over-link.ts'
 import { Migrations } from '../migration/site/migrations.ts'
 import type { MigrationsServices, PeerFacts } from '../migration/site/services.ts'
 import { NbdServer } from '../nbd/server/server.ts'
@@ -140,10 +141,7 @@ export class Daemon {
       siteName,
       book,
       drivers: new Drivers(this.#options.drivers),
-      handlers: {
-        call: (peerId, method, params, signal) => migrations!.call(peerId, method, params, signal),
-        fetch: (peerId, request, urgency, signal) => migrations!.fetch(peerId, request, urgency, signal),
-      },
+      handlers: answersOverLink((peerId) => migrations!.desk(peerId)),
       log,
       settings: this.#options.transportSettings,
     })
@@ -183,7 +181,7 @@ export class Daemon {
       readOnly: this.#options.readOnly,
       log: (level, facts, message) => log[level](facts, message),
       newId: randomUUID,
-      channel: (peerId) => links.hub.channel(peerId),
+      counterpart: (peerId) => overLink(links.hub.channel(peerId)),
       peer: (peerId) => peerOf(book, peerId),
       keep: (peerId) => links.hub.keep(peerId),
       freeBytes: () => freeBytes(folder.disksFolder),

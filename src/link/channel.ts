@@ -9,6 +9,8 @@ export const purposes: readonly Purpose[] = ['control', 'demand', 'background']
 
 export interface FetchRequest {
   readonly migration: string
+  /** Its UUID. */
+  readonly disk: string
   readonly generation: number
   /** Bytes; sorted and disjoint; at most `maximumRuns` of them. */
   readonly runs: readonly Run[]

@@ -3,9 +3,9 @@
 import type { Clock } from '../block/clock.ts'
 import type { Run } from '../block/units.ts'
 import type { Disk } from '../disk/disk.ts'
-import type { PeerChannel } from '../link/channel.ts'
 import type { Change, MigrationCounters, MigrationRecord, MovedDisk, Records } from '../store/records.ts'
 import { RateMeter } from './copy/rate-meter.ts'
+import type { Counterpart } from './counterpart.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import { changed, diskNames, type MoveChanges, onlyDisk } from './move.ts'
 import { type Terms, termsOf } from './terms.ts'
@@ -44,7 +44,8 @@ export const endedStates: readonly string[] = ['done', 'cancelled', 'failed']
 
 export abstract class Course {
   readonly disk: Disk
-  readonly channel: PeerChannel
+  /** The other site. */
+  readonly counterpart: Counterpart
   /** Bytes that came (data, and zeros that stood there as data), over time. */
   readonly meter: RateMeter
   /** Bytes of the disk that the destination still lacks. */
@@ -59,11 +60,11 @@ export abstract class Course {
   #updates: Promise<void> = Promise.resolve()
   readonly #listeners = new Set<(event: CourseEvent) => void>()
 
-  constructor(services: CourseServices, disk: Disk, record: MigrationRecord, channel: PeerChannel) {
+  constructor(services: CourseServices, disk: Disk, record: MigrationRecord, counterpart: Counterpart) {
     this.services = services
     this.disk = disk
     this.#record = record
-    this.channel = channel
+    this.counterpart = counterpart
     this.meter = new RateMeter(services.clock)
     this.missingBytes = onlyDisk(record).sizeBytes
   }

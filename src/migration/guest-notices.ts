@@ -6,8 +6,9 @@
 import type { Clock } from '../block/clock.ts'
 import { NbdError } from '../guest/export.ts'
 import { PeerRefusal } from '../link/channel.ts'
+import { startingCode } from './codes.ts'
+import type { SourceDesk } from './counterpart.ts'
 import type { Course, CourseLog } from './course.ts'
-import { startingCode } from './destination/remote-blocks.ts'
 import { HeldWritesWatch, nobodyWaits, type WaitingGuests } from './held-writes.ts'
 import { withinTime } from './within-time.ts'
 
@@ -22,7 +23,7 @@ export interface GuestNoticesParts {
   now(): WaitingGuests
   /** Listeners here are told. */
   told(guests: WaitingGuests): void
-  call(method: string, params: object, signal: AbortSignal): Promise<unknown>
+  readonly source: Pick<SourceDesk, 'guests'>
 }
 
 export class GuestNotices {
@@ -67,9 +68,9 @@ export class GuestNotices {
 
   /** Whether the source has heard it, or does not want to. */
   async #inform(guests: WaitingGuests): Promise<boolean> {
-    const { clock, stopping, call } = this.#parts
+    const { clock, stopping, source } = this.#parts
     try {
-      await withinTime(clock, informTimeoutMs, stopping, (signal) => call('guests', { guests }, signal))
+      await withinTime(clock, informTimeoutMs, stopping, (signal) => source.guests(guests, signal))
       return true
     } catch (error) {
       stopping.throwIfAborted()
@@ -78,7 +79,7 @@ export class GuestNotices {
   }
 }
 
-export interface GuestsHereParts extends Pick<GuestNoticesParts, 'clock' | 'stopping' | 'call'> {
+export interface GuestsHereParts extends Pick<GuestNoticesParts, 'clock' | 'stopping' | 'source'> {
   readonly course: Course
   readonly log: CourseLog
   /** What writes wait for now: a sentence's end. */

@@ -1,8 +1,8 @@
-// The record of a migration that begins, at either site, and the message by which the source has the destination begin it.
+// The record of a migration that begins, at either site, and what the source says to have the destination begin it.
 
 import type { Disk } from '../disk/disk.ts'
 import { type MigrationRecord, untouchedMigration, untouchedMovedDisk } from '../store/records.ts'
-import type { PrepareMessage } from './messages.ts'
+import type { Preparation } from './counterpart.ts'
 import { type Terms, termsOf } from './terms.ts'
 
 export interface Beginning {
@@ -39,16 +39,18 @@ export function newRecord(beginning: Beginning): MigrationRecord {
 }
 
 /** The record keeps the terms as the operator chose them. */
-export function prepareMessageOf(record: MigrationRecord, disk: Disk, boot: string): PrepareMessage {
+export function preparationOf(record: MigrationRecord, disk: Disk, boot: string): Preparation {
   return {
     migration: record.id,
-    disk: {
-      id: disk.record.id,
-      name: disk.name,
-      sizeBytes: disk.sizeBytes,
-      generation: disk.record.generation,
-      allocatedBytes: disk.allocatedBytes(),
-    },
+    disks: [
+      {
+        id: disk.record.id,
+        name: disk.name,
+        sizeBytes: disk.sizeBytes,
+        generation: disk.record.generation,
+        allocatedBytes: disk.allocatedBytes(),
+      },
+    ],
     terms: termsOf(record),
     boot,
   }

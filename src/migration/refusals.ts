@@ -4,8 +4,8 @@ import type { Disk } from '../disk/disk.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
+import { atWorkCode } from './codes.ts'
 import type { Course } from './course.ts'
-import { atWorkCode } from './messages.ts'
 import { diskNames, onlyDisk } from './move.ts'
 
 /** What the operator is told when a peer said no or did not answer, before anything changed. */

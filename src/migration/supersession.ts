@@ -12,8 +12,6 @@ import { peerWords } from './peer-words.ts'
 
 const supersededCode = 'superseded'
 const restoredCode = 'restored'
-/** A source that says one of these has moved on since, or knows nothing of the migration any more: it need not be told. */
-export const movedOnCodes: readonly string[] = ['stale', 'migration-unknown']
 
 const facts = z.object({
   generation: z.number().int().positive().max(largestGeneration),

@@ -114,8 +114,8 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'link/lane': ['link/wire'],
   'link/peers': ['link/lane', 'link/wire'],
   'migration/copy': [],
-  'migration/source': ['migration/copy', 'migration/destination'],
-  'migration/destination': ['migration/copy', 'migration/source'],
+  'migration/source': ['migration/copy'],
+  'migration/destination': ['migration/copy'],
   'migration/site': ['migration/copy', 'migration/source', 'migration/destination'],
 }
 
@@ -269,6 +269,14 @@ describe('who may know whom', () => {
       to.filter((b) => !between.some((one) => one.a === a && one.b === b)).map((b) => `${a} → ${b}`),
     )
     assert.deepEqual(unused, [], 'an allowance outlives its use')
+  })
+
+  it('a migration knows the other site by its counterpart: only over-link.ts knows a channel', () => {
+    const knowing = code.filter(
+      (path) =>
+        path.startsWith('src/migration/') && /\b(PeerChannel|PeerHandlers|FetchRequest)\b/.test(contentOf(path)),
+    )
+    assert.deepEqual(knowing, ['src/migration/over-link.ts'])
   })
 
   it('a plugin imports vmstore/transport, and nothing else of ours', () => {

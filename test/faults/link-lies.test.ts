@@ -98,7 +98,7 @@ describe('faults: a peer that lies', () => {
         yield { offset: 0, length: 1, bytes: undefined }
       },
     }
-    const runs = { migration: 'm', generation: 1, urgency: 'demand' }
+    const runs = { migration: 'm', disk: 'd', generation: 1, urgency: 'demand' }
     const requests = [
       encodeJson('call', 1, { method: 'm' }),
       encodeJson('call', 1, { method: 5, params: {} }),

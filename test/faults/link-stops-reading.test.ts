@@ -28,7 +28,7 @@ describe('faults: a peer that stops reading', () => {
     })
     const runs = [[0, 1000 * mebibyte]]
     const fetches = [1, 2, 3, 4].map((id) =>
-      encodeJson('fetch', id, { migration: 'm', generation: 1, urgency: 'demand', runs }),
+      encodeJson('fetch', id, { migration: 'm', disk: 'd', generation: 1, urgency: 'demand', runs }),
     )
     far.write(Buffer.concat([helloFrame, ...fetches]))
     await settle()

@@ -101,7 +101,7 @@ export function lane(stream: Duplex, options: Partial<LaneOptions>): Lane {
 export const never = new AbortController().signal
 
 export function fetchOf(...runs: [number, number][]): FetchRequest {
-  return { migration: 'm1', generation: 1, runs: runs.map(([offset, length]) => ({ offset, length })) }
+  return { migration: 'm1', disk: 'd1', generation: 1, runs: runs.map(([offset, length]) => ({ offset, length })) }
 }
 
 export async function collect(pieces: AsyncIterable<Piece>): Promise<Piece[]> {

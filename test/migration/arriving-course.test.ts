@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { Disk } from '../../src/disk/disk.ts'
-import type { PeerChannel } from '../../src/link/channel.ts'
 import type { CourseServices } from '../../src/migration/course.ts'
 import { DestinationCourse } from '../../src/migration/destination/destination-course.ts'
 import { block, closeDisksAfterEach, isSettled, openDisk, ReadySource } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { migrationRecord } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
+import { scriptedSite } from './scripted-site.ts'
 
 describe('the course of an arriving disk', () => {
   removeFoldersAfterEach()
@@ -15,20 +15,18 @@ describe('the course of an arriving disk', () => {
   it('promise 1: a disk that is superseded while a difference cannot be recorded is served to nobody', async () => {
     const { disk, records } = await openDisk(new ReadySource(), { migrationId: 'm-1' })
     await disk.open('guest').cache(0, disk.sizeBytes)
-    const answers: Record<string, (params: { offset: number; length: number; runs: unknown[] }) => object> = {
-      extents: ({ length }) => ({ extents: [{ length, data: true }] }),
-      digests: ({ runs }) => ({ digests: runs.map(() => 'x'.repeat(44)) }),
-    }
-    const channel: PeerChannel = {
-      peerId: 'peer',
-      call: async (method, params) => answers[method]?.(params as never) ?? {},
-      fetch: () => assert.fail('nothing is fetched before it is on record'),
-    }
+    const there = scriptedSite({
+      extents: async (_, run) => [{ ...run, data: true }],
+      digests: async (_, runs) => runs.map(() => 'x'.repeat(44)),
+      taken: async () => {},
+      progress: async () => [],
+      blocks: () => assert.fail('nothing is fetched before it is on record'),
+    })
     const clock = new FakeClock()
     const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const services: CourseServices = { ...facts, records, clock }
     const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying' })
-    const course = await DestinationCourse.open(services, record, channel, false, async () => disk)
+    const course = await DestinationCourse.open(services, record, there, false, async () => disk)
     disk.flush = () => Promise.reject(new Error('the file system is full'))
     course.start()
     while (!course.note) await isSettled(course.settled()) // It reads real files.
@@ -48,15 +46,11 @@ describe('the course of an arriving disk', () => {
       records,
     } = await openDisk(source, { migrationId: 'm-1' })
     await before.close()
-    const channel: PeerChannel = {
-      peerId: 'peer',
-      call: () => assert.fail('the copy has not begun'),
-      fetch: ({ runs }) => source.fetch(runs),
-    }
+    const there = scriptedSite({ blocks: (_, runs) => source.fetch(runs) })
     const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const services: CourseServices = { ...facts, records, clock: new FakeClock() }
     const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying' }, { generation: 2 })
-    const course = await DestinationCourse.open(services, record, channel, false, (remote) =>
+    const course = await DestinationCourse.open(services, record, there, false, (remote) =>
       Disk.open(ofDisk, diskRecord, remote),
     )
     const guest = course.disk.open('guest')
@@ -68,5 +62,32 @@ describe('the course of an arriving disk', () => {
     assert(course.meter.rate() > 0)
     course.stop()
     await course.disk.close()
+  })
+
+  it('promise 8: ends though its source is gone for good, when that is proven', async () => {
+    const { disk, records } = await openDisk(new ReadySource(), { migrationId: 'm-1' })
+    await disk.open('guest').cache(0, disk.sizeBytes)
+    const there = scriptedSite({
+      complete: async () => ({ answer: 'gone', proof: { foundIn: 's3://moves/m-1/decision' } }),
+    })
+    const steps: string[] = []
+    const lines: string[] = []
+    const facts = { siteId: 'here', bootId: 'boot-1', freeBytes: async () => 2 ** 40 }
+    const log = (_: string, __: object, message: string) => void lines.push(message)
+    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'finishing' })
+    const course = await DestinationCourse.open(
+      { ...facts, log, records, clock: new FakeClock() },
+      record,
+      there,
+      false,
+      async () => disk,
+    )
+    await disk.arriving.finish([])
+    course.listen((event) => event.kind === 'step' && steps.push(event.message))
+    course.start()
+    await course.settled()
+    assert.deepEqual([course.record.state, course.moved.owner, disk.record.migrationId], ['done', 'here', null])
+    assert.match(steps.at(-1) ?? '', /the source is gone, and .* proven by s3:\/\/moves\/m-1\/decision/)
+    assert.deepEqual(lines, steps)
   })
 })

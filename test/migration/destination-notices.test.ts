@@ -29,9 +29,12 @@ describe('what a destination tells its source unasked', () => {
       } as unknown as Course,
       clock,
       stopping: never,
-      call: async () => {
-        if (made.failure) throw made.failure
-        return {}
+      source: {
+        taken: async () => {
+          if (made.failure) throw made.failure
+        },
+        progress: async () => [],
+        paused: async () => {},
       },
       update: async () => {},
       mark: async () => {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
 import { ForwardedFlushes, type ForwardedFlushesParts } from '../../src/migration/destination/forwarded-flushes.ts'
-import type { FlushAnswer } from '../../src/migration/messages.ts'
 import { isSettled, settled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'
 
@@ -10,7 +9,7 @@ const never = new AbortController().signal
 
 /** Flushes whose questions to the source the test answers. */
 function arrange(parts: Partial<ForwardedFlushesParts> = {}) {
-  const asked: PromiseWithResolvers<FlushAnswer>[] = []
+  const asked: PromiseWithResolvers<{ boot: string }>[] = []
   const clock = new FakeClock()
   const flushes = new ForwardedFlushes({
     diskName: 'web01',
@@ -88,7 +87,7 @@ describe('flushes of an incoming disk', () => {
 
   it('promise 6: fails where the source says that another copy of this site took the disk', async () => {
     const { flushes, asked } = arrange({
-      inquire: async () => ({ state: 'taken', writersAreGone: false, sessions: 0 }),
+      inquire: async () => ({ state: 'taken', writersAreGone: false, sessions: 0, boot }),
     })
     const flush = flushes.flush(never)
     asked[0]!.reject(new PeerRefusal('no-right', 'it has departed'))
@@ -100,7 +99,7 @@ describe('flushes of an incoming disk', () => {
     let asks = 0
     const { flushes, asked, clock } = arrange({
       isIncoming: () => isIncoming,
-      inquire: async () => ({ state: 'departed', writersAreGone: false, sessions: 0 }),
+      inquire: async () => ({ state: 'departed', writersAreGone: false, sessions: 0, boot }),
       hasDeparted: () => asks++,
     })
     const flush = flushes.flush(never)

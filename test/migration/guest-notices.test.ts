@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
 import { GuestNotices, GuestsLog } from '../../src/migration/guest-notices.ts'
-import { HeldWritesWatch, type WaitingGuests } from '../../src/migration/held-writes.ts'
-import { guestsMessage } from '../../src/migration/messages.ts'
+import { HeldWritesWatch, type WaitingGuests, waitingGuests } from '../../src/migration/held-writes.ts'
 import { FakeClock } from './fake-time.ts'
 
 const migration = '3f1c9b8e-2b62-4f5e-9a51-0d6f4f1f7a10'
@@ -12,18 +11,18 @@ function site() {
   const clock = new FakeClock()
   const told: WaitingGuests[] = []
   const heard: WaitingGuests[] = []
-  const source: { answer: () => object | Promise<object> } = { answer: () => ({}) }
+  const source: { answer: () => Promise<void> } = { answer: async () => {} }
   const stop = new AbortController()
   const notices: GuestNotices = new GuestNotices({
     clock,
     stopping: stop.signal,
     now: () => held.now,
     told: (guests) => told.push(guests),
-    call: async (method, params) => {
-      const answer = await source.answer()
-      assert.equal(method, 'guests')
-      heard.push(guestsMessage.parse({ migration, ...params }).guests)
-      return answer
+    source: {
+      guests: async (guests) => {
+        await source.answer()
+        heard.push(waitingGuests.parse(guests))
+      },
     },
   })
   const held = new HeldWritesWatch(
@@ -79,7 +78,7 @@ describe('guests that wait for switchover', () => {
     held.refuse('not switched over')
     await clock.advance(10_000)
     assert.deepEqual(heard, [])
-    source.answer = () => ({})
+    source.answer = async () => {}
     await clock.advance(2000)
     assert.equal(heard.length, 1)
     notices.again()

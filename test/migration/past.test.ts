@@ -9,7 +9,7 @@ const ended = (id: string, day: number, facts: Sample[0] = {}, disk: Sample[1] =
 
 describe('migrations that are over', () => {
   it('are forgotten from the oldest on when there are too many', () => {
-    const past = new PastMigrations('here')
+    const past = new PastMigrations()
     for (const [id, day] of [
       ['c', 3],
       ['a', 1],
@@ -25,7 +25,7 @@ describe('migrations that are over', () => {
   })
 
   it('are kept while somebody has to hear of them', () => {
-    const past = new PastMigrations('here')
+    const past = new PastMigrations()
     past.add(ended('reclaimed', 1, { state: 'failed', role: 'source' }, { reclaimedAs: 3 }))
     past.add(ended('untold', 2, { sourceTold: false }))
     past.add(migrationRecord({ id: 'stopped', state: 'copying' }))

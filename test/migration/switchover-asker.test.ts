@@ -1,19 +1,23 @@
 import assert from 'node:assert/strict'
 import { LinkError } from '../../src/link/channel.ts'
+import type { AcquireAnswer, AcquireReason } from '../../src/migration/counterpart.ts'
 import { SwitchoverAsker } from '../../src/migration/destination/switchover-asker.ts'
-import type { AcquireAnswer, AcquireMessage } from '../../src/migration/messages.ts'
 import { isSettled, settled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'
 
-const busy: AcquireAnswer = { answer: 'busy', why: 'the session of 10.0.0.7 has written and has not flushed since' }
-const grant: AcquireAnswer = { answer: 'granted', generation: 2 }
+const busy: AcquireAnswer = {
+  answer: 'busy',
+  why: 'the session of 10.0.0.7 has written and has not flushed since',
+  isAtWork: false,
+}
+const grant: AcquireAnswer = { answer: 'granted', disks: [], boot: null, cutOff: [] }
 const lost = () => Promise.reject(new LinkError('lost', 'the lane broke'))
 const waitMs = 10_000
 
 class Asking {
   readonly clock = new FakeClock()
   readonly stop = new AbortController()
-  readonly reasons: AcquireMessage['reason'][] = []
+  readonly reasons: AcquireReason[] = []
   readonly forced: boolean[] = []
   readonly notes: (string | null)[] = []
   readonly refusals: string[] = []

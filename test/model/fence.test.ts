@@ -8,8 +8,9 @@ import { TwoSites } from './two-sites.ts'
 
 /** Of A's kernel, before it lost its power. */
 const boot = '00000000-0000-4000-8000-000000000001'
-const granted = { answer: 'granted', generation: 2, boot }
-const acquire = (migration: string, reason = 'operator') => ({ migration, generation: 2, reason })
+const granted = { answer: 'granted', disks: [{ disk: diskId, generation: 2, powerLoss: null }], boot, cutOff: [] }
+const disks = [{ disk: diskId, generation: 2 }]
+const acquire = (migration: string, reason = 'operator') => ({ migration, disks, reason, force: false })
 const seeds = Array.from({ length: 20 }, (_, index) => index + 1)
 
 describe('fence: grants', () => {
@@ -75,7 +76,7 @@ describe('fence: grants', () => {
       const sites = await TwoSites.start(seed)
       const id = await sites.migrate('manual')
       const cancelling = () => sites.a.migrations!.commands.cancel(id, false, new AbortController().signal)
-      const acquiring = () => sites.a.migrations!.call('B', 'acquire', acquire(id), new AbortController().signal)
+      const acquiring = () => sites.a.handlers.call('B', 'acquire', acquire(id), new AbortController().signal)
       const both = seed % 2 === 0 ? [acquiring(), cancelling()] : [cancelling(), acquiring()]
       const outcomes = await sites.drive(Promise.allSettled(both))
       const [grant, cancel] = seed % 2 === 0 ? outcomes : [outcomes[1]!, outcomes[0]!]
@@ -392,7 +393,7 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     const startedMs = sites.world.nowMs
     const writing = guest.session.write(0, new Uint8Array(4096).fill(7), false)
     const claims = [{ disk: diskId, generation: 2, owner: 'B' }]
-    for (let time = 1; time <= 2; time++) sites.a.migrations!.generations.answer('B', { claims })
+    for (let time = 1; time <= 2; time++) sites.a.migrations!.generations.answer('B', claims)
     await sites.until('A has heard', () => sites.record(sites.a)?.state === 'superseded')
     const tookMs = sites.world.nowMs - startedMs
     await writing // It was in flight, and is answered.
@@ -415,7 +416,7 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     const started = b.start()
     await sites.until('the old move ends', () => sites.world.pending.includes('commit disk=owned migration=done'))
     sites.link.up = false // It is said once, and not asked for.
-    b.migrations!.generations.answer('A', { claims: [{ disk: diskId, generation: 3, owner: 'A' }] })
+    b.migrations!.generations.answer('A', [{ disk: diskId, generation: 3, owner: 'A' }])
     await sites.drive(started)
     await sites.until('B has heeded it', () => sites.record(b)?.state === 'superseded')
     assert.deepEqual(sites.standing(b), ['superseded', 3, 'A'])
@@ -471,11 +472,13 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     await sites.until('B has said so again', () => sites.a.database.migration.get(id)!.mark > mark)
     await sites.write(sites.open(sites.b), 0, 7)
     // What B says first is heard last: all else could be over by then.
-    const there = sites.a.migrations!
-    const call = there.call.bind(there)
-    there.call = async (peer, method, params, signal) => {
-      if (method === 'taken') await sites.world.event(undefined, 'taken is late', { atMs: sites.world.nowMs + 500 })
-      return call(peer, method, params, signal)
+    const { handlers } = sites.a
+    sites.a.handlers = {
+      ...handlers,
+      call: async (peer, method, params, signal) => {
+        if (method === 'taken') await sites.world.event(undefined, 'taken is late', { atMs: sites.world.nowMs + 500 })
+        return handlers.call(peer, method, params, signal)
+      },
     }
     await sites.restore(sites.b, old)
     await sites.until('B has heard', () => sites.record(sites.b)?.state !== 'arriving')
@@ -492,10 +495,10 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     b.losePower()
     old()
     const said = (method: string, facts: object) =>
-      a.migrations!.call('B', method, { migration: id, generation: 2, ...facts }, new AbortController().signal)
+      a.handlers.call('B', method, { migration: id, ...facts }, new AbortController().signal)
     const sent = { data: 0, sent: 0, skippedZero: 0, resent: 0, verified: true, differed: [] }
-    const complete = said('complete', sent) // By the run that died.
-    const taken = said('taken', { mark: 9, run: randomUUID() })
+    const complete = said('complete', { disks: [{ ...disks[0], ...sent }], copyingMs: 0 }) // By the run that died.
+    const taken = said('taken', { disks, mark: 9, run: randomUUID() })
     await Promise.all([sites.drive(complete), assert.rejects(taken, { code: 'restored' })])
     assert.equal(sites.record(a)?.state, 'released')
   })
@@ -507,10 +510,11 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     const times = { switchoverWaitMs: 0, maxRate: null, stallTimeoutMs: null }
     const message = {
       migration: randomUUID(),
-      disk: { ...facts, generation: Number.MAX_SAFE_INTEGER },
+      disks: [{ ...facts, generation: Number.MAX_SAFE_INTEGER }],
+      boot,
       terms: { mode: 'post-copy', switchover: 'manual', sourcePolicy: 'keep', ...times },
     }
-    const asked = b.migrations!.call('A', 'prepare', message, new AbortController().signal)
+    const asked = b.handlers.call('A', 'prepare', message, new AbortController().signal)
     const isRefused = await sites.drive(
       asked.then(
         () => false,

@@ -28,6 +28,7 @@ const mustHappen = [
   'restored',
   'strayRefusals',
   'switched',
+  'switchedDirectly',
   'cancelled',
 ]
 

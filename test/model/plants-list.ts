@@ -165,7 +165,7 @@ export const plants: readonly Plant[] = [
     name: 'a release before everything is there',
     file: 'src/migration/destination/arriving-course.ts',
     was: 'await copy.run()\n',
-    becomes: "await this.call('complete', this.#completion, this.working).catch(() => {})\nawait copy.run()\n",
+    becomes: 'await this.source.complete(this.#completion, this.working).catch(() => {})\nawait copy.run()\n',
   },
   {
     name: 'a cancel that does not look whether the disk departed',
@@ -213,9 +213,10 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a grant of a cancelled migration',
-    file: 'src/migration/site/past.ts',
+    file: 'src/migration/site/past-source.ts',
     was: "return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }",
-    becomes: "return { answer: 'granted', generation: known?.generation ?? 0 }",
+    becomes:
+      "const { diskId: disk, generation } = this.#known!\nreturn { answer: 'granted', disks: [{ disk, generation, powerLoss: null }], boot: null, cutOff: [] }",
   },
   {
     name: 'a piece landed though its digest is wrong',
@@ -273,7 +274,7 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'an older mark of the destination believed',
-    file: 'src/migration/source/source-course.ts',
+    file: 'src/migration/source/source-desk.ts',
     was: 'if (run !== record.markRun) throw restoredRefusal(record)',
     becomes: 'void (run, restoredRefusal)',
   },

@@ -1,5 +1,8 @@
-// The link between two simulated sites: messages are delayed (the seed chooses when each arrives), lost, repeated and cut
-// off, bits flip, and requests wait while the link is down. What a peer's handler throws travels as the real link lets it travel.
+// The way between two simulated sites: what one says arrives late (the seed chooses when), gets lost, is repeated or cut off,
+// bits flip, and requests wait while the way is closed. What the other throws travels as the real link lets it travel.
+//
+// What goes this way is a site's counterpart: over the link's own code (a channel with JSON), or straight, desk to desk
+// (direct.ts). What holds by the way must hold by any.
 
 import type { Piece } from '../../src/block/units.ts'
 import {
@@ -9,6 +12,7 @@ import {
   type PeerHandlers,
   PeerRefusal,
 } from '../../src/link/channel.ts'
+import type { SiteDesk } from '../../src/migration/counterpart.ts'
 import { overTheWire } from './wire.ts'
 import type { SimProcess, World } from './world.ts'
 
@@ -17,8 +21,15 @@ const lateSteps = 200
 
 export interface SimEnd {
   readonly process: SimProcess
-  readonly peerId: string
   readonly handlers: PeerHandlers
+  desk(peerId: string): SiteDesk
+}
+
+/** Who speaks, and to whom it finds at that moment. */
+export interface Way {
+  readonly from: SimProcess
+  readonly fromPeerId: string
+  readonly to: () => SimEnd | undefined
 }
 
 export class SimLink {
@@ -30,10 +41,10 @@ export class SimLink {
   flipRate = 0
   /** A bit flipped in a piece with bytes. */
   onFlip: () => void = () => {}
-  /** Calls of this method arrive after much else has. */
+  /** What is called so arrives after much else has. */
   late: string | undefined
-  /** A call arrives. */
-  onCall: (from: SimProcess, method: string) => void = () => {}
+  /** Something that is asked or told arrives, called so. */
+  onCall: (from: SimProcess, what: string) => void = () => {}
   /** Grows when the link is cut: what was under way before is lost. */
   #epoch = 0
 
@@ -45,12 +56,17 @@ export class SimLink {
     this.#epoch++
   }
 
-  /** What `from` uses to speak to whoever `to` finds at that moment. */
-  channel(from: SimProcess, fromPeerId: string, toPeerId: string, to: () => SimEnd | undefined): PeerChannel {
+  /** The link, as its hub would give it. */
+  channel(way: Way, toPeerId: string): PeerChannel {
     return {
       peerId: toPeerId,
-      call: (method, params, { signal }) => this.#call(from, fromPeerId, to, method, params, signal),
-      fetch: (request, { urgency, signal }) => this.#fetch(from, fromPeerId, to, request, urgency, signal),
+      call: async (method, params, { signal }) => {
+        const message = JSON.stringify(params)
+        const heard = (end: SimEnd) => end.handlers.call(way.fromPeerId, method, JSON.parse(message), unheard())
+        return JSON.parse(JSON.stringify(await this.exchange(way, method, heard, signal)))
+      },
+      fetch: (request, { urgency, signal }) =>
+        this.stream(way, request.runs, signal, (end) => end.handlers.fetch(way.fromPeerId, request, urgency, signal)),
     }
   }
 
@@ -71,27 +87,22 @@ export class SimLink {
     return to()!
   }
 
-  async #call(
-    from: SimProcess,
-    fromPeerId: string,
-    to: () => SimEnd | undefined,
-    method: string,
-    params: object,
+  /** Something is asked, once or twice, and answered; or one of both is lost. */
+  async exchange<Answer>(
+    { from, to }: Way,
+    what: string,
+    ask: (end: SimEnd) => Promise<Answer>,
     signal: AbortSignal,
-  ): Promise<unknown> {
-    const end = await this.#arrive(from, method, to, signal)
+  ): Promise<Answer> {
+    const end = await this.#arrive(from, what, to, signal)
     const epoch = this.#epoch
     const { random } = this.#world
-    if (random.chance(this.faultRate)) throw new LinkError('lost', `${method} was lost`)
-    this.onCall(from, method)
-    const message = JSON.stringify(params)
-    const handle = () => end.handlers.call(fromPeerId, method, JSON.parse(message), new AbortController().signal)
-    if (random.chance(this.faultRate)) void this.#repeat(end, method, handle)
-    const answer = Promise.withResolvers<unknown>()
-    handle().then(
-      (value) => answer.resolve(JSON.parse(JSON.stringify(value))),
-      (error: unknown) => answer.reject(travelled(error)),
-    )
+    if (random.chance(this.faultRate)) throw new LinkError('lost', `${what} was lost`)
+    this.onCall(from, what)
+    const handle = async () => ask(end)
+    if (random.chance(this.faultRate)) void this.#repeat(end, what, handle)
+    const answer = Promise.withResolvers<Answer>()
+    handle().then(answer.resolve, (error: unknown) => answer.reject(travelled(error)))
     // The answer comes when it is ready and the seed says so; never from a process that died, nor over a cut link.
     let settled = false
     answer.promise.then(
@@ -99,34 +110,29 @@ export class SimLink {
       () => (settled = true),
     )
     const broken = () => !end.process.alive || this.#epoch !== epoch || signal.aborted
-    await this.#world.event(from, `← ${method}`, { ready: () => settled || broken() })
+    await this.#world.event(from, `← ${what}`, { ready: () => settled || broken() })
     if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
-    if (broken() || random.chance(this.faultRate)) throw new LinkError('lost', `the answer to ${method} was lost`)
+    if (broken() || random.chance(this.faultRate)) throw new LinkError('lost', `the answer to ${what} was lost`)
     return answer.promise
   }
 
-  /** The same message once more, at some later time. Its answer goes nowhere. */
-  async #repeat(end: SimEnd, method: string, handle: () => Promise<object>): Promise<void> {
-    await this.#world.event(end.process, `→ ${method} again`)
+  /** The same once more, at some later time. Its answer goes nowhere. */
+  async #repeat(end: SimEnd, what: string, handle: () => Promise<unknown>): Promise<void> {
+    await this.#world.event(end.process, `→ ${what} again`)
     await handle().catch(() => {})
   }
 
-  async *#fetch(
-    from: SimProcess,
-    fromPeerId: string,
-    to: () => SimEnd | undefined,
-    request: FetchRequest,
-    urgency: 'demand' | 'background',
+  /** Pieces that come one by one, as `open` gives them there. */
+  async *stream(
+    { from, to }: Way,
+    runs: FetchRequest['runs'],
     signal: AbortSignal,
+    open: (end: SimEnd) => AsyncIterable<Piece>,
   ): AsyncGenerator<Piece> {
-    const end = await this.#arrive(
-      from,
-      `fetch ${request.runs.map((run) => `${run.offset}+${run.length}`).join(',')}`,
-      to,
-      signal,
-    )
+    const what = `fetch ${runs.map((run) => `${run.offset}+${run.length}`).join(',')}`
+    const end = await this.#arrive(from, what, to, signal)
     const epoch = this.#epoch
-    const served = end.handlers.fetch(fromPeerId, request, urgency, signal)[Symbol.asyncIterator]()
+    const served = open(end)[Symbol.asyncIterator]()
     for (;;) {
       const broken = () => !end.process.alive || this.#epoch !== epoch || signal.aborted
       const next = served.next().catch((error: unknown) => travelled(error))
@@ -161,4 +167,9 @@ export class SimLink {
 function travelled(error: unknown): Error {
   if (error instanceof PeerRefusal) return new PeerRefusal(error.code, error.message, error.facts)
   return new PeerRefusal('internal', String(error))
+}
+
+/** Of a peer's signal the desks here never hear: whatever arrived is done. */
+function unheard(): AbortSignal {
+  return new AbortController().signal
 }

@@ -5,8 +5,11 @@ import { accept } from '../../src/disk/acceptance.ts'
 import type { Disk } from '../../src/disk/disk.ts'
 import { Disks } from '../../src/disk/disks.ts'
 import type { ExportHandle } from '../../src/guest/export.ts'
+import type { PeerHandlers } from '../../src/link/channel.ts'
 import type { Course } from '../../src/migration/course.ts'
+import { answersOverLink, overLink } from '../../src/migration/over-link.ts'
 import { Migrations } from '../../src/migration/site/migrations.ts'
+import { direct } from './direct.ts'
 import type { SimFile } from './sim-file.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
 import type { SimEnd, SimLink } from './sim-link.ts'
@@ -37,9 +40,13 @@ export class SimSite {
   process: SimProcess
   disks: Disks | undefined
   migrations: Migrations | undefined
+  /** What comes over the link goes through these. */
+  handlers: PeerHandlers = answersOverLink((peerId) => this.migrations!.desk(peerId))
   started = false
   /** As its daemon is started. */
   holdsAfterPowerLoss = false
+  /** It speaks to the other by no link (direct.ts). */
+  isDirect = false
   /** Clients find nobody while it stops. */
   #stopping = false
   readonly #sessions = new Set<OpenSession>()
@@ -63,7 +70,7 @@ export class SimSite {
   /** What peers reach. */
   get end(): SimEnd | undefined {
     return this.process.alive && this.migrations
-      ? { process: this.process, peerId: this.name, handlers: this.migrations }
+      ? { process: this.process, handlers: this.handlers, desk: (peerId) => this.migrations!.desk(peerId) }
       : undefined
   }
 
@@ -174,7 +181,11 @@ export class SimSite {
       readOnly: false,
       log,
       newId: () => `00000000-0000-4000-8000-${String(++ids).padStart(12, '0')}`,
-      channel: (peerId: string) => this.#link.channel(process, this.name, peerId, () => this.other.end),
+      counterpart: (peerId: string) => {
+        const way = { from: process, fromPeerId: this.name, to: () => this.other.end }
+        if (this.isDirect) return direct(this.#link, way, peerId)
+        return overLink(this.#link.channel(way, peerId))
+      },
       peer: (id: string) => ({ id, site: id, name: id }),
       keep: () => ({ [Symbol.dispose]: () => {} }),
       freeBytes: async () => 2 ** 40,

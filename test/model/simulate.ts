@@ -20,6 +20,8 @@ import { Weather } from './weather.ts'
 import { drained, World } from './world.ts'
 
 const stepLimit = 60_000
+/** One run in so many has its sites speak by another way than the link. */
+const directEvery = 4
 /** Steps after which the weather has cleared, and after which the operator helps out. */
 const badWeather = { least: 300, spread: 4000 }
 const patience = 5000
@@ -29,6 +31,8 @@ const mendAfter = 1000
 export interface Outcome extends Counts {
   readonly steps: number
   readonly switched: boolean
+  /** And the sites spoke by another way than the link. */
+  readonly switchedDirectly: boolean
   readonly cancelled: boolean
 }
 
@@ -67,6 +71,7 @@ class Run implements Stage {
   readonly hasStrays: boolean
   readonly comparison: ComparisonWatch
   readonly archive: Archive
+  readonly #isDirect: boolean
   readonly #lies: Lies
   readonly #failing: FailingDisk
   readonly #weather: Weather
@@ -82,6 +87,8 @@ class Run implements Stage {
     this.b = new SimSite(this.world, 'B', this.link)
     this.a.other = this.b
     this.b.other = this.a
+    this.#isDirect = seed % directEvery === 0
+    for (const site of [this.a, this.b]) site.isDirect = this.#isDirect
     this.oracle = new Oracle(putDisk(this.a, this.world.random))
     this.hasStrays = this.world.random.chance(0.4)
     this.#owners = new Owners(this)
@@ -136,7 +143,7 @@ class Run implements Stage {
       this.archive.begins()
     }
     const switched = this.b.database.disk.get(diskId)?.state === 'owned'
-    return { ...this.counts, steps, switched, cancelled }
+    return { ...this.counts, steps, switched, switchedDirectly: switched && this.#isDirect, cancelled }
   }
 
   /** One move from `a` to `b`, under a guest's load, to its end. Resolves to the number of steps. */

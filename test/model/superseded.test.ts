@@ -23,7 +23,7 @@ const terms: Terms = {
 }
 
 function hears(site: SimSite, generation: number, owner: string, from = owner): void {
-  site.migrations!.generations.answer(from, { claims: [{ disk: diskId, generation, owner }] })
+  site.migrations!.generations.answer(from, [{ disk: diskId, generation, owner }])
 }
 
 function logged(site: SimSite): string[] {
@@ -119,15 +119,17 @@ describe('a disk of which a later generation is heard of', () => {
       const sites = await TwoSites.start()
       const { a, b, world } = sites
       const lines = logged(a)
-      const there = b.migrations!
-      const call = there.call.bind(there)
-      there.call = async (peerId, method, params, signal) => {
-        if (method === 'prepare') {
-          hears(a, 2, 'C')
-          await world.event(undefined, 'prepare is late', { atMs: world.nowMs + 500 })
-          if (answer === 'refuses') throw new PeerRefusal('disk-here', 'it is here')
-        }
-        return call(peerId, method, params, signal)
+      const { handlers } = b
+      b.handlers = {
+        ...handlers,
+        call: async (peerId, method, params, signal) => {
+          if (method === 'prepare') {
+            hears(a, 2, 'C')
+            await world.event(undefined, 'prepare is late', { atMs: world.nowMs + 500 })
+            if (answer === 'refuses') throw new PeerRefusal('disk-here', 'it is here')
+          }
+          return handlers.call(peerId, method, params, signal)
+        },
       }
       const started = a.migrations!.commands.start(diskName, peerB, terms, never())
       await assert.rejects(sites.drive(started), { name: 'Refusal', code: 'superseded' })
@@ -283,11 +285,13 @@ describe('a disk of which a later generation is heard of', () => {
     const { a, b } = sites
     const id = await sites.migrate('manual')
     b.kill()
-    const there = a.migrations!
-    const call = there.call.bind(there)
-    there.call = async (peerId, method, params, signal) => {
-      if (method === 'inquire') throw new LinkError('unreachable', 'lost')
-      return call(peerId, method, params, signal)
+    const { handlers } = a
+    a.handlers = {
+      ...handlers,
+      call: async (peerId, method, params, signal) => {
+        if (method === 'inquire') throw new LinkError('unreachable', 'lost')
+        return handlers.call(peerId, method, params, signal)
+      },
     }
     await sites.drive(b.start())
     await sites.drive(b.migrations!.commands.switchover(id, false, never()))
@@ -302,7 +306,12 @@ describe('a disk of which a later generation is heard of', () => {
     const sites = await TwoSites.start()
     const { a, b } = sites
     const id = await sites.migrate('manual')
-    await sites.say('B', a, 'acquire', { migration: id, generation: 2, reason: 'operator' }) // B does not hear of it.
+    await sites.say('B', a, 'acquire', {
+      migration: id,
+      disks: [{ disk: diskId, generation: 2 }],
+      reason: 'operator',
+      force: false,
+    }) // B does not hear of it.
     sites.link.up = false
     const lines = logged(b)
     await sites.drive(b.migrations!.commands.setPaused(id, true, never())) // Of which A is told, and says what it knows.

@@ -88,9 +88,9 @@ export class TwoSites {
     return (await this.drive(from.migrations!.commands.start(diskName, peer, terms, new AbortController().signal))).id
   }
 
-  /** What `from` hears when it says this to `to`. */
+  /** What `from` hears when it says this to `to`, over the link. */
   say(from: string, to: SimSite, method: string, params: object): Promise<object> {
-    return this.drive(to.migrations!.call(from, method, params, new AbortController().signal))
+    return this.drive(to.handlers.call(from, method, params, new AbortController().signal))
   }
 
   open(site: SimSite, client = 'guest'): OpenSession {

@@ -61,13 +61,13 @@ export class Requester {
   }
 
   async *fetch(asked: FetchRequest, urgency: Urgency, signal: AbortSignal): AsyncGenerator<Piece> {
-    const { migration, generation } = asked
+    const { migration, disk, generation } = asked
     const runs = asked.runs.map(({ offset, length }) => [offset, length])
     const request = await this.#open(new Coverage(asked.runs), signal)
     try {
       await this.#send(
         request,
-        encodeJsonOrThrow(request, this, 'fetch', { migration, generation, urgency, runs }),
+        encodeJsonOrThrow(request, this, 'fetch', { migration, disk, generation, urgency, runs }),
         signal,
       )
       for (;;) {

@@ -56,7 +56,8 @@ export class Responder {
       const message = parseMessage(fetchMessage, frame.json, 'fetch')
       const runs = message.runs.map(([offset, length]) => ({ offset, length }))
       const coverage = requestedCoverage(runs)
-      const request: FetchRequest = { migration: message.migration, generation: message.generation, runs }
+      const { migration, disk, generation } = message
+      const request: FetchRequest = { migration, disk, generation, runs }
       this.#run(frame.id, async (signal) => {
         if (this.#servedFetches >= maximumServedFetches) await this.#turn(signal)
         this.#servedFetches++

@@ -32,6 +32,7 @@ const safeInteger = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 
 export const fetchMessage = z.object({
   migration: z.string().min(1).max(128),
+  disk: z.string().min(1).max(128),
   generation: safeInteger,
   urgency: z.enum(['demand', 'background']),
   runs: z

@@ -5,25 +5,28 @@
 // released (promise 8).
 
 import { blockSizeBytes } from '../../block/block-map.ts'
-import type { Extent, Piece, Run } from '../../block/units.ts'
+import type { Run } from '../../block/units.ts'
 import type { BlockSource } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { Landed } from '../../disk/remote-part.ts'
-import { type PeerChannel, PeerRefusal } from '../../link/channel.ts'
+import { PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
+import { movedOnCodes } from '../codes.ts'
 import { BackgroundCopy } from '../copy/background-copy.ts'
 import { type Comparison, Comparisons } from '../copy/comparisons.ts'
 import { CopyTime } from '../copy/copy-time.ts'
 import { DataSurvey } from '../copy/data-survey.ts'
 import { Pause } from '../copy/pause.ts'
 import { RateLimit } from '../copy/rate-limit.ts'
+import type { Completion, Counterpart, DiskAt, Release, SentOf, SourceDesk } from '../counterpart.ts'
 import { Course, type CourseServices, type Pace } from '../course.ts'
-import { digestsAnswer, extentsAnswer, sentAnswer } from '../messages.ts'
 import { nothingToPause, pauseSentence } from '../refusals.ts'
-import { movedOnCodes, type Supersession, supersessionIn } from '../supersession.ts'
+import { retryDelayMs } from '../retries.ts'
+import { type Supersession, supersessionIn } from '../supersession.ts'
 import { merged, namedRanges } from '../unreadable.ts'
 import { DestinationNotices } from './destination-notices.ts'
-import { RemoteBlocks, retryDelayMs } from './remote-blocks.ts'
+import { heeding } from './heeding.ts'
+import { RemoteBlocks, type RemoteBlocksParts } from './remote-blocks.ts'
 
 const commitRetryMs = 1000
 
@@ -36,14 +39,17 @@ export abstract class ArrivingCourse extends Course {
   readonly #survey: DataSurvey
   readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
 
+  /** The source of this migration. */
+  protected readonly source: SourceDesk
   /** The source's word that a later generation exists. */
   protected supersededBy: Supersession | undefined
   readonly #leaving = new AbortController()
   /** Ends when this site stops, and when the disk is superseded. */
   protected readonly working: AbortSignal
 
-  constructor(services: CourseServices, disk: Disk, record: MigrationRecord, channel: PeerChannel) {
-    super(services, disk, record, channel)
+  constructor(services: CourseServices, disk: Disk, record: MigrationRecord, counterpart: Counterpart) {
+    super(services, disk, record, counterpart)
+    this.source = heeding(counterpart.source(record.id), (error) => this.heed(error))
     this.working = AbortSignal.any([this.stopping.signal, this.#leaving.signal])
     this.#counters = { ...this.moved.counters }
     this.#limit = new RateLimit(services.clock, this.terms.maxRate)
@@ -54,17 +60,17 @@ export abstract class ArrivingCourse extends Course {
       sizeBytes: disk.sizeBytes,
       clock: services.clock,
       missingBlocksIn: (span) => disk.arriving.missingBlocksIn(span),
-      extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
+      extents: (offset, length, signal) => this.source.extents(this.frozenDisk, { offset, length }, signal),
     })
     this.#notices = new DestinationNotices({
       course: this,
       clock: services.clock,
       stopping: this.stopping.signal,
-      call: (method, params, signal) => this.call(method, params, signal),
+      source: this.source,
       update: (changes) => this.update(changes),
       mark: (mark) => this.update({ mark }, (change) => this.disk.arriving.noteMapLog([change])),
       note: (sentence) => this.setNote(sentence),
-      reported: (answer) => this.#hearSent(answer),
+      reported: (sent) => this.#hearSent(sent),
       progressed: () => this.tell({ kind: 'progress' }),
     })
     this.#comparisons = new Comparisons({
@@ -74,8 +80,8 @@ export abstract class ArrivingCourse extends Course {
       log: services.log,
       pause: this.#pause,
       working: this.working,
-      extents: (offset, lengthBytes, signal) => this.#extents(offset, lengthBytes, signal),
-      digests: (runs, signal) => this.#digests(runs, signal),
+      extents: (offset, length, signal) => this.source.extents(this.frozenDisk, { offset, length }, signal),
+      digests: (runs, signal) => this.source.digests(this.frozenDisk, runs, signal),
       recordDiffering: (differing) => this.#recordDiffering(differing),
       note: (sentence) => this.setNote(sentence),
     })
@@ -144,8 +150,8 @@ export abstract class ArrivingCourse extends Course {
         {
           disk: this.disk,
           clock: this.services.clock,
-          source: this.remote(this.moved.generation),
-          extents: (offset, lengthBytes, extentsSignal) => this.#extents(offset, lengthBytes, extentsSignal),
+          source: new RemoteBlocks(this.remoteParts(this.frozenDisk)),
+          extents: (offset, length, asked) => this.source.extents(this.frozenDisk, { offset, length }, asked),
           limit: this.#limit,
           pause: this.#pause,
           freeBytes: () => this.services.freeBytes(),
@@ -207,7 +213,7 @@ export abstract class ArrivingCourse extends Course {
   protected async finish(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        this.#hearSent(await this.call('complete', this.#completion, this.working))
+        this.#ended(await this.source.complete(this.#completion, this.working))
         break
       } catch (error) {
         this.working.throwIfAborted()
@@ -228,6 +234,16 @@ export abstract class ArrivingCourse extends Course {
     this.tell({ kind: 'ended' })
   }
 
+  /** It is told, or is gone for good: then its word is proven by something else. */
+  #ended(release: Release): void {
+    if (release.answer === 'released') this.#hearSent(release.disks)
+    else {
+      const message = `every block has come; the source is gone, and that it gave the disk up is proven by ${release.proof.foundIn}`
+      this.services.log('info', { migration: this.id, disk: this.disk.name }, message)
+      this.tell({ kind: 'step', message })
+    }
+  }
+
   /** Everything is here, and the operator does not wait for the source any longer: it is told when it comes back. */
   protected async endUntold(): Promise<void> {
     const note = 'ended without the source, which is told when it comes back'
@@ -238,47 +254,42 @@ export abstract class ArrivingCourse extends Course {
     this.tell({ kind: 'ended' })
   }
 
-  get #completion(): object {
-    const { generation, verified, differed } = this.moved
-    return { generation, ...this.counters, verified, differed, copyingMs: this.copyingMs }
+  get #completion(): Completion {
+    const { verified, differed } = this.moved
+    return { disks: [{ ...this.frozenDisk, ...this.counters, verified, differed }], copyingMs: this.copyingMs }
   }
 
-  async #extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]> {
-    const params = { generation: this.moved.generation, offset, length: lengthBytes }
-    const { extents } = extentsAnswer.parse(await this.call('extents', params, signal))
-    let at = offset
-    return extents.map(({ length, data }) => {
-      const extent = { offset: at, length, data }
-      at += length
-      return extent
-    })
+  /** The disk under the generation that was granted, frozen at its source. */
+  protected get frozenDisk(): DiskAt {
+    return { disk: this.moved.id, generation: this.moved.generation }
   }
 
-  async #digests(runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]> {
-    const params = { generation: this.moved.generation, runs }
-    return digestsAnswer.parse(await this.call('digests', params, signal)).digests
-  }
-
-  protected remote(generation: number): BlockSource {
-    return new RemoteBlocks({
-      channel: this.channel,
-      refused: (error) => this.#heed(error),
+  /** The source's blocks of a disk. */
+  protected remoteParts(disk: DiskAt): RemoteBlocksParts {
+    return {
+      source: this.source,
       clock: this.services.clock,
-      migration: this.id,
-      generation,
+      disk,
       stallTimeoutMs: this.terms.stallTimeoutMs,
-    })
+      refused: (error) => {
+        this.heed(error)
+        throw error
+      },
+    }
   }
 
-  /** A guest's demand fetch. */
-  protected fetchFrozen(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncIterable<Piece> {
-    const signal = AbortSignal.any([options.signal, this.#leaving.signal])
-    return this.remote(this.moved.generation).fetch(runs, { ...options, signal })
+  /** What guests' demand fetches ask for. */
+  protected get frozen(): BlockSource {
+    const blocks = new RemoteBlocks(this.remoteParts(this.frozenDisk))
+    return {
+      fetch: (runs, { urgency, signal }) =>
+        blocks.fetch(runs, { urgency, signal: AbortSignal.any([signal, this.#leaving.signal]) }),
+    }
   }
 
   /** The source counts what it sends; here it is kept, should the source start anew. */
-  #hearSent(answer: unknown): void {
-    const { sent = 0, resent = 0 } = sentAnswer.parse(answer)
+  #hearSent(disks: readonly SentOf[]): void {
+    const { sent, resent } = disks.find(({ disk }) => disk === this.moved.id) ?? { sent: 0, resent: 0 }
     this.#counters.sent = Math.max(this.#counters.sent, sent)
     this.#counters.resent = Math.max(this.#counters.resent, resent)
   }
@@ -294,17 +305,8 @@ export abstract class ArrivingCourse extends Course {
     this.missingBytes = this.disk.arriving.missingBlocks * blockSizeBytes
   }
 
-  protected async call(method: string, params: object, signal: AbortSignal): Promise<unknown> {
-    try {
-      return await this.channel.call(method, { migration: this.id, ...params }, { signal })
-    } catch (error) {
-      this.#heed(error)
-      throw error
-    }
-  }
-
   /** Everything that works here ends when the source says that the disk is superseded. */
-  #heed(error: unknown): void {
+  protected heed(error: unknown): void {
     const by = supersessionIn(error, this.disk.record.generation)
     if (by) this.leave(by)
   }

@@ -10,19 +10,13 @@ import { Refusal } from '../../disk/refusal.ts'
 import type { RemotePart } from '../../disk/remote-part.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import { NbdError } from '../../guest/export.ts'
-import { LinkError, type PeerChannel, PeerRefusal } from '../../link/channel.ts'
+import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationRecord } from '../../store/records.ts'
+import type { Counterpart, DestinationDesk, Granted } from '../counterpart.ts'
 import type { CourseServices } from '../course.ts'
+import { entryOf } from '../entry.ts'
 import { GuestsHere } from '../guest-notices.ts'
 import type { WaitingGuests } from '../held-writes.ts'
-import {
-  acquireAnswer,
-  cancelAnswer,
-  flushAnswer,
-  inquireAnswer,
-  pauseMessage,
-  switchoverMessage,
-} from '../messages.ts'
 import { clientAtWork, noAnswerToCancel, tooLate } from '../refusals.ts'
 import { type Supersession, supersededNote } from '../supersession.ts'
 import { ArrivingCourse } from './arriving-course.ts'
@@ -30,10 +24,12 @@ import { ForwardedFlushes } from './forwarded-flushes.ts'
 import { ForwardedReads } from './forwarded-reads.ts'
 import { Inquiry } from './inquiry.ts'
 import type { PassedRightParts } from './passed-right.ts'
+import { RemoteBlocks } from './remote-blocks.ts'
 import { StayingReaders } from './staying-readers.ts'
-import { SwitchoverAsker, type SwitchoverGrant } from './switchover-asker.ts'
+import { SwitchoverAsker } from './switchover-asker.ts'
 
 export class DestinationCourse extends ArrivingCourse {
+  readonly role = 'destination'
   readonly #asker: SwitchoverAsker
   #main: Promise<void> = Promise.resolve()
   readonly #armed = new AbortController()
@@ -59,7 +55,7 @@ export class DestinationCourse extends ArrivingCourse {
   static async open(
     services: CourseServices,
     record: MigrationRecord,
-    channel: PeerChannel,
+    counterpart: Counterpart,
     fresh: boolean,
     openDisk: (remote: RemotePart) => Promise<Disk>,
   ): Promise<DestinationCourse> {
@@ -67,13 +63,13 @@ export class DestinationCourse extends ArrivingCourse {
     let course: DestinationCourse | undefined
     const part: RemotePart = {
       source: { fetch: (runs, options) => course!.#reads.fetch(runs, options) },
-      frozen: { fetch: (runs, options) => course!.fetchFrozen(runs, options) },
+      frozen: { fetch: (runs, options) => course!.frozen.fetch(runs, options) },
       landed: (landed) => course!.landed(landed),
       askSwitchover: (signal) => course!.#askSwitchover(signal),
       flushSource: (signal) => course!.#flushes.flush(signal),
     }
     const disk = await openDisk(part)
-    course = new DestinationCourse(services, disk, record, channel, fresh)
+    course = new DestinationCourse(services, disk, record, counterpart, fresh)
     return course
   }
 
@@ -81,15 +77,15 @@ export class DestinationCourse extends ArrivingCourse {
     services: CourseServices,
     disk: Disk,
     record: MigrationRecord,
-    channel: PeerChannel,
+    counterpart: Counterpart,
     fresh: boolean,
   ) {
-    super(services, disk, record, channel)
+    super(services, disk, record, counterpart)
     this.#sourceConfirmed = fresh
     this.#inquiry = new Inquiry({
       clock: services.clock,
       signal: this.stopping.signal,
-      ask: async (signal) => this.#hearBoot(inquireAnswer.parse(await this.call('inquire', {}, signal))),
+      ask: async (signal) => this.#hearBoot(await this.source.inquire(signal)),
       note: (sentence) => this.setNote(sentence),
     })
     this.#guests = new GuestsHere({
@@ -97,7 +93,7 @@ export class DestinationCourse extends ArrivingCourse {
       course: this,
       stopping: this.stopping.signal,
       why: () => (this.#asker.active ? this.#asker.why : 'it is switched over by hand'),
-      call: (method, params, signal) => this.call(method, params, signal),
+      source: this.source,
       progressed: () => this.tell({ kind: 'progress' }),
     })
     this.#sourceBoot = record.sourceBoot
@@ -109,14 +105,25 @@ export class DestinationCourse extends ArrivingCourse {
       hasDeparted: () => this.#asker.command('resume'),
       isCancelled: () => this.#becomeGone(),
     }
-    const generation = this.moved.generation - 1 // Of the source, until it has given the disk up.
-    this.#reads = new ForwardedReads({ ...right, clock: services.clock, remote: () => this.remote(generation) })
+    const before = { disk: this.moved.id, generation: this.moved.generation - 1 } // Until the source has given the disk up.
+    this.#reads = new ForwardedReads({
+      ...right,
+      clock: services.clock,
+      remote: (refused) =>
+        new RemoteBlocks({
+          ...this.remoteParts(before),
+          refused: (error, signal) => {
+            this.heed(error)
+            return refused(error, signal)
+          },
+        }),
+    })
     this.#flushes = new ForwardedFlushes({
       ...right,
       clock: services.clock,
       stallTimeoutMs: this.terms.stallTimeoutMs,
       signal: AbortSignal.any([this.working, this.#armed.signal]),
-      ask: async (signal) => this.#hearBoot(flushAnswer.parse(await this.call('flush', { generation }, signal))),
+      ask: async (signal) => this.#hearBoot(await this.source.flush(before, signal)),
       sourceBoot: () => this.#sourceBoot,
     })
     this.#readers = new StayingReaders({
@@ -132,8 +139,7 @@ export class DestinationCourse extends ArrivingCourse {
       isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
       acquire: async (reason, force, signal) => {
         const either = AbortSignal.any([this.stopping.signal, signal])
-        const asked = { generation: this.moved.generation, reason, ...(force && { force }) }
-        const answer = acquireAnswer.parse(await this.call('acquire', asked, either))
+        const answer = await this.source.acquire({ disks: [this.frozenDisk], reason, force }, either)
         return answer.answer === 'granted' ? this.#hearBoot(answer) : answer
       },
       hasDeparted: async () => {
@@ -198,13 +204,11 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   /** What the source says. */
-  async answer(method: string, params: unknown): Promise<object> {
-    if (method === 'cancelled') await this.#becomeGone()
-    else if (method === 'switchover') await this.#switchoverForPeer(switchoverMessage.parse(params).force ?? false)
-    else if (method === 'writers-gone') this.#readersOnly()
-    else if (method === 'pause') await toPeer(this.setPaused(pauseMessage.parse(params).paused))
-    else throw new PeerRefusal('unknown-method', `a destination does not know ${method}`)
-    return {}
+  readonly desk: DestinationDesk = {
+    cancelled: () => this.#becomeGone(),
+    switchover: (force) => this.#switchoverForPeer(force),
+    pause: (paused) => toPeer(this.setPaused(paused)),
+    writersGone: async () => this.#readersOnly(),
   }
 
   /** The operator at the source: now. That the disk has left is no news there. */
@@ -229,7 +233,7 @@ export class DestinationCourse extends ArrivingCourse {
     if (this.disk.state !== 'incoming' || this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
     let answer: { cancelled: boolean; message: string } = { cancelled: true, message: '' }
     try {
-      answer = cancelAnswer.parse(await this.call('cancel', {}, signal))
+      answer = await this.source.cancel(signal)
     } catch (error) {
       if (!(error instanceof LinkError) && !(error instanceof PeerRefusal)) throw error
       if (!force) throw noAnswerToCancel(this.disk.name, error)
@@ -352,23 +356,24 @@ export class DestinationCourse extends ArrivingCourse {
   }
 
   /** The source runs under this boot, or gave the disk up under it. Whatever waits for its sync has to know at once. */
-  #hearBoot<Answer extends { readonly boot?: string | undefined }>(answer: Answer): Answer {
+  #hearBoot<Answer extends { readonly boot: string | null }>(answer: Answer): Answer {
     const { boot } = answer
-    if (boot === undefined || boot === this.#sourceBoot || this.ended) return answer
+    if (boot === null || boot === this.#sourceBoot || this.ended) return answer
     this.#sourceBoot = boot
     this.update({ sourceBoot: boot }).catch(() => {}) // A start that does not know it has a flush fail that need not have.
     return answer
   }
 
   /** Makes the grant durable here, however long it takes: the source has given up. */
-  async #granted({ powerLoss, cutOff = [] }: SwitchoverGrant, askedMs: number): Promise<void> {
-    const { generation } = this.moved
+  async #granted({ disks, cutOff }: Granted, askedMs: number): Promise<void> {
+    const { id, generation } = this.moved
+    const { powerLoss } = entryOf(disks, id)
     this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
     await this.recorded('that this site owns it now', () => {
       const switchoverMs = this.services.clock.now() - askedMs
       const switched = { switchedAt: this.now(), switchoverMs, cutOff, disk: { owner: this.services.siteId } }
       return this.update({ state: 'copying', ...switched, refusedWrites: this.guests.refused }, (change) =>
-        this.disk.arriving.begin(generation, powerLoss ?? null, [change]),
+        this.disk.arriving.begin(generation, powerLoss, [change]),
       )
     })
     this.tellCutOff()

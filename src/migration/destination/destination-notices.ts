@@ -6,13 +6,14 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../block/clock.ts'
 import { PeerRefusal } from '../../link/channel.ts'
+import { movedOnCodes, startingCode } from '../codes.ts'
+import type { DiskProgress, Progress, SentOf, SourceDesk } from '../counterpart.ts'
 import type { Course } from '../course.ts'
 import type { MoveChanges } from '../move.ts'
-import { movedOnCodes } from '../supersession.ts'
+import { retryDelayMs } from '../retries.ts'
 import { unlessAborted } from '../unless-aborted.ts'
 import { namedRanges } from '../unreadable.ts'
 import { withinTime } from '../within-time.ts'
-import { retryDelayMs, startingCode } from './remote-blocks.ts'
 
 const reportEveryMs = 500
 /** What an old copy lacks is seen when it is older than this. */
@@ -26,13 +27,13 @@ export interface DestinationNoticesParts {
   readonly clock: Clock
   /** Ends when this site stops. */
   readonly stopping: AbortSignal
-  call(method: string, params: object, signal: AbortSignal): Promise<unknown>
+  readonly source: Pick<SourceDesk, 'taken' | 'paused' | 'progress'>
   update(changes: MoveChanges): Promise<void>
   /** Puts the mark on record, with how far the maps are durable. */
   mark(mark: number): Promise<void>
   note(sentence: string | null): void
   /** The source has answered a report. */
-  reported(answer: unknown): void
+  reported(sent: readonly SentOf[]): void
   /** Another report is due: listeners here are told too. */
   progressed(): void
 }
@@ -88,7 +89,7 @@ export class DestinationNotices {
     try {
       for (let attempt = 1, told: boolean | undefined; told !== course.record.paused && !course.ended; attempt++) {
         const { paused } = course.record
-        const isHeard = await this.#parts.call('paused', { paused }, stopping).then(
+        const isHeard = await this.#parts.source.paused(paused, stopping).then(
           () => true,
           (error: unknown) => error instanceof PeerRefusal && error.code !== startingCode,
         )
@@ -111,9 +112,9 @@ export class DestinationNotices {
     for (let attempt = 1; ; attempt++) {
       try {
         await this.#parts.mark(course.record.mark + 1)
+        const { id: disk, generation } = course.moved
         const { mark } = course.record
-        const { generation } = course.moved
-        await this.#parts.call('taken', { generation, mark, run: this.#run }, signal)
+        await this.#parts.source.taken({ disks: [{ disk, generation }], mark, run: this.#run }, signal)
         this.settle()
         attempt = 0
         await clock.sleep(markEveryMs, signal)
@@ -140,17 +141,18 @@ export class DestinationNotices {
         await this.#parts.update({ copyingMs: course.copyingMs, disk: { counters: course.counters } }).catch(() => {}) // Figures only.
       this.#parts.progressed()
       await withinTime(clock, informTimeoutMs, signal, (limited) =>
-        this.#parts.call('progress', this.#progress, limited),
+        this.#parts.source.progress(this.#progress, limited),
       )
-        .then((answer) => this.#parts.reported(answer))
+        .then((sent) => this.#parts.reported(sent))
         .catch(() => {}) // Not answered, or not as it should be: it is said again.
       await clock.sleep(reportEveryMs, signal).catch(() => {})
     }
   }
 
-  get #progress(): object {
-    const { counters, missingBytes: missing, unreadable, note, record, pace, copyingMs } = this.#parts.course
-    const shown = { paused: record.paused, unreadable: unreadable.slice(0, namedRanges), note }
-    return { ...counters, missing, ...shown, ...pace, copyingMs }
+  get #progress(): Progress {
+    const { counters, missingBytes: missing, unreadable, note, record, moved, pace, copyingMs } = this.#parts.course
+    const named = unreadable.slice(0, namedRanges)
+    const disk: DiskProgress = { disk: moved.id, ...counters, missing, unreadable: named }
+    return { disks: [disk], paused: record.paused, note, ...pace, copyingMs }
   }
 }

@@ -12,15 +12,14 @@ import type { Clock } from '../../block/clock.ts'
 import { Grouping } from '../../block/grouping.ts'
 import { NbdError } from '../../guest/export.ts'
 import { PeerRefusal } from '../../link/channel.ts'
-import type { FlushAnswer } from '../messages.ts'
-import { syncFailedCode } from '../source/source-reads.ts'
+import { noRightCode, syncFailedCode, unknownMigrationCode } from '../codes.ts'
+import { mayAskAgain, retryDelayMs } from '../retries.ts'
 import { unlessAborted } from '../unless-aborted.ts'
 import { followRight, type PassedRightParts, passingPauseMs } from './passed-right.ts'
-import { mayAskAgain, retryDelayMs } from './remote-blocks.ts'
 import { Stall } from './stall.ts'
 
 /** The source has the right no more, or does not know the migration any more. */
-const passedCodes: readonly string[] = ['no-right', 'migration-unknown']
+const passedCodes: readonly string[] = [noRightCode, unknownMigrationCode]
 
 export interface ForwardedFlushesParts extends PassedRightParts {
   readonly clock: Clock
@@ -28,7 +27,7 @@ export interface ForwardedFlushesParts extends PassedRightParts {
   readonly stallTimeoutMs: number | null
   /** Aborts when the disk has moved on from `incoming`, is superseded, or this site stops. */
   readonly signal: AbortSignal
-  ask(signal: AbortSignal): Promise<FlushAnswer>
+  ask(signal: AbortSignal): Promise<unknown>
   /** The boot id of the source's kernel as it was last heard, in whatever answer; null: it never said one. */
   sourceBoot(): string | null
 }

@@ -8,35 +8,35 @@ import type { Clock } from '../../block/clock.ts'
 import type { Piece } from '../../block/units.ts'
 import type { BlockSource } from '../../disk/block-source.ts'
 import { PeerRefusal } from '../../link/channel.ts'
+import { noRightCode } from '../codes.ts'
 import { unlessAborted } from '../unless-aborted.ts'
 import { followRight, type PassedRightParts, passingPauseMs } from './passed-right.ts'
+import type { RemoteBlocksParts } from './remote-blocks.ts'
 
 export interface ForwardedReadsParts extends PassedRightParts {
   readonly clock: Clock
-  /** The source's blocks, under its generation. */
-  remote(): BlockSource
+  /** The source's blocks, under its generation. `refused`: what is to become of a read that it refused. */
+  remote(refused: RemoteBlocksParts['refused']): BlockSource
 }
 
 export class ForwardedReads implements BlockSource {
   readonly #parts: ForwardedReadsParts
+  readonly #remote: BlockSource
 
   constructor(parts: ForwardedReadsParts) {
     this.#parts = parts
+    this.#remote = parts.remote((error, signal) => this.#refused(error, signal))
   }
 
-  async *fetch(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncGenerator<Piece> {
-    const remote = this.#parts.remote()
-    for (;;) {
-      try {
-        yield* remote.fetch(runs, options)
-        return
-      } catch (error) {
-        options.signal.throwIfAborted()
-        if (!this.#parts.isIncoming()) return // Read again, in the state that the disk has now.
-        if (!(error instanceof PeerRefusal && error.code === 'no-right')) throw error
-        await unlessAborted(followRight(this.#parts), options.signal)
-        await this.#parts.clock.sleep(passingPauseMs, options.signal)
-      }
-    }
+  fetch(...[runs, options]: Parameters<BlockSource['fetch']>): AsyncIterable<Piece> {
+    return this.#remote.fetch(runs, options)
+  }
+
+  async #refused(error: unknown, signal: AbortSignal): Promise<'again' | 'over'> {
+    if (!this.#parts.isIncoming()) return 'over' // Read again, in the state that the disk has now.
+    if (!(error instanceof PeerRefusal && error.code === noRightCode)) throw error
+    await unlessAborted(followRight(this.#parts), signal)
+    await this.#parts.clock.sleep(passingPauseMs, signal)
+    return 'again'
   }
 }

@@ -3,33 +3,33 @@
 
 import type { Clock } from '../../block/clock.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
-import type { InquireAnswer } from '../messages.ts'
-import { retryDelayMs } from './remote-blocks.ts'
+import type { SourceStanding } from '../counterpart.ts'
+import { retryDelayMs } from '../retries.ts'
 
 export interface InquiryParts {
   readonly clock: Clock
   /** Ends when this site stops. */
   readonly signal: AbortSignal
-  ask(signal: AbortSignal): Promise<InquireAnswer>
+  ask(signal: AbortSignal): Promise<SourceStanding>
   note(sentence: string): void
 }
 
 export class Inquiry {
   readonly #parts: InquiryParts
-  #underWay: Promise<InquireAnswer> | undefined
+  #underWay: Promise<SourceStanding> | undefined
 
   constructor(parts: InquiryParts) {
     this.#parts = parts
   }
 
-  answer(): Promise<InquireAnswer> {
+  answer(): Promise<SourceStanding> {
     this.#underWay ??= this.#untilAnswered().finally(() => {
       this.#underWay = undefined
     })
     return this.#underWay
   }
 
-  async #untilAnswered(): Promise<InquireAnswer> {
+  async #untilAnswered(): Promise<SourceStanding> {
     const { clock, signal, ask, note } = this.#parts
     for (let attempt = 1; ; attempt++) {
       try {

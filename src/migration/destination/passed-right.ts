@@ -2,7 +2,7 @@
 // here, or was lost; or the migration was cancelled there.
 
 import { NbdError } from '../../guest/export.ts'
-import type { InquireAnswer } from '../messages.ts'
+import type { SourceStanding } from '../counterpart.ts'
 
 /** While the right is passing on, whoever waits for it looks again after this. */
 export const passingPauseMs = 20
@@ -12,7 +12,7 @@ export interface PassedRightParts {
   isIncoming(): boolean
   /** An acquire is under way. */
   isAcquiring(): boolean
-  inquire(): Promise<InquireAnswer>
+  inquire(): Promise<SourceStanding>
   /** The source says that it has departed: the grant is asked for again. */
   hasDeparted(): void
   /** The source says that the migration is cancelled. */

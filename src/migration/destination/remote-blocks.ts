@@ -1,85 +1,78 @@
-// The source's blocks over a channel: asks, and asks again for what is still to come when the link breaks. Counts what came.
+// The source's blocks: asks, and asks again for what is still to come when the link breaks. One generator does it all, for
+// each that a piece passes costs every read of a missing block some microseconds.
 
 import type { Clock } from '../../block/clock.ts'
 import type { Piece, Run, Urgency } from '../../block/units.ts'
 import type { BlockSource } from '../../disk/block-source.ts'
-import { LinkError, type PeerChannel, PeerRefusal } from '../../link/channel.ts'
+import type { DiskAt, SourceDesk } from '../counterpart.ts'
+import { mayAskAgain, retryDelayMs } from '../retries.ts'
 import { Stall } from './stall.ts'
 
 /** Runs in one request (link/wire/coverage.ts takes no more). */
 const maximumRuns = 1024
-const firstRetryMs = 50
-const longestRetryMs = 2000
 
-/** How long to wait before attempt number `attempt` (from 1): doubling, with a bound. The hub adds the jitter of dialling. */
-export function retryDelayMs(attempt: number): number {
-  return Math.min(longestRetryMs, firstRetryMs * 2 ** Math.min(attempt - 1, 10))
-}
-
-export interface RemoteBlocksOptions {
-  readonly channel: PeerChannel
+export interface RemoteBlocksParts {
+  readonly source: Pick<SourceDesk, 'blocks'>
   readonly clock: Clock
-  readonly migration: string
-  readonly generation: number
+  readonly disk: DiskAt
   /** How long a demand fetch waits for the next piece; null: for ever. */
   readonly stallTimeoutMs: number | null
-  /** The peer said no, for good. */
-  readonly refused?: (error: unknown) => void
-  /** Each piece as it comes. */
-  readonly received?: (piece: Piece, urgency: Urgency) => void
+  /** The source said no. Resolves when it is worth asking again, or to `over`: nothing more is to come. @throws why it is not */
+  refused(error: unknown, signal: AbortSignal): Promise<'again' | 'over'>
+  /** A piece is about to be handed on. What it returns is called when its taker asks for the next, and has dealt with it. */
+  comes?(piece: Piece): () => void
 }
 
 export class RemoteBlocks implements BlockSource {
-  readonly #options: RemoteBlocksOptions
+  readonly #parts: RemoteBlocksParts
 
-  constructor(options: RemoteBlocksOptions) {
-    this.#options = options
+  constructor(parts: RemoteBlocksParts) {
+    this.#parts = parts
   }
 
-  async *fetch(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncGenerator<Piece> {
-    const { clock, stallTimeoutMs } = this.#options
-    const isTimed = options.urgency === 'demand' && stallTimeoutMs !== null
-    using stall = isTimed ? new Stall(clock, stallTimeoutMs) : undefined
-    const signal = stall ? AbortSignal.any([options.signal, stall.signal]) : options.signal
-    for (let at = 0; at < runs.length; at += maximumRuns) {
-      for await (const piece of this.#fetchSome(runs.slice(at, at + maximumRuns), { ...options, signal })) {
-        yield piece
-        stall?.heard() // After what was done with it: a slow landing is no silence of the source.
+  async *fetch(
+    runs: readonly Run[],
+    { urgency, signal }: { urgency: Urgency; signal: AbortSignal },
+  ): AsyncGenerator<Piece> {
+    const { source, clock, disk, refused, comes } = this.#parts
+    let limit = this.#limit(urgency, signal)
+    try {
+      for (let at = 0, attempt = 1; at < runs.length; at += maximumRuns) {
+        let left: readonly Run[] = runs.slice(at, at + maximumRuns)
+        while (left.length > 0) {
+          try {
+            for await (const piece of source.blocks(disk, left, { urgency, signal: limit.signal })) {
+              left = left.flatMap((run) => outside(run, piece))
+              attempt = 1
+              const dealtWith = comes?.(piece)
+              yield piece
+              dealtWith?.()
+              limit.stall?.heard() // After what was done with it: a slow landing is no silence of the source.
+            }
+            break
+          } catch (error) {
+            limit.signal.throwIfAborted()
+            if (mayAskAgain(error)) {
+              await clock.sleep(retryDelayMs(attempt++), limit.signal)
+              continue
+            }
+            limit.stall?.[Symbol.dispose]() // It was heard.
+            if ((await refused(error, signal)) === 'over') return
+            limit = this.#limit(urgency, signal)
+          }
+        }
       }
+    } finally {
+      limit.stall?.[Symbol.dispose]()
     }
   }
 
-  async *#fetchSome(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncGenerator<Piece> {
-    const { channel, clock, migration, generation, received, refused } = this.#options
-    let left = runs
-    for (let attempt = 1; left.length > 0; attempt++) {
-      try {
-        for await (const piece of channel.fetch({ migration, generation, runs: left }, options)) {
-          left = left.flatMap((run) => outside(run, piece))
-          attempt = 0
-          received?.(piece, options.urgency)
-          yield piece
-        }
-        return
-      } catch (error) {
-        options.signal.throwIfAborted()
-        if (!mayAskAgain(error)) {
-          refused?.(error)
-          throw error
-        }
-        await clock.sleep(retryDelayMs(Math.max(attempt, 1)), options.signal)
-      }
-    }
+  #limit(urgency: Urgency, signal: AbortSignal): { readonly stall: Stall | undefined; readonly signal: AbortSignal } {
+    const { clock, stallTimeoutMs } = this.#parts
+    if (urgency !== 'demand' || stallTimeoutMs === null) return { stall: undefined, signal }
+    const stall = new Stall(clock, stallTimeoutMs)
+    return { stall, signal: AbortSignal.any([signal, stall.signal]) }
   }
-}
-
-/** The refusal of a site that starts and does not know yet which migrations it has. */
-export const startingCode = 'starting'
-
-/** Whether the same question may be answered the next time. */
-export function mayAskAgain(error: unknown): boolean {
-  if (error instanceof PeerRefusal) return error.code === startingCode
-  return error instanceof LinkError && error.code !== 'closed'
 }
 
 /** What of `run` the piece does not cover. */

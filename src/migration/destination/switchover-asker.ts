@@ -8,15 +8,13 @@
 import type { Clock } from '../../block/clock.ts'
 import { NbdError } from '../../guest/export.ts'
 import { LinkError } from '../../link/channel.ts'
-import type { AcquireAnswer, AcquireMessage } from '../messages.ts'
-import { retryDelayMs } from './remote-blocks.ts'
+import type { AcquireAnswer, AcquireReason, Granted } from '../counterpart.ts'
+import { retryDelayMs } from '../retries.ts'
 
 const firstBusyPauseMs = 20
 const longestBusyPauseMs = 250
 /** Busy answers in a row that are not worth a word. */
 const quietTries = 4
-
-export type SwitchoverGrant = Extract<AcquireAnswer, { answer: 'granted' }>
 
 export interface SwitchoverParts {
   readonly clock: Clock
@@ -25,11 +23,11 @@ export interface SwitchoverParts {
   readonly signal: AbortSignal
   /** Whether there is still something to ask for. */
   isWanted(): boolean
-  acquire(reason: AcquireMessage['reason'], force: boolean, signal: AbortSignal): Promise<AcquireAnswer>
+  acquire(reason: AcquireReason, force: boolean, signal: AbortSignal): Promise<AcquireAnswer>
   /** Whether the source has departed to this site. Asks until it is answered. */
   hasDeparted(): Promise<boolean>
   /** The grant arrived, for a question that was asked at `askedMs`: resolves once this site owns, durably. */
-  granted(grant: SwitchoverGrant, askedMs: number): Promise<void>
+  granted(grant: Granted, askedMs: number): Promise<void>
   /** The source said no, for good. */
   refused(code: string, message: string): Promise<void>
   note(sentence: string | null): void
@@ -229,7 +227,7 @@ export class SwitchoverAsker {
     }
   }
 
-  async #granted(grant: SwitchoverGrant, askedMs: number): Promise<void> {
+  async #granted(grant: Granted, askedMs: number): Promise<void> {
     await this.#parts.granted(grant, askedMs)
     this.#unanswered = false
     this.#ended = true

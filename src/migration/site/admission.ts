@@ -10,8 +10,8 @@ import { Refusal } from '../../disk/refusal.ts'
 import { lackOfRoom } from '../../disk/room.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { Change } from '../../store/records.ts'
+import type { OfferedDisk, Preparation } from '../counterpart.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
-import type { PrepareMessage } from '../messages.ts'
 import { newRecord } from '../new-record.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
@@ -21,16 +21,17 @@ export async function takeIn(
   services: MigrationsServices,
   roster: Roster,
   peerId: string,
-  message: PrepareMessage,
-): Promise<object> {
+  preparation: Preparation,
+): Promise<void> {
   const { disks, clock } = services
-  const { disk, migration, terms } = message
-  if (roster.get(migration)) return {} // Asked again: the answer was lost.
+  const { migration, terms, boot } = preparation
+  if (roster.get(migration)) return // Asked again: the answer was lost.
+  const disk = onlyDisk(preparation)
   if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
   const peer = services.peer(peerId)
   const gone = disks.get(disk.id)
   if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
-  using _return = checkReturn(disks, message)
+  using _return = checkReturn(disks, disk)
   using _name = claimName(disks, disk.name, disk.id)
   checkSpace(await services.freeBytes(), disk.name, disk.allocatedBytes)
   const createdAt = clock.date().toISOString()
@@ -44,20 +45,26 @@ export async function takeIn(
     transport: services.transport(peerId),
     terms,
     startedAt: createdAt,
-    sourceBoot: message.boot,
+    sourceBoot: boot,
   })
   const facts = { ...disk, owner: peer.site, migrationId: migration, createdAt }
   const diskRecord = await disks.prepareIncoming(facts, [{ put: 'migration', record }] satisfies Change[])
-  const course = await DestinationCourse.open(services, record, services.channel(peerId), true, (remote) =>
+  const course = await DestinationCourse.open(services, record, services.counterpart(peerId), true, (remote) =>
     disks.open(diskRecord, remote),
   )
   roster.add(course)
   course.start()
-  return {}
+}
+
+/** @throws PeerRefusal */
+function onlyDisk({ disks }: Preparation): OfferedDisk {
+  const [disk] = disks
+  if (disk && disks.length === 1) return disk
+  throw new PeerRefusal('several-disks', `a move is of one disk here, and ${disks.length} were offered`)
 }
 
 /** A disk that was here before may come back; one that is here in any other way may not. */
-function checkReturn(disks: Disks, { disk }: PrepareMessage): Disposable | undefined {
+function checkReturn(disks: Disks, disk: OfferedDisk): Disposable | undefined {
   const here = disks.get(disk.id)
   if (!here) return undefined
   const mayReturn = here.state === 'released' || here.state === 'superseded'

@@ -1,16 +1,19 @@
 // A migration that the operator ended at the destination (`cancel --force`) while the source was away: everything is here,
 // and the disk is free. What is left is to tell the source, whenever it comes back, so that it is released.
 
-import { LinkError, type PeerChannel, PeerRefusal } from '../../link/channel.ts'
+import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationRecord } from '../../store/records.ts'
+import { movedOnCodes } from '../codes.ts'
+import type { SourceDesk } from '../counterpart.ts'
 import type { CourseServices } from '../course.ts'
-import { retryDelayMs } from '../destination/remote-blocks.ts'
 import { onlyDisk } from '../move.ts'
-import { movedOnCodes, type Supersession, supersessionIn } from '../supersession.ts'
+import { retryDelayMs } from '../retries.ts'
+import { type Supersession, supersessionIn } from '../supersession.ts'
 
 export interface AfterwordParts extends Pick<CourseServices, 'clock' | 'records' | 'log'> {
   readonly record: MigrationRecord
-  readonly channel: PeerChannel
+  /** The source of that migration. */
+  readonly source: SourceDesk
   readonly signal: AbortSignal
   /** The source took the disk back meanwhile. @throws while that cannot be recorded */
   superseded(supersession: Supersession): Promise<void>
@@ -34,11 +37,11 @@ export async function tellSource(parts: AfterwordParts): Promise<MigrationRecord
   }
 }
 
-async function hear({ record, channel, signal, superseded }: AfterwordParts): Promise<void> {
-  const { id: migration } = record
-  const { generation, counters, verified, differed } = onlyDisk(record)
+async function hear({ record, source, signal, superseded }: AfterwordParts): Promise<void> {
+  const { copyingMs } = record
+  const { id: disk, generation, counters, verified, differed } = onlyDisk(record)
   try {
-    await channel.call('complete', { migration, generation, ...counters, verified, differed }, { signal })
+    await source.complete({ disks: [{ disk, generation, ...counters, verified, differed }], copyingMs }, signal)
   } catch (error) {
     const supersession = supersessionIn(error, generation)
     if (supersession) return superseded(supersession)

@@ -53,7 +53,7 @@ export class Beginnings {
     } finally {
       reservation[Symbol.dispose]()
     }
-    const course = new SourceCourse(this.#services, disk, record, this.#services.channel(peer.id))
+    const course = new SourceCourse(this.#services, disk, record, this.#services.counterpart(peer.id))
     this.#roster.add(course)
     try {
       await withinTime(clock, prepareTimeoutMs, signal, (limited) => course.prepare(limited))

@@ -9,8 +9,6 @@ import { Refusal } from '../../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { Comparison } from '../copy/comparisons.ts'
 import type { Course } from '../course.ts'
-import { DestinationCourse } from '../destination/destination-course.ts'
-import { requestAnswer, standingAnswer } from '../messages.ts'
 import { diskNames } from '../move.ts'
 import {
   asRefusal,
@@ -23,7 +21,7 @@ import {
   notReclaimable,
   perhapsBegun,
 } from '../refusals.ts'
-import { SourceCourse } from '../source/source-course.ts'
+import type { SourceCourse } from '../source/source-course.ts'
 import type { Terms } from '../terms.ts'
 import { prepareTimeoutMs, reachPeer, withinTime } from '../within-time.ts'
 import type { Beginnings } from './beginnings.ts'
@@ -51,13 +49,13 @@ export class Commands {
 
   /** Has a peer start the migration of a disk of its own to this site. Resolves to the course here. */
   async request(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<Course> {
-    const { channel } = this.#services
+    const { counterpart } = this.#services
     await reachPeer(this.#services, peer, diskName, signal)
     try {
-      const answer = await withinTime(this.#services.clock, prepareTimeoutMs, signal, (limited) =>
-        channel(peer.id).call('request', { disk: diskName, terms }, { signal: limited }),
+      const id = await withinTime(this.#services.clock, prepareTimeoutMs, signal, (limited) =>
+        counterpart(peer.id).request([diskName], terms, limited),
       )
-      return this.#roster.course(requestAnswer.parse(answer).migration)
+      return this.#roster.course(id)
     } catch (error) {
       if (error instanceof LinkError) throw perhapsBegun(diskName, peer.name, error)
       throw asRefusal(error, diskName, peer.name)
@@ -68,8 +66,7 @@ export class Commands {
   async switchover(id: string, force: boolean, signal: AbortSignal): Promise<Course> {
     const course = this.#roster.course(id)
     try {
-      if (course instanceof SourceCourse) await course.switchover(force, signal)
-      else if (course instanceof DestinationCourse) await course.switchover(force, signal)
+      await course.switchover(force, signal)
     } catch (error) {
       if (error instanceof LinkError) throw notKnown(course, error)
       throw asRefusal(error, diskNames(course.record), this.#services.peer(course.record.peerId).name)
@@ -81,9 +78,9 @@ export class Commands {
   async setPaused(id: string, paused: boolean, signal: AbortSignal): Promise<Course> {
     const course = this.#roster.course(id)
     try {
-      if (course instanceof SourceCourse) {
+      if (course.role === 'source') {
         await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) => course.setPaused(paused, limited))
-      } else if (course instanceof DestinationCourse) await course.setPaused(paused)
+      } else await course.setPaused(paused)
     } catch (error) {
       if (error instanceof LinkError) throw notPaused(course, paused, error)
       throw asRefusal(error, diskNames(course.record), this.#services.peer(course.record.peerId).name)
@@ -97,8 +94,8 @@ export class Commands {
    */
   async reclaim(diskName: string, isConfirmed: boolean, signal: AbortSignal): Promise<Disk> {
     const disk = this.#services.disks.named(diskName)
-    const course = this.#roster.courses().find((each) => each instanceof SourceCourse && each.disk === disk)
-    if (!(course instanceof SourceCourse) || disk.state !== 'departed') throw notReclaimable(disk)
+    const course = this.#roster.courses().find((each) => each.role === 'source' && each.disk === disk)
+    if (course?.role !== 'source' || disk.state !== 'departed') throw notReclaimable(disk)
     const count = disk.sessions.count
     if (count > 0) {
       throw new Refusal('disk-in-use', `${disk.name} has ${count} client(s) attached, of the time before it departed`, {
@@ -120,7 +117,7 @@ export class Commands {
   async verify(diskName: string, signal: AbortSignal): Promise<{ course: Course; comparison: Comparison }> {
     const disk = this.#services.disks.named(diskName)
     const course = this.#roster.courses().find((each) => each.disk === disk)
-    if (!(course instanceof DestinationCourse)) throw nothingToCompare(disk)
+    if (course?.role !== 'destination') throw nothingToCompare(disk)
     const peer = this.#services.peer(course.record.peerId)
     if (disk.state === 'arriving') await reachPeer(this.#services, peer, disk.name, signal)
     try {
@@ -133,8 +130,8 @@ export class Commands {
 
   async cancel(id: string, force: boolean, signal: AbortSignal): Promise<Course> {
     const course = this.#roster.course(id)
-    if (course instanceof SourceCourse) await course.cancel()
-    else if (course instanceof DestinationCourse) {
+    if (course.role === 'source') await course.cancel()
+    else {
       await withinTime(this.#services.clock, prepareTimeoutMs / 3, signal, (limited) => course.cancel(force, limited))
     }
     return course
@@ -142,13 +139,13 @@ export class Commands {
 
   /** undefined: it does not answer. That it cannot be understood is an answer too. */
   async #whatPeerSays(course: Course, signal: AbortSignal): Promise<string | undefined> {
-    const { channel, probe } = this.#services
+    const { counterpart, probe } = this.#services
     const { id } = course
     try {
-      const answer = await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) =>
-        channel(course.record.peerId).call('standing', { migration: id }, { signal: limited }),
+      const { state, disks } = await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) =>
+        counterpart(course.record.peerId).standing(id, limited),
       )
-      const { state, generation } = standingAnswer.parse(answer)
+      const generation = disks.find(({ disk }) => disk === course.moved.id)?.generation ?? 0
       if (state === 'failed') return undefined // It says itself that it serves the disk to nobody.
       return state === 'unknown' ? `it knows nothing of migration ${id}` : `it has generation ${generation}, ${state}`
     } catch (error) {

@@ -9,12 +9,10 @@
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { MigrationRecord } from '../../store/records.ts'
-import type { Course } from '../course.ts'
-import { DestinationCourse } from '../destination/destination-course.ts'
 import { changed } from '../move.ts'
-import { SourceCourse } from '../source/source-course.ts'
 import { isOld, mayServe, type Supersession, supersededNote } from '../supersession.ts'
 import type { MigrationsServices } from './services.ts'
+import type { SiteCourse } from './site-course.ts'
 
 const retryMs = 5000
 /** What has the disk for a moment (a migration that begins, a deletion) is waited for. */
@@ -26,7 +24,7 @@ const loudAfter = 50
 export interface SupersessionsHost {
   readonly stopping: AbortSignal
   readonly past: { get(id: string): MigrationRecord | undefined; add(record: MigrationRecord): void }
-  courses(): readonly Course[]
+  courses(): readonly SiteCourse[]
 }
 
 interface Pending {
@@ -88,9 +86,8 @@ export class Supersessions {
     return isHere && mayServe(disk) && disk.record.generation <= generation && !this.#host.stopping.aborted
   }
 
-  #courseOf(disk: Disk): SourceCourse | DestinationCourse | undefined {
-    const course = this.#host.courses().find((each) => each.disk === disk && !each.ended)
-    return course instanceof SourceCourse || course instanceof DestinationCourse ? course : undefined
+  #courseOf(disk: Disk): SiteCourse | undefined {
+    return this.#host.courses().find((each) => each.disk === disk && !each.ended)
   }
 
   /** A disk without a course: in no migration, or in one that was stopped until the next start. @throws Refusal when it is busy */

@@ -6,15 +6,12 @@
 // claimed is durable at the site that claims it, so that a lower generation is never the newer one.
 // What it cannot see: a peer that is out of reach, or to which the old copy was not paired yet.
 
-import { z } from 'zod'
 import type { Clock } from '../../block/clock.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { Disks } from '../../disk/disks.ts'
-import { largestGeneration } from '../../disk/states.ts'
-import type { PeerChannel } from '../../link/channel.ts'
 import type { MigrationRecord } from '../../store/records.ts'
+import type { Claim, Counterpart } from '../counterpart.ts'
 import type { CourseLog } from '../course.ts'
-import { peerWords } from '../peer-words.ts'
 import { isOld, type Supersession } from '../supersession.ts'
 
 const maximumClaims = 10_000
@@ -24,20 +21,12 @@ const askAgainMs = 30_000
 /** Migration states of a record under which its generation was taken, or given. */
 const passedStates: readonly string[] = ['copying', 'finishing', 'done']
 
-const claim = z.object({
-  disk: z.uuid(),
-  generation: z.number().int().positive().max(largestGeneration),
-  owner: peerWords(100, 1),
-})
-export type Claim = z.infer<typeof claim>
-export const claimsMessage = z.object({ claims: z.array(claim).max(maximumClaims) })
-
 export interface GenerationsParts {
   readonly disks: Disks
   readonly siteId: string
   readonly clock: Clock
   readonly log: CourseLog
-  channel(peerId: string): PeerChannel
+  counterpart(peerId: string): Counterpart
   probe(peerId: string, signal: AbortSignal): Promise<void>
   /** Every migration that this site knows. */
   migrations(): readonly MigrationRecord[]
@@ -74,9 +63,9 @@ export class Generations {
   }
 
   /** What a peer says, and what it is told. */
-  answer(peerId: string, params: unknown): object {
-    this.#heed(peerId, claimsMessage.parse(params).claims)
-    return { claims: this.#claims(peerId) }
+  answer(peerId: string, claims: readonly Claim[]): readonly Claim[] {
+    this.#heed(peerId, claims)
+    return this.#claims(peerId)
   }
 
   /** One attempt now; if it fails, more of them until one does not, while guests are served. */
@@ -105,12 +94,11 @@ export class Generations {
   }
 
   async #ask(peerId: string): Promise<void> {
-    const { channel, probe } = this.#parts
+    const { counterpart, probe } = this.#parts
     this.#stopping.throwIfAborted()
     await probe(peerId, this.#stopping)
-    const claims = this.#claims(peerId)
-    const answer = await channel(peerId).call('generations', { claims }, { signal: this.#stopping })
-    await Promise.all(this.#heed(peerId, claimsMessage.parse(answer).claims))
+    const claims = await counterpart(peerId).generations(this.#claims(peerId), this.#stopping)
+    await Promise.all(this.#heed(peerId, claims))
   }
 
   /** The highest generation of each disk that moved between this site and the peer, as far as this site knows. */

@@ -4,27 +4,25 @@
 // What always holds: a peer sees only migrations that it is part of; to it, others do not exist. Until every migration of
 // before is known nothing is said of any.
 
-import type { Piece, Urgency } from '../../block/units.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
-import { type FetchRequest, type PeerHandlers, PeerRefusal } from '../../link/channel.ts'
+import { PeerRefusal } from '../../link/channel.ts'
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
-import type { Course } from '../course.ts'
-import { DestinationCourse } from '../destination/destination-course.ts'
-import { startingCode } from '../destination/remote-blocks.ts'
-import { migrationMessage, prepareMessage, requestMessage, type StandingAnswer } from '../messages.ts'
-import { onlyDisk } from '../move.ts'
-import { SourceCourse } from '../source/source-course.ts'
+import { startingCode, unknownMigrationCode } from '../codes.ts'
+import type { DestinationStanding, SiteDesk } from '../counterpart.ts'
 import type { Supersession } from '../supersession.ts'
+import type { Terms } from '../terms.ts'
 import { takeIn } from './admission.ts'
 import { Beginnings } from './beginnings.ts'
 import { Commands } from './commands.ts'
 import { Generations } from './generations.ts'
+import { PastSource } from './past-source.ts'
 import { takeUpAll } from './resumption.ts'
 import { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
+import type { SiteCourse } from './site-course.ts'
 
-export class Migrations implements PeerHandlers {
+export class Migrations {
   readonly #services: MigrationsServices
   readonly #roster: Roster
   readonly #beginnings: Beginnings
@@ -34,7 +32,7 @@ export class Migrations implements PeerHandlers {
   readonly generations: Generations
 
   /** `onCourse` is called for each course that begins or is taken up. */
-  constructor(services: MigrationsServices, onCourse: (course: Course) => void = () => {}) {
+  constructor(services: MigrationsServices, onCourse: (course: SiteCourse) => void = () => {}) {
     this.#services = services
     this.#roster = new Roster(services, onCourse)
     this.#beginnings = new Beginnings(services, this.#roster)
@@ -46,14 +44,14 @@ export class Migrations implements PeerHandlers {
       confirmed: (peerId: string) =>
         Promise.all(
           this.courses().map((course) =>
-            course instanceof DestinationCourse && course.record.peerId === peerId ? course.confirmed : undefined,
+            course.role === 'destination' && course.record.peerId === peerId ? course.confirmed : undefined,
           ),
         ),
     }
     this.generations = new Generations(parts, this.#roster.stopping)
   }
 
-  courses(): readonly Course[] {
+  courses(): readonly SiteCourse[] {
     return this.#roster.courses()
   }
 
@@ -77,51 +75,48 @@ export class Migrations implements PeerHandlers {
     return this.#roster.stop()
   }
 
-  // ---- PeerHandlers
-
-  async call(peerId: string, method: string, params: unknown, signal: AbortSignal): Promise<object> {
-    this.#refuseUntilComplete()
-    if (method === 'prepare') return takeIn(this.#services, this.#roster, peerId, prepareMessage.parse(params))
-    if (method === 'request') return this.#requested(peerId, params, signal)
-    if (method === 'generations') return this.generations.answer(peerId, params)
-    const { migration } = migrationMessage.parse(params)
-    if (method === 'standing') return this.#standing(peerId, migration)
-    const course = this.#roster.get(migration)
-    if (course && course.record.peerId === peerId) {
-      if (course instanceof SourceCourse) return course.answer(method, params)
-      if (course instanceof DestinationCourse) return course.answer(method, params)
+  /** What a peer may ask and say here. @throws PeerRefusal until every migration of before is known */
+  desk(peerId: string): SiteDesk {
+    if (!this.#roster.isComplete) throw new PeerRefusal(startingCode, 'that site is starting: ask again')
+    return {
+      generations: async (claims) => this.generations.answer(peerId, claims),
+      request: (disks, terms, signal) => this.#requested(peerId, disks, terms, signal),
+      prepare: (preparation) => takeIn(this.#services, this.#roster, peerId, preparation),
+      standing: async (migration) => this.#standing(peerId, migration),
+      source: (migration) => {
+        const course = this.#courseWith(peerId, migration)
+        if (!course) return new PastSource(this.#roster.past, this.#services.siteId, peerId, migration)
+        if (course.role === 'source') return course.desk
+        throw new PeerRefusal('not-the-source', `that site is the destination of migration ${migration}`)
+      },
+      destination: (migration) => {
+        const course = this.#courseWith(peerId, migration)
+        if (course?.role === 'destination') return course.desk
+        throw new PeerRefusal(unknownMigrationCode, `no migration ${migration} to that site is under way`)
+      },
     }
-    return this.#roster.past.answer(peerId, migration, method)
-  }
-
-  async *fetch(peerId: string, request: FetchRequest, urgency: Urgency, signal: AbortSignal): AsyncGenerator<Piece> {
-    this.#refuseUntilComplete()
-    const course = this.#roster.get(request.migration)
-    if (!(course instanceof SourceCourse) || course.record.peerId !== peerId) {
-      this.#roster.past.refuseSuperseded(peerId, request.migration, request.generation)
-      throw new PeerRefusal('no-right', `there is no migration ${request.migration} to fetch for`)
-    }
-    yield* course.fetch(request, urgency, signal)
   }
 
   // ----
 
-  #refuseUntilComplete(): void {
-    if (!this.#roster.isComplete) throw new PeerRefusal(startingCode, 'that site is starting: ask again')
+  #courseWith(peerId: string, migration: string): SiteCourse | undefined {
+    const course = this.#roster.get(migration)
+    return course?.record.peerId === peerId ? course : undefined
   }
 
   /** What this site has of a disk that a peer gave away to it. */
-  #standing(peerId: string, migration: string): StandingAnswer {
+  #standing(peerId: string, migration: string): DestinationStanding {
     const record = this.#roster.get(migration)?.record ?? this.past().find(({ id }) => id === migration)
-    if (record?.peerId !== peerId || record.role !== 'destination') return { state: 'unknown', generation: 0 }
-    return { state: record.state, generation: onlyDisk(record).generation }
+    if (record?.peerId !== peerId || record.role !== 'destination') return { state: 'unknown', disks: [] }
+    return { state: record.state, disks: record.disks.map(({ id, generation }) => ({ disk: id, generation })) }
   }
 
-  async #requested(peerId: string, params: unknown, signal: AbortSignal): Promise<object> {
-    const { disk, terms } = requestMessage.parse(params)
+  async #requested(peerId: string, disks: readonly string[], terms: Terms, signal: AbortSignal): Promise<string> {
+    const [disk] = disks
+    if (disk === undefined || disks.length > 1)
+      throw new PeerRefusal('several-disks', `a move is of one disk there, and ${disks.length} were asked for`)
     try {
-      const course = await this.#beginnings.start(disk, this.#services.peer(peerId), terms, signal)
-      return { migration: course.id }
+      return (await this.#beginnings.start(disk, this.#services.peer(peerId), terms, signal)).id
     } catch (error) {
       if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
       throw error

@@ -1,19 +1,10 @@
-// Migrations that have no course any more, and what a peer that was away is told of them.
+// Migrations that have no course any more. What a peer that was away is told of them is in past-source.ts.
 
-import { PeerRefusal } from '../../link/channel.ts'
 import type { MigrationRecord, MovedDisk } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
-import { startingCode } from '../destination/remote-blocks.ts'
-import { onlyDisk } from '../move.ts'
-import { restoredRefusal, supersededRefusal } from '../supersession.ts'
 
 export class PastMigrations {
   readonly #records = new Map<string, MigrationRecord>()
-  readonly #siteId: string
-
-  constructor(siteId: string) {
-    this.#siteId = siteId
-  }
 
   add(record: MigrationRecord): void {
     this.#records.set(record.id, record)
@@ -54,38 +45,6 @@ export class PastMigrations {
 
   all(): readonly MigrationRecord[] {
     return [...this.#records.values()]
-  }
-
-  /** A fetch under the generation that was given away, and taken back. @throws PeerRefusal */
-  refuseSuperseded(peerId: string, migration: string, generation: number): void {
-    const past = this.#records.get(migration)
-    if (past?.peerId !== peerId || past.role !== 'source') return
-    const { reclaimedAs, generation: given } = onlyDisk(past)
-    if (reclaimedAs !== null && generation === given) throw supersededRefusal(past, reclaimedAs, this.#siteId)
-  }
-
-  /** @throws PeerRefusal */
-  answer(peerId: string, migration: string, method: string): object {
-    const past = this.#records.get(migration)
-    const known = past && past.peerId === peerId && past.role === 'source' ? past : undefined
-    // It could not be taken up, and is not over: nothing may be said of it.
-    if (known && !endedStates.includes(known.state))
-      throw new PeerRefusal(startingCode, `migration ${migration} is stopped there`)
-    const isDone = known?.state === 'done'
-    // No record: its beginning was refused, and what the peer may have made of it is not wanted.
-    if (method === 'inquire') return { state: isDone ? 'released' : 'cancelled', writersAreGone: false, sessions: 0 }
-    if (method === 'acquire') {
-      const message = isDone ? 'it is complete' : `migration ${migration} is cancelled; the source owns the disk`
-      return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }
-    }
-    if (method === 'complete' && isDone) return {}
-    // Whoever has everything says `complete`; who still says `taken` was restored to before.
-    if (method === 'taken' && isDone) throw restoredRefusal(known)
-    // Whoever took what was given away has to hear that it is void.
-    const reclaimedAs = known ? onlyDisk(known).reclaimedAs : null
-    if (known && reclaimedAs !== null && method !== 'cancel') throw supersededRefusal(known, reclaimedAs, this.#siteId)
-    if (method === 'cancel') return { cancelled: !isDone, message: isDone ? 'it is complete' : '' }
-    throw new PeerRefusal('migration-unknown', `there is no migration ${migration} there`)
   }
 }
 

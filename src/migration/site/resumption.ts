@@ -61,7 +61,7 @@ function leaveAside(parts: TakingUp, record: MigrationRecord, error: unknown): v
 function takeUpSource({ services, roster, beginnings }: TakingUp, record: MigrationRecord): void {
   const disk = services.disks.get(onlyDisk(record).id)
   if (!disk) throw notRecorded(record)
-  const course = new SourceCourse(services, disk, record, services.channel(record.peerId))
+  const course = new SourceCourse(services, disk, record, services.counterpart(record.peerId))
   roster.add(course)
   // Nobody waits any more for a migration that was only being prepared.
   if (record.state === 'preparing') void beginnings.undo(course)
@@ -70,8 +70,8 @@ function takeUpSource({ services, roster, beginnings }: TakingUp, record: Migrat
 
 async function takeUpDestination(parts: TakingUp, record: MigrationRecord): Promise<void> {
   const { services, roster } = parts
-  const { disks, channel } = services
-  const course = await DestinationCourse.open(services, record, channel(record.peerId), false, async (remote) => {
+  const { disks, counterpart } = services
+  const course = await DestinationCourse.open(services, record, counterpart(record.peerId), false, async (remote) => {
     const open = disks.get(onlyDisk(record).id)
     if (open?.isUnusable) throw new Error(open.trouble)
     if (open) return open

@@ -8,33 +8,33 @@
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { MigrationRecord } from '../../store/records.ts'
-import { type Course, endedStates } from '../course.ts'
-import { DestinationCourse } from '../destination/destination-course.ts'
+import { endedStates } from '../course.ts'
 import { diskNames, onlyDisk } from '../move.ts'
 import type { Supersession } from '../supersession.ts'
 import { tellSource } from './afterword.ts'
 import { Supersessions } from './fencing.ts'
 import { PastMigrations } from './past.ts'
 import type { MigrationsServices } from './services.ts'
+import type { SiteCourse } from './site-course.ts'
 
 /** Migrations that are over and are still shown. */
 const keptPast = 1000
 
 export class Roster {
   readonly #services: MigrationsServices
-  readonly #courses = new Map<string, Course>()
+  readonly #courses = new Map<string, SiteCourse>()
   readonly #kept = new Map<string, Disposable>()
   readonly #supersessions: Supersessions
   #complete = false
   readonly #stopping = new AbortController()
   readonly past: PastMigrations
-  readonly #onCourse: (course: Course) => void
+  readonly #onCourse: (course: SiteCourse) => void
 
   /** `onCourse` is called for each course that is added. */
-  constructor(services: MigrationsServices, onCourse: (course: Course) => void) {
+  constructor(services: MigrationsServices, onCourse: (course: SiteCourse) => void) {
     this.#services = services
     this.#onCourse = onCourse
-    this.past = new PastMigrations(services.siteId)
+    this.past = new PastMigrations()
     this.#supersessions = new Supersessions(services, this)
   }
 
@@ -48,17 +48,17 @@ export class Roster {
     return this.#complete
   }
 
-  courses(): readonly Course[] {
+  courses(): readonly SiteCourse[] {
     return [...this.#courses.values()]
   }
 
   /** By its whole id. */
-  get(id: string): Course | undefined {
+  get(id: string): SiteCourse | undefined {
     return this.#courses.get(id)
   }
 
   /** By id, or an unambiguous beginning of it. @throws Refusal `migration-unknown` */
-  course(id: string): Course {
+  course(id: string): SiteCourse {
     const found = this.courses().filter((course) => course.id.startsWith(id))
     if (found.length === 1 && id !== '') return found[0]!
     const aside = this.past
@@ -82,7 +82,7 @@ export class Roster {
     for (const course of this.courses()) this.#keepLink(course)
   }
 
-  add(course: Course): void {
+  add(course: SiteCourse): void {
     this.#courses.set(course.id, course)
     if (this.#complete) this.#keepLink(course)
     course.listen((event) => {
@@ -100,7 +100,7 @@ export class Roster {
     this.#onCourse(course)
   }
 
-  drop(course: Course): void {
+  drop(course: SiteCourse): void {
     this.#courses.delete(course.id)
     this.remember(course.record)
     this.#kept.get(course.id)?.[Symbol.dispose]()
@@ -129,20 +129,20 @@ export class Roster {
     this.#stopping.abort(new Error('this site is stopping'))
     for (const course of courses) course.stop()
     for (const kept of this.#kept.values()) kept[Symbol.dispose]()
-    await Promise.all(courses.map((course) => (course instanceof DestinationCourse ? course.settled() : undefined)))
+    await Promise.all(courses.map((course) => (course.role === 'destination' ? course.settled() : undefined)))
   }
 
-  #keepLink(course: Course): void {
+  #keepLink(course: SiteCourse): void {
     if (!this.#kept.has(course.id)) this.#kept.set(course.id, this.#services.keep(course.record.peerId))
   }
 
   async #tellSource(record: MigrationRecord): Promise<void> {
-    const { channel, keep } = this.#services
+    const { counterpart, keep } = this.#services
     using _link = keep(record.peerId)
     const told = await tellSource({
       ...this.#services,
       record,
-      channel: channel(record.peerId),
+      source: counterpart(record.peerId).source(record.id),
       signal: this.stopping,
       superseded: async (by) => {
         const disk = this.#services.disks.get(onlyDisk(record).id)

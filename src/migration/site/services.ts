@@ -1,7 +1,7 @@
 // What the migrations of a site need of that site. The crash model gives them all of it simulated.
 
 import type { Disks } from '../../disk/disks.ts'
-import type { PeerChannel } from '../../link/channel.ts'
+import type { Counterpart } from '../counterpart.ts'
 import type { CourseServices } from '../course.ts'
 
 /** Another site, as a migration needs to know it. */
@@ -15,7 +15,8 @@ export interface PeerFacts {
 export interface MigrationsServices extends CourseServices {
   readonly disks: Disks
   readonly newId: () => string
-  channel(peerId: string): PeerChannel
+  /** The site of a peer. */
+  counterpart(peerId: string): Counterpart
   peer(peerId: string): PeerFacts
   /** Keeps the link to a peer up; dispose when it is needed no more. */
   keep(peerId: string): Disposable

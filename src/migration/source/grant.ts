@@ -11,9 +11,9 @@
 import type { Clock } from '../../block/clock.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { MigrationRecord, MovedDisk } from '../../store/records.ts'
+import type { AcquireAnswer, Acquisition, SourceStanding } from '../counterpart.ts'
 import type { Course } from '../course.ts'
 import { namedClients } from '../held-writes.ts'
-import type { AcquireAnswer, AcquireMessage, InquireAnswer } from '../messages.ts'
 import { voidRefusal } from '../supersession.ts'
 
 const commitRetryMs = 1000
@@ -68,9 +68,9 @@ export class Grant {
   }
 
   /** How the migration stands, for a destination that asks. */
-  standing(): InquireAnswer {
+  standing(): SourceStanding {
     const { state } = this.#record
-    const answer = (word: InquireAnswer['state']): InquireAnswer => ({
+    const answer = (word: SourceStanding['state']): SourceStanding => ({
       state: word,
       writersAreGone: this.#disk.sessions.writersAreGone,
       sessions: this.#disk.sessions.count,
@@ -84,7 +84,7 @@ export class Grant {
   }
 
   /** Gives the disk to the destination, or says why not. Rejects only when the site stops. */
-  async acquire(message: AcquireMessage): Promise<AcquireAnswer> {
+  async acquire(message: Acquisition): Promise<AcquireAnswer> {
     const [disk, record] = [this.#disk, this.#record]
     if (record.state === 'cancelled' || record.state === 'failed') {
       return {
@@ -93,7 +93,7 @@ export class Grant {
         message: `migration ${record.id} is cancelled; the source owns ${disk.name}`,
       }
     }
-    if (message.generation !== this.#moved.generation || !this.#parts.isCurrent()) {
+    if (!this.#isMeant(message) || !this.#parts.isCurrent()) {
       return {
         answer: 'refused',
         code: 'stale',
@@ -101,12 +101,10 @@ export class Grant {
       }
     }
     if (disk.isVoid) return voidRefusal(disk)
-    if (this.#parts.isReclaiming()) return { answer: 'busy', why: 'the disk is being taken back there' }
+    if (this.#parts.isReclaiming()) return busy('the disk is being taken back there')
     if (disk.state !== 'owned') return this.#grantAgain()
-    if (record.state === 'preparing')
-      return { answer: 'busy', why: 'the source has not recorded yet that all is prepared' }
-    if (disk.isHeld)
-      return { answer: 'busy', why: `power was lost there, and ${disk.name} waits for vmstore disk accept` }
+    if (record.state === 'preparing') return busy('the source has not recorded yet that all is prepared')
+    if (disk.isHeld) return busy(`power was lost there, and ${disk.name} waits for vmstore disk accept`)
     this.#granting = true
     try {
       return await this.#grant(message)
@@ -128,7 +126,13 @@ export class Grant {
     return this.#parts.course.moved
   }
 
-  async #grant(message: AcquireMessage): Promise<AcquireAnswer> {
+  /** Whether it is asked for what this migration moves, and no other disk. */
+  #isMeant({ disks }: Acquisition): boolean {
+    const [asked] = disks
+    return disks.length === 1 && asked?.disk === this.#disk.record.id && asked.generation === this.#moved.generation
+  }
+
+  async #grant(message: Acquisition): Promise<AcquireAnswer> {
     const disk = this.#disk
     const startedMs = this.#parts.clock.now()
     const busyBefore = this.#busy(message)
@@ -173,30 +177,30 @@ export class Grant {
   }
 
   /** Why the disk is not given away now, if anything. */
-  #busy(message: AcquireMessage): AcquireAnswer | undefined {
+  #busy(message: Acquisition): AcquireAnswer | undefined {
     const { sessions } = this.#disk
     if (message.reason === 'reader-only' && !sessions.writersAreGone)
-      return { answer: 'busy', why: 'a session that has written is open, or broke' }
+      return busy('a session that has written is open, or broke')
     if (this.#frozen || message.reason === 'resume') return undefined
     if (message.reason === 'operator') return this.#atWork(message)
     if (this.#parts.clock.now() < this.#returnsUntilMs)
-      return { answer: 'busy', why: 'vmstore has just started, and clients may be coming back' }
+      return busy('vmstore has just started, and clients may be coming back')
     const why = sessions.busyReason()
-    return why === undefined ? undefined : { answer: 'busy', why }
+    return why === undefined ? undefined : busy(why)
   }
 
   /** Who came while the disk froze, if anybody. */
-  #awoke(message: AcquireMessage): AcquireAnswer | undefined {
+  #awoke(message: Acquisition): AcquireAnswer | undefined {
     const { sessions } = this.#disk
     if (message.reason === 'resume') return undefined
     if (message.reason === 'operator') return this.#atWork(message)
     const came = message.reason === 'reader-only' && !sessions.writersAreGone ? 'somebody has come back' : undefined
     const why = sessions.busyReason() ?? came
-    return why === undefined ? undefined : { answer: 'busy', why }
+    return why === undefined ? undefined : busy(why)
   }
 
   /** A client that the operator's word would cut off, unless it was forced, now or in the terms of a move `now`. */
-  #atWork({ force = false }: AcquireMessage): AcquireAnswer | undefined {
+  #atWork({ force }: Acquisition): AcquireAnswer | undefined {
     const { terms, id } = this.#parts.course
     if (force || terms.force) return undefined
     const why = this.#disk.sessions.attachedReason()
@@ -229,13 +233,8 @@ export class Grant {
     const { sourceBoot, cutOff } = this.#record
     const { generation } = this.#moved
     const { powerLoss } = this.#disk.record
-    return {
-      answer: 'granted',
-      generation,
-      ...(sourceBoot !== null && { boot: sourceBoot }),
-      ...(powerLoss && { powerLoss }),
-      ...(cutOff.length > 0 && { cutOff: [...cutOff] }),
-    }
+    const disks = [{ disk: this.#disk.record.id, generation, powerLoss }]
+    return { answer: 'granted', disks, boot: sourceBoot, cutOff }
   }
 
   #grantAgain(): AcquireAnswer {
@@ -252,4 +251,8 @@ export class Grant {
     const message = `the source could not sync ${this.#disk.name} (${(error as Error).message}) and goes on owning it`
     return { answer: 'refused', code: 'sync-failed', message }
   }
+}
+
+function busy(why: string): AcquireAnswer {
+  return { answer: 'busy', why, isAtWork: false }
 }

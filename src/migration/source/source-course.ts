@@ -1,34 +1,18 @@
-// The source's course of one migration: prepare the destination, serve its reads (source-reads.ts), give the disk up when it
+// The source's course of one migration: prepare the destination, answer what it asks (source-desk.ts), give the disk up when it
 // acquires (grant.ts), and be released; or be cancelled, taken back, or superseded.
 //
-// What always holds:
-// - Cancel and grant exclude each other: both run in `#alone`, one after the other, and look again when their turn comes.
+// What always holds: cancel and grant exclude each other: both run in `#alone`, one after the other, and look again when their turn comes.
 //   So do all that change who owns the disk.
-// - What the destination took, and that it has every block, is durable here before it is answered.
 
-import type { Piece, Urgency } from '../../block/units.ts'
-import { Refusal } from '../../disk/refusal.ts'
+import type { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
-import { type FetchRequest, PeerRefusal } from '../../link/channel.ts'
+import { PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters } from '../../store/records.ts'
-import { Course, type Pace, still } from '../course.ts'
-import { startingCode } from '../destination/remote-blocks.ts'
-import { GuestsLog } from '../guest-notices.ts'
-import { nobodyWaits, type WaitingGuests } from '../held-writes.ts'
-import {
-  acquireMessage,
-  atWorkCode,
-  completeMessage,
-  digestsMessage,
-  extentsMessage,
-  flushMessage,
-  guestsMessage,
-  migrationMessage,
-  pauseMessage,
-  progressMessage,
-  takenMessage,
-} from '../messages.ts'
-import { prepareMessageOf } from '../new-record.ts'
+import { atWorkCode } from '../codes.ts'
+import type { DestinationDesk, SourceDesk } from '../counterpart.ts'
+import { Course, type Pace } from '../course.ts'
+import type { WaitingGuests } from '../held-writes.ts'
+import { preparationOf } from '../new-record.ts'
 import {
   clientAtWork,
   isElsewhere,
@@ -38,26 +22,20 @@ import {
   pauseSentence,
   tooLate,
 } from '../refusals.ts'
-import { restoredRefusal, type Supersession, supersededNote } from '../supersession.ts'
+import { type Supersession, supersededNote } from '../supersession.ts'
 import { Grant } from './grant.ts'
+import { SourceAnswers } from './source-desk.ts'
 import { SourceNotices } from './source-notices.ts'
 import { SourceReads } from './source-reads.ts'
 
-/** The destination tells how fast it is every half second. */
-const paceIsOldMs = 3000
-
 export class SourceCourse extends Course {
+  readonly role = 'source'
+  readonly #there: DestinationDesk = this.counterpart.destination(this.id)
   #turn: Promise<unknown> = Promise.resolve()
   /** A commit that takes the disk back was tried: nothing is granted, served or released under the generation given away. */
   #reclaiming = false
-  /** What the destination last told. */
-  #reported: MigrationCounters | undefined
-  #pace: { readonly told: Pace; readonly atMs: number } | undefined
-  #copyingMs = this.record.copyingMs
-  #guests: WaitingGuests = { ...nobodyWaits, refused: this.record.refusedWrites }
-  readonly #guestsLog = new GuestsLog(this.services.log, { migration: this.id, disk: this.moved.name })
   readonly #reads = new SourceReads(this, this.services, () => this.#reclaiming)
-  readonly #notices = new SourceNotices(this, this.services, this.stopping.signal)
+  readonly #notices = new SourceNotices(this, this.#there, this.services, this.stopping.signal)
   readonly #grant = new Grant({
     course: this,
     clock: this.services.clock,
@@ -72,24 +50,41 @@ export class SourceCourse extends Course {
       this.tell({ kind: 'switchover' })
     },
   })
+  readonly #answers = new SourceAnswers({
+    course: this,
+    services: this.services,
+    grant: this.#grant,
+    reads: this.#reads,
+    alone: (work) => this.#alone(work),
+    isReclaiming: () => this.#reclaiming,
+    isCurrent: () => this.#isCurrent,
+    update: (changes, through) => this.update(changes, through),
+    ending: (state, owner, disk) => this.ending(state, owner, disk),
+    note: (sentence) => this.setNote(sentence),
+    tell: (event) => this.tell(event),
+    cancel: () => this.cancel(),
+    pausedThere: (isPaused) => this.#pausedThere(isPaused),
+  })
 
-  get counters(): MigrationCounters {
-    const counters = this.#reported ?? this.moved.counters
-    return this.ended ? counters : { ...counters, ...this.#reads.sent }
+  /** What the destination may ask and say. */
+  get desk(): SourceDesk {
+    return this.#answers
   }
 
-  /** A destination of before does not tell it. */
+  get counters(): MigrationCounters {
+    return this.#answers.counters
+  }
+
   protected get livePace(): Pace {
-    if (!this.#pace) return { rate: this.meter.rate(), secondsLeft: null }
-    return this.services.clock.now() - this.#pace.atMs > paceIsOldMs ? still : this.#pace.told
+    return this.#answers.pace
   }
 
   get copyingMs(): number {
-    return this.#copyingMs
+    return this.#answers.copyingMs
   }
 
   get guests(): WaitingGuests {
-    return this.#guests
+    return this.#answers.waitingGuests
   }
 
   get liveState(): string {
@@ -105,7 +100,7 @@ export class SourceCourse extends Course {
   async prepare(signal: AbortSignal): Promise<void> {
     this.tell({ kind: 'step', message: 'the destination makes room' })
     await this.disk.departing.coverAnswered() // From now on the guest may leave this host.
-    await this.channel.call('prepare', prepareMessageOf(this.record, this.disk, this.services.bootId), { signal })
+    await this.counterpart.prepare(preparationOf(this.record, this.disk, this.services.bootId), signal)
     await this.#alone(async () => {
       if (this.ended) throw isElsewhere(this.disk)
       if (this.terms.switchover === 'now') this.checkIdle(this.terms.force) // It may have begun to work meanwhile.
@@ -127,42 +122,6 @@ export class SourceCourse extends Course {
     this.watch()
   }
 
-  /** What the destination says. @throws PeerRefusal */
-  async answer(method: string, params: unknown): Promise<object> {
-    switch (method) {
-      case 'inquire':
-        return this.#alone(async () => this.#grant.standing()) // Not while a grant is being made: then nobody knows yet.
-      case 'acquire':
-        return this.#alone(() => this.#grant.acquire(acquireMessage.parse(params)))
-      case 'flush':
-        return this.#reads.flush(flushMessage.parse(params))
-      case 'taken':
-        return this.#alone(() => this.#taken(takenMessage.parse(params)))
-      case 'extents':
-        return this.#reads.extents(extentsMessage.parse(params))
-      case 'digests':
-        return this.#reads.digests(digestsMessage.parse(params))
-      case 'progress':
-        return this.#progress(progressMessage.parse(params))
-      case 'guests':
-        return this.#guestsWait(guestsMessage.parse(params).guests)
-      case 'paused':
-        return this.#pausedThere(pauseMessage.parse(params).paused)
-      case 'complete':
-        return this.#alone(() => this.#complete(completeMessage.parse(params)))
-      case 'cancel':
-        migrationMessage.parse(params)
-        return this.#cancelForPeer()
-      default:
-        throw new PeerRefusal('unknown-method', `a source does not know ${method}`)
-    }
-  }
-
-  /** Bytes for the destination: the newest before switchover, the frozen ones after. */
-  fetch(request: FetchRequest, urgency: Urgency, signal: AbortSignal): AsyncGenerator<Piece> {
-    return this.#reads.fetch(request, urgency, signal)
-  }
-
   /** The operator's word is not taken while a client works here, but by force. @throws Refusal */
   checkIdle(force: boolean): void {
     const why = force ? undefined : this.disk.sessions.attachedReason()
@@ -174,7 +133,7 @@ export class SourceCourse extends Course {
     if (this.record.state !== 'ready') throw this.#tooLate('switched over')
     this.checkIdle(force || this.terms.force)
     try {
-      await this.channel.call('switchover', { migration: this.id, force }, { signal })
+      await this.#there.switchover(force, signal)
     } catch (error) {
       if (!(error instanceof PeerRefusal) || error.code !== atWorkCode) throw error
       this.checkIdle(false) // It came in between, and is named as it is known here.
@@ -185,15 +144,14 @@ export class SourceCourse extends Course {
   /** Has the destination hold the background copy, or let it go on. @throws Refusal, LinkError, PeerRefusal */
   async setPaused(paused: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state === 'preparing') throw this.#tooLate(paused ? 'paused' : 'resumed')
-    await this.channel.call('pause', { migration: this.id, paused }, { signal })
+    await this.#there.pause(paused, signal)
     await this.#pausedThere(paused)
   }
 
-  async #pausedThere(paused: boolean): Promise<object> {
-    if (this.ended || paused === this.record.paused) return {}
+  async #pausedThere(paused: boolean): Promise<void> {
+    if (this.ended || paused === this.record.paused) return
     await this.update({ paused })
     this.tell({ kind: 'step', message: pauseSentence(paused) })
-    return {}
   }
 
   /** Decides, durably, that this migration will not be. @throws Refusal once a grant was made */
@@ -283,97 +241,6 @@ export class SourceCourse extends Course {
     const switched = { switchedAt: this.now(), switchoverMs, cutOff, sourceBoot, disk: { owner } }
     return this.update({ state: 'copying', ...switched }, (change) =>
       this.disk.departing.depart({ generation, owner }, [change]),
-    )
-  }
-
-  /** Durable before it is answered: a destination that is restored to an earlier mark is known by it. */
-  async #taken({ generation, mark, run }: ReturnType<typeof takenMessage.parse>): Promise<object> {
-    // It was said while `complete` was dealt with: a run that has everything does not say it any more.
-    if (this.record.state === 'done') throw restoredRefusal(this.record)
-    this.#checkGeneration(generation)
-    if (this.disk.state !== 'departed') return {}
-    const { record } = this
-    if (mark <= record.mark) {
-      if (run !== record.markRun) throw restoredRefusal(record)
-      return {} // Said again, or late.
-    }
-    await this.update({ mark, markRun: run }, (change) => this.disk.departing.noteTaken([change]))
-    return {}
-  }
-
-  async #complete(message: ReturnType<typeof completeMessage.parse>): Promise<object> {
-    if (this.record.state === 'done') return this.#sentAnswer // Said again: the answer was lost.
-    this.#checkGeneration(message.generation)
-    if (this.disk.state === 'departed') {
-      const { verified, differed, copyingMs } = message
-      this.#hear(message)
-      this.#copyingMs = copyingMs ?? this.#copyingMs
-      const ended = this.ending('done', this.record.peerSite, { counters: this.counters, verified, differed })
-      await this.update(ended, (change) => this.disk.departing.release([change]))
-      this.missingBytes = 0
-      this.disk.onSessions = () => {}
-    }
-    this.tell({ kind: 'ended' })
-    if (this.terms.sourcePolicy === 'delete') {
-      await this.disk.departing.discardBytes().catch((error: unknown) => {
-        this.services.log(
-          'error',
-          { disk: this.disk.name, error: String(error) },
-          'the bytes of a released disk stay: delete the disk',
-        )
-      })
-    }
-    return this.#sentAnswer
-  }
-
-  #progress(message: ReturnType<typeof progressMessage.parse>): object {
-    const { missing, unreadable, paused, note, rate, secondsLeft = null, copyingMs } = message
-    if (this.record.state !== 'copying') return this.#sentAnswer
-    void this.#pausedThere(paused).catch(() => {}) // The next report says it again.
-    this.meter.add(Math.max(this.missingBytes - missing, 0))
-    if (rate !== undefined) this.#pace = { told: { rate, secondsLeft }, atMs: this.services.clock.now() }
-    this.#copyingMs = copyingMs ?? this.#copyingMs
-    this.missingBytes = missing
-    this.#hear(message)
-    this.unreadable = unreadable
-    this.setNote(note)
-    this.tell({ kind: 'progress' })
-    return this.#sentAnswer
-  }
-
-  /** They are the destination's guests: here it is only told of them. */
-  #guestsWait(guests: WaitingGuests): object {
-    this.#guests = guests
-    this.#guestsLog.write(guests)
-    this.tell({ kind: 'progress' })
-    return {}
-  }
-
-  /** What landed is the destination's to say, what was sent is ours. */
-  #hear({ data, sent, skippedZero, resent }: MigrationCounters): void {
-    this.#reported = { data, skippedZero, ...this.#reads.atLeast({ sent, resent }) }
-  }
-
-  get #sentAnswer(): object {
-    return { sent: this.counters.sent, resent: this.counters.resent }
-  }
-
-  async #cancelForPeer(): Promise<object> {
-    try {
-      await this.cancel()
-      return { cancelled: true, message: '' }
-    } catch (error) {
-      if (error instanceof Refusal) return { cancelled: false, message: error.toPeer }
-      throw error
-    }
-  }
-
-  #checkGeneration(generation: number): void {
-    if (this.#reclaiming) throw new PeerRefusal(startingCode, `${this.disk.name} is being taken back`)
-    if (this.#isCurrent && generation === this.moved.generation && this.disk.state !== 'owned') return
-    throw new PeerRefusal(
-      'stale',
-      `migration ${this.id} leads to generation ${this.moved.generation}, not ${generation}`,
     )
   }
 

@@ -3,6 +3,7 @@
 // What always holds: nothing depends on its being heard. A destination that missed it asks when it comes back.
 
 import { LinkError } from '../../link/channel.ts'
+import type { DestinationDesk } from '../counterpart.ts'
 import type { Course, CourseServices } from '../course.ts'
 import { withinTime } from '../within-time.ts'
 
@@ -11,18 +12,25 @@ const informTimeoutMs = 5000
 
 export class SourceNotices {
   readonly #course: Course
+  readonly #there: DestinationDesk
   readonly #services: Pick<CourseServices, 'clock' | 'log'>
   readonly #stopping: AbortSignal
   #tellingWritersGone = false
 
-  constructor(course: Course, services: Pick<CourseServices, 'clock' | 'log'>, stopping: AbortSignal) {
+  constructor(
+    course: Course,
+    there: DestinationDesk,
+    services: Pick<CourseServices, 'clock' | 'log'>,
+    stopping: AbortSignal,
+  ) {
     this.#course = course
+    this.#there = there
     this.#services = services
     this.#stopping = stopping
   }
 
   cancelled(): void {
-    void this.#inform('cancelled') // The destination asks too, when it comes back.
+    void this.#inform('cancelled', (signal) => this.#there.cancelled(signal)) // The destination asks too, when it comes back.
   }
 
   /** A session of the disk came, went or broke. */
@@ -37,7 +45,7 @@ export class SourceNotices {
     this.#tellingWritersGone = true
     try {
       while (this.#course.record.state === 'ready' && this.#course.disk.sessions.writersAreGone) {
-        if (await this.#inform('writers-gone')) return
+        if (await this.#inform('writers-gone', (signal) => this.#there.writersGone(signal))) return
         await this.#services.clock.sleep(informTimeoutMs, this.#stopping)
       }
     } catch {
@@ -48,17 +56,15 @@ export class SourceNotices {
   }
 
   /** Tells the destination something, within a time. Resolves to whether it has heard it. */
-  async #inform(method: string): Promise<boolean> {
-    const { id, channel } = this.#course
+  async #inform(what: string, say: (signal: AbortSignal) => Promise<void>): Promise<boolean> {
+    const { id } = this.#course
     const { clock, log } = this.#services
     try {
-      await withinTime(clock, informTimeoutMs, this.#stopping, (signal) =>
-        channel.call(method, { migration: id }, { signal }),
-      )
+      await withinTime(clock, informTimeoutMs, this.#stopping, say)
       return true
     } catch (error) {
       if (!(error instanceof LinkError)) {
-        log('warn', { migration: id, method, error: String(error) }, 'the destination did not take a message')
+        log('warn', { migration: id, what, error: String(error) }, 'the destination did not take a message')
       }
       return false
     }

@@ -4,17 +4,15 @@
 // What always holds: before switchover the destination reads under the old generation, after it under the new one, and
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
-import type { Piece, Run, Urgency } from '../../block/units.ts'
-import { type FetchRequest, PeerRefusal } from '../../link/channel.ts'
+import type { Extent, Piece, Run, Urgency } from '../../block/units.ts'
+import { PeerRefusal } from '../../link/channel.ts'
+import { noRightCode, startingCode, syncFailedCode } from '../codes.ts'
 import { digestOf } from '../copy/verification.ts'
+import type { DiskAt } from '../counterpart.ts'
 import type { Course, CourseServices } from '../course.ts'
-import { startingCode } from '../destination/remote-blocks.ts'
-import type { digestsMessage, extentsMessage, FlushAnswer, flushMessage } from '../messages.ts'
 import { unreadableToPeer } from '../unreadable.ts'
 import { type Sent, SentCount } from './sent-count.ts'
 
-/** The source cannot make durable what it has answered. */
-export const syncFailedCode = 'sync-failed'
 const extentsInAnswer = 1024
 
 export class SourceReads {
@@ -42,14 +40,18 @@ export class SourceReads {
   }
 
   /** Bytes for the destination: the newest before switchover, the frozen ones after. @throws PeerRefusal */
-  async *fetch(request: FetchRequest, urgency: Urgency, signal: AbortSignal): AsyncGenerator<Piece> {
+  async *blocks(
+    asked: DiskAt,
+    runs: readonly Run[],
+    { urgency, signal }: { urgency: Urgency; signal: AbortSignal },
+  ): AsyncGenerator<Piece> {
     const { disk } = this.#course
     const { clock } = this.#services
-    for (const run of request.runs) this.#checkRun(run)
+    for (const run of runs) this.#checkRun(run)
     try {
-      for await (const piece of disk.departing.pieces(request.runs, () => clock.turn(urgency), signal)) {
+      for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency), signal)) {
         // Looked at for every piece: what was read under a right that has ended does not leave.
-        this.#checkRight(request.generation)
+        this.#checkRight(asked)
         if (disk.state === 'departed') this.#count.add(piece)
         yield piece
       }
@@ -59,8 +61,8 @@ export class SourceReads {
   }
 
   /** Resolves when all that was answered here is durable. @throws PeerRefusal `no-right`, `sync-failed` */
-  async flush({ generation }: ReturnType<typeof flushMessage.parse>): Promise<FlushAnswer> {
-    this.#checkRight(generation)
+  async flush(asked: DiskAt): Promise<{ readonly boot: string }> {
+    this.#checkRight(asked)
     const { disk } = this.#course
     try {
       await disk.flush()
@@ -70,28 +72,27 @@ export class SourceReads {
     return { boot: this.#services.bootId }
   }
 
-  async extents({ generation, offset, length }: ReturnType<typeof extentsMessage.parse>): Promise<object> {
-    this.#checkRight(generation)
-    this.#checkRun({ offset, length })
+  async extents(asked: DiskAt, run: Run): Promise<readonly Extent[]> {
+    this.#checkRight(asked)
+    this.#checkRun(run)
     const { disk } = this.#course
-    const extents = await disk.departing.alignedExtents({ offset, length }, extentsInAnswer, async () => {
+    return disk.departing.alignedExtents(run, extentsInAnswer, async () => {
       await this.#services.clock.turn()
-      this.#checkRight(generation)
+      this.#checkRight(asked)
     })
-    return { extents: extents.map((extent) => ({ length: extent.length, data: extent.data })) }
   }
 
-  async digests({ generation, runs }: ReturnType<typeof digestsMessage.parse>): Promise<object> {
+  async digests(asked: DiskAt, runs: readonly Run[]): Promise<readonly string[]> {
     const { clock } = this.#services
     const digests: string[] = []
     for (const run of runs) {
       await clock.turn()
-      this.#checkRight(generation)
+      this.#checkRight(asked)
       this.#checkRun(run)
       digests.push(await digestOf(await this.#readWhole(run), clock))
     }
-    this.#checkRight(generation)
-    return { digests }
+    this.#checkRight(asked)
+    return digests
   }
 
   async #readWhole(run: Run): Promise<Uint8Array> {
@@ -108,8 +109,9 @@ export class SourceReads {
     return this.#sentCount
   }
 
-  #checkRight(generation: number): void {
+  #checkRight({ disk: id, generation }: DiskAt): void {
     const { disk, record, moved } = this.#course
+    if (id !== disk.record.id) throw new PeerRefusal(noRightCode, `migration ${record.id} is not of disk ${id}`)
     const before =
       generation === moved.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)
     const after =
@@ -124,7 +126,7 @@ export class SourceReads {
       )
     if (before || after) return
     throw new PeerRefusal(
-      'no-right',
+      noRightCode,
       `${disk.name} is ${disk.state} in generation ${disk.record.generation}; asked under ${generation}`,
     )
   }

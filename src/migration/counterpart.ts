@@ -1,0 +1,201 @@
+// The other site, typed: what may be asked of it and told to it, by meaning. How it is reached is its implementation's: a
+// link (over-link.ts), or whatever else brings an answer. A site answers by the same interfaces, at its own desk: what is
+// called at one end is what is answered at the other.
+//
+// What always holds:
+// - A question fails in one of two ways. LinkError: whether it was heard is not known, and it may be asked again.
+//   PeerRefusal: that site has answered, and said no (codes.ts). Nothing else is thrown but the signal's reason.
+// - Everything is asked so that asking it twice does no harm, and is answered the same: answers get lost.
+// - Who finishes needs no living source: what it has said for good may be had from elsewhere, with a proof (Release).
+// - A move is of one or more disks, and what is said of each names it by its UUID.
+
+import type { Extent, Piece, Run, Urgency } from '../block/units.ts'
+import type { MigrationCounters, PowerLossMark } from '../store/records.ts'
+import type { WaitingGuests } from './held-writes.ts'
+import type { Terms } from './terms.ts'
+
+/** A disk under the generation that is spoken of. */
+export interface DiskAt {
+  readonly disk: string
+  readonly generation: number
+}
+
+export interface OfferedDisk {
+  readonly id: string
+  readonly name: string
+  readonly sizeBytes: number
+  /** The source's own. */
+  readonly generation: number
+  readonly allocatedBytes: number
+}
+
+export interface Preparation {
+  readonly migration: string
+  readonly disks: readonly OfferedDisk[]
+  readonly terms: Terms
+  /** The boot id of the source's kernel: while it is the same, no power was lost. */
+  readonly boot: string
+}
+
+/** guest-write and reader-only ask only of a quiet source, `operator` of one where no client works, `resume` of any. */
+export type AcquireReason = 'guest-write' | 'reader-only' | 'operator' | 'resume'
+
+export interface Acquisition {
+  readonly disks: readonly DiskAt[]
+  readonly reason: AcquireReason
+  /** `operator`: of any. */
+  readonly force: boolean
+}
+
+export interface Granted {
+  readonly answer: 'granted'
+  /** `powerLoss`: what the source's operator has not accepted of it. */
+  readonly disks: readonly (DiskAt & { readonly powerLoss: PowerLossMark | null })[]
+  /** Under which the source gave them up; null: it is not on record there. */
+  readonly boot: string | null
+  /** Whose writes were cut off, because the operator forced it. */
+  readonly cutOff: readonly string[]
+}
+
+export type AcquireAnswer =
+  | Granted
+  /** `isAtWork`: a client works there, and the operator has not forced it. */
+  | { readonly answer: 'busy'; readonly why: string; readonly isAtWork: boolean }
+  | { readonly answer: 'refused'; readonly code: string; readonly message: string }
+
+/** How a migration stands at its source. */
+export interface SourceStanding {
+  /** `unknown`: whether the disks are given away is being decided. */
+  readonly state: 'preparing' | 'ready' | 'departed' | 'taken' | 'released' | 'cancelled' | 'unknown'
+  readonly writersAreGone: boolean
+  readonly sessions: number
+  /** null: that site has no such migration under way. */
+  readonly boot: string | null
+}
+
+/** What a destination says every few seconds once it serves. */
+export interface Taken {
+  readonly disks: readonly DiskAt[]
+  /**
+   * Grows each time, and is on record at the destination before it is said; `run`: that daemon's run. The source keeps both:
+   * a destination that comes with a mark which another run has said already is an old copy.
+   */
+  readonly mark: number
+  readonly run: string
+}
+
+export interface DiskProgress extends MigrationCounters {
+  readonly disk: string
+  readonly missing: number
+  readonly unreadable: readonly Run[]
+}
+
+/** How far a destination is, for the operator at the source. */
+export interface Progress {
+  readonly disks: readonly DiskProgress[]
+  readonly paused: boolean
+  readonly note: string | null
+  /** Bytes a second, and what is left at this rate; null: not known. */
+  readonly rate: number
+  readonly secondsLeft: number | null
+  readonly copyingMs: number
+}
+
+export interface CompleteDisk extends MigrationCounters, DiskAt {
+  readonly verified: boolean
+  readonly differed: readonly Run[]
+}
+
+export interface Completion {
+  readonly disks: readonly CompleteDisk[]
+  readonly copyingMs: number
+}
+
+/** What the source has sent of a disk, as it counts. */
+export interface SentOf {
+  readonly disk: string
+  readonly sent: number
+  readonly resent: number
+}
+
+/** What shows, without the site that is gone, what that site has said for good. */
+export interface Proof {
+  /** Where it was found, for people: the end of a sentence. */
+  readonly foundIn: string
+}
+
+/** What becomes of a source whose destination has every block. */
+export type Release =
+  /** It has heard, durably. `disks`: those of which it knows what it sent. */
+  | { readonly answer: 'released'; readonly disks: readonly SentOf[] }
+  /** The source is gone for good, and need not be told: that it gave the disks up for this migration is proven. */
+  | { readonly answer: 'gone'; readonly proof: Proof }
+
+/** What the source of a migration answers to its destination. */
+export interface SourceDesk {
+  /** How the migration stands. */
+  inquire(signal: AbortSignal): Promise<SourceStanding>
+  /** Give me the generation named, of each disk. Repeated until answered; answered the same each time, until it is taken. */
+  acquire(asked: Acquisition, signal: AbortSignal): Promise<AcquireAnswer>
+  /** A guest flushes at the destination: sync what was answered. `generation`: the one that the source still has. */
+  flush(disk: DiskAt, signal: AbortSignal): Promise<{ readonly boot: string }>
+  /** The destination serves, durably. */
+  taken(said: Taken, signal: AbortSignal): Promise<void>
+  /** Data and holes of the frozen disk, from the beginning of `run` on, and perhaps not to its end. */
+  extents(disk: DiskAt, run: Run, signal: AbortSignal): Promise<readonly Extent[]>
+  /** SHA-256 of runs of the frozen disk, in base64, in their order. */
+  digests(disk: DiskAt, runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]>
+  /** Pieces that cover the runs exactly once, in any order, each checked. What was yielded before a failure is good. */
+  blocks(disk: DiskAt, runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncIterable<Piece>
+  progress(said: Progress, signal: AbortSignal): Promise<readonly SentOf[]>
+  /** Writes of guests wait at the destination for switchover, or were refused. */
+  guests(said: WaitingGuests, signal: AbortSignal): Promise<void>
+  /** The background copy is held, or is not, by the operator at the destination. */
+  paused(isPaused: boolean, signal: AbortSignal): Promise<void>
+  /** The destination has every block of every disk, durably. */
+  complete(said: Completion, signal: AbortSignal): Promise<Release>
+  /** The operator at the destination wants it cancelled: the source decides. */
+  cancel(signal: AbortSignal): Promise<{ readonly cancelled: boolean; readonly message: string }>
+}
+
+/** What the destination of a migration answers to its source. */
+export interface DestinationDesk {
+  /** It is cancelled, durably. */
+  cancelled(signal: AbortSignal): Promise<void>
+  /** The operator at the source says: now. */
+  switchover(force: boolean, signal: AbortSignal): Promise<void>
+  /** The operator at the source holds the background copy, or lets it go on. */
+  pause(isPaused: boolean, signal: AbortSignal): Promise<void>
+  /** Every session that had written at the source has said DISC. */
+  writersGone(signal: AbortSignal): Promise<void>
+}
+
+/** What a site has of the disks that a peer gave away to it. `unknown`: it knows nothing of the migration. */
+export interface DestinationStanding {
+  readonly state: string
+  readonly disks: readonly DiskAt[]
+}
+
+/** A generation of a disk that a site knows of. */
+export interface Claim extends DiskAt {
+  readonly owner: string
+}
+
+/** What a site answers to a paired one. */
+export interface SiteDesk {
+  /** These disks moved between us, and I know of these generations: what do you know? */
+  generations(claims: readonly Claim[], signal: AbortSignal): Promise<readonly Claim[]>
+  /** Start a migration of disks of yours, by their names, to me. Resolves to its id. */
+  request(disks: readonly string[], terms: Terms, signal: AbortSignal): Promise<string>
+  /** Make incoming disks of these. */
+  prepare(preparation: Preparation, signal: AbortSignal): Promise<void>
+  /** What is at the destination? Asked before a disk is taken back. */
+  standing(migration: string, signal: AbortSignal): Promise<DestinationStanding>
+  source(migration: string): SourceDesk
+  destination(migration: string): DestinationDesk
+}
+
+/** The other site, as this one speaks to it. */
+export interface Counterpart extends SiteDesk {
+  readonly peerId: string
+}

@@ -1,0 +1,178 @@
+// What two sites say to each other about a migration over a link: its calls, with the schemas by which each is checked where
+// it arrives. Only over-link.ts knows them; what they mean is said in counterpart.ts.
+//
+//   generations  either way             claims
+//   request      destination → source   start a migration (`migrate --from`)
+//   prepare      source → destination
+//   inquire      destination → source
+//   acquire      destination → source
+//   flush        destination → source
+//   taken        destination → source
+//   extents      destination → source
+//   digests      destination → source
+//   progress     destination → source
+//   guests       destination → source
+//   paused       destination → source
+//   complete     destination → source
+//   cancel       destination → source
+//   cancelled    source → destination
+//   switchover   source → destination
+//   pause        source → destination
+//   standing     source → destination
+//   writers-gone source → destination
+
+import { z } from 'zod'
+import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
+import { largestGeneration } from '../disk/states.ts'
+import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
+import { namedClients, waitingGuests } from './held-writes.ts'
+import { peerWords } from './peer-words.ts'
+import { terms } from './terms.ts'
+import { namedRanges } from './unreadable.ts'
+
+/** Disks in one move. */
+const maximumDisks = 64
+const maximumClaims = 10_000
+
+const id = z.uuid()
+const bytes = z.number().int().nonnegative()
+const generation = z.number().int().positive().max(largestGeneration)
+const boot = z.string().min(1).max(100)
+/** A peer's word becomes a file's name here. */
+const name = z.string().regex(diskNamePattern)
+const migration = { migration: id }
+const diskAt = { disk: id, generation }
+const run = { offset: bytes, length: bytes.positive() }
+const ranges = z.array(z.object(run)).max(namedRanges)
+const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes }
+
+/** An entry for each disk of the move, each named once. */
+function eachDisk<Shape extends z.ZodRawShape & { disk: typeof id }>(shape: Shape) {
+  return z
+    .array(z.object(shape))
+    .min(1)
+    .max(maximumDisks)
+    .refine((entries) => new Set(entries.map((entry) => (entry as { disk: string }).disk)).size === entries.length, {
+      error: 'a disk is named twice',
+    })
+}
+
+export const nothing = z.object({})
+export const migrationMessage = z.object(migration)
+
+export const claimsMessage = z.object({
+  claims: z.array(z.object({ ...diskAt, owner: peerWords(100, 1) })).max(maximumClaims),
+})
+
+export const requestMessage = z.object({ disks: z.array(name).min(1).max(maximumDisks), terms })
+export const requestAnswer = z.object(migration)
+
+export const prepareMessage = z.object({
+  ...migration,
+  disks: z
+    .array(
+      z.object({
+        id,
+        name,
+        sizeBytes: bytes.positive().multipleOf(512).max(largestDiskBytes),
+        generation,
+        allocatedBytes: bytes,
+      }),
+    )
+    .min(1)
+    .max(maximumDisks)
+    .refine((disks) => new Set(disks.map((disk) => disk.id)).size === disks.length, { error: 'a disk is named twice' }),
+  terms,
+  boot,
+})
+
+export const inquireAnswer = z.object({
+  state: z.enum(['preparing', 'ready', 'departed', 'taken', 'released', 'cancelled', 'unknown']),
+  writersAreGone: z.boolean(),
+  sessions: z.number().int().nonnegative(),
+  boot: boot.nullable(),
+})
+
+export const acquireMessage = z.object({
+  ...migration,
+  disks: eachDisk(diskAt),
+  reason: z.enum(['guest-write', 'reader-only', 'operator', 'resume']),
+  force: z.boolean(),
+})
+
+const timeOfDay = peerWords(40)
+const powerLoss = z.object({ since: timeOfDay, foundAt: timeOfDay.nullable() })
+
+export const acquireAnswer = z.discriminatedUnion('answer', [
+  z.object({
+    answer: z.literal('granted'),
+    disks: eachDisk({ ...diskAt, powerLoss: powerLoss.nullable() }),
+    boot: boot.nullable(),
+    cutOff: z.array(peerWords(200)).max(namedClients),
+  }),
+  z.object({ answer: z.literal('busy'), why: peerWords(1000), isAtWork: z.boolean() }),
+  z.object({ answer: z.literal('refused'), code: peerWords(100), message: peerWords(1000) }),
+])
+
+export const flushMessage = z.object({ ...migration, ...diskAt })
+export const flushAnswer = z.object({ boot })
+
+export const takenMessage = z.object({
+  ...migration,
+  disks: eachDisk(diskAt),
+  mark: z.number().int().positive(),
+  run: z.uuid(),
+})
+
+export const extentsMessage = z.object({ ...migration, ...diskAt, ...run })
+/** Lengths in bytes, in turn from `offset` on; `data` false: a hole. */
+export const extentsAnswer = z.object({
+  extents: z
+    .array(z.object({ length: bytes.positive(), data: z.boolean() }))
+    .min(1)
+    .max(4096),
+})
+
+export const digestsMessage = z.object({
+  ...migration,
+  ...diskAt,
+  runs: z
+    .array(z.object({ offset: bytes, length: bytes.positive().max(digestedBytes) }))
+    .min(1)
+    .max(digestsAtOnce),
+})
+/** SHA-256 in base64, one for each run. */
+export const digestsAnswer = z.object({ digests: z.array(z.string().length(44)).min(1).max(digestsAtOnce) })
+
+export const progressMessage = z.object({
+  ...migration,
+  disks: eachDisk({ disk: id, missing: bytes, ...counters, unreadable: ranges }),
+  paused: z.boolean(),
+  note: peerWords(1000).nullable(),
+  rate: z.number().nonnegative(),
+  secondsLeft: z.number().nonnegative().nullable(),
+  copyingMs: bytes,
+})
+
+/** To `progress` and `complete`. A source that has forgotten says nothing. */
+export const sentAnswer = z.object({
+  disks: z.array(z.object({ disk: id, sent: bytes, resent: bytes })).max(maximumDisks),
+})
+
+export const guestsMessage = z.object({ ...migration, guests: waitingGuests })
+/** `paused` and `pause`. */
+export const pauseMessage = z.object({ ...migration, paused: z.boolean() })
+
+export const completeMessage = z.object({
+  ...migration,
+  disks: eachDisk({ ...diskAt, ...counters, verified: z.boolean(), differed: ranges }),
+  copyingMs: bytes,
+})
+
+export const cancelAnswer = z.object({ cancelled: z.boolean(), message: peerWords(1000) })
+export const switchoverMessage = z.object({ ...migration, force: z.boolean() })
+
+export const standingAnswer = z.object({
+  state: peerWords(100),
+  disks: z.array(z.object({ disk: id, generation: z.number().int().nonnegative() })).max(maximumDisks),
+})

@@ -1,0 +1,99 @@
+// The other site over a link: what is asked arrives as it was meant, what comes is checked. A peer's words end on the
+// terminal of the operator here.
+
+import assert from 'node:assert/strict'
+import type { PeerChannel } from '../../src/link/channel.ts'
+import { waitingGuests } from '../../src/migration/held-writes.ts'
+import { answersOverLink, overLink } from '../../src/migration/over-link.ts'
+import { acquireAnswer, acquireMessage, progressMessage } from '../../src/migration/over-link-messages.ts'
+import { scriptedSite } from './scripted-site.ts'
+
+const evil = 'wait\u001b[2J\u0007'
+const harmless = 'wait [2J '
+const id = '55555555-5555-4555-8555-555555555555'
+const at = '2026-01-01T00:00:00.000Z'
+
+describe('messages about a migration', () => {
+  it('promise 11: carry no control characters in what a peer says in words', () => {
+    const held = { clients: [evil], since: at, why: evil }
+    const refused = { count: 1, clients: [evil], last: at, why: evil }
+    const guests = waitingGuests.parse({ held, refused })
+    assert.deepEqual(guests, {
+      held: { clients: [harmless], since: at, why: harmless },
+      refused: { count: 1, clients: [harmless], last: at, why: harmless },
+    })
+    const busy = { answer: 'busy', isAtWork: false }
+    assert.deepEqual(acquireAnswer.parse({ ...busy, why: evil }), { ...busy, why: harmless })
+    const granted = (since: string) => ({
+      answer: 'granted',
+      disks: [{ disk: id, generation: 2, powerLoss: { since, foundAt: null } }],
+      boot: 'boot-1',
+      cutOff: [],
+    })
+    assert.deepEqual(acquireAnswer.parse(granted(evil)), granted(harmless))
+    const figures = { disk: id, missing: 0, data: 0, sent: 0, skippedZero: 0, resent: 0, unreadable: [] }
+    const pace = { paused: false, rate: 0, secondsLeft: null, copyingMs: 0 }
+    assert.equal(progressMessage.parse({ migration: id, disks: [figures], ...pace, note: evil }).note, harmless)
+  })
+
+  it('promise 11: name each disk once, and at least one', () => {
+    const asked = (disks: object[]) =>
+      acquireMessage.safeParse({ migration: id, disks, reason: 'operator', force: false }).success
+    const disk = { disk: id, generation: 2 }
+    assert.deepEqual([asked([disk]), asked([]), asked([disk, disk])], [true, false, false])
+    assert(asked([disk, { ...disk, disk: id.replaceAll('5', '6') }]), 'a move may be of several')
+  })
+})
+
+describe('the other site over a link', () => {
+  const never = new AbortController().signal
+  const channel = (answer: unknown): PeerChannel => ({
+    peerId: 'there',
+    call: async () => answer,
+    fetch: () => assert.fail('nothing is fetched'),
+  })
+
+  it('promise 11: an answer that cannot be understood is a refusal, and not a link that may be tried again', async () => {
+    const there = overLink(channel({ answer: 'granted', generation: 2 }))
+    const asked = { disks: [{ disk: id, generation: 2 }], reason: 'operator', force: false } as const
+    await assert.rejects(there.source(id).acquire(asked, never), { name: 'PeerRefusal', code: 'illegal-answer' })
+  })
+
+  it('a call that nobody here knows is refused by name', async () => {
+    const handlers = answersOverLink(() => scriptedSite({}))
+    for (const method of ['sing', 'toString', '__proto__'])
+      await assert.rejects(handlers.call('there', method, {}, never), { code: 'unknown-method' })
+  })
+
+  it('what is asked at one end is what is answered at the other', async () => {
+    const here = scriptedSite({
+      extents: async (disk, run) => [
+        { offset: run.offset, length: 4096, data: disk.generation === 2 },
+        { offset: run.offset + 4096, length: run.length - 4096, data: false },
+      ],
+      digests: async (_, runs) => runs.map(({ length }) => `${length}`.padEnd(44, '=')),
+      complete: async ({ disks }) => ({
+        answer: 'released',
+        disks: disks.map(({ disk, sent }) => ({ disk, sent, resent: 1 })),
+      }),
+    })
+    const handlers = answersOverLink(() => here)
+    const there = overLink({
+      peerId: 'there',
+      call: async (method, params, { signal }) =>
+        handlers.call('here', method, JSON.parse(JSON.stringify(params)), signal),
+      fetch: () => assert.fail('nothing is fetched'),
+    }).source(id)
+    const disk = { disk: id, generation: 2 }
+    assert.deepEqual(await there.extents(disk, { offset: 8192, length: 12_288 }, never), [
+      { offset: 8192, length: 4096, data: true },
+      { offset: 12_288, length: 8192, data: false },
+    ])
+    const runs = [{ offset: 0, length: 4096 }]
+    assert.deepEqual(await there.digests(disk, runs, never), ['4096'.padEnd(44, '=')])
+    const counters = { data: 1, sent: 7, skippedZero: 0, resent: 0 }
+    const complete = { disks: [{ ...disk, ...counters, verified: true, differed: [] }], copyingMs: 5 }
+    const released = { answer: 'released', disks: [{ disk: id, sent: 7, resent: 1 }] }
+    assert.deepEqual(await there.complete(complete, never), released)
+  })
+})
