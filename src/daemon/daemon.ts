@@ -228,7 +228,7 @@ export class Daemon {
       control,
       root: folder.root,
     }
-    const site = new LocalSite({
+    const service = new LocalSite({
       view,
       disks,
       disksFolder: folder.disksFolder,
@@ -239,7 +239,7 @@ export class Daemon {
       refusedConnections: () => nbd.refused,
     })
     const server: ControlServer = await startControlServer({
-      site,
+      service,
       path: control,
       log,
       serveNbd: (socket) => nbd.attach(socket),

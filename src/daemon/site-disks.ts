@@ -1,7 +1,7 @@
 // The disks of a site as its operators see them: made, shown, deleted, compared, taken back, accepted.
 
 import { randomUUID } from 'node:crypto'
-import type { SiteDisks } from '../control/service.ts'
+import type { ServiceOf } from '../control/service.ts'
 import type {
   AcceptRequest,
   CreateDiskRequest,
@@ -36,7 +36,7 @@ export interface LocalDisksParts {
   readonly naming: Naming
 }
 
-export class LocalDisks implements SiteDisks {
+export class LocalDisks implements ServiceOf<'disks'> {
   readonly #parts: LocalDisksParts
 
   constructor(parts: LocalDisksParts) {
@@ -63,7 +63,7 @@ export class LocalDisks implements SiteDisks {
     yield { type: 'result', ...(await this.#view(await made)), format, notes }
   }
 
-  async list(): Promise<readonly DiskView[]> {
+  async list(): Promise<DiskView[]> {
     return Promise.all(this.#parts.disks.all().map((disk) => this.#view(disk)))
   }
 

@@ -1,7 +1,7 @@
 // The migrations of a site as its operators see them: begun, shown, watched, steered.
 
-import type { SiteMigrations } from '../control/service.ts'
-import type { MigrateRequest, MigrationEvent, MigrationView } from '../control/types.ts'
+import type { ServiceOf } from '../control/service.ts'
+import type { ForceRequest, MigrateRequest, MigrationEvent, MigrationView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Course, CourseEvent } from '../migration/course.ts'
@@ -18,7 +18,7 @@ export interface LocalMigrationsParts {
   readonly naming: Naming
 }
 
-export class LocalMigrations implements SiteMigrations {
+export class LocalMigrations implements ServiceOf<'migrations'> {
   readonly #parts: LocalMigrationsParts
 
   constructor(parts: LocalMigrationsParts) {
@@ -51,7 +51,7 @@ export class LocalMigrations implements SiteMigrations {
     return courseView(course, this.#parts.naming)
   }
 
-  list(): readonly MigrationView[] {
+  list(): MigrationView[] {
     const { migrations, naming, disks } = this.#parts
     const past = migrations.past().map((record) => recordView(record, naming, disks.get(record.diskId)))
     return [...past, ...migrations.courses().map((course) => courseView(course, naming))]
@@ -67,22 +67,30 @@ export class LocalMigrations implements SiteMigrations {
     })
   }
 
-  async switchover(id: string, options: { force: boolean }): Promise<MigrationView> {
+  async switchover(id: string, { force = false }: ForceRequest): Promise<MigrationView> {
     this.#refuseIfOver(id, 'switched over')
     const { commands } = this.#parts.migrations
-    const course = await commands.switchover(id, options.force, AbortSignal.timeout(10_000))
+    const course = await commands.switchover(id, force, AbortSignal.timeout(10_000))
     return courseView(course, this.#parts.naming)
   }
 
-  async setPaused(id: string, paused: boolean): Promise<MigrationView> {
+  pause(id: string): Promise<MigrationView> {
+    return this.#setPaused(id, true)
+  }
+
+  resume(id: string): Promise<MigrationView> {
+    return this.#setPaused(id, false)
+  }
+
+  async #setPaused(id: string, paused: boolean): Promise<MigrationView> {
     this.#refuseIfOver(id, paused ? 'paused' : 'resumed')
     const course = await this.#parts.migrations.commands.setPaused(id, paused, AbortSignal.timeout(15_000))
     return courseView(course, this.#parts.naming)
   }
 
-  async cancel(id: string, options: { force: boolean }): Promise<MigrationView> {
+  async cancel(id: string, { force = false }: ForceRequest): Promise<MigrationView> {
     this.#refuseIfOver(id, 'cancelled')
-    const course = await this.#parts.migrations.commands.cancel(id, options.force, AbortSignal.timeout(15_000))
+    const course = await this.#parts.migrations.commands.cancel(id, force, AbortSignal.timeout(15_000))
     return this.show(course.id)
   }
 

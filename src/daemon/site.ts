@@ -1,6 +1,6 @@
 // The site as its operators see it: answers the control API from the disks, the peers and the migrations.
 
-import type { Site } from '../control/service.ts'
+import type { Service, ServiceOf } from '../control/service.ts'
 import type { CountView, SiteView, StatusView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
@@ -24,12 +24,11 @@ export interface SiteParts {
   readonly refusedConnections: () => CountView | null
 }
 
-export class LocalSite implements Site {
+export class LocalSite implements Service {
+  readonly site: ServiceOf<'site'>
   readonly disks: LocalDisks
   readonly peers: LocalPeers
   readonly migrations: LocalMigrations
-  readonly #view: SiteView
-  readonly #refusedConnections: () => CountView | null
 
   constructor(parts: SiteParts) {
     const { view, book, links } = parts
@@ -44,18 +43,12 @@ export class LocalSite implements Site {
     this.disks = new LocalDisks(shared)
     this.peers = new LocalPeers(shared)
     this.migrations = new LocalMigrations(shared)
-    this.#view = view
-    this.#refusedConnections = parts.refusedConnections
+    this.site = { describe: () => view, status: () => this.#status(parts) }
   }
 
-  describe(): SiteView {
-    return this.#view
-  }
-
-  async status(): Promise<StatusView> {
+  async #status({ view, refusedConnections }: SiteParts): Promise<StatusView> {
     const disks = await this.disks.list()
-    const refusedConnections = this.#refusedConnections()
     const [peers, migrations] = [this.peers.list(), this.migrations.list()]
-    return { site: this.describe(), refusedConnections, disks, peers, migrations }
+    return { site: view, refusedConnections: refusedConnections(), disks, peers, migrations }
   }
 }
