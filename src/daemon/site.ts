@@ -1,5 +1,6 @@
 // The site as its operators see it: answers the control API from the disks, the peers and the migrations.
 
+import type { EventBus } from '../control/event-bus.ts'
 import type { Service, ServiceOf } from '../control/service.ts'
 import type { CountView, SiteView, StatusView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
@@ -20,6 +21,9 @@ export interface SiteParts {
   readonly migrations: Migrations
   readonly book: PeerBook
   readonly links: Links
+  readonly naming: Naming
+  /** Where the site tells what happens. */
+  readonly bus: EventBus
   /** Connections of NBD clients that were refused. */
   readonly refusedConnections: () => CountView | null
 }
@@ -31,15 +35,8 @@ export class LocalSite implements Service {
   readonly migrations: LocalMigrations
 
   constructor(parts: SiteParts) {
-    const { view, book, links } = parts
-    const naming: Naming = {
-      ownSite: view.id,
-      siteName: (site) => (site === view.id ? 'this site' : (book.bySite(site)?.name ?? site)),
-      peerName: (id) => book.get(id)?.name ?? id,
-      isConnected: (id) => links.hub.connected(id),
-      link: (id) => links.hub.facts(id),
-    }
-    const shared = { ...parts, siteId: view.id, naming }
+    const { view } = parts
+    const shared = { ...parts, siteId: view.id }
     this.disks = new LocalDisks(shared)
     this.peers = new LocalPeers(shared)
     this.migrations = new LocalMigrations(shared)
