@@ -185,10 +185,12 @@ describe('the bus of events', () => {
       let count = 0
       // What the sockets take is taken first; then its queue fills, and it is left behind.
       while (bus.watchers === 3) {
+        assert(count < 5000, 'it is left behind')
         publish(progress(count))
         const line = `${count++} ${message}`
         publish(step(line))
-        while (!heard.every((all) => all.at(-1) === line)) await new Promise(setImmediate)
+        await new Promise(setImmediate)
+        await until('the others have heard it', () => heard.every((all) => all.at(-1) === line) || undefined)
       }
       assert.equal(bus.watchers, 2, 'those that read are with us')
       publish(result())
