@@ -21,7 +21,8 @@ export interface FollowOptions {
 
 /**
  * Every event, up to `result`. Throws the ControlError of an `error` event; ControlError `owner-unknown` (exit 6) when
- * the daemon stays away or has forgotten; `signal.reason` when aborted. After a loss the present step comes once more.
+ * the daemon stays away or has forgotten; `signal.reason` when aborted. After a loss, or
+ * when it was too far behind (the terminal was held), the present step comes once more.
  */
 export async function* follow(options: FollowOptions): AsyncGenerator<ToldMigrationEvent> {
   const { client, id, signal, clock } = options
@@ -36,6 +37,7 @@ export async function* follow(options: FollowOptions): AsyncGenerator<ToldMigrat
       return
     } catch (error) {
       signal.throwIfAborted()
+      if (isBehind(error)) continue // Not the daemon's doing: what stands is told anew, at once.
       if (!isLoss(error)) throw lostAtMs === undefined ? error : forgotten(options, error)
       if (lostAtMs === undefined) {
         lostAtMs = clock.nowMs()
@@ -47,6 +49,8 @@ export async function* follow(options: FollowOptions): AsyncGenerator<ToldMigrat
     await clock.sleep(retryMs, signal)
   }
 }
+
+const isBehind = (error: unknown): boolean => error instanceof ControlError && error.code === 'watcher-behind'
 
 const isLoss = (error: unknown): boolean =>
   error instanceof ControlError && (error.code === 'daemon-lost' || error.code === 'daemon-unreachable')

@@ -1,119 +1,194 @@
-// Which request asks the site for what. Every body is checked here, once; what the site throws is answered in server.ts.
+// What can be asked of a daemon: each request once. The server (serving.ts), the client (client.ts) and what the server
+// needs of the daemon (service.ts) are derived from this table.
+//
+// What always holds: what stands here is on the wire, and commands of older versions ask for it. A route is added, and is
+// never changed or taken away.
 
-import { Readable } from 'node:stream'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { z } from 'zod'
-import { ControlError } from './errors.ts'
-import { toLines, untilAborted } from './event-lines.ts'
-import type { Site } from './service.ts'
 import {
   acceptRequest,
-  cancelRequest,
+  type CreateEvent,
   createDiskRequest,
-  type ErrorView,
-  ExitCode,
+  type DiskView,
+  forceRequest,
+  type InviteView,
   inviteRequest,
   joinRequest,
+  type MigrationEvent,
+  type MigrationView,
   migrateRequest,
+  type PeerView,
   reclaimRequest,
-  switchoverRequest,
+  type SiteView,
+  type StatusView,
+  type VerifyView,
 } from './types.ts'
 
-export interface RouteOptions {
-  readonly site: Site
-  /** Aborts when the server closes. */
-  readonly closing: AbortSignal
-  /** The view of anything thrown; logs what is nobody's fault but ours. */
-  viewOf(error: unknown): ErrorView
+/** `document`: one JSON document. `events`: one a line, as they happen; the last is `result` or `error`. */
+interface Answer<Kind extends 'document' | 'events', Content> {
+  readonly kind: Kind
+  /** Carries the type, and is never there. */
+  readonly content?: Content
 }
 
-export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
-  const { site } = options
-  const named = (request: FastifyRequest) => (request.params as { name: string }).name
-
-  app.get('/v1/site', async () => site.describe())
-  app.get('/v1/status', () => site.status())
-
-  app.get('/v1/disks', () => site.disks.list())
-  app.post('/v1/disks', (request, reply) => {
-    const body = checked(createDiskRequest, request.body)
-    return sendEvents(options, reply, (signal) => site.disks.create(body, signal))
-  })
-  app.get('/v1/disks/:name', (request) => site.disks.show(named(request)))
-  app.delete('/v1/disks/:name', (request) => site.disks.delete(named(request)))
-
-  app.post('/v1/disks/:name/verify', (request, reply) => site.disks.verify(named(request), whileWanted(options, reply)))
-  app.post('/v1/disks/:name/reclaim', (request) =>
-    site.disks.reclaim(named(request), checked(reclaimRequest, request.body)),
-  )
-
-  app.post('/v1/disks/:name/accept', (request, reply) =>
-    site.disks.accept(named(request), checked(acceptRequest, request.body), whileWanted(options, reply)),
-  )
-
-  app.get('/v1/peers', async () => site.peers.list())
-  app.post('/v1/peers/invite', (request) => site.peers.invite(checked(inviteRequest, request.body)))
-  app.post('/v1/peers/join', (request, reply) => {
-    const body = checked(joinRequest, request.body)
-    return site.peers.join(body, whileWanted(options, reply))
-  })
-  app.delete('/v1/peers/:name', (request) => site.peers.remove(named(request)))
-
-  app.get('/v1/migrations', async () => site.migrations.list())
-  app.post('/v1/migrations', (request, reply) => {
-    const body = checked(migrateRequest, request.body)
-    return site.migrations.begin(body, whileWanted(options, reply))
-  })
-  app.get('/v1/migrations/:name', async (request) => site.migrations.show(named(request)))
-  app.post('/v1/migrations/:name/switchover', (request) => {
-    const { force = false } = checked(switchoverRequest, request.body)
-    return site.migrations.switchover(named(request), { force })
-  })
-  app.post('/v1/migrations/:name/pause', (request) => site.migrations.setPaused(named(request), true))
-  app.post('/v1/migrations/:name/resume', (request) => site.migrations.setPaused(named(request), false))
-  app.post('/v1/migrations/:name/cancel', (request) => {
-    const { force = false } = checked(cancelRequest, request.body)
-    return site.migrations.cancel(named(request), { force })
-  })
-  app.get('/v1/migrations/:name/events', (request, reply) =>
-    sendEvents(options, reply, (signal) => site.migrations.events(named(request), signal)),
-  )
+export interface Route {
+  /** Of the client's method. */
+  readonly name: string
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  /** `:word` stands for a parameter. */
+  readonly path: `/v1/${string}`
+  /** Absent: what is sent as a body is not looked at. */
+  readonly body?: z.ZodType
+  readonly answer: Answer<'document' | 'events', unknown>
 }
 
-function checked<Schema extends z.ZodType>(schema: Schema, body: unknown): z.infer<Schema> {
-  const result = schema.safeParse(body ?? {})
-  if (result.success) return result.data
-  const faults = result.error.issues.map((issue) => [...issue.path, issue.message].join(': '))
-  throw new ControlError({
-    code: 'bad-request',
-    exit: ExitCode.usage,
-    message: `The request was not understood: ${faults.join('; ')}.`,
-  })
-}
+const document = <Content>(): Answer<'document', Content> => ({ kind: 'document' })
+const events = <Event extends { readonly type: string }>(): Answer<'events', Event> => ({ kind: 'events' })
 
-/** Aborts when whoever asked has gone away before the answer, or the server closes. */
-function whileWanted({ closing }: RouteOptions, reply: FastifyReply): AbortSignal {
-  const gone = new AbortController()
-  reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) gone.abort(new Error('the client has gone away'))
-  })
-  return AbortSignal.any([gone.signal, closing])
-}
+/** By what they are about. */
+export const routes = {
+  site: {
+    describe: { name: 'describe', method: 'GET', path: '/v1/site', answer: document<SiteView>() },
+    status: { name: 'status', method: 'GET', path: '/v1/status', answer: document<StatusView>() },
+  },
 
-/** An error before the first event is answered as one, with its status; a later one is the last line. */
-async function sendEvents(
-  options: RouteOptions,
-  reply: FastifyReply,
-  start: (signal: AbortSignal) => AsyncIterable<unknown>,
-): Promise<FastifyReply> {
-  const signal = whileWanted(options, reply)
-  const events = untilAborted(start(signal)[Symbol.asyncIterator](), signal)
-  const first = await events.next()
-  const all = async function* () {
-    if (!first.done) yield first.value
-    yield* events
+  /** Named by name or id. */
+  disks: {
+    list: { name: 'listDisks', method: 'GET', path: '/v1/disks', answer: document<DiskView[]>() },
+    /** Ends with `result` or throws. Nothing is left behind when it throws, or when whoever asked goes away. */
+    create: {
+      name: 'createDisk',
+      method: 'POST',
+      path: '/v1/disks',
+      body: createDiskRequest,
+      answer: events<CreateEvent>(),
+    },
+    show: { name: 'showDisk', method: 'GET', path: '/v1/disks/:name', answer: document<DiskView>() },
+    delete: { name: 'deleteDisk', method: 'DELETE', path: '/v1/disks/:name', answer: document<DiskView>() },
+    /**
+     * Compares an arriving disk with its source, for as long as it takes to read both. What differs is missing again when
+     * this is answered.
+     */
+    verify: { name: 'verifyDisk', method: 'POST', path: '/v1/disks/:name/verify', answer: document<VerifyView>() },
+    /** Takes a departed disk back; not confirmed, it is refused with what would be lost (`not-confirmed`). */
+    reclaim: {
+      name: 'reclaimDisk',
+      method: 'POST',
+      path: '/v1/disks/:name/reclaim',
+      body: reclaimRequest,
+      answer: document<DiskView>(),
+    },
+    /**
+     * Has a disk take writes again after a failed sync, when all of it has been written anew; not confirmed, it is refused
+     * with what may be lost (`not-confirmed`).
+     */
+    accept: {
+      name: 'acceptDisk',
+      method: 'POST',
+      path: '/v1/disks/:name/accept',
+      body: acceptRequest,
+      answer: document<DiskView>(),
+    },
+  },
+
+  peers: {
+    list: { name: 'listPeers', method: 'GET', path: '/v1/peers', answer: document<PeerView[]>() },
+    invite: {
+      name: 'invite',
+      method: 'POST',
+      path: '/v1/peers/invite',
+      body: inviteRequest,
+      answer: document<InviteView>(),
+    },
+    join: { name: 'join', method: 'POST', path: '/v1/peers/join', body: joinRequest, answer: document<PeerView>() },
+    remove: { name: 'removePeer', method: 'DELETE', path: '/v1/peers/:name', answer: document<PeerView>() },
+  },
+
+  /** Named by id, or an unambiguous beginning of it. */
+  migrations: {
+    list: {
+      name: 'listMigrations',
+      method: 'GET',
+      path: '/v1/migrations',
+      answer: document<MigrationView[]>(),
+    },
+    /** Answered once the migration exists at both sites; what follows is told by its events. */
+    begin: {
+      name: 'migrate',
+      method: 'POST',
+      path: '/v1/migrations',
+      body: migrateRequest,
+      answer: document<MigrationView>(),
+    },
+    show: { name: 'showMigration', method: 'GET', path: '/v1/migrations/:id', answer: document<MigrationView>() },
+    switchover: {
+      name: 'switchover',
+      method: 'POST',
+      path: '/v1/migrations/:id/switchover',
+      body: forceRequest,
+      answer: document<MigrationView>(),
+    },
+    /** Holds the background copy. */
+    pause: { name: 'pause', method: 'POST', path: '/v1/migrations/:id/pause', answer: document<MigrationView>() },
+    /** Lets it go on. */
+    resume: { name: 'resume', method: 'POST', path: '/v1/migrations/:id/resume', answer: document<MigrationView>() },
+    cancel: {
+      name: 'cancel',
+      method: 'POST',
+      path: '/v1/migrations/:id/cancel',
+      body: forceRequest,
+      answer: document<MigrationView>(),
+    },
+    /** Starts with the present step; ends with `result` or `error`, or when whoever watches goes away. */
+    events: {
+      name: 'migrationEvents',
+      method: 'GET',
+      path: '/v1/migrations/:id/events',
+      answer: events<MigrationEvent>(),
+    },
+  },
+} as const satisfies Readonly<Record<string, Readonly<Record<string, Route>>>>
+
+/** The one that is no HTTP in the end: a connection that becomes one of NBD (upgrade.ts). */
+export const nbdUpgrade = { method: 'GET', path: '/v1/nbd', protocol: 'nbd' } as const
+
+export type Routes = typeof routes
+
+/** Of every group. */
+export type AnyRoute = { [Group in keyof Routes]: Routes[Group][keyof Routes[Group]] }[keyof Routes]
+
+/** One string for each parameter of a path. */
+export type ParametersOf<Path> = Path extends `${string}/:${infer Rest}`
+  ? [named: string, ...ParametersOf<Rest extends `${string}/${infer More}` ? `/${More}` : ''>]
+  : []
+
+/** What is sent. */
+export type BodyOf<One> = One extends { readonly body: infer Schema extends z.ZodType } ? z.input<Schema> : undefined
+/** What whoever answers gets: with the usual value of all that was not said. */
+export type CheckedBodyOf<One> = One extends { readonly body: infer Schema extends z.ZodType }
+  ? z.output<Schema>
+  : undefined
+
+export type ContentOf<One> = One extends { readonly answer: Answer<'document' | 'events', infer Content> }
+  ? Content
+  : never
+
+/** All of the table, one after the other: what is about what, under which key. */
+export function* eachRoute(): Generator<{ readonly group: string; readonly key: string; readonly route: Route }> {
+  for (const [group, keyed] of Object.entries(routes)) {
+    for (const [key, route] of Object.entries<Route>(keyed)) yield { group, key, route }
   }
-  // Closed with its stream: a server that closes would wait for it otherwise.
-  reply.type('application/x-ndjson').header('connection', 'close')
-  return reply.send(Readable.from(toLines(all(), options.viewOf), { objectMode: false }))
+}
+
+const parameter = /:(\w+)/g
+
+/** In the order of the path. */
+export function parameterNames({ path }: Route): readonly string[] {
+  return [...path.matchAll(parameter)].map(([, name]) => name!)
+}
+
+/** The path with its parameters in it, whatever characters they have. */
+export function pathWith({ path }: Route, parameters: readonly string[]): string {
+  let index = 0
+  return path.replace(parameter, () => encodeURIComponent(parameters[index++]!))
 }

@@ -5,8 +5,8 @@ import { lstatSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import { fastify } from 'fastify'
 import { ControlError, errorViewOf } from './errors.ts'
-import { addRoutes } from './routes.ts'
-import type { Site } from './service.ts'
+import type { Service } from './service.ts'
+import { serveRoutes } from './serving.ts'
 import { systemFaultOf } from './system-fault.ts'
 import { type ErrorView, ExitCode } from './types.ts'
 import { type ServeNbd, upgradeToNbd } from './upgrade.ts'
@@ -34,13 +34,13 @@ export interface ControlServer {
 
 /** Rejects with a ControlError when `path` cannot be listened on. Its folder exists already. */
 export async function startControlServer(options: {
-  site: Site
+  service: Service
   path: string
   log: ControlLog
   /** Serves NBD, in the clear, to whoever may open the socket. */
   serveNbd: ServeNbd
 }): Promise<ControlServer> {
-  const { site, path, log, serveNbd } = options
+  const { service, path, log, serveNbd } = options
   const closing = new AbortController()
   const viewOf = (error: unknown) => {
     const view = requestFault(error) ?? errorViewOf(error)
@@ -65,7 +65,7 @@ export async function startControlServer(options: {
   app.addHook('onSend', async (_request, reply) => {
     if (closing.signal.aborted) reply.header('connection', 'close')
   })
-  addRoutes(app, { site, closing: closing.signal, viewOf })
+  serveRoutes(app, { service, closing: closing.signal, viewOf })
   await app.ready()
 
   upgradeToNbd(app.server, serveNbd)

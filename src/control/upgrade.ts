@@ -5,7 +5,8 @@
 import type { Server } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { type ErrorView, ExitCode, nbdPath, nbdProtocol } from './types.ts'
+import { nbdUpgrade } from './routes.ts'
+import { type ErrorView, ExitCode } from './types.ts'
 
 /** Takes a connection of which nothing was read but the request; from now on it is the taker's. */
 export type ServeNbd = (socket: Socket) => void
@@ -14,12 +15,16 @@ export function upgradeToNbd(server: Server, serve: ServeNbd): void {
   server.on('upgrade', (request, socket: Duplex, early: Buffer) => {
     socket.on('error', () => {}) // Whoever has it sees its end.
     const { method, url, headers } = request
-    if (method !== 'GET' || url !== nbdPath || headers.upgrade?.toLowerCase() !== nbdProtocol) {
+    if (
+      method !== nbdUpgrade.method ||
+      url !== nbdUpgrade.path ||
+      headers.upgrade?.toLowerCase() !== nbdUpgrade.protocol
+    ) {
       refuse(socket, '404 Not Found', `this daemon does not make ${headers.upgrade} of ${method} ${url}`)
     } else if (early.length > 0 || !(socket instanceof Socket)) {
       refuse(socket, '400 Bad Request', 'an NBD client listens first')
     } else {
-      socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: nbd\r\n\r\n')
+      socket.write(`HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: ${nbdUpgrade.protocol}\r\n\r\n`)
       // The taker writes past this stream. A client that leaves no room for so few bytes does not read.
       if (socket.writableLength > 0) socket.destroy()
       else serve(socket)

@@ -8,33 +8,38 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
 import type { Logger } from 'pino'
+import { EventBus } from '../control/event-bus.ts'
 import { type ControlServer, startControlServer } from '../control/server.ts'
 import type { SiteView } from '../control/types.ts'
 import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
-import type { Course } from '../migration/course.ts'
 import { answersOverLink, overLink } from '../migration/over-link.ts'
 import { Migrations } from '../migration/site/migrations.ts'
-import type { MigrationsServices, PeerFacts } from '../migration/site/services.ts'
+import type { MigrationsServices } from '../migration/site/services.ts'
 import { NbdServer } from '../nbd/server/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/server/tls-server.ts'
 import { formatNbdUri } from '../nbd/wire/uri.ts'
-import { type Identity, loadIdentity, PeerError } from '../peer/identity.ts'
+import type { Identity } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
-import type { DiskRecord, Records } from '../store/records.ts'
+import type { Records } from '../store/records.ts'
+import { announceCourse, announceLink } from './announcing.ts'
 import { systemClock } from './clock.ts'
+import { logCourse } from './course-log.ts'
 import { Drivers } from './drivers.ts'
-import { openDurable } from './durable.ts'
+import { openDurable, tellUnrecorded } from './durable.ts'
 import { freeBytes } from './free-space.ts'
 import { logLink } from './link-log.ts'
 import { Links } from './links.ts'
+import { namingOf, peerOf } from './naming.ts'
 import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
+import { ownIdentity, siteNameOf } from './own-identity.ts'
 import type { PassedSocket } from './passed-sockets.ts'
-import { PeerBook, peerFacts } from './peer-book.ts'
+import { PeerBook } from './peer-book.ts'
 import { serveFile, stateFolderOf } from './served-file.ts'
 import { LocalSite } from './site.ts'
+import type { Naming } from './views.ts'
 
 export interface DaemonOptions {
   readonly root: string
@@ -65,6 +70,7 @@ const drainLimitMs = 5000
 export class Daemon {
   readonly #options: DaemonOptions
   readonly #stops: (() => Promise<void> | void)[] = []
+  readonly #bus = new EventBus()
   #nbdUris: string[] = []
   #view: SiteView | undefined
   #tls: TlsServer | undefined
@@ -146,11 +152,13 @@ export class Daemon {
       settings: this.#options.transportSettings,
     })
     this.#stops.push(() => links.close())
-    migrations = this.#makeMigrations({ records, disks, identity, book, links, folder, files })
+    const naming = namingOf(identity.siteId, book, links)
+    migrations = this.#makeMigrations({ records, disks, identity, book, links, naming, folder, files })
     this.#stops.push(() => migrations.stop())
     links.hub.onEvent((peerId, event) => {
       logLink(event, peerOf(book, peerId).name, log)
       if (event.kind !== 'retry') migrations.linkChanged(peerId, event.kind === 'up')
+      if (event.kind === 'up' || event.kind === 'down') announceLink(peerId, event.kind, this.#bus, naming)
     })
     await migrations.takeUp(loaded.migrations, loaded.disks)
     // Before guests are served: a peer may know that this is an old copy of the data folder.
@@ -158,7 +166,7 @@ export class Daemon {
     await migrations.generations.askAll(book.all().map(({ fingerprint }) => fingerprint))
     // Now every disk of before is known: a file that is one of them is not taken for a new one.
     for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
-    await this.#listen({ disks, folder, files, migrations, book, links, identity, siteName })
+    await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, siteName })
   }
 
   #makeMigrations(parts: {
@@ -167,10 +175,11 @@ export class Daemon {
     identity: Identity
     book: PeerBook
     links: Links
+    naming: Naming
     folder: DataFolder
     files: Files
   }): Migrations {
-    const { records, disks, identity, book, links, folder, files } = parts
+    const { records, disks, identity, book, links, naming, folder, files } = parts
     const { log } = this.#options
     const services: MigrationsServices = {
       records,
@@ -190,6 +199,7 @@ export class Daemon {
     }
     return new Migrations(services, (course) => {
       logCourse(course, log)
+      announceCourse(course, this.#bus, naming)
       if (links.hub.facts(course.record.peerId)?.state === 'down') course.linkChanged(false)
     })
   }
@@ -201,10 +211,11 @@ export class Daemon {
     migrations: Migrations
     book: PeerBook
     links: Links
+    naming: Naming
     identity: Identity
     siteName: string
   }): Promise<void> {
-    const { disks, folder, files, migrations, book, links, identity, siteName } = parts
+    const { disks, folder, files, migrations, book, links, naming, identity, siteName } = parts
     const { log, peer, version } = this.#options
     const nbd = new NbdServer({ catalog: disks, log, tls: this.#tls, plainIsAllowed: this.#options.insecure })
     this.#stops.push(() => stopGuests(nbd))
@@ -226,7 +237,7 @@ export class Daemon {
       control,
       root: folder.root,
     }
-    const site = new LocalSite({
+    const service = new LocalSite({
       view,
       disks,
       disksFolder: folder.disksFolder,
@@ -234,40 +245,18 @@ export class Daemon {
       migrations,
       book,
       links,
+      naming,
+      bus: this.#bus,
       refusedConnections: () => nbd.refused,
     })
     const server: ControlServer = await startControlServer({
-      site,
+      service,
       path: control,
       log,
       serveNbd: (socket) => nbd.attach(socket),
     })
     this.#stops.push(() => server.close())
     this.#view = view
-  }
-}
-
-/** @throws Refusal */
-async function ownIdentity(root: string): Promise<Identity> {
-  try {
-    return await loadIdentity(root)
-  } catch (error) {
-    if (!(error instanceof PeerError)) throw error
-    const { code, message, next } = error
-    throw new Refusal(code, message, { safe: 'No disk was touched.', ...(next && { next }), cause: error })
-  }
-}
-
-/** What a daemon left that died while it made or removed a disk. It may be bytes of worth: it is told, and stays. */
-async function tellUnrecorded(folder: DataFolder, disks: readonly DiskRecord[], log: Logger): Promise<void> {
-  const recorded = new Set(disks.map(({ id }) => id))
-  for (const id of await folder.diskIds()) {
-    if (recorded.has(id)) continue
-    const path = folder.diskFolder(id)
-    log.warn(
-      { path },
-      'a folder among the disks belongs to no disk on record: look at it, and remove it if it is of no use',
-    )
   }
 }
 
@@ -296,35 +285,6 @@ async function listening<T>(where: string, listen: () => Promise<T>): Promise<T>
   }
 }
 
-/** A peer that was removed is known by its id. */
-function peerOf(book: PeerBook, id: string): PeerFacts {
-  const peer = book.get(id)
-  return peer ? peerFacts(peer) : { id, site: 'unknown', name: id }
-}
-
 function formatUnixUri(path: string): string {
   return formatNbdUri({ tls: false, address: { transport: 'unix', path }, exportName: '' })
-}
-
-/** A host's name as a site's name. */
-function siteNameOf(host: string): string {
-  const name = host
-    .split('.')[0]!
-    .replace(/[^A-Za-z0-9_-]/g, '-')
-    .replace(/^[^A-Za-z0-9]+/, '')
-  return name.slice(0, 127) || 'site'
-}
-
-function logCourse(course: Course, log: Logger): void {
-  const facts = () => ({
-    migration: course.id,
-    disk: course.moved.name,
-    role: course.record.role,
-    generation: course.moved.generation,
-  })
-  course.listen((event) => {
-    if (event.kind === 'progress') return
-    const message = 'message' in event ? event.message : event.kind
-    log.info({ ...facts(), state: course.record.state }, message)
-  })
 }

@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import { wrongTerms } from '../migration/terms.ts'
 import type { DataFolder } from '../store/data-folder.ts'
 import { KernelFiles } from '../store/kernel-files.ts'
+import type { DiskRecord } from '../store/records.ts'
 import { SqliteRecords } from '../store/sqlite-records.ts'
 import type { Durable } from './crash-points.ts'
 import { isBesideServedFile } from './served-file.ts'
@@ -20,5 +21,18 @@ export async function openDurable(folder: DataFolder, siteId: string, log: Logge
   } catch (error) {
     await durable.records.close()
     throw error
+  }
+}
+
+/** What a daemon left that died while it made or removed a disk. It may be bytes of worth: it is told, and stays. */
+export async function tellUnrecorded(folder: DataFolder, disks: readonly DiskRecord[], log: Logger): Promise<void> {
+  const recorded = new Set(disks.map(({ id }) => id))
+  for (const id of await folder.diskIds()) {
+    if (recorded.has(id)) continue
+    const path = folder.diskFolder(id)
+    log.warn(
+      { path },
+      'a folder among the disks belongs to no disk on record: look at it, and remove it if it is of no use',
+    )
   }
 }

@@ -1,7 +1,8 @@
 // The disks of a site as its operators see them: made, shown, deleted, compared, taken back, accepted.
 
 import { randomUUID } from 'node:crypto'
-import type { SiteDisks } from '../control/service.ts'
+import type { EventBus } from '../control/event-bus.ts'
+import type { ServiceOf } from '../control/service.ts'
 import type {
   AcceptRequest,
   CreateDiskRequest,
@@ -19,7 +20,7 @@ import { spareBytes } from '../disk/room.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import { passingPrefix } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
-import { EventQueue } from './event-queue.ts'
+import { announceDisk } from './announcing.ts'
 import { allocatedBytesOf, checkSpace, freeBytes } from './free-space.ts'
 import { openImageSource } from './image-opening.ts'
 import type { ImageSource } from './image-source.ts'
@@ -34,9 +35,10 @@ export interface LocalDisksParts {
   readonly files: Files
   readonly migrations: Migrations
   readonly naming: Naming
+  readonly bus: EventBus
 }
 
-export class LocalDisks implements SiteDisks {
+export class LocalDisks implements ServiceOf<'disks'> {
   readonly #parts: LocalDisksParts
 
   constructor(parts: LocalDisksParts) {
@@ -44,26 +46,30 @@ export class LocalDisks implements SiteDisks {
   }
 
   async *create(request: CreateDiskRequest, signal: AbortSignal): AsyncGenerator<CreateEvent> {
-    const { disks, files, disksFolder } = this.#parts
+    const { disks, files, disksFolder, bus } = this.#parts
     const place = { folder: disksFolder, passingPrefix: `${passingPrefix}qemu-` }
     await using image = await openNamed(request, place, signal)
     const sizeBytes = sizeOfNew(request, image)
     if (image) await checkSpace(disksFolder, request.name, image.dataBytes)
-    const queue = new EventQueue<CreateEvent>((event) => event.type === 'progress')
-    const progress = (done: number) => queue.push({ type: 'progress', bytes: { done, total: image!.sizeBytes } })
+    const id = randomUUID()
+    using watcher = bus.watch({ kinds: ['creation'], concerning: id }, signal)
+    const progress = (done: number) =>
+      bus.publish('creation', [id], () => ({ type: 'progress', bytes: { done, total: image!.sizeBytes } }))
     const roomBytes = async () => (await freeBytes(disksFolder)) - spareBytes
     const fill = async (path: string) => image?.copyTo({ files, path, spareBytes: roomBytes, progress, signal })
-    const made = disks.create({ id: randomUUID(), name: request.name, sizeBytes }, new Date().toISOString(), fill)
+    const made = disks.create({ id, name: request.name, sizeBytes }, new Date().toISOString(), fill)
     made.then(
-      () => queue.end(),
-      () => queue.end(),
+      () => watcher.end(),
+      () => watcher.end(),
     )
-    yield* queue.drain(signal)
+    for await (const { content } of watcher) yield content
     const { format = null, notes = [] } = image ?? {}
-    yield { type: 'result', ...(await this.#view(await made)), format, notes }
+    const disk = await made
+    announceDisk(id, disk.name, disk.state, bus)
+    yield { type: 'result', ...(await this.#view(disk)), format, notes }
   }
 
-  async list(): Promise<readonly DiskView[]> {
+  async list(): Promise<DiskView[]> {
     return Promise.all(this.#parts.disks.all().map((disk) => this.#view(disk)))
   }
 
@@ -72,7 +78,7 @@ export class LocalDisks implements SiteDisks {
   }
 
   async delete(name: string): Promise<DiskView> {
-    const { disks } = this.#parts
+    const { disks, bus } = this.#parts
     const disk = disks.named(name)
     const refuse = (code: string, message: string, next: string) => {
       throw new Refusal(code, message, { disk: disk.name, safe: 'Nothing was deleted.', next })
@@ -99,6 +105,7 @@ export class LocalDisks implements SiteDisks {
     const view = await this.#view(disk)
     await leaveFile(this.#parts.files, disk.record, this.#parts.siteId)
     await disks.remove(disk)
+    announceDisk(view.id, disk.name, 'removed', bus)
     return view
   }
 

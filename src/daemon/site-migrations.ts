@@ -1,13 +1,13 @@
 // The migrations of a site as its operators see them: begun, shown, watched, steered.
 
-import type { SiteMigrations } from '../control/service.ts'
-import type { CheckedMigrateRequest, MigrationEvent, MigrationView } from '../control/types.ts'
+import type { EventBus } from '../control/event-bus.ts'
+import type { ServiceOf } from '../control/service.ts'
+import type { CheckedMigrateRequest, ForceRequest, MigrationEvent, MigrationView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
-import type { Course, CourseEvent } from '../migration/course.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { Terms } from '../migration/terms.ts'
-import { EventQueue } from './event-queue.ts'
+import { presentEvents } from './migration-events.ts'
 import { type PeerBook, peerFacts } from './peer-book.ts'
 import { courseView, type Naming, recordView } from './views.ts'
 
@@ -16,9 +16,10 @@ export interface LocalMigrationsParts {
   readonly migrations: Migrations
   readonly book: PeerBook
   readonly naming: Naming
+  readonly bus: EventBus
 }
 
-export class LocalMigrations implements SiteMigrations {
+export class LocalMigrations implements ServiceOf<'migrations'> {
   readonly #parts: LocalMigrationsParts
 
   constructor(parts: LocalMigrationsParts) {
@@ -41,7 +42,7 @@ export class LocalMigrations implements SiteMigrations {
     return courseView(course, this.#parts.naming)
   }
 
-  list(): readonly MigrationView[] {
+  list(): MigrationView[] {
     const { migrations, naming } = this.#parts
     const past = migrations.past().map((record) => recordView(record, naming))
     return [...past, ...migrations.courses().map((course) => courseView(course, naming))]
@@ -57,22 +58,30 @@ export class LocalMigrations implements SiteMigrations {
     })
   }
 
-  async switchover(id: string, options: { force: boolean }): Promise<MigrationView> {
+  async switchover(id: string, { force = false }: ForceRequest): Promise<MigrationView> {
     this.#refuseIfOver(id, 'switched over')
     const { commands } = this.#parts.migrations
-    const course = await commands.switchover(id, options.force, AbortSignal.timeout(10_000))
+    const course = await commands.switchover(id, force, AbortSignal.timeout(10_000))
     return courseView(course, this.#parts.naming)
   }
 
-  async setPaused(id: string, paused: boolean): Promise<MigrationView> {
+  pause(id: string): Promise<MigrationView> {
+    return this.#setPaused(id, true)
+  }
+
+  resume(id: string): Promise<MigrationView> {
+    return this.#setPaused(id, false)
+  }
+
+  async #setPaused(id: string, paused: boolean): Promise<MigrationView> {
     this.#refuseIfOver(id, paused ? 'paused' : 'resumed')
     const course = await this.#parts.migrations.commands.setPaused(id, paused, AbortSignal.timeout(15_000))
     return courseView(course, this.#parts.naming)
   }
 
-  async cancel(id: string, options: { force: boolean }): Promise<MigrationView> {
+  async cancel(id: string, { force = false }: ForceRequest): Promise<MigrationView> {
     this.#refuseIfOver(id, 'cancelled')
-    const course = await this.#parts.migrations.commands.cancel(id, options.force, AbortSignal.timeout(15_000))
+    const course = await this.#parts.migrations.commands.cancel(id, force, AbortSignal.timeout(15_000))
     return this.show(course.id)
   }
 
@@ -83,46 +92,12 @@ export class LocalMigrations implements SiteMigrations {
       yield { type: 'result', ...shown }
       return
     }
-    const queue = new EventQueue<MigrationEvent>((event) => event.type === 'progress')
-    const stop = course.listen((event) => {
-      queue.push(this.#migrationEvent(course, event))
-      if (event.kind === 'ended') queue.end()
-    })
-    try {
-      yield* this.#present(course)
-      yield* queue.drain(signal)
-    } finally {
-      stop()
-    }
-  }
-
-  /** Where the migration stands, for whoever begins to watch. */
-  *#present(course: Course): Generator<MigrationEvent> {
-    const migration = courseView(course, this.#parts.naming)
-    yield { type: 'step', step: migration.state, message: stepMessages[migration.state] ?? migration.state, migration }
-    if (migration.state === 'ready') yield { type: 'ready', message: course.readyMessage, migration }
-    if (migration.state === 'copying' || migration.state === 'finishing')
-      yield this.#migrationEvent(course, { kind: 'switchover' })
-  }
-
-  #migrationEvent(course: Course, event: CourseEvent): MigrationEvent {
-    const migration = courseView(course, this.#parts.naming)
-    switch (event.kind) {
-      case 'step':
-        return { type: 'step', step: migration.state, message: event.message, migration }
-      case 'ready':
-        return { type: 'ready', message: event.message, migration }
-      case 'switchover':
-        return {
-          type: 'switchover',
-          generation: migration.generation,
-          seconds: migration.seconds.switchover,
-          migration,
-        }
-      case 'progress':
-        return { type: 'progress', migration }
-      case 'ended':
-        return { type: 'result', ...migration }
+    const { bus, naming } = this.#parts
+    using watcher = bus.watch({ kinds: ['migration'], concerning: course.id }, signal)
+    yield* presentEvents(course, naming)
+    for await (const { content } of watcher) {
+      yield content
+      if (content.type === 'result') return
     }
   }
 
@@ -134,12 +109,4 @@ export class LocalMigrations implements SiteMigrations {
       safe: 'Nothing was changed.',
     })
   }
-}
-
-const stepMessages: Readonly<Record<string, string>> = {
-  preparing: 'the destination makes room',
-  ready: 'the destination serves the disk, the source owns it',
-  switching: 'the destination asks for the disk',
-  copying: 'the destination owns the disk and fetches it',
-  finishing: 'every block has come; the source is being released',
 }

@@ -1,6 +1,6 @@
 // The peers of a site as its operators see them: invited, joined, shown, removed.
 
-import type { SitePeers } from '../control/service.ts'
+import type { ServiceOf } from '../control/service.ts'
 import type { InviteRequest, InviteView, JoinRequest, PeerView } from '../control/types.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { LinkError } from '../link/channel.ts'
@@ -19,7 +19,7 @@ export interface LocalPeersParts {
   readonly migrations: Migrations
 }
 
-export class LocalPeers implements SitePeers {
+export class LocalPeers implements ServiceOf<'peers'> {
   readonly #parts: LocalPeersParts
 
   constructor(parts: LocalPeersParts) {
@@ -35,7 +35,7 @@ export class LocalPeers implements SitePeers {
     return this.#peerView(await told(() => this.#parts.links.join(request.token, request.name, signal)))
   }
 
-  list(): readonly PeerView[] {
+  list(): PeerView[] {
     return this.#parts.book.all().map((peer) => this.#peerView(peer))
   }
 

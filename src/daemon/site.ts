@@ -1,6 +1,7 @@
 // The site as its operators see it: answers the control API from the disks, the peers and the migrations.
 
-import type { Site } from '../control/service.ts'
+import type { EventBus } from '../control/event-bus.ts'
+import type { Service, ServiceOf } from '../control/service.ts'
 import type { CountView, SiteView, StatusView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
@@ -20,42 +21,31 @@ export interface SiteParts {
   readonly migrations: Migrations
   readonly book: PeerBook
   readonly links: Links
+  readonly naming: Naming
+  /** Where the site tells what happens. */
+  readonly bus: EventBus
   /** Connections of NBD clients that were refused. */
   readonly refusedConnections: () => CountView | null
 }
 
-export class LocalSite implements Site {
+export class LocalSite implements Service {
+  readonly site: ServiceOf<'site'>
   readonly disks: LocalDisks
   readonly peers: LocalPeers
   readonly migrations: LocalMigrations
-  readonly #view: SiteView
-  readonly #refusedConnections: () => CountView | null
 
   constructor(parts: SiteParts) {
-    const { view, book, links } = parts
-    const naming: Naming = {
-      ownSite: view.id,
-      siteName: (site) => (site === view.id ? 'this site' : (book.bySite(site)?.name ?? site)),
-      peerName: (id) => book.get(id)?.name ?? id,
-      isConnected: (id) => links.hub.connected(id),
-      link: (id) => links.hub.facts(id),
-    }
-    const shared = { ...parts, siteId: view.id, naming }
+    const { view } = parts
+    const shared = { ...parts, siteId: view.id }
     this.disks = new LocalDisks(shared)
     this.peers = new LocalPeers(shared)
     this.migrations = new LocalMigrations(shared)
-    this.#view = view
-    this.#refusedConnections = parts.refusedConnections
+    this.site = { describe: () => view, status: () => this.#status(parts) }
   }
 
-  describe(): SiteView {
-    return this.#view
-  }
-
-  async status(): Promise<StatusView> {
+  async #status({ view, refusedConnections }: SiteParts): Promise<StatusView> {
     const disks = await this.disks.list()
-    const refusedConnections = this.#refusedConnections()
     const [peers, migrations] = [this.peers.list(), this.migrations.list()]
-    return { site: this.describe(), refusedConnections, disks, peers, migrations }
+    return { site: view, refusedConnections: refusedConnections(), disks, peers, migrations }
   }
 }

@@ -395,6 +395,13 @@ describe('cli: following a migration', () => {
     assert.equal(told.length, 2)
     assert.match(told[1]!, /is back/)
   })
+  it('goes on from how things stand when it was too far behind, without a word', async () => {
+    const behind = new ControlError({ code: 'watcher-behind', exit: 1, message: 'behind' })
+    const { seen, told, error } = await run([[whole[0]!, behind], whole.slice(2)])
+    assert.equal(error, undefined)
+    assert.deepEqual(seen, ['step', 'switchover', 'progress', 'result'])
+    assert.deepEqual(told, [])
+  })
   it('gives up on one that stays away: exit 6, and what to do', async () => {
     const { error, nowMs } = await run([[whole[0]!, lost], [away]])
     assert.deepEqual([error?.code, error?.exit, error?.disk], ['owner-unknown', 6, 'web01'])

@@ -284,7 +284,7 @@ describe('control', () => {
 
   describe('its socket', () => {
     const start = (path: string) =>
-      startControlServer({ site: new FakeSite(), path, log: { error() {} }, serveNbd() {} })
+      startControlServer({ service: new FakeSite(), path, log: { error() {} }, serveNbd() {} })
 
     it('is for its owner only', () => {
       assert.equal(statSync(served.path).mode & 0o777, 0o600)

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ControlError } from '../../src/control/errors.ts'
 import { type ControlServer, startControlServer } from '../../src/control/server.ts'
-import type { Site, SiteDisks, SiteMigrations, SitePeers } from '../../src/control/service.ts'
+import type { Service, ServiceOf } from '../../src/control/service.ts'
 import {
   type CreateEvent,
   type DiskView,
@@ -117,7 +117,7 @@ export const unconfirmed = new ControlError({
   next: 'Say so with --yes.',
 })
 
-export class FakeSite implements Site {
+export class FakeSite implements Service {
   asked: unknown[] = []
   /** What each watch of a migration tells. A function: it may wait for the test, and heeds the signal or not. */
   events: (signal: AbortSignal, watch: number) => AsyncIterable<MigrationEvent> = () => each(wholeMigration)
@@ -133,7 +133,18 @@ export class FakeSite implements Site {
   watches = 0
   control = ''
 
-  describe(): SiteView {
+  readonly site: ServiceOf<'site'> = {
+    describe: () => this.#describe(),
+    status: async () => ({
+      site: this.#describe(),
+      refusedConnections: null,
+      disks: [diskView('web01')],
+      peers: [peer],
+      migrations: [migrationView('copying')],
+    }),
+  }
+
+  #describe(): SiteView {
     const { control } = this
     return {
       id: 'site-a',
@@ -146,12 +157,7 @@ export class FakeSite implements Site {
       root: '/r',
     }
   }
-  async status() {
-    const disks = [diskView('web01')]
-    const migrations = [migrationView('copying')]
-    return { site: this.describe(), refusedConnections: null, disks, peers: [peer], migrations }
-  }
-  readonly disks: SiteDisks = {
+  readonly disks: ServiceOf<'disks'> = {
     create: (request, signal) => {
       this.asked.push(request)
       return this.createEvents(signal)
@@ -178,7 +184,7 @@ export class FakeSite implements Site {
     },
   }
 
-  readonly peers: SitePeers = {
+  readonly peers: ServiceOf<'peers'> = {
     invite: async (request) => {
       this.asked.push(request)
       return { token: 'vms1.abc', address: request.address ?? 'tcp://a:1', expiresAt: '2024-05-01T10:15:00.000Z' }
@@ -195,7 +201,7 @@ export class FakeSite implements Site {
   /** Of each migration, beside what it is. */
   shown: Partial<MigrationView> = {}
 
-  readonly migrations: SiteMigrations = {
+  readonly migrations: ServiceOf<'migrations'> = {
     begin: async (request, signal) => {
       this.asked.push(request)
       if (this.migrateError !== undefined) throw this.migrateError
@@ -208,7 +214,8 @@ export class FakeSite implements Site {
       this.asked.push(options)
       return migrationView('switching', { id })
     },
-    setPaused: async (id, paused) => migrationView('copying', { id, paused }),
+    pause: async (id) => migrationView('copying', { id, paused: true }),
+    resume: async (id) => migrationView('copying', { id, paused: false }),
     cancel: async (id, options) => {
       this.asked.push(options)
       return migrationView('cancelled', { id })
@@ -244,7 +251,12 @@ export async function serveFakeSite(
   const logged: unknown[] = []
   const site = new FakeSite()
   site.control = path
-  const server = await startControlServer({ site, path, log: { error: (facts) => logged.push(facts) }, serveNbd })
+  const server = await startControlServer({
+    service: site,
+    path,
+    log: { error: (facts) => logged.push(facts) },
+    serveNbd,
+  })
   return {
     site,
     folder,

@@ -1,0 +1,140 @@
+// What is asked about migrations, and what is answered and told.
+
+import { z } from 'zod'
+import { askedTerms, migrationModes, switchoverModes } from '../../migration/terms.ts'
+import type { RangeView } from './disks.ts'
+import type { ErrorView } from './errors.ts'
+import type { LinkView } from './peers.ts'
+
+export { migrationModes, switchoverModes }
+
+const migrateFields = z.strictObject({
+  disk: z.string().min(1).max(127),
+  /** A peer's name: `to` on the source, `from` on the destination. */
+  to: z.string().max(127).optional(),
+  from: z.string().max(127).optional(),
+  ...askedTerms.shape,
+})
+export const migrateRequest = migrateFields
+  .refine(
+    (request) => (request.to === undefined) !== (request.from === undefined),
+    'exactly one of to and from names the other site',
+  )
+  .refine(({ force, switchover }) => !force || switchover === 'now', 'force goes with a switchover now')
+export type MigrateRequest = z.input<typeof migrateRequest>
+/** With the usual value of all that was not said. */
+export type CheckedMigrateRequest = z.output<typeof migrateRequest>
+
+/** Of a switchover: also while a client works at the source. Of a cancel: also without an answer of the source. */
+export const forceRequest = z.strictObject({ force: z.boolean().optional() })
+export type ForceRequest = z.infer<typeof forceRequest>
+
+/** Writes at a destination that does not own the disk yet, which wait for switchover. */
+export interface HeldWritesView {
+  /** As that site sees them; the first of them. */
+  readonly clients: readonly string[]
+  readonly since: string
+  readonly why: string
+}
+
+/** Writes there that were refused (EPERM), because switchover did not come within --switchover-wait. */
+export interface RefusedWritesView {
+  readonly count: number
+  /** Of the last. */
+  readonly clients: readonly string[]
+  readonly last: string
+  readonly why: string
+}
+
+/**
+ * preparing: nothing has changed for the guest. ready: the destination serves, the source owns. switching: an acquire is
+ * on its way. copying: the destination owns and fetches. finishing: every block is there, the source is being released.
+ */
+export type MigrationState =
+  | 'preparing'
+  | 'ready'
+  | 'switching'
+  | 'copying'
+  | 'finishing'
+  | 'done'
+  | 'cancelled'
+  | 'failed'
+
+export interface MigrationView {
+  readonly id: string
+  readonly disk: string
+  readonly role: 'source' | 'destination'
+  readonly peer: string
+  readonly state: MigrationState
+  readonly mode: string
+  readonly switchover: string
+  readonly transport: string
+  readonly generation: number
+  /** The id of the site that owns the disk, or owned it when the migration ended; or `unknown`. */
+  readonly owner: string
+  /** What this site calls it: `this site`, a peer's name, or `unknown`. */
+  readonly ownerName: string
+  /** Which of the two it is; `other`: a third. */
+  readonly ownerSide: 'source' | 'destination' | 'other' | 'unknown'
+  readonly bytes: {
+    readonly disk: number
+    /** Not zero and not hole, as far as known. */
+    readonly data: number
+    readonly sent: number
+    readonly skippedZero: number
+    readonly resent: number
+    /** Still missing at the destination. */
+    readonly missing: number
+    /** Since switchover: what exists only at the source. */
+    readonly exposed: number
+  }
+  readonly seconds: {
+    readonly total: number
+    readonly precopy: number
+    readonly switchover: number
+    readonly postcopy: number
+    /** Of it, those in which the copy was not held: by a link that was down, a pause, a full disk. 0: not known. */
+    readonly copying: number
+  }
+  /** Bytes a second over the last seconds, and seconds left at this rate (null: not known). */
+  readonly rate: number
+  readonly secondsLeft: number | null
+  readonly verified: boolean
+  /** The other site is connected. */
+  readonly connected: boolean
+  readonly link: LinkView
+  /** Or null: none waits. */
+  readonly held: HeldWritesView | null
+  /** Or null: none was. */
+  readonly refusedWrites: RefusedWritesView | null
+  /** Clients that were at work at the source when --force took the disk from them: the first of them. */
+  readonly cutOff: readonly string[]
+  /** Ranges that the source's disk cannot read: the first of them. */
+  readonly unreadable: readonly RangeView[]
+  /** Ranges that differed from the source, and were fetched again: the first of them. */
+  readonly differed: readonly RangeView[]
+  /** The background copy is held by the operator. */
+  readonly paused: boolean
+  /** What it waits for, or what went wrong, in a sentence; or null. */
+  readonly note: string | null
+  readonly startedAt: string
+}
+
+/** Events of a long command, one JSON document a line; the last is `result` or `error`. */
+export type MigrationEvent =
+  | {
+      readonly type: 'step'
+      readonly step: MigrationState
+      readonly message: string
+      readonly migration: MigrationView
+    }
+  | { readonly type: 'progress'; readonly migration: MigrationView }
+  | { readonly type: 'ready'; readonly message: string; readonly migration: MigrationView }
+  | {
+      readonly type: 'switchover'
+      readonly generation: number
+      readonly seconds: number
+      readonly migration: MigrationView
+    }
+  | ({ readonly type: 'result' } & MigrationView)
+  | { readonly type: 'error'; readonly error: ErrorView }

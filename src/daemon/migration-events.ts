@@ -1,0 +1,39 @@
+// What is told to whoever watches a migration: an event of its course, with the migration as it is at that moment.
+
+import type { MigrationEvent } from '../control/types.ts'
+import type { Course, CourseEvent } from '../migration/course.ts'
+import { courseView, type Naming } from './views.ts'
+
+const stepMessages: Readonly<Record<string, string>> = {
+  preparing: 'the destination makes room',
+  ready: 'the destination serves the disk, the source owns it',
+  switching: 'the destination asks for the disk',
+  copying: 'the destination owns the disk and fetches it',
+  finishing: 'every block has come; the source is being released',
+}
+
+export function migrationEvent(course: Course, event: CourseEvent, naming: Naming): MigrationEvent {
+  const migration = courseView(course, naming)
+  switch (event.kind) {
+    case 'step':
+      return { type: 'step', step: migration.state, message: event.message, migration }
+    case 'ready':
+      return { type: 'ready', message: event.message, migration }
+    case 'switchover':
+      return { type: 'switchover', generation: migration.generation, seconds: migration.seconds.switchover, migration }
+    case 'progress':
+      return { type: 'progress', migration }
+    case 'ended':
+      return { type: 'result', ...migration }
+  }
+}
+
+/** Where the migration stands, for whoever begins to watch. */
+export function* presentEvents(course: Course, naming: Naming): Generator<MigrationEvent> {
+  const migration = courseView(course, naming)
+  yield { type: 'step', step: migration.state, message: stepMessages[migration.state] ?? migration.state, migration }
+  if (migration.state === 'ready') yield { type: 'ready', message: course.readyMessage, migration }
+  if (migration.state === 'copying' || migration.state === 'finishing') {
+    yield migrationEvent(course, { kind: 'switchover' }, naming)
+  }
+}

@@ -1,0 +1,22 @@
+// What this site calls the others.
+
+import type { PeerFacts } from '../migration/site/services.ts'
+import type { Links } from './links.ts'
+import { type PeerBook, peerFacts } from './peer-book.ts'
+import type { Naming } from './views.ts'
+
+export function namingOf(ownSite: string, book: PeerBook, links: Links): Naming {
+  return {
+    ownSite,
+    siteName: (site) => (site === ownSite ? 'this site' : (book.bySite(site)?.name ?? site)),
+    peerName: (id) => book.get(id)?.name ?? id,
+    isConnected: (id) => links.hub.connected(id),
+    link: (id) => links.hub.facts(id),
+  }
+}
+
+/** A peer that was removed is known by its id. */
+export function peerOf(book: PeerBook, id: string): PeerFacts {
+  const peer = book.get(id)
+  return peer ? peerFacts(peer) : { id, site: 'unknown', name: id }
+}
