@@ -216,6 +216,50 @@ describe('fence: clients that are where they should not be', () => {
     await sites.write(guest, 1, 8)
   })
 
+  it('promise 1: a write that comes while the disk freezes for a quiet source goes on, and the disk stays', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('auto')
+    const guest = sites.open(sites.a)
+    await sites.write(guest, 0, 7)
+    await sites.flush(guest)
+    const { gate } = sites.a.disks!.get(diskId)!
+    gate.enter() // A slow read: the disk freezes when it is over.
+    const stray = sites.write(sites.open(sites.b, 'stray'), 0, 9)
+    const refused = assert.rejects(stray, {
+      code: 'EPERM',
+      message: /session of guest has written and has not flushed/,
+    })
+    await sites.until('it freezes', () => gate.frozen)
+    const written = sites.write(guest, 0, 8)
+    gate.leave()
+    await written
+    await refused
+    assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
+    assert.equal(await sites.read(guest, 0), 8)
+  })
+
+  it('promise 1: a client that comes while the disk freezes for one that only reads is served, and the disk stays', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('auto')
+    const writer = sites.open(sites.a)
+    await sites.write(writer, 0, 7)
+    const reader = sites.open(sites.b, 'reader')
+    await sites.read(reader, 0)
+    await sites.pass(30_000)
+    const { gate } = sites.a.disks!.get(diskId)!
+    gate.enter()
+    sites.a.close(writer, 'disconnected')
+    await sites.until('it freezes', () => gate.frozen)
+    const back = sites.open(sites.a, 'back')
+    const reading = sites.read(back, 0)
+    gate.leave()
+    assert.equal(await reading, 7)
+    await sites.pass(30_000)
+    assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
+    sites.a.close(back, 'disconnected')
+    await sites.until('it has moved', () => sites.record(sites.b)?.state !== 'incoming')
+  })
+
   it('promise 1: a client that only reads when its source is back may have written before: the disk stays until it has flushed', async () => {
     const sites = await TwoSites.start()
     await sites.migrate('auto')
