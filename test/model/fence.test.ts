@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { diskId, sectors } from './stage.ts'
+import { diskId, sectors, sizeBytes } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
 
 /** Of A's kernel, before it lost its power. */
@@ -93,6 +93,30 @@ describe('fence: grants', () => {
     await sites.until('B has said so', () => sites.record(sites.a)?.taken === true)
     const answer = await sites.say('B', sites.a, 'acquire', acquire(id))
     assert.equal((answer as { code: string }).code, 'already-taken')
+  })
+})
+
+describe('fence: reads of the destination', () => {
+  it('promise 3: nothing leaves the source under the old generation once the disk is given up, though its fetch had begun', async () => {
+    for (const seed of seeds) {
+      const sites = await TwoSites.start(seed)
+      const migration = await sites.migrate('manual')
+      const runs = [{ offset: 0, length: sizeBytes }]
+      const signal = new AbortController().signal
+      const fetch = sites.a.migrations!.fetch('B', { migration, generation: 1, runs }, 'demand', signal)
+      const pieces = fetch[Symbol.asyncIterator]()
+      assert.equal((await sites.drive(pieces.next())).done, false)
+      // It is read while the disk is being given up.
+      const second = pieces.next().then(
+        ({ done }) => [done, sites.a.disks!.get(diskId)!.state],
+        (error: { code: string }) => error.code,
+      )
+      await sites.say('B', sites.a, 'acquire', acquire(migration))
+      const outcome = await sites.drive(second)
+      if (outcome !== 'no-right') assert.deepEqual(outcome, [false, 'owned'], `seed ${seed}`)
+      else assert.deepEqual(sites.standing(sites.a), ['departed', 2, 'B'], `seed ${seed}`)
+      if (outcome !== 'no-right') await assert.rejects(sites.drive(pieces.next()), { code: 'no-right' }, `seed ${seed}`)
+    }
   })
 })
 
