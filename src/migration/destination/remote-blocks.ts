@@ -24,8 +24,6 @@ export interface RemoteBlocksOptions {
   readonly stallTimeoutMs: number | null
   /** The peer said no, for good. */
   readonly refused?: (error: unknown) => void
-  /** Each piece as it comes. */
-  readonly received?: (piece: Piece, urgency: Urgency) => void
 }
 
 export class RemoteBlocks implements BlockSource {
@@ -49,14 +47,13 @@ export class RemoteBlocks implements BlockSource {
   }
 
   async *#fetchSome(runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncGenerator<Piece> {
-    const { channel, clock, migration, generation, received, refused } = this.#options
+    const { channel, clock, migration, generation, refused } = this.#options
     let left = runs
     for (let attempt = 1; left.length > 0; attempt++) {
       try {
         for await (const piece of channel.fetch({ migration, generation, runs: left }, options)) {
           left = left.flatMap((run) => outside(run, piece))
           attempt = 0
-          received?.(piece, options.urgency)
           yield piece
         }
         return
