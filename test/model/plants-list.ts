@@ -126,6 +126,19 @@ export const plants: readonly Plant[] = [
     becomes: 'if (this.#current() !== this) return',
   },
   {
+    name: 'the right to read looked at once a fetch, not once a piece',
+    file: 'src/migration/source/source-reads.ts',
+    was: 'for await (const piece of readPieces(disk, request.runs, () => clock.turn(urgency), signal)) {\n      // Looked at for every piece: what was read under a right that has ended does not leave.\n      this.#checkRight(request.generation)',
+    becomes:
+      'this.#checkRight(request.generation)\n    for await (const piece of readPieces(disk, request.runs, () => clock.turn(urgency), signal)) {',
+  },
+  {
+    name: 'what a demand fetch lands not counted',
+    file: 'src/migration/destination/arriving-course.ts',
+    was: 'if (landed > 0)',
+    becomes: 'if (landed > piece.length)',
+  },
+  {
     name: 'a snapshot of the maps without a sync',
     file: 'src/store/map-log.ts',
     was: 'await settle(uncommitted.runs(0, uncommitted.blocks, true))',

@@ -34,6 +34,8 @@ export class SimLink {
   late: string | undefined
   /** A call arrives. */
   onCall: (from: SimProcess, method: string) => void = () => {}
+  /** A piece is given out, that was asked for under a generation. */
+  onServed: (by: SimProcess, generation: number) => void = () => {}
   /** Grows when the link is cut: what was under way before is lost. */
   #epoch = 0
 
@@ -131,7 +133,10 @@ export class SimLink {
       const broken = () => !end.process.alive || this.#epoch !== epoch || signal.aborted
       const next = served.next().catch((error: unknown) => travelled(error))
       let settled = false
-      void next.then(() => (settled = true))
+      void next.then((result) => {
+        settled = true
+        if (!(result instanceof Error) && !result.done) this.onServed(end.process, request.generation)
+      })
       await this.#world.event(from, '← piece', { ready: () => settled || broken() })
       if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
       if (broken() || this.#world.random.chance(this.faultRate)) throw new LinkError('lost', 'a fetch was cut')
