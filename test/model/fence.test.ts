@@ -264,24 +264,27 @@ describe('fence: clients that are where they should not be', () => {
 
   it('promise 1: a client that comes while the disk freezes for one that only reads is served, and the disk stays', async () => {
     const sites = await TwoSites.start()
-    await sites.migrate('auto')
-    const writer = sites.open(sites.a)
+    const { a, b } = sites
+    await sites.migrate('now')
+    await sites.until('B has heard that its move is over', () => sites.record(b)?.migrationId === null)
+    await sites.migrate('auto', b, a) // Back: B has not been started again, and knows of all its clients what they wrote.
+    const writer = sites.open(b)
     await sites.write(writer, 0, 7)
-    const reader = sites.open(sites.b, 'reader')
+    const reader = sites.open(a, 'reader')
     await sites.read(reader, 0)
     await sites.pass(30_000)
-    const { gate } = sites.a.disks!.get(diskId)!
-    gate.enter()
-    sites.a.close(writer, 'disconnected')
+    const { gate } = b.disks!.get(diskId)!
+    gate.enter() // A slow read: the disk freezes when it is over.
+    b.close(writer, 'disconnected')
     await sites.until('it freezes', () => gate.frozen)
-    const back = sites.open(sites.a, 'back')
+    const back = sites.open(b, 'back')
     const reading = sites.read(back, 0)
     gate.leave()
     assert.equal(await reading, 7)
     await sites.pass(30_000)
-    assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
-    sites.a.close(back, 'disconnected')
-    await sites.until('it has moved', () => sites.record(sites.b)?.state !== 'incoming')
+    assert.deepEqual(sites.standing(b), ['owned', 2, 'B'])
+    b.close(back, 'disconnected')
+    await sites.until('it has moved', () => sites.record(a)?.state !== 'incoming')
   })
 
   it('promise 1: a client that only reads when its source is back may have written before: the disk stays until it has flushed', async () => {
