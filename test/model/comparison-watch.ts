@@ -82,7 +82,7 @@ export class ComparisonWatch {
     for (let block = 0; block < blocks; block++) {
       const mayBePresent = !arrival || arrival.isPresent({ first: block, end: block + 1 }) || this.#unsettled.has(block)
       if (this.#settled.has(block)) this.#outlived.add(block)
-      else if (mayBePresent) this.#touched.add(block)
+      else if (!this.#outlived.has(block) && mayBePresent) this.#touched.add(block)
     }
     this.#unsettled.clear()
     this.#settled.clear()
@@ -163,6 +163,7 @@ export class ComparisonWatch {
     for (let at = offset; at < offset + length; at += blockSizeBytes) {
       this.#toFind.delete(at / blockSizeBytes)
       this.#unsettled.add(at / blockSizeBytes)
+      for (const set of [this.#settled, this.#outlived]) set.delete(at / blockSizeBytes)
       this.#named.blocks.add(at / blockSizeBytes)
     }
   }
