@@ -135,18 +135,15 @@ class CrashingFiles implements Files {
     return this.#files.remove(path)
   }
 
+  /** All else is the file's own, the hot path with it: crashes are tried on what a daemon really runs. */
   #watched(file: BlockFile): BlockFile {
-    return {
-      path: file.path,
-      sizeBytes: file.sizeBytes,
-      read: (offset, target) => file.read(offset, target),
-      write: (offset, source) => file.write(offset, source),
-      zero: (offset, lengthBytes, allocated) => file.zero(offset, lengthBytes, allocated),
-      isHole: (offset, lengthBytes) => file.isHole?.(offset, lengthBytes) ?? false,
-      sync: () => this.#pass(['data-synced'], () => file.sync()),
-      extents: (offset, lengthBytes, limit) => file.extents(offset, lengthBytes, limit),
-      allocatedBytes: () => file.allocatedBytes(),
-      close: () => file.close(),
-    }
+    const sync = () => this.#pass(['data-synced'], () => file.sync())
+    return new Proxy(file, {
+      get: (_, name) => {
+        if (name === 'sync') return sync
+        const member: unknown = Reflect.get(file, name)
+        return typeof member === 'function' ? member.bind(file) : member
+      },
+    })
   }
 }

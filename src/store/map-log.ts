@@ -95,11 +95,6 @@ export class MapLog {
     return this.#records
   }
 
-  /** Whether records exist that no durable commit covers. */
-  get hasUncommitted(): boolean {
-    return this.#records > this.#covered
-  }
-
   /** How far it is durable now: to be put on record elsewhere, so that damage is told from a lost power. */
   get mark(): MapLogMark {
     return { key: this.#key, records: this.#covered }

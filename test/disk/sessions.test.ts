@@ -222,6 +222,20 @@ describe('quiet rule', () => {
       assert.equal(sessions.writersAreGone, false)
     })
 
+    it('does not hold when somebody broke after the last writer said DISC, though it only read: it may come back', () => {
+      const sessions = new Sessions()
+      const [writer, reader] = [sessions.open('writer'), sessions.open('reader')]
+      did(sessions, writer, 'write')
+      did(sessions, reader, 'read')
+      sessions.close(writer, 'disconnected')
+      sessions.close(reader, 'broken')
+      assert.equal(sessions.writersAreGone, false)
+      const back = sessions.open('reader')
+      did(sessions, back, 'write')
+      sessions.close(back, 'disconnected')
+      assert.equal(sessions.writersAreGone, true)
+    })
+
     it('does not hold any more when somebody writes again', () => {
       const sessions = new Sessions()
       const first = sessions.open('first')

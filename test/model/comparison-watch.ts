@@ -3,7 +3,8 @@
 //
 // Which blocks it may not speak of, because the product cannot: those that a guest wrote to at the destination, be it one
 // sector; those that were there when its power went (which of them a guest wrote is not known any more); and what changes
-// on a platter after the comparison began.
+// on a platter after the comparison began. A block that was named, and on record as missing, is as the source's from then
+// on, also after the power went: it was fetched again, and will be if that was lost.
 
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../../src/block/block-map.ts'
@@ -12,6 +13,9 @@ import { merged, rangesText } from '../../src/migration/unreadable.ts'
 import type { SimSite } from './sim-site.ts'
 import { blocks, diskId, type Stage, sectorsInBlock } from './stage.ts'
 import type { SimProcess } from './world.ts'
+
+/** As sentences name ranges. */
+const bytesOfUnit: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 2 ** 20 }
 
 export class ComparisonWatch {
   readonly #stage: Stage
@@ -25,6 +29,9 @@ export class ComparisonWatch {
   #named: { readonly by: SimProcess; readonly blocks: Set<number> } | undefined
   /** Blocks that were named, and are not known yet to be missing durably. */
   readonly #unsettled = new Set<number>()
+  /** Blocks that are known to be missing durably, or have come again; of them, those that the power went over. */
+  readonly #settled = new Set<number>()
+  readonly #outlived = new Set<number>()
   #comparing: SimProcess | undefined
   #isOwned = false
 
@@ -45,10 +52,16 @@ export class ComparisonWatch {
 
   /** Another move begins. */
   begins(): void {
-    for (const set of [this.#touched, this.#late, this.#toFind, this.#unsettled]) set.clear()
+    for (const set of [this.#touched, this.#late, this.#toFind]) set.clear()
+    for (const set of [this.#unsettled, this.#settled, this.#outlived]) set.clear()
     this.#named = undefined
     this.#comparing = undefined
     this.#isOwned = false
+  }
+
+  /** What differed is on record as missing, and may not be durable again: a good moment for the power to go. */
+  get hasFound(): boolean {
+    return this.#settled.size > 0 && this.#stage.b.database.disk.get(diskId)?.state === 'arriving'
   }
 
   isTouched(block: number): boolean {
@@ -70,15 +83,19 @@ export class ComparisonWatch {
     for (let block = 0; block < blocks; block++) {
       const isPresent = arriving?.missingBlocksIn({ first: block, end: block + 1 }) !== 1
       const mayBePresent = isPresent || this.#unsettled.has(block)
-      if (mayBePresent) this.#touched.add(block)
+      if (this.#settled.has(block)) this.#outlived.add(block)
+      else if (!this.#outlived.has(block) && mayBePresent) this.#touched.add(block)
     }
     this.#unsettled.clear()
+    this.#settled.clear()
   }
 
   /** A block changed on a platter, or cannot be read any more. */
   changed(block: number): void {
     this.#late.add(block)
     this.#toFind.delete(block)
+    this.#settled.delete(block)
+    if (this.#outlived.delete(block)) this.#touched.add(block)
   }
 
   /** To be called at every step. */
@@ -148,15 +165,21 @@ export class ComparisonWatch {
     for (let at = offset; at < offset + length; at += blockSizeBytes) {
       this.#toFind.delete(at / blockSizeBytes)
       this.#unsettled.add(at / blockSizeBytes)
+      for (const set of [this.#settled, this.#outlived]) set.delete(at / blockSizeBytes)
       this.#named.blocks.add(at / blockSizeBytes)
     }
   }
 
   /** That they differed is on record, and that they are missing. */
   #isSettled(note: string): void {
-    for (const [, length, offset] of note.matchAll(/(\d+) bytes at (\d+)/g)) {
-      for (let at = Number(offset); at < Number(offset) + Number(length); at += blockSizeBytes)
+    const ranges = [...note.matchAll(/(\d+) (B|KiB|MiB) at (\d+) (B|KiB|MiB)/g)]
+    assert(ranges.length > 0, `no ranges in '${note}'`)
+    for (const [, length, lengthUnit, offset, offsetUnit] of ranges) {
+      const begin = Number(offset) * bytesOfUnit[offsetUnit!]!
+      for (let at = begin; at < begin + Number(length) * bytesOfUnit[lengthUnit!]!; at += blockSizeBytes) {
         this.#unsettled.delete(at / blockSizeBytes)
+        this.#settled.add(at / blockSizeBytes)
+      }
     }
   }
 

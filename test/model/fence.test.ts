@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { diskId, sectors } from './stage.ts'
+import { diskId, sectors, sizeBytes } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
 
 /** Of A's kernel, before it lost its power. */
@@ -94,6 +94,31 @@ describe('fence: grants', () => {
     await sites.until('B has said so', () => sites.record(sites.a)?.taken === true)
     const answer = await sites.say('B', sites.a, 'acquire', acquire(id))
     assert.equal((answer as { code: string }).code, 'already-taken')
+  })
+})
+
+describe('fence: reads of the destination', () => {
+  it('promise 3: nothing leaves the source under the old generation once the disk is given up, though its fetch had begun', async () => {
+    for (const seed of seeds) {
+      const sites = await TwoSites.start(seed)
+      const migration = await sites.migrate('manual')
+      const runs = [{ offset: 0, length: sizeBytes }]
+      const signal = new AbortController().signal
+      const source = sites.a.migrations!.desk('B').source(migration)
+      const asked = source.blocks({ disk: diskId, generation: 1 }, runs, { urgency: 'demand', signal })
+      const pieces = asked[Symbol.asyncIterator]()
+      assert.equal((await sites.drive(pieces.next())).done, false)
+      // It is read while the disk is being given up.
+      const second = pieces.next().then(
+        ({ done }) => [done, sites.a.disks!.get(diskId)!.state],
+        (error: { code: string }) => error.code,
+      )
+      await sites.say('B', sites.a, 'acquire', acquire(migration))
+      const outcome = await sites.drive(second)
+      if (outcome !== 'no-right') assert.deepEqual(outcome, [false, 'owned'], `seed ${seed}`)
+      else assert.deepEqual(sites.standing(sites.a), ['departed', 2, 'B'], `seed ${seed}`)
+      if (outcome !== 'no-right') await assert.rejects(sites.drive(pieces.next()), { code: 'no-right' }, `seed ${seed}`)
+    }
   })
 })
 
@@ -215,6 +240,53 @@ describe('fence: clients that are where they should not be', () => {
     await sites.drive(refused)
     assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
     await sites.write(guest, 1, 8)
+  })
+
+  it('promise 1: a write that comes while the disk freezes for a quiet source goes on, and the disk stays', async () => {
+    const sites = await TwoSites.start()
+    await sites.migrate('auto')
+    const guest = sites.open(sites.a)
+    await sites.write(guest, 0, 7)
+    await sites.flush(guest)
+    const { gate } = sites.a.disks!.get(diskId)!
+    gate.enter() // A slow read: the disk freezes when it is over.
+    const stray = sites.write(sites.open(sites.b, 'stray'), 0, 9)
+    const refused = assert.rejects(stray, {
+      code: 'EPERM',
+      message: /session of guest has written and has not flushed/,
+    })
+    await sites.until('it freezes', () => gate.frozen)
+    const written = sites.write(guest, 0, 8)
+    gate.leave()
+    await written
+    await refused
+    assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
+    assert.equal(await sites.read(guest, 0), 8)
+  })
+
+  it('promise 1: a client that comes while the disk freezes for one that only reads is served, and the disk stays', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    await sites.migrate('now')
+    await sites.until('B has heard that its move is over', () => sites.record(b)?.migrationId === null)
+    await sites.migrate('auto', b, a) // Back: B has not been started again, and knows of all its clients what they wrote.
+    const writer = sites.open(b)
+    await sites.write(writer, 0, 7)
+    const reader = sites.open(a, 'reader')
+    await sites.read(reader, 0)
+    await sites.pass(30_000)
+    const { gate } = b.disks!.get(diskId)!
+    gate.enter() // A slow read: the disk freezes when it is over.
+    b.close(writer, 'disconnected')
+    await sites.until('it freezes', () => gate.frozen)
+    const back = sites.open(b, 'back')
+    const reading = sites.read(back, 0)
+    gate.leave()
+    assert.equal(await reading, 7)
+    await sites.pass(30_000)
+    assert.deepEqual(sites.standing(b), ['owned', 2, 'B'])
+    b.close(back, 'disconnected')
+    await sites.until('it has moved', () => sites.record(a)?.state !== 'incoming')
   })
 
   it('promise 1: a client that only reads when its source is back may have written before: the disk stays until it has flushed', async () => {

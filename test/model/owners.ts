@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import type { DiskRecord } from '../../src/store/records.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, type Stage } from './stage.ts'
+import type { SimProcess } from './world.ts'
 
 export class Owners {
   readonly #stage: Stage
@@ -31,6 +32,15 @@ export class Owners {
     const { facts, fail } = this.#stage
     if (writer !== site.name) fail(new Error(`${facts}: promise 1: two sites took writes in generation ${generation}`))
     this.#writers.set(generation, writer)
+  }
+
+  /** A site has given out a piece of the disk that was asked for under a generation: not under one that has ended. */
+  served(by: SimProcess, generation: number): void {
+    const { a, b, facts, fail } = this.#stage
+    const site = [a, b].find(({ process }) => process === by)
+    const now = site?.disks?.get(diskId)?.record.generation
+    if (site && by.alive && now !== generation)
+      fail(new Error(`${facts}: promise 3: ${site.name} serves generation ${generation}, and has ${now}`))
   }
 
   check(): void {

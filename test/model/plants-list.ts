@@ -126,6 +126,19 @@ export const plants: readonly Plant[] = [
     becomes: 'if (this.#current() !== this) return',
   },
   {
+    name: 'the right to read looked at once a fetch, not once a piece',
+    file: 'src/migration/source/source-reads.ts',
+    was: 'for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency), signal)) {\n        // Looked at for every piece: what was read under a right that has ended does not leave.\n        this.#checkRight(asked)',
+    becomes:
+      'this.#checkRight(asked)\n      for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency), signal)) {',
+  },
+  {
+    name: 'what has landed not counted',
+    file: 'src/disk/arrival/landing.ts',
+    was: 'this.#disk.landed({',
+    becomes: 'if (claim.parts.length > 1) this.#disk.landed({',
+  },
+  {
     name: 'a snapshot of the maps without a sync',
     file: 'src/store/map-log.ts',
     was: 'await settle(uncommitted.runs(0, uncommitted.blocks, true))',

@@ -45,6 +45,8 @@ export class SimLink {
   late: string | undefined
   /** Something that is asked or told arrives, called so. */
   onCall: (from: SimProcess, what: string) => void = () => {}
+  /** A piece is given out, that was asked for under a generation. */
+  onServed: (by: SimProcess, generation: number) => void = () => {}
   /** Grows when the link is cut: what was under way before is lost. */
   #epoch = 0
 
@@ -66,7 +68,7 @@ export class SimLink {
         return JSON.parse(JSON.stringify(await this.exchange(way, method, heard, signal)))
       },
       fetch: (request, { urgency, signal }) =>
-        this.stream(way, request.runs, signal, (end) => end.handlers.fetch(way.fromPeerId, request, urgency, signal)),
+        this.stream(way, request, signal, (end) => end.handlers.fetch(way.fromPeerId, request, urgency, signal)),
     }
   }
 
@@ -125,7 +127,7 @@ export class SimLink {
   /** Pieces that come one by one, as `open` gives them there. */
   async *stream(
     { from, to }: Way,
-    runs: FetchRequest['runs'],
+    { generation, runs }: Pick<FetchRequest, 'generation' | 'runs'>,
     signal: AbortSignal,
     open: (end: SimEnd) => AsyncIterable<Piece>,
   ): AsyncGenerator<Piece> {
@@ -137,7 +139,10 @@ export class SimLink {
       const broken = () => !end.process.alive || this.#epoch !== epoch || signal.aborted
       const next = served.next().catch((error: unknown) => travelled(error))
       let settled = false
-      void next.then(() => (settled = true))
+      void next.then((result) => {
+        settled = true
+        if (!(result instanceof Error) && !result.done) this.onServed(end.process, generation)
+      })
       await this.#world.event(from, '← piece', { ready: () => settled || broken() })
       if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
       if (broken() || this.#world.random.chance(this.faultRate)) throw new LinkError('lost', 'a fetch was cut')

@@ -16,6 +16,7 @@ import { SimLink } from './sim-link.ts'
 import { SimSite } from './sim-site.ts'
 import { type Counts, diskId, diskName, type Stage, sectors } from './stage.ts'
 import { Stray } from './stray.ts'
+import { Tally } from './tally.ts'
 import { Weather } from './weather.ts'
 import { drained, World } from './world.ts'
 
@@ -76,6 +77,7 @@ class Run implements Stage {
   readonly #failing: FailingDisk
   readonly #weather: Weather
   readonly #owners: Owners
+  readonly #tally: Tally
   #values = 1000
   #operator: Operator | undefined
   #failure: unknown
@@ -92,10 +94,12 @@ class Run implements Stage {
     this.oracle = new Oracle(putDisk(this.a, this.world.random))
     this.hasStrays = this.world.random.chance(0.4)
     this.#owners = new Owners(this)
+    this.#tally = new Tally(this)
     this.comparison = new ComparisonWatch(this)
     for (const site of [this.a, this.b]) this.comparison.watch(site)
     this.archive = new Archive(this)
     this.link.onCall = (from, method) => this.archive.hears(from, method)
+    this.link.onServed = (by, generation) => this.#owners.served(by, generation)
     this.#lies = new Lies(this, this.comparison)
     this.#failing = new FailingDisk(this, this.comparison)
     this.#weather = new Weather(this)
@@ -139,6 +143,7 @@ class Run implements Stage {
       world.log('the disk goes back')
       ;[this.a, this.b] = [this.b, this.a]
       this.#owners.begins()
+      this.#tally.begins()
       this.comparison.begins()
       this.archive.begins()
     }
@@ -194,7 +199,10 @@ class Run implements Stage {
       if (this.#failing.isFailing) await this.#mendDisk(count)
     }
     this.#failing.mend()
-    if (this.#weather.keepsRecords) this.comparison.checkRecord()
+    if (this.#weather.keepsRecords) {
+      this.comparison.checkRecord()
+      this.#tally.checkRecord()
+    }
     this.#lies.settle()
     await this.#steps(guest.resync(), patience)
     const owner = this.a.database.disk.get(diskId)?.state === 'owned' ? this.a : this.b
@@ -270,6 +278,7 @@ class Run implements Stage {
   #check(): void {
     if (this.#failure) throw this.#failure
     this.#owners.check()
+    this.#tally.check()
     this.comparison.check()
   }
 

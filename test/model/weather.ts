@@ -7,6 +7,9 @@ import type { SimSite } from './sim-site.ts'
 import { diskId, type Stage } from './stage.ts'
 import type { SimProcess } from './world.ts'
 
+/** Of a hundred steps after a comparison has found something, in so many the power goes, as a fraction. */
+const strikeRate = 0.03
+
 export interface Climate {
   /** Nothing happens at all. */
   readonly calm: boolean
@@ -59,7 +62,10 @@ export class Weather {
 
   /** Before each step of the world. `may`: it may still be bad. */
   pass(may: boolean): void {
-    const { random } = this.#stage.world
+    const { world, comparison, b } = this.#stage
+    const { random } = world
+    // Comparisons come last, when the weather has mostly cleared: what they find has to outlive the power too.
+    if (comparison.hasFound && !this.#climate.calm && b.process.alive && random.chance(strikeRate)) this.#crash(b, true)
     if (!may || this.#climate.calm) {
       this.#clear()
       return
@@ -122,9 +128,9 @@ export class Weather {
     this.#cleared = true
   }
 
-  #crash(site: SimSite): void {
+  #crash(site: SimSite, losesPower = this.#stage.world.random.chance(0.5)): void {
     this.#stage.counts.crashes++
-    if (this.#stage.world.random.chance(0.5)) {
+    if (losesPower) {
       this.powerLosses++
       this.#stage.comparison.losesPower(site)
       const { bootId } = site.machine

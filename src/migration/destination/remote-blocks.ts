@@ -19,8 +19,6 @@ export interface RemoteBlocksParts {
   readonly stallTimeoutMs: number | null
   /** The source said no. Resolves when it is worth asking again, or to `over`: nothing more is to come. @throws why it is not */
   refused(error: unknown, signal: AbortSignal): Promise<'again' | 'over'>
-  /** A piece is about to be handed on. What it returns is called when its taker asks for the next, and has dealt with it. */
-  comes?(piece: Piece): () => void
 }
 
 export class RemoteBlocks implements BlockSource {
@@ -34,7 +32,7 @@ export class RemoteBlocks implements BlockSource {
     runs: readonly Run[],
     { urgency, signal }: { urgency: Urgency; signal: AbortSignal },
   ): AsyncGenerator<Piece> {
-    const { source, clock, disk, refused, comes } = this.#parts
+    const { source, clock, disk, refused } = this.#parts
     let limit = this.#limit(urgency, signal)
     try {
       for (let at = 0, attempt = 1; at < runs.length; at += maximumRuns) {
@@ -44,9 +42,7 @@ export class RemoteBlocks implements BlockSource {
             for await (const piece of source.blocks(disk, left, { urgency, signal: limit.signal })) {
               left = left.flatMap((run) => outside(run, piece))
               attempt = 1
-              const dealtWith = comes?.(piece)
               yield piece
-              dealtWith?.()
               limit.stall?.heard() // After what was done with it: a slow landing is no silence of the source.
             }
             break
