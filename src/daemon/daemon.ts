@@ -16,6 +16,7 @@ import { Refusal } from '../disk/refusal.ts'
 import type { Course } from '../migration/course.ts'
 import { Migrations } from '../migration/site/migrations.ts'
 import type { MigrationsServices, PeerFacts } from '../migration/site/services.ts'
+import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import { NbdServer } from '../nbd/server/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/server/tls-server.ts'
 import { formatNbdUri } from '../nbd/wire/uri.ts'
@@ -122,6 +123,7 @@ export class Daemon {
       siteId: identity.siteId,
       readOnly: this.#options.readOnly,
       holdsAfterPowerLoss: this.#options.afterPowerLoss === 'hold',
+      errorNames: nbdErrorCodes,
       clock: systemClock,
       log: (level, facts, message) => log[level](facts, message),
     }

@@ -5,14 +5,14 @@
 // commit failed leaves record and I/O as they were: the caller decides.
 
 import assert from 'node:assert/strict'
-import { type Export, type ExportHandle, NbdError } from '../guest/export.ts'
+import { type Export, type ExportHandle, GuestError, type GuestErrorCode, type StatusKind } from '../guest/export.ts'
 import type { BlockFile, FileExtent, Files, MaybePromise } from '../store/files.ts'
 import type { Change, DiskRecord, Records } from '../store/records.ts'
 import type { Arrival } from './arrival/arrival.ts'
 import { Landing } from './arrival/landing.ts'
 import type { Piece } from './block-source.ts'
+import { statusesOf } from './block-status.ts'
 import { CommittedRecord } from './committed-record.ts'
-import { contextsOf } from './contexts.ts'
 import { DiskFiles } from './disk-files.ts'
 import { Gate } from './gate.ts'
 import { GuestErrors } from './guest-errors.ts'
@@ -37,6 +37,8 @@ export interface DiskServices extends SyncServices {
   readonly readOnly: boolean
   /** `serve --after-power-loss hold`. */
   readonly holdsAfterPowerLoss: boolean
+  /** What operators read of an error that a guest was told: the name that it has for guests. */
+  readonly errorNames: Readonly<Record<GuestErrorCode, string>>
 }
 
 export class Disk implements Export {
@@ -66,8 +68,8 @@ export class Disk implements Export {
     this.#record = new CommittedRecord(record, services.records, () => this.#chooseIo())
     this.sizeBytes = sizeBytes
     this.readOnly = services.readOnly
-    const { log, clock } = services
-    this.guestErrors = new GuestErrors({ diskName: name, log, date: () => clock.date() })
+    const { log, clock, errorNames } = services
+    this.guestErrors = new GuestErrors({ diskName: name, errorNames, log, date: () => clock.date() })
     this.#io = new RefusedIo(`disk ${name} is not open`, () => false)
     this.#reservation = new Reservation(name)
     this.#files = new DiskFiles(services.files, name)
@@ -122,6 +124,10 @@ export class Disk implements Export {
     return this.#record.now
   }
 
+  get id(): string {
+    return this.record.id
+  }
+
   get name(): string {
     return this.record.name
   }
@@ -134,9 +140,8 @@ export class Disk implements Export {
     return `vmstore disk ${this.record.id}, generation ${this.record.generation}`
   }
 
-  /** A context has the same place, and so the same id, whenever it is offered. */
-  get contexts(): readonly string[] {
-    return contextsOf(this.record)
+  get statuses(): readonly StatusKind[] {
+    return statusesOf(this.record)
   }
 
   get io(): GuestIo {
@@ -204,7 +209,7 @@ export class Disk implements Export {
     return this.state === 'owned' && !this.#openTrouble && this.#syncs.failure !== undefined
   }
 
-  /** Whether NBD_OPT_LIST shows the disk. A hypervisor may still open one that has departed, so that it can quit. */
+  /** Whether a list of exports has the disk. A hypervisor may still open one that has departed, so that it can quit. */
   get isListed(): boolean {
     if (this.#openTrouble) return false
     return this.state === 'owned' || this.state === 'incoming' || this.state === 'arriving'
@@ -244,8 +249,8 @@ export class Disk implements Export {
   }
 
   open(client: string, isElsewhere = false): ExportHandle {
-    if (isElsewhere && this.isHeld) throw new NbdError('EPERM', heldSentence(this.record))
-    if (this.#reservation.isForDeletion) throw new NbdError('ESHUTDOWN', `disk ${this.name} is being deleted`)
+    if (isElsewhere && this.isHeld) throw new GuestError('not-permitted', heldSentence(this.record))
+    if (this.#reservation.isForDeletion) throw new GuestError('not-served', `disk ${this.name} is being deleted`)
     const session = new DiskSession(this, client, isElsewhere)
     this.onSessions()
     return session

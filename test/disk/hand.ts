@@ -6,6 +6,7 @@ import type { BlockSource, Piece, Run, Urgency } from '../../src/disk/block-sour
 import { Disk, type DiskServices } from '../../src/disk/disk.ts'
 import { mapLogName } from '../../src/disk/disk-files.ts'
 import type { ExportHandle } from '../../src/guest/export.ts'
+import { nbdErrorCodes } from '../../src/nbd/server/guest-errors.ts'
 import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
@@ -314,5 +315,15 @@ function servicesOf(files: Files, records: Records, facts: Partial<DiskServices>
     sleep: () => new Promise<void>(() => {}),
     turn: async () => {},
   }
-  return { files, records, siteId: 'here', readOnly: false, holdsAfterPowerLoss: false, clock, log: () => {}, ...facts }
+  return {
+    files,
+    records,
+    siteId: 'here',
+    readOnly: false,
+    holdsAfterPowerLoss: false,
+    errorNames: nbdErrorCodes,
+    clock,
+    log: () => {},
+    ...facts,
+  }
 }

@@ -7,6 +7,7 @@ import { Disks } from '../../src/disk/disks.ts'
 import type { ExportHandle } from '../../src/guest/export.ts'
 import type { Course } from '../../src/migration/course.ts'
 import { Migrations } from '../../src/migration/site/migrations.ts'
+import { nbdErrorCodes } from '../../src/nbd/server/guest-errors.ts'
 import type { SimFile } from './sim-file.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
 import type { SimEnd, SimLink } from './sim-link.ts'
@@ -154,6 +155,7 @@ export class SimSite {
         siteId: this.name,
         readOnly: false,
         holdsAfterPowerLoss: this.holdsAfterPowerLoss,
+        errorNames: nbdErrorCodes,
         clock: this.#world.clock(process),
         log,
       },

@@ -4,16 +4,21 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { spanOf } from '../../block/span.ts'
-import type { MaybePromise, StatusExtent, ZeroOptions } from '../../guest/export.ts'
+import {
+  type MaybePromise,
+  type StatusExtent,
+  type StatusKind,
+  statusWords,
+  type ZeroOptions,
+} from '../../guest/export.ts'
 import { type BlockSource, copyPiece } from '../block-source.ts'
-import type { DiskContext } from '../contexts.ts'
 import type { GuestIo } from './guest-io.ts'
 
 /** What an incoming disk needs of its migration. */
 export interface IncomingPart {
   /** Reads of the source's newest bytes, while the source owns. */
   readonly source: BlockSource
-  /** Resolves when this site owns. Rejects with an NbdError when the source is busy for too long, or the migration ended. */
+  /** Resolves when this site owns. Rejects with a GuestError when the source is busy for too long, or the migration ended. */
   askSwitchover(signal: AbortSignal): Promise<void>
   /**
    * Resolves when all that the source had answered is durable there, or when the disk has moved on from `incoming`. Rejects
@@ -78,8 +83,8 @@ export class IncomingIo implements GuestIo {
   cache(): MaybePromise<void> {}
 
   /** All data, for a range that has not come yet is never called a hole; nothing present, and nothing changed here. */
-  status(_context: DiskContext, _offset: number, lengthBytes: number): readonly StatusExtent[] {
-    return [{ lengthBytes, flags: 0 }]
+  status(kind: StatusKind, _offset: number, lengthBytes: number): readonly StatusExtent[] {
+    return [{ lengthBytes, status: statusWords[kind][0] }]
   }
 
   async #afterSwitchover(signal: AbortSignal): Promise<GuestIo> {

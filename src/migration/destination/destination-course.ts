@@ -9,7 +9,7 @@ import type { Disk } from '../../disk/disk.ts'
 import type { RemotePart } from '../../disk/io/of-state.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
-import { NbdError } from '../../guest/export.ts'
+import { GuestError } from '../../guest/export.ts'
 import { LinkError, type PeerChannel, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import type { CourseServices } from '../course.ts'
@@ -328,7 +328,7 @@ export class DestinationCourse extends ArrivingCourse {
 
   async #askSwitchover(signal: AbortSignal): Promise<void> {
     this.stopping.signal.throwIfAborted()
-    if (this.record.state === 'cancelled') throw new NbdError('ESHUTDOWN', `migration ${this.id} is cancelled`)
+    if (this.record.state === 'cancelled') throw new GuestError('not-served', `migration ${this.id} is cancelled`)
     const isManual = this.record.switchover === 'manual' && !this.#asker.active
     await this.#guests.hold(() => (isManual ? this.#awaitOperator(signal) : this.#asker.waitForGuest(signal)))
   }
@@ -338,8 +338,8 @@ export class DestinationCourse extends ArrivingCourse {
     const { clock } = this.services
     const timeout = clock.sleep(this.record.switchoverWaitMs, AbortSignal.any([signal, this.#armed.signal])).then(
       () => {
-        throw new NbdError(
-          'EPERM',
+        throw new GuestError(
+          'not-permitted',
           `${this.disk.name} is switched over by hand: vmstore migration switchover ${this.id}`,
         )
       },
@@ -392,7 +392,7 @@ export class DestinationCourse extends ArrivingCourse {
   async #leave(): Promise<void> {
     if (this.disk.state !== 'incoming') return
     if (this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
-    this.#asker.end(new NbdError('ESHUTDOWN', `migration ${this.id} of ${this.disk.name} is cancelled`))
+    this.#asker.end(new GuestError('not-served', `migration ${this.id} of ${this.disk.name} is cancelled`))
     await this.recorded('that the migration is cancelled', () =>
       this.update(this.ending('cancelled', this.record.peerSite), (change) => this.disk.abandonIncoming([change])),
     )

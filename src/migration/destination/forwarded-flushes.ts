@@ -10,7 +10,7 @@
 
 import type { Clock } from '../../block/clock.ts'
 import { SyncGroup } from '../../disk/sync/sync-group.ts'
-import { NbdError } from '../../guest/export.ts'
+import { GuestError } from '../../guest/export.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { FlushAnswer } from '../messages.ts'
 import { syncFailedCode } from '../source/source-reads.ts'
@@ -48,8 +48,8 @@ export class ForwardedFlushes {
     using stall = stallTimeoutMs === null ? undefined : new Stall(clock, stallTimeoutMs)
     await unlessAborted(this.#group.flush(), stall ? AbortSignal.any([signal, stall.signal]) : signal)
     if (boot === null || sourceBoot() === boot) return
-    throw new NbdError(
-      'EIO',
+    throw new GuestError(
+      'io',
       `the source of ${diskName} lost its power, or was booted anew, while a flush waited: what was not flushed before may be lost`,
     )
   }
@@ -68,7 +68,7 @@ export class ForwardedFlushes {
     }
   }
 
-  /** Until it is worth asking again. @throws NbdError when it never is */
+  /** Until it is worth asking again. @throws GuestError when it never is */
   async #waitAfter(error: unknown, attempt: number): Promise<void> {
     const { clock, signal, isIncoming } = this.#parts
     const isPassed = error instanceof PeerRefusal && passedCodes.includes(error.code)
@@ -81,13 +81,13 @@ export class ForwardedFlushes {
     }
   }
 
-  #refused(error: unknown): NbdError {
+  #refused(error: unknown): GuestError {
     const { diskName } = this.#parts
     const reason = (error as Error).message
     if (error instanceof PeerRefusal && error.code === syncFailedCode)
-      return new NbdError('EIO', `what the source has answered of ${diskName} is not durable: ${reason}`, {
+      return new GuestError('io', `what the source has answered of ${diskName} is not durable: ${reason}`, {
         cause: error,
       })
-    return new NbdError('EIO', `the source cannot be asked to sync ${diskName}: ${reason}`, { cause: error })
+    return new GuestError('io', `the source cannot be asked to sync ${diskName}: ${reason}`, { cause: error })
   }
 }

@@ -6,8 +6,10 @@
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { isElsewhere } from '../../guest/client-place.ts'
-import { type Export, type ExportCatalog, type ExportHandle, NbdError } from '../../guest/export.ts'
+import type { Export, ExportCatalog, ExportHandle } from '../../guest/export.ts'
+import { NbdError } from '../wire/error-values.ts'
 import { encodeGreeting } from '../wire/negotiation-codecs.ts'
+import { toldCodeOf } from './guest-errors.ts'
 import type { NbdLimits, NbdLog } from './limits.ts'
 import { type Agreement, Negotiation, type NegotiationStep } from './negotiation.ts'
 import type { TlsMode } from './tls-mode.ts'
@@ -76,7 +78,7 @@ export class NegotiationPhase {
     try {
       return wanted.open(client, isElsewhere(socket))
     } catch (error) {
-      if (error instanceof NbdError) throw error
+      if (toldCodeOf(error) !== undefined) throw error
       // What broke in an export is for the log alone.
       log.error({ client, export: wanted.name, err: error }, 'open failed')
       throw new NbdError('EIO', 'the export cannot be opened now', { cause: error })

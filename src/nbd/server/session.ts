@@ -6,11 +6,12 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { BlockPool } from '../../guest/blocks.ts'
 import type { BusyPoll } from '../../guest/busy-poll.ts'
-import { type Export, type ExportCatalog, NbdError, type SessionEnd } from '../../guest/export.ts'
+import type { Export, ExportCatalog, SessionEnd } from '../../guest/export.ts'
 import type { MemoryBudget } from '../../guest/memory-budget.ts'
 import type { TurnShare } from '../../guest/turn-share.ts'
 import { type ReadBuffer, type SharedPipe, takeOver, Wire } from '../../guest/wire.ts'
 import { ProtocolError } from '../wire/negotiation-codecs.ts'
+import { toldCodeOf } from './guest-errors.ts'
 import type { NbdLimits, NbdLog } from './limits.ts'
 import type { Agreement } from './negotiation.ts'
 import { NegotiationPhase } from './negotiation-phase.ts'
@@ -256,7 +257,7 @@ export class Session {
   }
 
   #failed(error: unknown): void {
-    if (error instanceof ProtocolError || error instanceof NbdError) this.#breakOff(error.message)
+    if (error instanceof ProtocolError || toldCodeOf(error) !== undefined) this.#breakOff((error as Error).message)
     else {
       const { log, client } = this.#options
       log.error({ client, err: error }, 'connection dropped: the server failed')

@@ -6,11 +6,11 @@
 // after stopIntake() no request is begun; `onQuiet` comes once, when intake has stopped and nothing is in flight any more.
 
 import { BlockLease, type BlockPool, pieceBytes } from '../../guest/blocks.ts'
-import type { NbdError } from '../../guest/export.ts'
 import type { BudgetMember, MemoryBudget } from '../../guest/memory-budget.ts'
 import type { TurnShare } from '../../guest/turn-share.ts'
 import { headroomBytes, type Wire } from '../../guest/wire.ts'
 import { Command, extendedRequestBytes, requestBytes } from '../wire/constants.ts'
+import type { NbdError } from '../wire/error-values.ts'
 import { refusalOf } from '../wire/request-rules.ts'
 import { decodeExtendedRequest, decodeRequest, type Request } from '../wire/transmission-codecs.ts'
 import { Input } from './input.ts'
