@@ -1,6 +1,6 @@
 // The contract between a guest-facing server and what it serves, written by its user. The server knows sockets and the bytes
-// of a protocol; whoever implements `Export` knows disks. It knows no protocol: a server says here in its own words which
-// status, option and error of its protocol is which of these.
+// of a protocol; whoever implements `Export` knows disks. Nothing here is of one protocol: it is for each server to say which
+// of its statuses, options and errors these are.
 //
 // The server validates every request against the export's size and rights before it calls a handle, so that a handle can
 // trust offsets and lengths: 0 <= offset, 1 <= length, offset + length <= sizeBytes, all safe integers.

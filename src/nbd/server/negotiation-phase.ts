@@ -7,10 +7,11 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { isElsewhere } from '../../guest/client-place.ts'
 import type { Export, ExportCatalog, ExportHandle } from '../../guest/export.ts'
+import type { ServerLog } from '../../guest/log.ts'
 import { NbdError } from '../wire/error-values.ts'
 import { encodeGreeting } from '../wire/negotiation-codecs.ts'
 import { toldCodeOf } from './guest-errors.ts'
-import type { NbdLimits, NbdLog } from './limits.ts'
+import type { NbdLimits } from './limits.ts'
 import { type Agreement, Negotiation, type NegotiationStep } from './negotiation.ts'
 import type { TlsMode } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
@@ -20,7 +21,7 @@ export interface NegotiationPhaseOptions {
   readonly client: string
   readonly catalog: ExportCatalog
   readonly limits: NbdLimits
-  readonly log: NbdLog
+  readonly log: ServerLog
   /** Without it, or with mode 'off', all is in the clear. */
   readonly tls: { readonly mode: TlsMode; readonly server: TlsServer } | undefined
   /** TLS is in the place of the plain socket; what it brings belongs to push(). */

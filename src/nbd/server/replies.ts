@@ -2,6 +2,7 @@
 // "Transmission phase"). Always: exactly one reply for a request, and where there are chunks an error travels as one, with
 // its sentence. An error that is not for clients reaches them as EIO, without what it says, and the log in full.
 
+import type { ServerLog } from '../../guest/log.ts'
 import { ChunkFlag, ErrorNumber } from '../wire/constants.ts'
 import {
   doneBytes,
@@ -14,7 +15,6 @@ import {
 import { describe } from '../wire/request-rules.ts'
 import type { ContextExtent, Request } from '../wire/transmission-codecs.ts'
 import { toldCodeOf } from './guest-errors.ts'
-import type { NbdLog } from './limits.ts'
 import type { MetaContext } from './meta-contexts.ts'
 import type { Output } from './output.ts'
 
@@ -22,7 +22,7 @@ export interface ReplyContext {
   readonly style: ReplyStyle
   readonly exportName: string
   readonly client: string
-  readonly log: NbdLog
+  readonly log: ServerLog
 }
 
 /** Success without bytes. A READ of nothing is answered here too. */

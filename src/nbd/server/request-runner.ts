@@ -3,7 +3,7 @@
 // finishes; a handle is not called with a length of 0. Long reads are begun here and go on in the transmission's hands.
 
 import type { MaybePromise, StatusExtent, StatusKind } from '../../guest/export.ts'
-import type { TurnShare } from '../../guest/turn-share.ts'
+import { extentSteps, type TurnShare } from '../../guest/turn-share.ts'
 import { Command, CommandFlag } from '../wire/constants.ts'
 import { writeReadHead } from '../wire/reply-writers.ts'
 import type { ContextExtent, Request } from '../wire/transmission-codecs.ts'
@@ -19,8 +19,6 @@ export const largeReadMinBytes = 64 * 1024
 
 /** Asked of a handle at once. A file system takes up to 6 µs for each, if the file is in many pieces. */
 const statusExtents = 32
-/** An extent counts as so many short requests in the turn of all connections. */
-const extentSteps = 8
 
 export interface RequestRunnerOptions {
   readonly agreement: Agreement
