@@ -13,6 +13,7 @@ import type { BlockSource } from '../src/disk/block-source.ts'
 import { Disk, type DiskServices } from '../src/disk/disk.ts'
 import { mapLogName } from '../src/disk/disk-files.ts'
 import type { ExportHandle } from '../src/guest/export.ts'
+import { nbdErrorCodes } from '../src/nbd/server/guest-errors.ts'
 import { KernelFiles } from '../src/store/kernel-files.ts'
 import { MapLog } from '../src/store/map-log.ts'
 import type { DiskRecord } from '../src/store/records.ts'
@@ -93,6 +94,7 @@ async function open(name: string, state: 'owned' | 'arriving', isHere: (at: numb
     siteId: 'bench',
     readOnly: false,
     holdsAfterPowerLoss: false,
+    errorNames: nbdErrorCodes,
     clock: systemClock,
     log: () => {},
   }

@@ -17,6 +17,7 @@ import { Refusal } from '../disk/refusal.ts'
 import { answersOverLink, overLink } from '../migration/over-link.ts'
 import { Migrations } from '../migration/site/migrations.ts'
 import type { MigrationsServices } from '../migration/site/services.ts'
+import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import { NbdServer } from '../nbd/server/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/server/tls-server.ts'
 import { formatNbdUri } from '../nbd/wire/uri.ts'
@@ -129,6 +130,7 @@ export class Daemon {
       siteId: identity.siteId,
       readOnly: this.#options.readOnly,
       holdsAfterPowerLoss: this.#options.afterPowerLoss === 'hold',
+      errorNames: nbdErrorCodes,
       clock: systemClock,
       log: (level, facts, message) => log[level](facts, message),
     }

@@ -10,6 +10,7 @@ import type { WaitingGuests } from '../migration/held-writes.ts'
 import { onlyDisk } from '../migration/move.ts'
 import { termsOf } from '../migration/terms.ts'
 import { namedRanges } from '../migration/unreadable.ts'
+import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
 
 /** What this site calls other sites. */
@@ -54,8 +55,13 @@ export function diskView(
     writes: disk.sessions.writes,
     migration: record.migrationId,
     trouble: disk.trouble ?? null,
-    guestErrors: disk.guestErrors.counts,
+    guestErrors: guestErrorsOf(disk),
   }
+}
+
+/** By the names that NBD has for them, which are those of the system. */
+function guestErrorsOf(disk: Disk): DiskView['guestErrors'] {
+  return Object.fromEntries([...disk.guestErrors.counts].map(([code, count]) => [nbdErrorCodes[code], count]))
 }
 
 /** What would be lost with the source: nothing before switchover, when the source owns. */

@@ -7,10 +7,10 @@
 
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../block/block-map.ts'
-import { type Export, type ExportHandle, NbdError } from '../guest/export.ts'
+import { type Export, type ExportHandle, GuestError, type StatusKind } from '../guest/export.ts'
 import type { Change, DiskRecord } from '../store/records.ts'
 import type { Arriving } from './arriving.ts'
-import { contextsOf } from './contexts.ts'
+import { statusesOf } from './block-status.ts'
 import type { Departing } from './departing.ts'
 import type { Gate } from './gate.ts'
 import type { GuestErrors } from './guest-errors.ts'
@@ -81,6 +81,10 @@ export class Disk implements Export {
 
   get record(): DiskRecord {
     return this.#parts.record.now
+  }
+
+  get id(): string {
+    return this.record.id
   }
 
   get name(): string {
@@ -207,12 +211,11 @@ export class Disk implements Export {
     return `vmstore disk ${this.record.id}, generation ${this.record.generation}`
   }
 
-  /** A context has the same place, and so the same id, whenever it is offered. */
-  get contexts(): readonly string[] {
-    return contextsOf(this.record)
+  get statuses(): readonly StatusKind[] {
+    return statusesOf(this.record)
   }
 
-  /** Whether NBD_OPT_LIST shows the disk. A hypervisor may still open one that has departed, so that it can quit. */
+  /** Whether a list of exports has the disk. A hypervisor may still open one that has departed, so that it can quit. */
   get isListed(): boolean {
     return !this.isUnusable && this.isAnswered
   }
@@ -232,8 +235,8 @@ export class Disk implements Export {
   }
 
   open(client: string, isElsewhere = false): ExportHandle {
-    if (isElsewhere && this.isHeld) throw new NbdError('EPERM', heldSentence(this.record))
-    if (this.#parts.reservation.isForDeletion) throw new NbdError('ESHUTDOWN', `disk ${this.name} is being deleted`)
+    if (isElsewhere && this.isHeld) throw new GuestError('not-permitted', heldSentence(this.record))
+    if (this.#parts.reservation.isForDeletion) throw new GuestError('not-served', `disk ${this.name} is being deleted`)
     const session = new DiskSession(this.#parts.sessionHost, client, isElsewhere)
     this.onSessions()
     return session

@@ -1,4 +1,4 @@
-// The disks of a site, and what its NBD server offers.
+// The disks of a site, and what its servers offer to guests.
 //
 // What always holds: names are unique among disks that are served or on their way. A disk is on record before it is opened
 // and off it before its files go; where a commit failed, and may be durable all the same, files stay.

@@ -1,6 +1,7 @@
 // What makes up one disk, put together: its record and files, its syncs and landings, its guests, the I/O of its state, and
 // the faces that a migration gets of it. Only disk.ts sees them all.
 
+import type { GuestErrorCode } from '../guest/export.ts'
 import type { BlockFile, Files } from '../store/files.ts'
 import type { DiskRecord, Records } from '../store/records.ts'
 import { Landing } from './arrival/landing.ts'
@@ -28,6 +29,8 @@ export interface DiskServices extends SyncServices {
   readonly readOnly: boolean
   /** `serve --after-power-loss hold`. */
   readonly holdsAfterPowerLoss: boolean
+  /** What operators read of an error that a guest was told: the name that it has for guests. */
+  readonly errorNames: Readonly<Record<GuestErrorCode, string>>
 }
 
 export interface DiskFacts {
@@ -60,11 +63,11 @@ export class DiskParts {
 
   constructor(services: DiskServices, { record, remote, trouble, sessionEnded }: DiskFacts) {
     const { name, sizeBytes } = record
-    const { log, clock, siteId, readOnly, files: storage } = services
+    const { log, clock, errorNames, siteId, readOnly, files: storage } = services
     const closed = this.closed.signal
     const flush = () => this.syncs.group.flush()
     this.reservation = new Reservation(name)
-    this.guestErrors = new GuestErrors({ diskName: name, log, date: () => clock.date() })
+    this.guestErrors = new GuestErrors({ diskName: name, errorNames, log, date: () => clock.date() })
     this.record = new CommittedRecord(record, services.records, () => this.io.choose())
     this.files = new DiskFiles(storage, name)
     const kept = { record: this.record, files: this.files }

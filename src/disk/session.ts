@@ -1,8 +1,15 @@
 // One client's use of a disk. Counts each request at the disk's gate and for the quiet rule, and gives it to the I/O of the
 // state that the disk has at that moment. What is held while the disk freezes goes on in the state that follows.
 
-import type { ExportHandle, MaybePromise, PageTaker, SessionEnd, StatusExtent, ZeroOptions } from '../guest/export.ts'
-import type { DiskContext } from './contexts.ts'
+import type {
+  ExportHandle,
+  MaybePromise,
+  PageTaker,
+  SessionEnd,
+  StatusExtent,
+  StatusKind,
+  ZeroOptions,
+} from '../guest/export.ts'
 import type { Gate } from './gate.ts'
 import type { GuestErrors } from './guest-errors.ts'
 import { type GuestIo, guestError } from './io/guest-io.ts'
@@ -81,12 +88,12 @@ export class DiskSession implements ExportHandle {
   }
 
   blockStatus(
-    context: string,
+    kind: StatusKind,
     offset: number,
     lengthBytes: number,
     limit: number,
   ): MaybePromise<readonly StatusExtent[]> {
-    return this.#run('status', (io) => io.status(context as DiskContext, offset, lengthBytes, limit))
+    return this.#run('status', (io) => io.status(kind, offset, lengthBytes, limit))
   }
 
   /** The client is known to be gone: a write that it left waiting for switchover must not bring one about. */

@@ -1,5 +1,5 @@
 // The memory in which payloads and replies lie: blocks of one size, used again and again, because fresh memory for each
-// large request costs more (zeroing, garbage collection) than the request itself. One pool for each export.
+// large request costs more (zeroing, garbage collection) than the request itself. One pool for each export, by its id.
 // Always: what a block held before was of the same export, whose clients may all read it; a block is zeroed when it is
 // made; a connection has at most its bound of blocks, all of them counted in the server's budget.
 
@@ -38,22 +38,24 @@ export class BlockPool {
   }
 }
 
+type Identified = Pick<Export, 'id'>
+
 /** The pools of a server, one for each export that has sessions. */
 export class BlockPools {
-  readonly #pools = new Map<Export, { readonly pool: BlockPool; sessions: number }>()
+  readonly #pools = new Map<string, { readonly pool: BlockPool; sessions: number }>()
 
-  take(of: Export): BlockPool {
-    const entry = this.#pools.get(of) ?? { pool: new BlockPool(), sessions: 0 }
-    this.#pools.set(of, entry)
+  take(of: Identified): BlockPool {
+    const entry = this.#pools.get(of.id) ?? { pool: new BlockPool(), sessions: 0 }
+    this.#pools.set(of.id, entry)
     entry.sessions++
     return entry.pool
   }
 
-  giveBack(of: Export): void {
-    const entry = this.#pools.get(of)
+  giveBack(of: Identified): void {
+    const entry = this.#pools.get(of.id)
     assert(entry !== undefined)
     entry.sessions--
-    if (entry.sessions === 0) this.#pools.delete(of)
+    if (entry.sessions === 0) this.#pools.delete(of.id)
   }
 }
 

@@ -1,4 +1,5 @@
-// Whether a client is at another host than this one, so that it outlives the loss of this host's power.
+// Whether a client is at another host than this one, so that it outlives the loss of this host's power: what it was answered
+// and did not flush is lost to it then, and it does not know.
 
 import type { Socket } from 'node:net'
 

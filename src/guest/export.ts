@@ -1,55 +1,81 @@
-// What the NBD server serves: the interface of an export, written by its user. The server knows sockets and bytes of the
-// protocol; whoever implements `Export` knows disks.
+// The contract between a guest-facing server and what it serves, written by its user. The server knows sockets and the bytes
+// of a protocol; whoever implements `Export` knows disks. Nothing here is of one protocol: it is for each server to say which
+// of its statuses, options and errors these are.
 //
-// The server validates every request against the export's size and flags before it calls a handle, so that a handle can
+// The server validates every request against the export's size and rights before it calls a handle, so that a handle can
 // trust offsets and lengths: 0 <= offset, 1 <= length, offset + length <= sizeBytes, all safe integers.
 // A handle answers at once (returns undefined) when the work is at hand, and with a promise when it is not, so that a
 // request whose bytes are in the page cache costs no turn of the event loop.
+// Every export can do all that a handle has: a server offers all of it to every client, but changes to one that is read-only.
+// All sessions of an export see one disk: what one wrote the others read, and what one flushes is what all wrote.
 
 export type MaybePromise<T> = T | Promise<T>
 
-/** The errors that NBD lets travel (proto.md, "Error values"). */
-export type NbdErrorCode = 'EPERM' | 'EIO' | 'ENOMEM' | 'EINVAL' | 'ENOSPC' | 'EOVERFLOW' | 'ENOTSUP' | 'ESHUTDOWN'
+/**
+ * What a guest can be told, other than success:
+ * - `io`: the storage failed, or what the request stands for cannot be known.
+ * - `no-space`: there is no room for what it would write.
+ * - `not-permitted`: refused to this client, or now; the sentence says why.
+ * - `not-served`: another site serves it, or nobody does any more. No other request will fare better here.
+ * - `unsupported`: it cannot be done in the way that was asked for.
+ */
+export type GuestErrorCode = 'io' | 'no-space' | 'not-permitted' | 'not-served' | 'unsupported'
 
-/** An error that a client is told: one of the protocol's codes and a sentence. Any other error reaches a client as EIO. */
-export class NbdError extends Error {
-  readonly code: NbdErrorCode
-  constructor(code: NbdErrorCode, message: string, options?: ErrorOptions) {
+/** An error that a client is told, with its sentence. Of any other error it is told that the storage failed, and no more. */
+export class GuestError extends Error {
+  readonly code: GuestErrorCode
+  constructor(code: GuestErrorCode, message: string, options?: ErrorOptions) {
     super(message, options)
-    this.name = 'NbdError'
+    this.name = 'GuestError'
     this.code = code
   }
 }
 
-/** A range with a status, in a metadata context. `flags` is that context's own (proto.md, "Metadata contexts"). */
-export interface StatusExtent {
+/**
+ * What an export can tell of its blocks, by kind, and the words that a kind has; the first one stands where no more is known.
+ * - `allocation`: `hole` and `zero` read as zeros, and a hole takes no room. What is not known to be zeros is data.
+ * - `present`: whether the bytes are at this site.
+ * - `dirty`: whether the guest may have changed them since this site took the disk over.
+ */
+export const statusWords = {
+  allocation: ['data', 'hole', 'zero'],
+  present: ['absent', 'present'],
+  dirty: ['clean', 'dirty'],
+} as const
+
+export type StatusKind = keyof typeof statusWords
+
+/** The words of one kind; without a kind, of any. */
+export type StatusWord<Kind extends StatusKind = StatusKind> = (typeof statusWords)[Kind][number]
+
+/** A range and what is told of it. */
+export interface StatusExtent<Kind extends StatusKind = StatusKind> {
   readonly lengthBytes: number
-  readonly flags: number
+  readonly status: StatusWord<Kind>
 }
 
-/** `base:allocation` (proto.md, "The base: metadata namespace"). */
-export const AllocationFlag = { hole: 1 << 0, zero: 1 << 1 } as const
-
-/** How a session ended: `disconnected` after NBD_CMD_DISC, `broken` in any other way. */
+/** How a session ended: `disconnected` if its client took leave as the protocol has it, `broken` in any other way. */
 export type SessionEnd = 'disconnected' | 'broken'
 
 /** The names that a server offers. `find('')` is the default export, if there is one. */
 export interface ExportCatalog {
-  /** Names for NBD_OPT_LIST, in order. */
+  /** Names to show to whoever asks what there is, in order. */
   list(): readonly string[]
   find(name: string): Export | undefined
 }
 
 export interface Export {
+  /** The same for as long as the thing exists, whatever its name, and of no other: a disk's UUID. */
+  readonly id: string
   readonly name: string
   readonly description: string
   readonly sizeBytes: number
   readonly readOnly: boolean
-  /** Metadata contexts that `blockStatus` answers, `base:allocation` among them. */
-  readonly contexts: readonly string[]
+  /** The kinds of status that `blockStatus` answers now, `allocation` among them. */
+  readonly statuses: readonly StatusKind[]
   /**
    * Starts a session's use of the export; `client` is for messages ("127.0.0.1:40000", "unix"). `isElsewhere`: it is at
-   * another host, and outlives this one. Throws NbdError if it may not be opened now.
+   * another host, and outlives this one. Throws GuestError if it may not be opened now.
    */
   open(client: string, isElsewhere: boolean): ExportHandle
 }
@@ -62,7 +88,7 @@ export interface PageTaker {
   discard(): void
 }
 
-/** One session's use of an export. Every method may throw, or reject with, an NbdError. Lengths and offsets are bytes. */
+/** One session's use of an export. Every method may throw, or reject with, a GuestError. Lengths and offsets are bytes. */
 export interface ExportHandle {
   /** Fills `target` with the bytes at `offset`. `target` is not touched after the promise settles. */
   read(offset: number, target: Uint8Array): MaybePromise<void>
@@ -77,18 +103,18 @@ export interface ExportHandle {
    * nothing of `source`. Its bytes need not be copied then. Without this method, no write does.
    */
   takesAtOnce?(offset: number, lengthBytes: number): boolean
-  /** Writes all of `source`; with `fua`, durably. `source` belongs to the handle until the promise settles. */
+  /** Writes all of `source`; with `fua` (force unit access), durably. `source` is the handle's until the promise settles. */
   write(offset: number, source: Uint8Array, fua: boolean): MaybePromise<void>
   trim(offset: number, lengthBytes: number, fua: boolean): MaybePromise<void>
-  /** Zeroes the range. `mayPunch` false (NO_HOLE): the range stays allocated. `fast`: ENOTSUP rather than slow. */
+  /** Zeroes the range. */
   writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions): MaybePromise<void>
   /** Resolves when every write that any session of the export completed before this call is durable. */
   flush(): MaybePromise<void>
-  /** A prefetch (NBD_CMD_CACHE). */
+  /** A prefetch. */
   cache(offset: number, lengthBytes: number): MaybePromise<void>
-  /** Extents of `context` from `offset` on; they cover at least 1 byte and at most `lengthBytes`, at most `limit` of them. */
+  /** Extents of that kind from `offset` on; they cover at least 1 byte and at most `lengthBytes`, at most `limit` of them. */
   blockStatus(
-    context: string,
+    kind: StatusKind,
     offset: number,
     lengthBytes: number,
     limit: number,
@@ -100,7 +126,9 @@ export interface ExportHandle {
 }
 
 export interface ZeroOptions {
+  /** False: the range stays allocated. */
   readonly mayPunch: boolean
+  /** `unsupported` rather than slower than it takes to note it. */
   readonly fast: boolean
   readonly fua: boolean
 }

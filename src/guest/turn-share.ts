@@ -6,6 +6,19 @@
 
 import type { NextTurn } from '../block/turns.ts'
 
+/** So many steps, which are short requests, count as much as one piece of a long one. */
+export const pieceSteps = 16
+
+/** And a status, on top of what its extents cost. */
+export const statusSteps = 64
+export const extentSteps = 8
+
+/** And whatever goes to the thread pool: a zeroing, a prefetch. */
+export const pooledSteps = 8
+
+/** What each connection begins in a turn whatever the others have begun, so that nobody waits behind a flood. */
+export const freeSteps = 8
+
 export class TurnShare {
   readonly #steps: number
   readonly #nextTurn: NextTurn

@@ -4,7 +4,7 @@
 // however many are refused, a line is written for the first, the second, the fourth and so on.
 
 import type { Clock } from '../block/clock.ts'
-import { NbdError } from '../guest/export.ts'
+import { GuestError } from '../guest/export.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import { startingCode } from './codes.ts'
 import type { SourceDesk } from './counterpart.ts'
@@ -120,7 +120,7 @@ export class GuestsHere {
     try {
       await waiting()
     } catch (error) {
-      if (error instanceof NbdError && error.code === 'EPERM') this.#held.refuse(error.message)
+      if (error instanceof GuestError && error.code === 'not-permitted') this.#held.refuse(error.message)
       throw error
     }
   }

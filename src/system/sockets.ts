@@ -1,6 +1,7 @@
 // Socket calls that Node lacks, through koffi: what a descriptor that we were given is, writing to a connection at once,
 // and datagrams to a Unix socket. Thin, typed, none of them waits. Errors are thrown as ErrnoException with the call's name.
 
+import type { Socket } from 'node:net'
 import { getSystemErrorName } from 'node:util'
 import koffi from 'koffi'
 import { errnoError } from './linux.ts'
@@ -169,4 +170,12 @@ function encodeUnixAddress(path: string): Buffer {
   const family = Buffer.alloc(familyBytes)
   family.writeUInt16LE(AF_UNIX)
   return Buffer.concat([family, name, Buffer.alloc(isAbstract ? 0 : 1)])
+}
+
+/** The descriptor of a connection. @throws Error when it is closed */
+export function descriptorOf(socket: Socket): number {
+  // Node has no other name for it.
+  const { _handle } = socket as unknown as { readonly _handle: { readonly fd: number } | null }
+  if (_handle === null) throw new Error('the connection is gone')
+  return _handle.fd
 }

@@ -92,7 +92,17 @@ const allowances: readonly Allowance[] = [
   { from: /^(link|peer)\//, to: /^transport\//, why: 'they speak over streams that drivers bring' },
   { from: /^disk\//, to: /^store\//, why: 'a disk is its files and records' },
   { from: /^disk\//, to: /^guest\/export\.ts$/, why: 'a disk implements Export, which lies with its user' },
-  { from: /^nbd\//, to: /^guest\//, why: 'a server of NBD is a guest-facing server, with all that these share' },
+  {
+    from: /^nbd\/server\//,
+    to: /^guest\//,
+    why: 'a server of NBD is a guest-facing server, with all that these share',
+  },
+  {
+    from: /^nbd\/wire\/uri\.ts$/,
+    to: /^guest\/listener\.ts$/,
+    typesOnly: true,
+    why: 'a URI of NBD says where a server listens',
+  },
   {
     from: /^(daemon|disk|guest|link|migration|nbd|store)\//,
     to: /^block\//,
@@ -254,6 +264,19 @@ describe('who may know whom', () => {
     assert.deepEqual(inside, [])
     const arrivals = code.filter((path) => !path.startsWith('src/disk/') && /\.arrival\b/.test(contentOf(path)))
     assert.deepEqual(arrivals, [])
+  })
+
+  it('NBD is known to those who put it together and to its clients alone', () => {
+    const known = new Set(crossings().flatMap(({ from, to }) => (partOf(to) === 'nbd' ? [partOf(from)] : [])))
+    assert.deepEqual(
+      [...known].filter((part) => !['attach', 'cli', 'commands', 'daemon', 'demo'].includes(part)),
+      [],
+    )
+  })
+
+  it('a disk and a move know of guest-facing servers the contract, and no more', () => {
+    const inner = crossings().filter(({ from, to }) => /^(disk|migration)\//.test(from) && partOf(to) === 'guest')
+    assert.deepEqual([...new Set(inner.map(({ to }) => to))], ['guest/export.ts'])
   })
 
   it('rooms within a part know each other as the table says', () => {

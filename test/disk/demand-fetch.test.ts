@@ -51,7 +51,7 @@ describe('a demand fetch', () => {
     const session = disk.open('guest')
     const first = read(session, 0, block)
     ;(await source.asked(0)).fail(new Error('the peer said no'))
-    await assert.rejects(first, { name: 'NbdError', code: 'EIO' })
+    await assert.rejects(first, { name: 'GuestError', code: 'io' })
     const second = read(session, 0, block)
     const fetch = await source.asked(1)
     await fetch.yield({ offset: 0, length: block, bytes: Buffer.alloc(block, 3) })

@@ -26,8 +26,8 @@ describe('a failed sync', () => {
     await session.read(0, target)
     assert.deepEqual(target, Buffer.alloc(block, 9))
     await assert.rejects(async () => session.flush(), /EIO/)
-    await assert.rejects(async () => session.write(0, Buffer.alloc(block, 1), false), { code: 'EIO' })
-    await assert.rejects(async () => session.trim(0, block, false), { code: 'EIO' })
+    await assert.rejects(async () => session.write(0, Buffer.alloc(block, 1), false), { code: 'io' })
+    await assert.rejects(async () => session.trim(0, block, false), { code: 'io' })
     await assert.rejects(disk.flush(), /EIO/, 'so a grant is refused')
   })
 
@@ -132,7 +132,7 @@ describe('a failed sync', () => {
     await settled()
     await refused(accept(disk, true, never), 'disk-busy')
     const session = disk.open('guest')
-    await assert.rejects(async () => session.write(0, Buffer.alloc(block, 1), false), { code: 'EIO' })
+    await assert.rejects(async () => session.write(0, Buffer.alloc(block, 1), false), { code: 'io' })
     files.release('write')
     await accepting
     await session.write(0, Buffer.alloc(block, 1), true)
@@ -156,7 +156,7 @@ async function fail({ disk, files }: HandDisk<HandSource>): Promise<void> {
   const session = disk.open('guest')
   await session.write(0, Buffer.alloc(block, 9), false)
   files.fail('sync', broken)
-  await assert.rejects(async () => session.flush(), { code: 'EIO' })
+  await assert.rejects(async () => session.flush(), { code: 'io' })
   files.fail('sync', undefined)
   session.close('disconnected')
 }

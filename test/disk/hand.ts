@@ -8,6 +8,7 @@ import { Disk, type DiskServices } from '../../src/disk/disk.ts'
 import { mapLogName } from '../../src/disk/disk-files.ts'
 import type { Landed } from '../../src/disk/remote-part.ts'
 import type { ExportHandle } from '../../src/guest/export.ts'
+import { nbdErrorCodes } from '../../src/nbd/server/guest-errors.ts'
 import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
@@ -328,5 +329,15 @@ function servicesOf(files: Files, records: Records, facts: Partial<DiskServices>
     sleep: () => new Promise<void>(() => {}),
     turn: async () => {},
   }
-  return { files, records, siteId: 'here', readOnly: false, holdsAfterPowerLoss: false, clock, log: () => {}, ...facts }
+  return {
+    files,
+    records,
+    siteId: 'here',
+    readOnly: false,
+    holdsAfterPowerLoss: false,
+    errorNames: nbdErrorCodes,
+    clock,
+    log: () => {},
+    ...facts,
+  }
 }

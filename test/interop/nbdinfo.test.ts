@@ -1,7 +1,7 @@
 // nbdinfo: what exports there are, what they can, and where their data lies.
 
 import assert from 'node:assert/strict'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import { serve, uriOf } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 import { needTool } from '../tools.ts'
@@ -67,7 +67,7 @@ describe('nbdinfo', () => {
 
   it('is told why an export is refused', async () => {
     const disk = new MemoryExport()
-    disk.openFault = new NbdError('ESHUTDOWN', 'the disk departed to tokyo')
+    disk.openFault = new GuestError('not-served', 'the disk departed to tokyo')
     await using site = await serve([disk])
     await assert.rejects(run('nbdinfo', uriOf(site, 'disk')), /departed to tokyo|shutdown/i)
     await assert.rejects(run('nbdinfo', uriOf(site, 'nothing')), /No such file or directory for export: nothing/)

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import { serve, type TestServer } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 import { needTool } from '../tools.ts'
@@ -56,8 +56,8 @@ describe('nbdkit’s nbd plugin', () => {
   it('with the log filter: our errors come through as what they are', async () => {
     const disk = new MemoryExport()
     disk.gate = (call) => {
-      if (call.startsWith('write 4096 ')) throw new NbdError('ENOSPC', 'full')
-      if (call.startsWith('read 8192 ')) throw new NbdError('EIO', 'unreadable')
+      if (call.startsWith('write 4096 ')) throw new GuestError('no-space', 'full')
+      if (call.startsWith('read 8192 ')) throw new GuestError('io', 'unreadable')
       return undefined
     }
     await using site = await serve([disk])

@@ -1,7 +1,7 @@
 // nbdsh, with libnbd's own checks off: what no honest client sends gets the error that the protocol asks for.
 
 import assert from 'node:assert/strict'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import { serve, uriOf } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 import { needTool } from '../tools.ts'
@@ -212,8 +212,8 @@ assert h.pread(1536, 0) == b"a" * 512 + b"b" * 512 + b"c" * 512
     const disk = new MemoryExport()
     // A huge disk without its bytes: only the calls count.
     const huge = Object.create(disk, { sizeBytes: { value: 2 ** 42 } }) as MemoryExport
-    disk.blockStatusFault = [{ lengthBytes: 2 ** 41, flags: 3 }]
-    disk.gate = () => Promise.reject(new NbdError('ENOTSUP', 'enough'))
+    disk.blockStatusFault = [{ lengthBytes: 2 ** 41, status: 'hole' }]
+    disk.gate = () => Promise.reject(new GuestError('unsupported', 'enough'))
     await using site = await serve([huge])
     const script = `${extended}
 length = 2**41 if isExtended else 2**31

@@ -1,7 +1,7 @@
 // qemu-io: single requests of every kind, as QEMU's block layer sends them.
 
 import assert from 'node:assert/strict'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import { serve } from '../nbd/harness.ts'
 import { MemoryExport } from '../nbd/memory-export.ts'
 import { needTool } from '../tools.ts'
@@ -47,7 +47,7 @@ describe('qemu-io', () => {
   it('gets an error, and goes on', async () => {
     const disk = new MemoryExport()
     disk.gate = (call) => {
-      if (call.startsWith('write 4096 ')) throw new NbdError('ENOSPC', 'full')
+      if (call.startsWith('write 4096 ')) throw new GuestError('no-space', 'full')
       return undefined
     }
     await using site = await serve([disk])

@@ -73,7 +73,7 @@ describe('flushes of an incoming disk', () => {
     const flush = flushes.flush(never)
     await clock.advance(4999)
     assert.equal(await isSettled(flush), false)
-    const failed = assert.rejects(flush, { code: 'EIO', message: /--stall-timeout/ })
+    const failed = assert.rejects(flush, { code: 'io', message: /--stall-timeout/ })
     await clock.advance(1)
     await failed
   })
@@ -82,7 +82,7 @@ describe('flushes of an incoming disk', () => {
     const { flushes, asked } = arrange()
     const flush = flushes.flush(never)
     asked[0]!.reject(new PeerRefusal('unknown-method', 'a source does not know flush'))
-    await assert.rejects(flush, { code: 'EIO', message: /cannot be asked to sync web01/ })
+    await assert.rejects(flush, { code: 'io', message: /cannot be asked to sync web01/ })
   })
 
   it('promise 6: fails where the source says that another copy of this site took the disk', async () => {
@@ -91,7 +91,7 @@ describe('flushes of an incoming disk', () => {
     })
     const flush = flushes.flush(never)
     asked[0]!.reject(new PeerRefusal('no-right', 'it has departed'))
-    await assert.rejects(flush, { code: 'EIO', message: /restored from an old copy/ })
+    await assert.rejects(flush, { code: 'io', message: /restored from an old copy/ })
   })
 
   it('has the grant asked for again where the source has departed, and ends when the disk is here', async () => {

@@ -176,10 +176,7 @@ describe('remote blocks', () => {
       await clock.advance(999)
       assert.equal(await isSettled(next), false)
       await clock.advance(1)
-      await assert.rejects(
-        next,
-        (error: Error & { code?: string }) => error.code === 'EIO' && /1 s/.test(error.message),
-      )
+      await assert.rejects(next, (error: Error & { code?: string }) => error.code === 'io' && /1 s/.test(error.message))
       assert.equal(clock.sleeping, 0, 'no timer is left')
     })
 

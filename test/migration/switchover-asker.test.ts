@@ -112,7 +112,7 @@ describe('switchover asker', () => {
       await asking.clock.advance(waitMs - 1)
       assert.equal(await isSettled(done), false)
       await asking.clock.advance(300)
-      await assert.rejects(done, { name: 'NbdError', code: 'EPERM', message: /10\.0\.0\.7/ })
+      await assert.rejects(done, { name: 'GuestError', code: 'not-permitted', message: /10\.0\.0\.7/ })
     })
 
     it('each write has a wait of its own', async () => {
@@ -120,10 +120,10 @@ describe('switchover asker', () => {
       await asking.clock.advance(6000)
       const second = asking.guest()
       await asking.clock.advance(5000)
-      await assert.rejects(first.done, { code: 'EPERM' })
+      await assert.rejects(first.done, { code: 'not-permitted' })
       assert.equal(await isSettled(second.done), false)
       await asking.clock.advance(6000)
-      await assert.rejects(second.done, { code: 'EPERM' })
+      await assert.rejects(second.done, { code: 'not-permitted' })
     })
 
     it('asks no more once nobody waits', async () => {
@@ -175,7 +175,7 @@ describe('switchover asker', () => {
       await asking.clock.advance(3000)
       assert.equal(await isSettled(done), false, 'the source answered busy for 4 s')
       await asking.clock.advance(waitMs + 300)
-      await assert.rejects(done, { code: 'EPERM' })
+      await assert.rejects(done, { code: 'not-permitted' })
     })
 
     it('promise 2: nobody here knows who owns the disk until it is answered', async () => {
@@ -394,7 +394,7 @@ describe('switchover asker', () => {
     it('a write gets NBD_ESHUTDOWN, after the course has heard of it', async () => {
       asking.answer = async () => refusal
       const { done } = asking.guest()
-      await assert.rejects(done, { name: 'NbdError', code: 'ESHUTDOWN', message: /cancelled/ })
+      await assert.rejects(done, { name: 'GuestError', code: 'not-served', message: /cancelled/ })
       assert.deepEqual(asking.refusals, ['cancelled'])
     })
 
@@ -417,14 +417,14 @@ describe('switchover asker', () => {
     const count = asking.reasons.length
     await asking.clock.advance(10_000)
     assert.equal(asking.reasons.length, count)
-    await assert.rejects(asking.guest().done, { code: 'ESHUTDOWN' })
+    await assert.rejects(asking.guest().done, { code: 'not-served' })
   })
 
   it('stops asking when the site stops, and tells those who wait', async () => {
     const { done } = asking.guest()
     await asking.clock.advance(100)
     asking.stop.abort(new Error('this site is stopping'))
-    await assert.rejects(done, { code: 'EIO', message: /stopping/ })
+    await assert.rejects(done, { code: 'io', message: /stopping/ })
     const count = asking.reasons.length
     await asking.clock.advance(10_000)
     assert.equal(asking.reasons.length, count)

@@ -2,7 +2,7 @@
 // checks what it hears against the oracle.
 
 import assert from 'node:assert/strict'
-import { AllocationFlag, type ExportHandle, type StatusExtent } from '../../src/guest/export.ts'
+import type { ExportHandle, StatusExtent } from '../../src/guest/export.ts'
 import { fill, sectorBytes, valuesOf } from './oracle.ts'
 import type { OpenSession, SimSite } from './sim-site.ts'
 import { type Answer, diskId, diskName, type Stage, sectors } from './stage.ts'
@@ -127,13 +127,13 @@ export class Client {
     const before = oracle.readBegins(first, count)
     let extents: readonly StatusExtent[] = []
     const answer = await this.ask(open, async (session) => {
-      extents = await session.blockStatus('base:allocation', first * sectorBytes, count * sectorBytes, 100)
+      extents = await session.blockStatus('allocation', first * sectorBytes, count * sectorBytes, 100)
     })
     const zeros = new Map<number, number>()
     let at = first * sectorBytes
-    for (const { lengthBytes, flags } of answer.kind === 'good' ? extents : []) {
+    for (const { lengthBytes, status } of answer.kind === 'good' ? extents : []) {
       const end = at + lengthBytes
-      if (flags & AllocationFlag.zero)
+      if (status === 'hole' || status === 'zero')
         for (let sector = Math.ceil(at / sectorBytes); sector < Math.floor(end / sectorBytes); sector++)
           zeros.set(sector, 0)
       at = end

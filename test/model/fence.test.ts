@@ -130,7 +130,10 @@ describe('fence: clients that are where they should not be', () => {
     await sites.write(guest, 0, 7) // Not flushed: its machine runs.
     const stray = sites.open(sites.b, 'stray')
     const askedMs = sites.world.nowMs
-    await assert.rejects(sites.write(stray, 0, 9), { code: 'EPERM', message: /has written and has not flushed since/ })
+    await assert.rejects(sites.write(stray, 0, 9), {
+      code: 'not-permitted',
+      message: /has written and has not flushed since/,
+    })
     assert(sites.world.nowMs - askedMs >= 10_000, 'held for --switchover-wait')
     assert.match(sites.b.migrations!.courses()[0]?.note ?? '', /switchover waits/, 'reported')
     assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
@@ -144,7 +147,7 @@ describe('fence: clients that are where they should not be', () => {
     const guest = sites.open(sites.a)
     await sites.write(guest, 0, 7)
     const there = sites.open(sites.b)
-    await assert.rejects(sites.write(there, 1, 8), { code: 'EPERM' })
+    await assert.rejects(sites.write(there, 1, 8), { code: 'not-permitted' })
     await sites.drive(sites.b.migrations!.commands.switchover(id, true, new AbortController().signal))
     await sites.until('B serves', () => sites.record(sites.b)?.state === 'arriving')
     sites.a.losePower() // What was not flushed by the guest was synced before the disk was given up.
@@ -185,7 +188,7 @@ describe('fence: clients that are where they should not be', () => {
       await sites.until('B serves', () => sites.record(sites.b)?.state !== 'incoming')
       for (const site of [sites.a, sites.b])
         assert.deepEqual(site.database.migration.get(id)!.cutOff, ['10.0.0.7:4000'])
-      await assert.rejects(sites.write(guest, 2, 9), { code: 'ESHUTDOWN' })
+      await assert.rejects(sites.write(guest, 2, 9), { code: 'not-served' })
       assert.deepEqual([await sites.read(sites.open(sites.b), 0), await sites.read(sites.open(sites.b), 1)], [7, 8])
     })
   }
@@ -299,7 +302,10 @@ describe('fence: clients that are where they should not be', () => {
     await sites.read(back, 0)
     await sites.pass(6000) // Longer than the source waits for clients that come back.
     const stray = sites.open(sites.b, 'stray')
-    await assert.rejects(sites.write(stray, 0, 9), { code: 'EPERM', message: /10\.0\.0\.7:4001 has not flushed yet/ })
+    await assert.rejects(sites.write(stray, 0, 9), {
+      code: 'not-permitted',
+      message: /10\.0\.0\.7:4001 has not flushed yet/,
+    })
     assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
     await sites.flush(back)
     await sites.write(stray, 0, 9)
@@ -359,7 +365,7 @@ describe('fence: clients that are where they should not be', () => {
     const guest = sites.open(sites.b)
     await sites.write(guest, 0, 8)
     for (const request of [() => sites.write(left, 0, 9), () => sites.read(left, 0)])
-      await assert.rejects(request(), { code: 'ESHUTDOWN' })
+      await assert.rejects(request(), { code: 'not-served' })
     await sites.flush(left)
     sites.a.close(left, 'disconnected')
     assert.equal(await sites.read(guest, 0), 8)
@@ -376,7 +382,7 @@ describe('fence: clients of a disk that comes back', () => {
     await sites.until('B has heard that its move is over', () => sites.record(b)?.migrationId === null)
     await sites.flush(left)
     const id = await sites.migrate('manual', b, a)
-    await assert.rejects(sites.flush(left), { code: 'ESHUTDOWN' }, 'it would speak for what B has answered')
+    await assert.rejects(sites.flush(left), { code: 'not-served' }, 'it would speak for what B has answered')
     await sites.drive(b.migrations!.commands.cancel(id, false, new AbortController().signal))
     await sites.until('A is released again', () => sites.record(a)?.state === 'released')
     await sites.flush(left)
@@ -389,7 +395,7 @@ describe('fence: clients of a disk that comes back', () => {
     await sites.drive(sites.a.migrations!.commands.cancel(id, false, new AbortController().signal))
     await sites.write(sites.open(sites.a), 0, 7)
     await sites.until('B has none', () => sites.record(sites.b) === undefined)
-    await assert.rejects(sites.flush(guest), { code: 'ESHUTDOWN' })
+    await assert.rejects(sites.flush(guest), { code: 'not-served' })
   })
 
   it('promise 6: one that is attached from before it went is refused its flush too: it would speak for writes of others', async () => {
@@ -403,8 +409,8 @@ describe('fence: clients of a disk that comes back', () => {
     await sites.migrate('now', sites.b, sites.a)
     await sites.until('it is back', () => sites.record(sites.a)?.state === 'owned')
     await sites.write(sites.open(sites.a), 0, 7)
-    await assert.rejects(sites.flush(left), { code: 'ESHUTDOWN' })
-    await assert.rejects(sites.read(left, 0), { code: 'ESHUTDOWN' })
+    await assert.rejects(sites.flush(left), { code: 'not-served' })
+    await assert.rejects(sites.read(left, 0), { code: 'not-served' })
   })
 })
 
@@ -453,7 +459,7 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     await sites.write(guest, 0, 7)
     sites.link.up = true
     await sites.until('A has heard', () => sites.record(sites.a)?.state === 'superseded')
-    await assert.rejects(sites.write(guest, 0, 8), { code: 'ESHUTDOWN' })
+    await assert.rejects(sites.write(guest, 0, 8), { code: 'not-served' })
     assert.deepEqual(sites.standing(sites.b), ['owned', 2, 'B'])
   })
 
@@ -469,7 +475,7 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     await sites.until('A has heard', () => sites.record(sites.a)?.state === 'superseded')
     const tookMs = sites.world.nowMs - startedMs
     await writing // It was in flight, and is answered.
-    await assert.rejects(sites.write(guest, 0, 8), { code: 'ESHUTDOWN' })
+    await assert.rejects(sites.write(guest, 0, 8), { code: 'not-served' })
     assert.deepEqual(sites.standing(sites.a), ['superseded', 2, 'B'])
     assert.deepEqual([problems, tookMs], [[], 0])
   })

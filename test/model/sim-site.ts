@@ -9,6 +9,7 @@ import type { PeerHandlers } from '../../src/link/channel.ts'
 import type { Course } from '../../src/migration/course.ts'
 import { answersOverLink, overLink } from '../../src/migration/over-link.ts'
 import { Migrations } from '../../src/migration/site/migrations.ts'
+import { nbdErrorCodes } from '../../src/nbd/server/guest-errors.ts'
 import { direct } from './direct.ts'
 import type { SimFile } from './sim-file.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
@@ -161,6 +162,7 @@ export class SimSite {
         siteId: this.name,
         readOnly: false,
         holdsAfterPowerLoss: this.holdsAfterPowerLoss,
+        errorNames: nbdErrorCodes,
         clock: this.#world.clock(process),
         log,
       },

@@ -64,7 +64,7 @@ describe('a disk of which a later generation is heard of', () => {
     const writing = sites.write(guest, 0, 9).finally(() => {
       answered = true
     })
-    const refused = assert.rejects(writing, { code: 'ESHUTDOWN' })
+    const refused = assert.rejects(writing, { code: 'not-served' })
     await sites.pass(20_000)
     assert(!answered)
     b.database.faultRate = 0
@@ -88,7 +88,7 @@ describe('a disk of which a later generation is heard of', () => {
     a.database.faultRate = 0
     await sites.until('it is released', () => sites.record(a)?.state === 'released')
     await sites.flush(left)
-    await assert.rejects(sites.read(left, 0), { code: 'ESHUTDOWN' })
+    await assert.rejects(sites.read(left, 0), { code: 'not-served' })
     assertSettled(sites, a)
   })
 

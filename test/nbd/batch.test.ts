@@ -231,11 +231,12 @@ describe('nbd batches', () => {
       close: () => {},
     }
     const disk: Export = {
+      id: 'disk',
       name: 'disk',
       description: '',
       sizeBytes: 1 << 20,
       readOnly: false,
-      contexts: [],
+      statuses: [],
       open: () => forgetful,
     }
     await using site = await serve([disk])

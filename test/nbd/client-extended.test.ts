@@ -64,7 +64,7 @@ describe('nbd client, extended headers', () => {
   it('asks for more than 4 GiB in one request, and is told so much in one extent', async () => {
     const disk = new MemoryExport()
     const huge = Object.create(disk, { sizeBytes: { value: 2 ** 45 } }) as MemoryExport
-    disk.blockStatusFault = [{ lengthBytes: 2 ** 44, flags: 3 }]
+    disk.blockStatusFault = [{ lengthBytes: 2 ** 44, status: 'hole' }]
     await using site = await serve([huge])
     const client = await NbdClient.connect(uriOf(site, 'disk'), options)
     assert.deepEqual((await client.blockStatus(2 ** 43, 2 ** 44)).get('base:allocation'), [

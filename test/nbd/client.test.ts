@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import type { Socket } from 'node:net'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import {
   NbdClient,
   NbdConnectionError,
@@ -111,7 +111,7 @@ describe('nbd client', () => {
       (error: NbdRefusedError) => error instanceof NbdRefusedError && error.reply === 'ERR_UNKNOWN',
     )
     const client = await NbdClient.connect(site.uri)
-    disk.gate = () => Promise.reject(new NbdError('ENOSPC', 'the disk’s folder is full'))
+    disk.gate = () => Promise.reject(new GuestError('no-space', 'the disk’s folder is full'))
     await assert.rejects(client.write(0, Buffer.alloc(1)), (error: NbdRequestError) => {
       return error instanceof NbdRequestError && error.code === 'ENOSPC' && /folder is full/.test(error.message)
     })

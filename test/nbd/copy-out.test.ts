@@ -3,12 +3,12 @@
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
-import { AllocationFlag, NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import { allocationContext, type CopySource, copyOut } from '../../src/nbd/client/copy-out.ts'
 import { NbdRequestError } from '../../src/nbd/client/errors.ts'
 import type { NbdExportInfo } from '../../src/nbd/client/negotiation.ts'
 import { SteadyNbdClient, type SteadyOptions } from '../../src/nbd/client/steady-client.ts'
-import { ErrorNumber } from '../../src/nbd/wire/constants.ts'
+import { AllocationFlag, ErrorNumber } from '../../src/nbd/wire/constants.ts'
 import { seededRandom } from '../random.ts'
 import { serve, type TestServer } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
@@ -153,12 +153,22 @@ describe('copying an export out', () => {
   it('reads a hole that is not said to read as zeros, and believes no extent beyond the end', async () => {
     const disk = new MemoryExport({ sizeBytes: mebibyte })
     fill(disk, 8192, 4096)
-    disk.blockStatusFault = [
+    await using site = await serve([disk])
+    const client = await SteadyNbdClient.connect(site.uri)
+    const told = [
       { lengthBytes: 16_384, flags: AllocationFlag.hole },
       { lengthBytes: 2 ** 31, flags: AllocationFlag.zero | AllocationFlag.hole },
     ]
-    await using site = await serve([disk])
-    const { bytes } = await copied(site.uri)
+    const source: CopySource = {
+      info: () => client.info(),
+      contexts: [allocationContext],
+      blockStatus: async () => new Map([[allocationContext, told]]),
+      read: (offset, lengthBytes) => client.read(offset, lengthBytes),
+    }
+    const bytes = Buffer.alloc(mebibyte)
+    const give = (offset: number, part: Uint8Array) => void bytes.set(part, offset)
+    await copyOut(source, { signal: new AbortController().signal, give, progress: () => {} })
+    client.destroy()
     assert(bytes.equals(disk.bytes))
     assert.deepEqual(readsOf(disk), ['read 0 16384'])
   })
@@ -202,7 +212,7 @@ describe('copying an export out', () => {
       const controller = new AbortController()
       disk.gate = (call) =>
         how === 'read' && call.startsWith(`read ${20 * mebibyte} `)
-          ? Promise.reject(new NbdError('EIO', 'the platter is scratched'))
+          ? Promise.reject(new GuestError('io', 'the platter is scratched'))
           : undefined
       const client = await SteadyNbdClient.connect(site.uri, { metaContexts: [allocationContext] })
       const give = async (offset: number) => {

@@ -2,7 +2,7 @@
 // The bytes in hex are written down from the document's layouts, not made by the codecs under test.
 
 import assert from 'node:assert/strict'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import {
   Command,
   CommandFlag,
@@ -403,8 +403,8 @@ describe('nbd extended headers', () => {
       const disk = new MemoryExport()
       // A huge disk without its bytes: only the calls count.
       const huge = Object.create(disk, { sizeBytes: { value: 2 ** 52 } }) as MemoryExport
-      disk.blockStatusFault = [{ lengthBytes: 2 ** 51, flags: 3 }]
-      disk.gate = () => Promise.reject(new NbdError('ENOTSUP', 'enough'))
+      disk.blockStatusFault = [{ lengthBytes: 2 ** 51, status: 'hole' }]
+      disk.gate = () => Promise.reject(new GuestError('unsupported', 'enough'))
       await using site = await serve([huge])
       const client = await open(site.path, ['base:allocation'])
       client.request({ type: Command.blockStatus, offset: 2 ** 33, lengthBytes: 2 ** 51 + 2 ** 40 })

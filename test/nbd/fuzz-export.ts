@@ -3,13 +3,15 @@
 // was answered with success, can be judged without knowing what went on meanwhile. Ranges that a broken request may zero,
 // or fill with what does not belong there, are named by its sender before it is sent.
 
+import { randomUUID } from 'node:crypto'
 import {
-  AllocationFlag,
   type Export,
   type ExportHandle,
+  GuestError,
   type MaybePromise,
-  NbdError,
   type StatusExtent,
+  type StatusKind,
+  type StatusWord,
   type ZeroOptions,
 } from '../../src/guest/export.ts'
 import type { Random } from '../random.ts'
@@ -44,11 +46,12 @@ export async function turns(count: number): Promise<void> {
 }
 
 export class UnrulyExport implements Export {
+  readonly id = randomUUID()
   readonly name: string
   readonly description = 'answers as it likes'
   readonly sizeBytes: number
   readonly readOnly = false
-  readonly contexts = ['base:allocation', 'vmstore:dirty']
+  readonly statuses = ['allocation', 'dirty'] as const
   readonly tag: number
   readonly options: UnrulyOptions
   readonly bytes: Buffer
@@ -105,7 +108,7 @@ export class UnrulyExport implements Export {
 
 /** One of the protocol's errors, or one that only the log may tell in full. */
 function planted(random: Random): Error {
-  return random.chance(0.5) ? new NbdError('EIO', 'planted') : new Error('planted, and not for clients')
+  return random.chance(0.5) ? new GuestError('io', 'planted') : new Error('planted, and not for clients')
 }
 
 class UnrulyHandle implements ExportHandle {
@@ -164,12 +167,12 @@ class UnrulyHandle implements ExportHandle {
   }
 
   blockStatus(
-    _context: string,
+    kind: StatusKind,
     offset: number,
     lengthBytes: number,
     limit: number,
   ): MaybePromise<readonly StatusExtent[]> {
-    return this.#run('status', offset, lengthBytes, () => this.#extents(offset, lengthBytes, limit))
+    return this.#run('status', offset, lengthBytes, () => this.#extents(kind, offset, lengthBytes, limit))
   }
 
   hangUp(): void {
@@ -187,17 +190,19 @@ class UnrulyHandle implements ExportHandle {
     this.#options.found(`${this.#export.name}: ${sentence}`)
   }
 
-  #extents(offset: number, lengthBytes: number, limit: number): StatusExtent[] {
-    const extents: { lengthBytes: number; flags: number }[] = []
+  #extents(kind: StatusKind, offset: number, lengthBytes: number, limit: number): StatusExtent[] {
+    const [whereWritten, elsewhere] =
+      kind === 'allocation' ? (['data', 'hole'] as const) : (['dirty', 'clean'] as const)
+    const extents: { lengthBytes: number; readonly status: StatusWord }[] = []
     const end = offset + lengthBytes
     for (let at = offset; at < end; ) {
       const page = Math.floor(at / pageBytes)
       const next = Math.min(end, (page + 1) * pageBytes)
-      const flags = this.#export.written[page] === 1 ? 0 : AllocationFlag.hole | AllocationFlag.zero
+      const status = this.#export.written[page] === 1 ? whereWritten : elsewhere
       const last = extents.at(-1)
-      if (last?.flags === flags) last.lengthBytes += next - at
+      if (last?.status === status) last.lengthBytes += next - at
       else if (extents.length === limit) break
-      else extents.push({ lengthBytes: next - at, flags })
+      else extents.push({ lengthBytes: next - at, status })
       at = next
     }
     return extents

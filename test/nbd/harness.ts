@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
 import type { Export } from '../../src/guest/export.ts'
-import type { NbdLimits, NbdLog } from '../../src/nbd/server/limits.ts'
+import type { ServerLog } from '../../src/guest/log.ts'
+import type { NbdLimits } from '../../src/nbd/server/limits.ts'
 import { NbdServer, type NbdServerOptions } from '../../src/nbd/server/server.ts'
 import {
   ChunkFlag,
@@ -53,7 +54,7 @@ export interface TestServer extends AsyncDisposable {
   readonly log: LogLine[]
 }
 
-export function recordingLog(lines: LogLine[]): NbdLog {
+export function recordingLog(lines: LogLine[]): ServerLog {
   const at = (level: string) => (facts: object, message: string) => {
     lines.push({ level, facts, message })
   }

@@ -1,14 +1,17 @@
 // An export in memory, and a catalog of such, for tests. Every call is recorded; a gate makes a handle answer later, when
 // the test says so; a fault makes it fail. Blocks that were never written, or were trimmed, are holes.
 
+import { randomUUID } from 'node:crypto'
 import {
-  AllocationFlag,
   type Export,
   type ExportCatalog,
   type ExportHandle,
   type MaybePromise,
   type SessionEnd,
   type StatusExtent,
+  type StatusKind,
+  type StatusWord,
+  statusWords,
   type ZeroOptions,
 } from '../../src/guest/export.ts'
 
@@ -19,15 +22,16 @@ export interface MemoryExportOptions {
   readonly sizeBytes?: number
   readonly readOnly?: boolean
   readonly description?: string
-  readonly contexts?: readonly string[]
+  readonly statuses?: readonly StatusKind[]
 }
 
 export class MemoryExport implements Export {
+  readonly id = randomUUID()
   readonly name: string
   readonly description: string
   readonly sizeBytes: number
   readonly readOnly: boolean
-  readonly contexts: readonly string[]
+  readonly statuses: readonly StatusKind[]
   readonly bytes: Buffer
   readonly written: Uint8Array
   /** "write 0 512 fua", in order. */
@@ -50,7 +54,7 @@ export class MemoryExport implements Export {
     this.description = options.description ?? 'a disk in memory'
     this.sizeBytes = options.sizeBytes ?? 1024 * 1024
     this.readOnly = options.readOnly ?? false
-    this.contexts = options.contexts ?? ['base:allocation']
+    this.statuses = options.statuses ?? ['allocation']
     this.bytes = Buffer.alloc(this.sizeBytes)
     this.written = new Uint8Array(Math.ceil(this.sizeBytes / blockBytes))
   }
@@ -121,25 +125,26 @@ class MemoryHandle implements ExportHandle {
   }
 
   blockStatus(
-    context: string,
+    kind: StatusKind,
     offset: number,
     lengthBytes: number,
     limit: number,
   ): MaybePromise<readonly StatusExtent[]> {
     if (this.#export.blockStatusFault !== undefined) return this.#export.blockStatusFault
-    const extents: { lengthBytes: number; flags: number }[] = []
+    const [elsewhere, whereWritten] = kind === 'allocation' ? (['hole', 'data'] as const) : statusWords[kind]
+    const extents: { lengthBytes: number; readonly status: StatusWord }[] = []
     const end = offset + lengthBytes
     for (let at = offset; at < end; ) {
       const next = Math.min(end, (Math.floor(at / blockBytes) + 1) * blockBytes)
       const isWritten = this.#export.written[Math.floor(at / blockBytes)] === 1
-      const flags = isWritten ? 0 : AllocationFlag.hole | AllocationFlag.zero
+      const status = isWritten ? whereWritten : elsewhere
       const last = extents.at(-1)
-      if (last?.flags === flags) last.lengthBytes += next - at
+      if (last?.status === status) last.lengthBytes += next - at
       else if (extents.length === limit) break
-      else extents.push({ lengthBytes: next - at, flags })
+      else extents.push({ lengthBytes: next - at, status })
       at = next
     }
-    const waiting = this.#enter(`status ${context} ${offset} ${lengthBytes} ${limit}`)
+    const waiting = this.#enter(`status ${kind} ${offset} ${lengthBytes} ${limit}`)
     return waiting === undefined ? extents : waiting.then(() => extents)
   }
 

@@ -1,7 +1,7 @@
 // The negotiation as a state machine: bytes in, steps out, no socket.
 
 import assert from 'node:assert/strict'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import { Negotiation, type NegotiationStep } from '../../src/nbd/server/negotiation.ts'
 import { InfoType, OptionType, ReplyType, TransmissionFlag } from '../../src/nbd/wire/constants.ts'
 import {
@@ -99,7 +99,7 @@ describe('nbd negotiation', () => {
 
   it('does not open an export for INFO', () => {
     const disk = new MemoryExport()
-    disk.openFault = new NbdError('EIO', 'must not be called')
+    disk.openFault = new GuestError('io', 'must not be called')
     assert.equal(lastType(run(start(disk), Buffer.concat([flags, info('disk')]))[0]), ReplyType.ack)
     assert.equal(disk.opens, 0)
   })
@@ -107,9 +107,9 @@ describe('nbd negotiation', () => {
   it('tells a refused open from an unknown export, and goes on', () => {
     const disk = new MemoryExport()
     const negotiation = start(disk)
-    const refusals: [NbdError, number][] = [
-      [new NbdError('ESHUTDOWN', 'the disk departed to tokyo'), ReplyType.errShutdown],
-      [new NbdError('EPERM', 'not you'), ReplyType.errPolicy],
+    const refusals: [GuestError, number][] = [
+      [new GuestError('not-served', 'the disk departed to tokyo'), ReplyType.errShutdown],
+      [new GuestError('not-permitted', 'not you'), ReplyType.errPolicy],
     ]
     run(negotiation, flags)
     for (const [fault, type] of refusals) {
@@ -143,7 +143,7 @@ describe('nbd negotiation', () => {
   })
 
   it('lists contexts by name, by namespace, and all without a query', () => {
-    const disk = new MemoryExport({ contexts: ['base:allocation', 'vmstore:present', 'vmstore:dirty'] })
+    const disk = new MemoryExport({ statuses: ['allocation', 'present', 'dirty'] })
     const names = (...queries: string[]) => {
       const steps = run(
         start(disk),
@@ -153,7 +153,7 @@ describe('nbd negotiation', () => {
         .slice(0, -1)
         .map(([, payload]) => payload.toString('utf8', 4))
     }
-    assert.deepEqual(names(), disk.contexts)
+    assert.deepEqual(names(), ['base:allocation', 'vmstore:present', 'vmstore:dirty'])
     assert.deepEqual(names('vmstore:'), ['vmstore:present', 'vmstore:dirty'])
     assert.deepEqual(names('vmstore:dirty', 'x:y', 'base'), ['vmstore:dirty'])
   })
@@ -169,7 +169,7 @@ describe('nbd negotiation', () => {
   })
 
   describe('trap 12: SET_META_CONTEXT', () => {
-    const disk = new MemoryExport({ contexts: ['base:allocation', 'vmstore:present'] })
+    const disk = new MemoryExport({ statuses: ['allocation', 'present'] })
     const other = new MemoryExport({ name: 'other' })
     const agreed = (...options: Buffer[]) =>
       agreementOf(run(start(disk, other), Buffer.concat([flags, structured, ...options]))).contexts.map(

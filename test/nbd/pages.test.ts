@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { closeSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Export, type ExportHandle, NbdError, type PageTaker } from '../../src/guest/export.ts'
+import { type Export, type ExportHandle, GuestError, type PageTaker } from '../../src/guest/export.ts'
 import { ChunkFlag, ChunkType, Command, CommandFlag, ErrorNumber } from '../../src/nbd/wire/constants.ts'
 import type { BlockFile } from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
@@ -39,14 +39,14 @@ function exportOf(file: BlockFile, counts: Counts, refuses: (offset: number) => 
     writeZeroes: () => undefined,
     flush: () => file.sync(),
     cache: () => undefined,
-    blockStatus: (_context: string, offset: number, lengthBytes: number, limit: number) =>
+    blockStatus: (_kind: string, offset: number, lengthBytes: number, limit: number) =>
       file.extents(offset, lengthBytes, limit).map(({ length, data }) => ({
         lengthBytes: length,
-        flags: data ? 0 : 3,
+        status: data ? ('data' as const) : ('hole' as const),
       })),
     close: () => {},
   }
-  const facts = { name: '', description: '', sizeBytes, readOnly: false, contexts: ['base:allocation'] }
+  const facts = { id: '', name: '', description: '', sizeBytes, readOnly: false, statuses: ['allocation' as const] }
   return { ...facts, open: () => handle }
 }
 
@@ -142,7 +142,7 @@ describe('nbd pages', () => {
       const handle = other.open('', false)
       const readPages = (offset: number, lengthBytes: number, pipe: PageTaker): boolean => {
         handle.readPages!(offset, lengthBytes, pipe)
-        throw new NbdError('ESHUTDOWN', 'the disk departed')
+        throw new GuestError('not-served', 'the disk departed')
       }
       return { ...handle, readPages }
     }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import { ChunkFlag, ChunkType, Command, CommandFlag, ErrorNumber, OptionType } from '../../src/nbd/wire/constants.ts'
 import { decodeErrorPayload } from '../../src/nbd/wire/transmission-codecs.ts'
 import { seededRandom } from '../random.ts'
@@ -62,7 +62,7 @@ describe('nbd pieces', () => {
       assert.equal((await client.chunk()).type, ChunkType.offsetData)
       assert.equal((await client.chunk()).type, ChunkType.offsetData)
       assert.equal((await client.reply()).cookieLow, 8)
-      gate.release(0, new NbdError('EIO', 'that piece is lost'))
+      gate.release(0, new GuestError('io', 'that piece is lost'))
       gate.release(0)
       assert.equal((await client.chunk()).flags & ChunkFlag.done, 0)
       const last = await client.chunk()
@@ -102,8 +102,8 @@ describe('nbd pieces', () => {
       const client = await RawClient.open(site.path)
       client.request({ type: Command.read, cookie: 7, lengthBytes: mebibyte })
       await gate.reached(1)
-      gate.release(0, new NbdError('ENOMEM', 'not now'))
-      assert.equal((await client.reply()).errorNumber, ErrorNumber.ENOMEM)
+      gate.release(0, new GuestError('no-space', 'not now'))
+      assert.equal((await client.reply()).errorNumber, ErrorNumber.ENOSPC)
       client.request({ type: Command.flush, cookie: 9 })
       assert.equal((await client.reply()).cookieLow, 9)
       assert.equal(site.server.heldBytes, 0)
@@ -225,7 +225,7 @@ describe('nbd pieces', () => {
       client.request({ type: Command.write, cookie: 7, payload: Buffer.alloc(2 * mebibyte, 1) })
       client.request({ type: Command.flush, cookie: 8 })
       await gate.reached(1)
-      gate.release(0, new NbdError('ENOSPC', 'full'))
+      gate.release(0, new GuestError('no-space', 'full'))
       const { cookieLow, errorNumber } = await client.reply()
       assert.equal(cookieLow, 7)
       assert.equal(errorNumber, ErrorNumber.ENOSPC)

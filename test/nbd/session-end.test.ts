@@ -1,7 +1,7 @@
 // How sessions end, and what their handle is told: once, after all its calls have settled.
 
 import assert from 'node:assert/strict'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import { ChunkType, Command } from '../../src/nbd/wire/constants.ts'
 import { Gate, RawClient, requestBytesOf, serve, until } from './harness.ts'
 import { MemoryExport } from './memory-export.ts'
@@ -148,16 +148,16 @@ describe('nbd session end', () => {
   })
 
   it('a status that fails in one context closes the handle only once every context has settled', async () => {
-    const disk = new MemoryExport({ contexts: ['base:allocation', 'vmstore:dirty'] })
+    const disk = new MemoryExport({ statuses: ['allocation', 'dirty'] })
     const gate = new Gate(/^status/)
     disk.gate = gate.enter
     await using site = await serve([disk])
-    const client = await RawClient.open(site.path, { structured: true, contexts: [...disk.contexts] })
+    const client = await RawClient.open(site.path, { structured: true, contexts: ['base:allocation', 'vmstore:dirty'] })
     client.request({ type: Command.blockStatus, lengthBytes: 4096 })
     client.disconnect()
     await gate.reached(1)
     const asked = gate.waiting.length
-    gate.release(0, new NbdError('EIO', 'one context is broken'))
+    gate.release(0, new GuestError('io', 'one context is broken'))
     await disk.closed(1)
     assert.equal(asked, 1)
     assert.deepEqual(gate.waiting, [])

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { NbdError } from '../../src/guest/export.ts'
+import { GuestError } from '../../src/guest/export.ts'
 import { TlsServer } from '../../src/nbd/server/tls-server.ts'
 import {
   Command,
@@ -73,7 +73,7 @@ describe('nbd traps', () => {
 
   it('trap 3: an error to EXPORT_NAME is a close', async () => {
     const disk = new MemoryExport()
-    disk.openFault = new NbdError('ESHUTDOWN', 'departed')
+    disk.openFault = new GuestError('not-served', 'departed')
     await using site = await serve([disk])
     for (const name of ['nothing', 'disk', 'a\0b', 'x'.repeat(4097)]) {
       const client = await RawClient.connect(site.path)
@@ -336,17 +336,17 @@ describe('nbd traps', () => {
     const disk = new MemoryExport()
     // A huge disk without its bytes: only the calls count.
     const huge = Object.create(disk, { sizeBytes: { value: 2 ** 40 } }) as MemoryExport
-    disk.gate = () => Promise.reject(new NbdError('ENOTSUP', 'enough'))
+    disk.gate = () => Promise.reject(new GuestError('unsupported', 'enough'))
     await using site = await serve([huge])
     const client = await RawClient.open(site.path, { structured: true, contexts: ['base:allocation'] })
     for (const type of [Command.trim, Command.writeZeroes, Command.cache]) {
       client.request({ type, offset: 2 ** 33, lengthBytes: 0xffffffff })
       assert.equal(decodeErrorPayload((await client.chunk()).payload).errorNumber, ErrorNumber.ENOTSUP)
     }
-    const extents = [{ lengthBytes: 0xffffffff, flags: 3 }]
-    disk.blockStatusFault = extents
+    disk.blockStatusFault = [{ lengthBytes: 0xffffffff, status: 'hole' }]
     client.request({ type: Command.blockStatus, offset: 2 ** 33, lengthBytes: 0xffffffff })
-    assert.deepEqual(decodeBlockStatusPayload((await client.chunk()).payload).extents, extents)
+    const told = [{ lengthBytes: 0xffffffff, flags: 3 }]
+    assert.deepEqual(decodeBlockStatusPayload((await client.chunk()).payload).extents, told)
     assert.equal(site.server.heldBytes, 0)
     assert.deepEqual(disk.calls, [
       `trim ${2 ** 33} ${0xffffffff}`,
@@ -363,7 +363,7 @@ describe('nbd traps', () => {
     for (const lengthBytes of [512, 50_000, 200_000]) {
       for (const fault of ['throw', 'reject'] as const) {
         disk.gate = () => {
-          const error = new NbdError('ESHUTDOWN', 'the disk departed')
+          const error = new GuestError('not-served', 'the disk departed')
           if (fault === 'throw') throw error
           return Promise.reject(error)
         }
@@ -411,7 +411,7 @@ describe('nbd traps', () => {
   })
 
   it('trap 12: the ids of a reply are those of the negotiation, in its order', async () => {
-    const disk = new MemoryExport({ contexts: ['base:allocation', 'vmstore:present'] })
+    const disk = new MemoryExport({ statuses: ['allocation', 'present'] })
     await using site = await serve([disk])
     const client = await RawClient.connect(site.path)
     await client.greet()

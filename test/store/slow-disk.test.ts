@@ -27,7 +27,7 @@ function exportOf(file: BlockFile): Export {
     blockStatus: () => [],
     close: () => {},
   }
-  const facts = { name: 'hot', description: '', sizeBytes: file.sizeBytes, readOnly: false, contexts: [] }
+  const facts = { id: 'hot', name: 'hot', description: '', sizeBytes: file.sizeBytes, readOnly: false, statuses: [] }
   return { ...facts, open: () => handle }
 }
 

@@ -12,7 +12,7 @@ import type { Run } from '../../block/units.ts'
 import type { StatusExtent } from '../../guest/export.ts'
 import { type ArrivalMaps, sectorBytes } from '../../store/arrival-maps.ts'
 import type { MapLog } from '../../store/map-log.ts'
-import { answerableBytes, dirtyExtents, partialBlocks, presentExtents } from '../contexts.ts'
+import { answerableBytes, dirtyExtents, partialBlocks, presentExtents } from '../block-status.ts'
 import { Holds } from './holds.ts'
 import { Presence, sectorMask } from './presence.ts'
 
@@ -92,12 +92,12 @@ export class Arrival {
     }
   }
 
-  /** `vmstore:present` of a range, from its start on. */
+  /** What is `present` of a range, from its start on. */
   presentExtents(offset: number, lengthBytes: number, limit: number): StatusExtent[] {
     return presentExtents(this.#maps, offset, lengthBytes, limit)
   }
 
-  /** `vmstore:dirty` of a range, from its start on. */
+  /** What is `dirty` of a range, from its start on. */
   dirtyExtents(offset: number, lengthBytes: number, limit: number): StatusExtent[] {
     return dirtyExtents(this.#maps, offset, lengthBytes, limit)
   }

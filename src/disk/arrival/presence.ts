@@ -10,7 +10,7 @@ import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
 import { type ArrivalMaps, sectorBytes } from '../../store/arrival-maps.ts'
 import type { MapLog } from '../../store/map-log.ts'
-import { partialBlocks } from '../contexts.ts'
+import { partialBlocks } from '../block-status.ts'
 
 export class Presence {
   readonly #maps: ArrivalMaps

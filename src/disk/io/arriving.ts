@@ -4,12 +4,11 @@
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
 import type { Run } from '../../block/units.ts'
-import type { MaybePromise, PageTaker, StatusExtent, ZeroOptions } from '../../guest/export.ts'
+import type { MaybePromise, PageTaker, StatusExtent, StatusKind, ZeroOptions } from '../../guest/export.ts'
 import { sectorBytes } from '../../store/arrival-maps.ts'
 import type { BlockFile } from '../../store/files.ts'
 import type { Arrival } from '../arrival/arrival.ts'
 import type { DemandFetch } from '../arrival/demand-fetch.ts'
-import type { DiskContext } from '../contexts.ts'
 import { isNoSpace } from '../room.ts'
 import type { SyncGroup } from '../sync/sync-group.ts'
 import { zeroFile } from '../zero-file.ts'
@@ -106,9 +105,9 @@ export class ArrivingIo implements GuestIo {
     }
   }
 
-  status(context: DiskContext, offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
-    if (context === 'vmstore:present') return this.#arrival.presentExtents(offset, lengthBytes, limit)
-    if (context === 'vmstore:dirty') return this.#arrival.dirtyExtents(offset, lengthBytes, limit)
+  status(kind: StatusKind, offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
+    if (kind === 'present') return this.#arrival.presentExtents(offset, lengthBytes, limit)
+    if (kind === 'dirty') return this.#arrival.dirtyExtents(offset, lengthBytes, limit)
     return this.#allocation(offset, lengthBytes, limit)
   }
 
@@ -117,7 +116,7 @@ export class ArrivingIo implements GuestIo {
     const { run, knownBytes } = this.#arrival.firstLacking(offset, lengthBytes)
     if (!run) return fileAllocation(this.#file, offset, knownBytes, limit)
     if (run.offset > offset) return fileAllocation(this.#file, offset, run.offset - offset, limit)
-    return [{ lengthBytes: Math.min(run.offset + run.length - offset, lengthBytes), flags: 0 }]
+    return [{ lengthBytes: Math.min(run.offset + run.length - offset, lengthBytes), status: 'data' }]
   }
 
   /** A guest write that may have to wait: for the sectors at its edges that it changes in part, and for landings. */

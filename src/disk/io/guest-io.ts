@@ -2,16 +2,15 @@
 // validated the range (guest/export.ts) and counted the request at the gate.
 
 import {
-  AllocationFlag,
+  GuestError,
+  type GuestErrorCode,
   type MaybePromise,
-  NbdError,
-  type NbdErrorCode,
   type PageTaker,
   type StatusExtent,
+  type StatusKind,
   type ZeroOptions,
 } from '../../guest/export.ts'
 import type { BlockFile } from '../../store/files.ts'
-import type { DiskContext } from '../contexts.ts'
 import { isNoSpace } from '../room.ts'
 
 export interface GuestIo {
@@ -25,31 +24,26 @@ export interface GuestIo {
   writeZeroes(offset: number, lengthBytes: number, options: ZeroOptions, signal: AbortSignal): MaybePromise<void>
   flush(signal: AbortSignal): MaybePromise<void>
   cache(offset: number, lengthBytes: number, signal: AbortSignal): MaybePromise<void>
-  /** Extents of `context` from `offset` on: one at least, at most `limit`, of the whole range or less. */
-  status(
-    context: DiskContext,
-    offset: number,
-    lengthBytes: number,
-    limit: number,
-  ): MaybePromise<readonly StatusExtent[]>
+  /** Extents of that kind from `offset` on: one at least, at most `limit`, of the whole range or less. */
+  status(kind: StatusKind, offset: number, lengthBytes: number, limit: number): MaybePromise<readonly StatusExtent[]>
 }
 
-/** `base:allocation` of a range whose bytes are all here. */
+/** The allocation of a range whose bytes are all here. */
 export function fileAllocation(file: BlockFile, offset: number, lengthBytes: number, limit: number): StatusExtent[] {
   return file.extents(offset, lengthBytes, limit).map(({ length, data }) => ({
     lengthBytes: length,
-    flags: data ? 0 : AllocationFlag.hole | AllocationFlag.zero,
+    status: data ? 'data' : 'hole',
   }))
 }
 
 /** The error that a guest is told for what the file system threw. */
-export function guestError(error: unknown, what: string): NbdError {
-  if (error instanceof NbdError) return error
-  return new NbdError(codeOf(error), `${what}: ${(error as Error)?.message ?? String(error)}`, { cause: error })
+export function guestError(error: unknown, what: string): GuestError {
+  if (error instanceof GuestError) return error
+  return new GuestError(codeOf(error), `${what}: ${(error as Error)?.message ?? String(error)}`, { cause: error })
 }
 
-function codeOf(error: unknown): NbdErrorCode {
-  if (isNoSpace(error)) return 'ENOSPC'
+function codeOf(error: unknown): GuestErrorCode {
+  if (isNoSpace(error)) return 'no-space'
   // A zeroing that had to be fast, on a file system that cannot.
-  return (error as NodeJS.ErrnoException | undefined)?.code === 'ENOTSUP' ? 'ENOTSUP' : 'EIO'
+  return (error as NodeJS.ErrnoException | undefined)?.code === 'ENOTSUP' ? 'unsupported' : 'io'
 }

@@ -4,9 +4,14 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { spanOf } from '../../block/span.ts'
-import type { MaybePromise, StatusExtent, ZeroOptions } from '../../guest/export.ts'
+import {
+  type MaybePromise,
+  type StatusExtent,
+  type StatusKind,
+  statusWords,
+  type ZeroOptions,
+} from '../../guest/export.ts'
 import { copyPiece } from '../block-source.ts'
-import type { DiskContext } from '../contexts.ts'
 import type { IncomingPart } from '../remote-part.ts'
 import type { GuestIo } from './guest-io.ts'
 
@@ -66,8 +71,8 @@ export class IncomingIo implements GuestIo {
   cache(): MaybePromise<void> {}
 
   /** All data, for a range that has not come yet is never called a hole; nothing present, and nothing changed here. */
-  status(_context: DiskContext, _offset: number, lengthBytes: number): readonly StatusExtent[] {
-    return [{ lengthBytes, flags: 0 }]
+  status(kind: StatusKind, _offset: number, lengthBytes: number): readonly StatusExtent[] {
+    return [{ lengthBytes, status: statusWords[kind][0] }]
   }
 
   async #afterSwitchover(signal: AbortSignal): Promise<GuestIo> {

@@ -1,8 +1,7 @@
 // Guest I/O on a disk whose every block is here: straight to the file.
 
-import type { MaybePromise, PageTaker, StatusExtent, ZeroOptions } from '../../guest/export.ts'
+import type { MaybePromise, PageTaker, StatusExtent, StatusKind, ZeroOptions } from '../../guest/export.ts'
 import type { BlockFile } from '../../store/files.ts'
-import { DirtyFlag, type DiskContext, PresentFlag } from '../contexts.ts'
 import type { SyncGroup } from '../sync/sync-group.ts'
 import { zeroFile } from '../zero-file.ts'
 import { fileAllocation, type GuestIo, guestError } from './guest-io.ts'
@@ -54,8 +53,8 @@ export class OwnedIo implements GuestIo {
   cache(): void {}
 
   /** All is here, and no map tells any more what the guest changed: so every block counts as changed. */
-  status(context: DiskContext, offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
-    if (context === 'base:allocation') return fileAllocation(this.#file, offset, lengthBytes, limit)
-    return [{ lengthBytes, flags: context === 'vmstore:present' ? PresentFlag.present : DirtyFlag.dirty }]
+  status(kind: StatusKind, offset: number, lengthBytes: number, limit: number): readonly StatusExtent[] {
+    if (kind === 'allocation') return fileAllocation(this.#file, offset, lengthBytes, limit)
+    return [{ lengthBytes, status: kind === 'present' ? 'present' : 'dirty' }]
   }
 }

@@ -1,7 +1,7 @@
 // Guest I/O on a disk that another site serves, or that is gone: a hypervisor may still negotiate and quit, so a flush
-// succeeds, where nothing is left to flush; everything else gets NBD_ESHUTDOWN.
+// succeeds, where nothing is left to flush; everything else is `not-served`.
 
-import { NbdError, type StatusExtent } from '../../guest/export.ts'
+import { GuestError, type StatusExtent } from '../../guest/export.ts'
 import type { GuestIo } from './guest-io.ts'
 
 export class RefusedIo implements GuestIo {
@@ -46,7 +46,7 @@ export class RefusedIo implements GuestIo {
     throw this.#refusal()
   }
 
-  #refusal(): NbdError {
-    return new NbdError('ESHUTDOWN', this.#sentence)
+  #refusal(): GuestError {
+    return new GuestError('not-served', this.#sentence)
   }
 }

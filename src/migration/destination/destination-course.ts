@@ -9,7 +9,7 @@ import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { RemotePart } from '../../disk/remote-part.ts'
 import { unknownOwner } from '../../disk/states.ts'
-import { NbdError } from '../../guest/export.ts'
+import { GuestError } from '../../guest/export.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import type { Counterpart, DestinationDesk, Granted } from '../counterpart.ts'
@@ -332,7 +332,7 @@ export class DestinationCourse extends ArrivingCourse {
 
   async #askSwitchover(signal: AbortSignal): Promise<void> {
     this.stopping.signal.throwIfAborted()
-    if (this.record.state === 'cancelled') throw new NbdError('ESHUTDOWN', `migration ${this.id} is cancelled`)
+    if (this.record.state === 'cancelled') throw new GuestError('not-served', `migration ${this.id} is cancelled`)
     const isManual = this.terms.switchover === 'manual' && !this.#asker.active
     await this.#guests.hold(() => (isManual ? this.#awaitOperator(signal) : this.#asker.waitForGuest(signal)))
   }
@@ -342,8 +342,8 @@ export class DestinationCourse extends ArrivingCourse {
     const { clock } = this.services
     const timeout = clock.sleep(this.terms.switchoverWaitMs, AbortSignal.any([signal, this.#armed.signal])).then(
       () => {
-        throw new NbdError(
-          'EPERM',
+        throw new GuestError(
+          'not-permitted',
           `${this.disk.name} is switched over by hand: vmstore migration switchover ${this.id}`,
         )
       },
@@ -397,7 +397,7 @@ export class DestinationCourse extends ArrivingCourse {
   async #leave(): Promise<void> {
     if (this.disk.state !== 'incoming') return
     if (this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
-    this.#asker.end(new NbdError('ESHUTDOWN', `migration ${this.id} of ${this.disk.name} is cancelled`))
+    this.#asker.end(new GuestError('not-served', `migration ${this.id} of ${this.disk.name} is cancelled`))
     await this.recorded('that the migration is cancelled', () =>
       this.update(this.ending('cancelled', this.record.peerSite), (change) => this.disk.arriving.abandon([change])),
     )

@@ -10,7 +10,7 @@
 
 import type { Clock } from '../../block/clock.ts'
 import { Grouping } from '../../block/grouping.ts'
-import { NbdError } from '../../guest/export.ts'
+import { GuestError } from '../../guest/export.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import { noRightCode, syncFailedCode, unknownMigrationCode } from '../codes.ts'
 import { mayAskAgain, retryDelayMs } from '../retries.ts'
@@ -47,8 +47,8 @@ export class ForwardedFlushes {
     using stall = stallTimeoutMs === null ? undefined : new Stall(clock, stallTimeoutMs)
     await unlessAborted(this.#group.ask(), stall ? AbortSignal.any([signal, stall.signal]) : signal)
     if (boot === null || sourceBoot() === boot) return
-    throw new NbdError(
-      'EIO',
+    throw new GuestError(
+      'io',
       `the source of ${diskName} lost its power, or was booted anew, while a flush waited: what was not flushed before may be lost`,
     )
   }
@@ -67,7 +67,7 @@ export class ForwardedFlushes {
     }
   }
 
-  /** Until it is worth asking again. @throws NbdError when it never is */
+  /** Until it is worth asking again. @throws GuestError when it never is */
   async #waitAfter(error: unknown, attempt: number): Promise<void> {
     const { clock, signal, isIncoming } = this.#parts
     const isPassed = error instanceof PeerRefusal && passedCodes.includes(error.code)
@@ -80,13 +80,13 @@ export class ForwardedFlushes {
     }
   }
 
-  #refused(error: unknown): NbdError {
+  #refused(error: unknown): GuestError {
     const { diskName } = this.#parts
     const reason = (error as Error).message
     if (error instanceof PeerRefusal && error.code === syncFailedCode)
-      return new NbdError('EIO', `what the source has answered of ${diskName} is not durable: ${reason}`, {
+      return new GuestError('io', `what the source has answered of ${diskName} is not durable: ${reason}`, {
         cause: error,
       })
-    return new NbdError('EIO', `the source cannot be asked to sync ${diskName}: ${reason}`, { cause: error })
+    return new GuestError('io', `the source cannot be asked to sync ${diskName}: ${reason}`, { cause: error })
   }
 }

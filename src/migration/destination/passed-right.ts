@@ -1,7 +1,7 @@
 // What a destination does when the source has no right to serve the disk any more: it departed, and its grant is on the way
 // here, or was lost; or the migration was cancelled there.
 
-import { NbdError } from '../../guest/export.ts'
+import { GuestError } from '../../guest/export.ts'
 import type { SourceStanding } from '../counterpart.ts'
 
 /** While the right is passing on, whoever waits for it looks again after this. */
@@ -19,7 +19,7 @@ export interface PassedRightParts {
   isCancelled(): Promise<void>
 }
 
-/** Has the disk move on as the source says. @throws NbdError when it says that the disk was taken already */
+/** Has the disk move on as the source says. @throws GuestError when it says that the disk was taken already */
 export async function followRight(parts: PassedRightParts): Promise<void> {
   const { isAcquiring, inquire, isCancelled, isIncoming, hasDeparted, diskName } = parts
   if (isAcquiring()) return // A grant whose answer was lost is found by asking again.
@@ -27,8 +27,8 @@ export async function followRight(parts: PassedRightParts): Promise<void> {
   if (state === 'cancelled') await isCancelled()
   else if (state === 'departed' && isIncoming()) hasDeparted()
   else if (state === 'taken' || state === 'released') {
-    throw new NbdError(
-      'EIO',
+    throw new GuestError(
+      'io',
       `the source says that ${diskName} was taken already: this site was restored from an old copy`,
     )
   }

@@ -2,7 +2,7 @@
 // instead of waiting on. Without it a read waits for the source for ever.
 
 import type { Clock } from '../../block/clock.ts'
-import { NbdError } from '../../guest/export.ts'
+import { GuestError } from '../../guest/export.ts'
 
 export class Stall implements Disposable {
   readonly #clock: Clock
@@ -39,6 +39,6 @@ export class Stall implements Disposable {
       await this.#clock.sleep(leftMs, this.#over.signal)
     }
     const seconds = this.#timeoutMs / 1000
-    this.#expired.abort(new NbdError('EIO', `nothing came from the source for ${seconds} s: --stall-timeout is over`))
+    this.#expired.abort(new GuestError('io', `nothing came from the source for ${seconds} s: --stall-timeout is over`))
   }
 }

@@ -6,7 +6,7 @@
 // word ends with that answer: it is not asked on until that client happens to pause.
 
 import type { Clock } from '../../block/clock.ts'
-import { NbdError } from '../../guest/export.ts'
+import { GuestError } from '../../guest/export.ts'
 import { LinkError } from '../../link/channel.ts'
 import type { AcquireAnswer, AcquireReason, Granted } from '../counterpart.ts'
 import { retryDelayMs } from '../retries.ts'
@@ -80,7 +80,7 @@ export class SwitchoverAsker {
     return this.#why
   }
 
-  /** A guest's write waits here. Rejects with an NbdError, or when the guest goes. */
+  /** A guest's write waits here. Rejects with a GuestError, or when the guest goes. */
   async waitForGuest(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
     const waiter: Waiter = { settle: Promise.withResolvers(), busySince: undefined }
@@ -130,13 +130,13 @@ export class SwitchoverAsker {
   }
 
   #run(): void {
-    if (this.#ended) this.#rejectAll(new NbdError('ESHUTDOWN', 'the migration is over'))
-    if (this.#parts.signal.aborted) this.#rejectAll(new NbdError('ESHUTDOWN', 'this site is stopping'))
+    if (this.#ended) this.#rejectAll(new GuestError('not-served', 'the migration is over'))
+    if (this.#parts.signal.aborted) this.#rejectAll(new GuestError('not-served', 'this site is stopping'))
     if (this.#ended || this.#running || this.#parts.signal.aborted) return
     this.#running = true
     this.#ask()
       .catch((error: unknown) =>
-        this.#rejectAll(new NbdError('EIO', `switchover: ${(error as Error).message}`, { cause: error })),
+        this.#rejectAll(new GuestError('io', `switchover: ${(error as Error).message}`, { cause: error })),
       )
       .finally(() => {
         this.#running = false
@@ -239,7 +239,7 @@ export class SwitchoverAsker {
   async #refused(code: string, message: string): Promise<void> {
     this.#forget()
     await this.#parts.refused(code, message)
-    this.#rejectAll(new NbdError('ESHUTDOWN', message))
+    this.#rejectAll(new GuestError('not-served', message))
   }
 
   /** Gives up on writes that a busy source has kept waiting for too long. */
@@ -248,7 +248,7 @@ export class SwitchoverAsker {
     for (const waiter of this.#waiters) {
       waiter.busySince ??= now
       if (now - waiter.busySince < this.#parts.waitMs) continue
-      waiter.settle.reject(new NbdError('EPERM', `not switched over: at the source, ${why}`))
+      waiter.settle.reject(new GuestError('not-permitted', `not switched over: at the source, ${why}`))
       this.#waiters.delete(waiter)
     }
   }

@@ -3,8 +3,7 @@
 
 import assert from 'node:assert/strict'
 import type { Socket } from 'node:net'
-import { descriptorOf } from '../../guest/wire.ts'
-import { duplicate, setTcpUserTimeout } from '../../system/sockets.ts'
+import { descriptorOf, duplicate, setTcpUserTimeout } from '../../system/sockets.ts'
 import { ProtocolError } from '../wire/negotiation-codecs.ts'
 import type { NbdUri } from '../wire/uri.ts'
 import { type NbdConnectOptions, withNegotiation, withNegotiationOver } from './connection.ts'

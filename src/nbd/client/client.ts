@@ -4,11 +4,16 @@
 // `requestTimeoutMs` while requests wait, or that breaks the protocol, ends the connection.
 
 import type { Socket } from 'node:net'
-import type { StatusExtent } from '../../guest/export.ts'
 import { Command, CommandFlag, payloadMaxBytes } from '../wire/constants.ts'
 import type { ReplyStyle } from '../wire/reply-writers.ts'
 import { describe } from '../wire/request-rules.ts'
-import { encodeExtendedRequest, encodeRequest, type Request, requestOf } from '../wire/transmission-codecs.ts'
+import {
+  type ContextExtent,
+  encodeExtendedRequest,
+  encodeRequest,
+  type Request,
+  requestOf,
+} from '../wire/transmission-codecs.ts'
 import { parseNbdUri } from '../wire/uri.ts'
 import { type NbdConnectOptions, withNegotiation, withNegotiationOver } from './connection.ts'
 import { NbdConnectionError, NbdRefusedError } from './errors.ts'
@@ -164,8 +169,8 @@ export class NbdClient {
     offset: number,
     lengthBytes: number,
     options: NbdRequestOptions = {},
-  ): Promise<ReadonlyMap<string, readonly StatusExtent[]>> {
-    const statuses = new Map<string, readonly StatusExtent[]>()
+  ): Promise<ReadonlyMap<string, readonly ContextExtent[]>> {
+    const statuses = new Map<string, readonly ContextExtent[]>()
     await this.#request(Command.blockStatus, 0, offset, lengthBytes, options, { statuses })
     return statuses
   }
@@ -194,7 +199,7 @@ export class NbdClient {
     more: {
       readonly payload?: Uint8Array
       readonly target?: Buffer
-      readonly statuses?: Map<string, readonly StatusExtent[]>
+      readonly statuses?: Map<string, readonly ContextExtent[]>
     } = {},
   ): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)

@@ -5,7 +5,8 @@
 
 import { blockSizeBytes } from '../../block/block-size.ts'
 import { nonZeroExtents } from '../../block/zeros.ts'
-import { AllocationFlag, type StatusExtent } from '../../guest/export.ts'
+import { AllocationFlag } from '../wire/constants.ts'
+import type { ContextExtent } from '../wire/transmission-codecs.ts'
 import type { Range } from './block-sizes.ts'
 import { NbdRequestError } from './errors.ts'
 import type { SteadyNbdClient } from './steady-client.ts'
@@ -84,7 +85,7 @@ async function extentsFrom(
   offset: number,
   lengthBytes: number,
   signal: AbortSignal,
-): Promise<readonly StatusExtent[]> {
+): Promise<readonly ContextExtent[]> {
   const allData = [{ lengthBytes, flags: 0 }]
   if (!client.contexts.includes(allocationContext)) return allData
   try {

@@ -1,7 +1,7 @@
 // What can go wrong for a client of an NBD server, by type: the server refused, the request failed, the connection is gone.
 
-import type { NbdErrorCode } from '../../guest/export.ts'
 import { ErrorNumber, nameOf } from '../wire/constants.ts'
+import type { NbdErrorCode } from '../wire/error-values.ts'
 
 /** The connection cannot be used (any more). Every request under way fails with it. */
 export class NbdConnectionError extends Error {

@@ -2,13 +2,13 @@
 // Always: a reply's bytes land in memory that the client made for its own request; what a server announces beyond that
 // request, or beyond a named bound, is a ProtocolError, after which the parser must not be used.
 
-import type { StatusExtent } from '../../guest/export.ts'
 import { ChunkFlag, ChunkType, chunkHeaderBytes, ErrorNumber, nameOf, simpleReplyBytes } from '../wire/constants.ts'
 import { Gather } from '../wire/gather.ts'
 import { ProtocolError } from '../wire/negotiation-codecs.ts'
 import type { ReplyStyle } from '../wire/reply-writers.ts'
 import {
   type ChunkHeader,
+  type ContextExtent,
   decodeBlockStatusExtPayload,
   decodeBlockStatusPayload,
   decodeErrorPayload,
@@ -32,7 +32,7 @@ export interface PendingRequest {
   /** A READ's bytes. */
   readonly target: Buffer | undefined
   /** A BLOCK_STATUS's extents, by context name. */
-  readonly statuses: Map<string, readonly StatusExtent[]> | undefined
+  readonly statuses: Map<string, readonly ContextExtent[]> | undefined
   filledBytes: number
   errors: number
   error: NbdRequestError | undefined

@@ -11,8 +11,8 @@
 // carried writes; a new connection's export has the same size, abilities and block sizes as the first, or the client
 // ends; a request waits at most `reconnectForMs` for a connection (plus one connect timeout), and ends with its signal.
 
-import type { StatusExtent } from '../../guest/export.ts'
 import { ErrorNumber } from '../wire/constants.ts'
+import type { ContextExtent } from '../wire/transmission-codecs.ts'
 import { parts, type Range, type RequestBounds, requestBounds, widened } from './block-sizes.ts'
 import type { NbdClient, NbdRequestOptions, NbdWriteOptions, NbdZeroOptions } from './client.ts'
 import { type Claim, ConnectionPool, type SteadyOptions } from './connection-pool.ts'
@@ -75,7 +75,7 @@ export class SteadyNbdClient {
     offset: number,
     lengthBytes: number,
     { signal }: NbdRequestOptions = {},
-  ): Promise<ReadonlyMap<string, readonly StatusExtent[]>> {
+  ): Promise<ReadonlyMap<string, readonly ContextExtent[]>> {
     const length = Math.min(lengthBytes, this.#bounds.rangeBytes)
     return this.#repeat(signal, (client) => client.blockStatus(offset, length, given(signal)))
   }

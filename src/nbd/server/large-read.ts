@@ -6,8 +6,9 @@
 
 import assert from 'node:assert/strict'
 import { type Block, pieceBytes } from '../../guest/blocks.ts'
-import { type ExportHandle, NbdError } from '../../guest/export.ts'
+import type { ExportHandle } from '../../guest/export.ts'
 import { ChunkFlag } from '../wire/constants.ts'
+import { NbdError } from '../wire/error-values.ts'
 import {
   holeChunkBytes,
   type ReplyStyle,

@@ -6,9 +6,12 @@
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { isElsewhere } from '../../guest/client-place.ts'
-import { type Export, type ExportCatalog, type ExportHandle, NbdError } from '../../guest/export.ts'
+import type { Export, ExportCatalog, ExportHandle } from '../../guest/export.ts'
+import type { ServerLog } from '../../guest/log.ts'
+import { NbdError } from '../wire/error-values.ts'
 import { encodeGreeting } from '../wire/negotiation-codecs.ts'
-import type { NbdLimits, NbdLog } from './limits.ts'
+import { toldCodeOf } from './guest-errors.ts'
+import type { NbdLimits } from './limits.ts'
 import { type Agreement, Negotiation, type NegotiationStep } from './negotiation.ts'
 import type { TlsMode } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
@@ -18,7 +21,7 @@ export interface NegotiationPhaseOptions {
   readonly client: string
   readonly catalog: ExportCatalog
   readonly limits: NbdLimits
-  readonly log: NbdLog
+  readonly log: ServerLog
   /** Without it, or with mode 'off', all is in the clear. */
   readonly tls: { readonly mode: TlsMode; readonly server: TlsServer } | undefined
   /** TLS is in the place of the plain socket; what it brings belongs to push(). */
@@ -76,7 +79,7 @@ export class NegotiationPhase {
     try {
       return wanted.open(client, isElsewhere(socket))
     } catch (error) {
-      if (error instanceof NbdError) throw error
+      if (toldCodeOf(error) !== undefined) throw error
       // What broke in an export is for the log alone.
       log.error({ client, export: wanted.name, err: error }, 'open failed')
       throw new NbdError('EIO', 'the export cannot be opened now', { cause: error })

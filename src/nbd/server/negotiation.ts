@@ -4,7 +4,7 @@
 // limit; only GO and EXPORT_NAME open an export, and both end the negotiation.
 
 import assert from 'node:assert/strict'
-import { type Export, type ExportCatalog, type ExportHandle, NbdError } from '../../guest/export.ts'
+import type { Export, ExportCatalog, ExportHandle } from '../../guest/export.ts'
 import {
   blockSizeMinimumBytes,
   blockSizePreferredBytes,
@@ -37,6 +37,7 @@ import {
   ProtocolError,
 } from '../wire/negotiation-codecs.ts'
 import { type ReplyStyle, replyStyles, truncateText } from '../wire/reply-writers.ts'
+import { toldCodeOf } from './guest-errors.ts'
 import { type MetaContext, matchContexts } from './meta-contexts.ts'
 import type { TlsMode } from './tls-mode.ts'
 
@@ -63,7 +64,7 @@ export interface NegotiationTerms {
   /** Options, on top of one for each export. */
   readonly optionLimit: number
   readonly optionLimitBytes: number
-  /** Opens for this client. An NbdError is an answer, its sentence included; anything else ends the connection. */
+  /** Opens for this client. What may be told to clients (guest-errors.ts) is an answer; anything else ends the connection. */
   open(wanted: Export): ExportHandle
 }
 
@@ -277,9 +278,9 @@ export class Negotiation {
     try {
       return this.#transmit(exportName, wanted, this.#terms.open(wanted), bytes)
     } catch (error) {
-      if (!(error instanceof NbdError)) throw error
-      const type = error.code === 'ESHUTDOWN' ? ReplyType.errShutdown : ReplyType.errPolicy
-      return this.#refuse(type, error.message)
+      const code = toldCodeOf(error)
+      if (code === undefined) throw error
+      return this.#refuse(code === 'ESHUTDOWN' ? ReplyType.errShutdown : ReplyType.errPolicy, (error as Error).message)
     }
   }
 
@@ -299,7 +300,7 @@ export class Negotiation {
     const { exportName, queries } = decodeMetaContextRequest(payload)
     const wanted = this.#terms.catalog.find(exportName)
     if (wanted === undefined) return this.#refuse(ReplyType.errUnknown, 'there is no such export')
-    const contexts = matchContexts(wanted.contexts, queries, setting ? 'set' : 'list')
+    const contexts = matchContexts(wanted.statuses, queries, setting ? 'set' : 'list')
     if (setting) this.#selected = { exportName, contexts }
     const replies = contexts.map(({ id, name }) => this.#reply(ReplyType.metaContext, encodeMetaContext(id, name)))
     return { kind: 'reply', bytes: Buffer.concat([...replies, this.#reply(ReplyType.ack)]) }

@@ -2,15 +2,16 @@
 // Always: a read's bytes are there before its header is; exactly one answer for each request, in whatever order the handle
 // finishes; a handle is not called with a length of 0. Long reads are begun here and go on in the transmission's hands.
 
-import type { MaybePromise, StatusExtent } from '../../guest/export.ts'
-import type { TurnShare } from '../../guest/turn-share.ts'
+import type { MaybePromise, StatusExtent, StatusKind } from '../../guest/export.ts'
+import { extentSteps, type TurnShare } from '../../guest/turn-share.ts'
 import { Command, CommandFlag } from '../wire/constants.ts'
 import { writeReadHead } from '../wire/reply-writers.ts'
-import type { Request } from '../wire/transmission-codecs.ts'
+import type { ContextExtent, Request } from '../wire/transmission-codecs.ts'
 import { LargeRead } from './large-read.ts'
+import { contextExtents } from './meta-contexts.ts'
 import type { Agreement } from './negotiation.ts'
 import type { Output } from './output.ts'
-import { checkedExtents, type ReplyContext, replyBlockStatus, replyDone, replyError } from './replies.ts'
+import { type ReplyContext, replyBlockStatus, replyDone, replyError } from './replies.ts'
 import { holeProbeExtents, holeProbeMinBytes, type Segment, segmentsOf } from './segments.ts'
 
 /** From here on a read is a long one. */
@@ -18,8 +19,6 @@ export const largeReadMinBytes = 64 * 1024
 
 /** Asked of a handle at once. A file system takes up to 6 µs for each, if the file is in many pieces. */
 const statusExtents = 32
-/** An extent counts as so many short requests in the turn of all connections. */
-const extentSteps = 8
 
 export interface RequestRunnerOptions {
   readonly agreement: Agreement
@@ -157,11 +156,11 @@ export class RequestRunner {
     const { agreement, context, share } = this.#options
     const { offset, lengthBytes } = request
     const isWhole = !context.style.hasChunks || (request.flags & CommandFlag.df) !== 0
-    const mayHaveHoles = !isWhole && agreement.export.contexts.includes('base:allocation')
+    const mayHaveHoles = !isWhole && agreement.export.statuses.includes('allocation')
     if (!mayHaveHoles || lengthBytes < holeProbeMinBytes || share.isSpent) {
       return this.#readSegments(request, [{ offset, lengthBytes, isHole: false }], isWhole)
     }
-    const extents = agreement.handle.blockStatus('base:allocation', offset, lengthBytes, holeProbeExtents)
+    const extents = agreement.handle.blockStatus('allocation', offset, lengthBytes, holeProbeExtents)
     const read = (known: readonly StatusExtent[]): void => {
       share.spend(known.length * extentSteps)
       this.#readSegments(request, segmentsOf(offset, lengthBytes, known), isWhole)
@@ -186,22 +185,22 @@ export class RequestRunner {
     const { agreement, extentLimit } = this.#options
     const { contexts } = agreement
     const limit = (request.flags & CommandFlag.reqOne) === 0 ? extentLimit : 1
-    const ask = (statuses: readonly (readonly StatusExtent[])[]): MaybePromise<void> => {
+    const ask = (statuses: readonly (readonly ContextExtent[])[]): MaybePromise<void> => {
       const context = contexts[statuses.length]
       if (context === undefined) {
         replyBlockStatus(this.#output, this.#options.context.style, request, contexts, statuses)
         return
       }
       const add = (status: readonly StatusExtent[]): MaybePromise<void> =>
-        ask([...statuses, checkedExtents(context.name, status, request.lengthBytes, limit)])
-      const status = this.#statusOf(context.name, request, limit)
+        ask([...statuses, contextExtents(context, status, request.lengthBytes, limit)])
+      const status = this.#statusOf(context.kind, request, limit)
       return status instanceof Promise ? status.then(add) : add(status)
     }
     return ask([])
   }
 
   /** In steps, each of which asks the handle anew: what it says holds when it says it. A short answer takes one step. */
-  #statusOf(context: string, request: Request, limit: number): MaybePromise<readonly StatusExtent[]> {
+  #statusOf(kind: StatusKind, request: Request, limit: number): MaybePromise<readonly StatusExtent[]> {
     const { agreement, share } = this.#options
     const extents: StatusExtent[] = []
     let at = request.offset
@@ -216,7 +215,7 @@ export class RequestRunner {
       return more.length < statusExtents || at >= end || extents.length >= limit
     }
     const ask = (): MaybePromise<readonly StatusExtent[]> =>
-      agreement.handle.blockStatus(context, at, end - at, Math.min(statusExtents, limit - extents.length))
+      agreement.handle.blockStatus(kind, at, end - at, Math.min(statusExtents, limit - extents.length))
     // A step is taken within the turn that is given for it: those that wait are let go one by one until it is used up.
     const goOn = (): Promise<readonly StatusExtent[]> =>
       new Promise((resolve, reject) => {

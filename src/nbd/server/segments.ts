@@ -1,7 +1,7 @@
 // What the range of a READ consists of, as the export says: data, and holes that need not be read nor sent. Pure. A range
 // counts as a hole only if the export says that it reads as zeros now; what it says nothing of is read.
 
-import { AllocationFlag, type StatusExtent } from '../../guest/export.ts'
+import type { StatusExtent } from '../../guest/export.ts'
 
 /** Below this a hole costs more to ask for than its zeros cost to send. */
 export const holeProbeMinBytes = 64 * 1024
@@ -28,7 +28,7 @@ export function segmentsOf(offset: number, lengthBytes: number, extents: readonl
   }
   for (const extent of extents) {
     const partBytes = Math.min(extent.lengthBytes, end - at)
-    if (partBytes > 0) add(partBytes, (extent.flags & AllocationFlag.zero) !== 0)
+    if (partBytes > 0) add(partBytes, extent.status === 'hole' || extent.status === 'zero')
   }
   if (at < end) add(end - at, false)
   return segments

@@ -7,18 +7,19 @@ import { BlockPools } from '../../guest/blocks.ts'
 import { BusyPoll } from '../../guest/busy-poll.ts'
 import type { ExportCatalog } from '../../guest/export.ts'
 import { adoptListener, type ListenAddress, type OpenListener, openListener } from '../../guest/listener.ts'
+import type { ServerLog } from '../../guest/log.ts'
 import { MemoryBudget } from '../../guest/memory-budget.ts'
 import { TurnShare } from '../../guest/turn-share.ts'
 import { ReadBuffer, SharedPipe } from '../../guest/wire.ts'
 import { formatNbdUri, type NbdUri, parseNbdUri } from '../wire/uri.ts'
-import { defaultLimits, type NbdLimits, type NbdLog } from './limits.ts'
+import { defaultLimits, type NbdLimits } from './limits.ts'
 import { Session } from './session.ts'
 import { type TlsMode, tlsModeOf } from './tls-mode.ts'
 import type { TlsServer } from './tls-server.ts'
 
 export interface NbdServerOptions {
   readonly catalog: ExportCatalog
-  readonly log: NbdLog
+  readonly log: ServerLog
   readonly limits?: Partial<NbdLimits>
   /** Given, TCP demands it and plain Unix sockets offer it. */
   readonly tls?: TlsServer | undefined
@@ -35,7 +36,7 @@ export interface NbdListener {
 
 export class NbdServer {
   readonly #catalog: ExportCatalog
-  readonly #log: NbdLog
+  readonly #log: ServerLog
   readonly #limits: NbdLimits
   readonly #budget: MemoryBudget
   readonly #pools = new BlockPools()

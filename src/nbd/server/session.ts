@@ -6,12 +6,14 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { BlockPool } from '../../guest/blocks.ts'
 import type { BusyPoll } from '../../guest/busy-poll.ts'
-import { type Export, type ExportCatalog, NbdError, type SessionEnd } from '../../guest/export.ts'
+import type { Export, ExportCatalog, SessionEnd } from '../../guest/export.ts'
+import type { ServerLog } from '../../guest/log.ts'
 import type { MemoryBudget } from '../../guest/memory-budget.ts'
 import type { TurnShare } from '../../guest/turn-share.ts'
 import { type ReadBuffer, type SharedPipe, takeOver, Wire } from '../../guest/wire.ts'
 import { ProtocolError } from '../wire/negotiation-codecs.ts'
-import type { NbdLimits, NbdLog } from './limits.ts'
+import { toldCodeOf } from './guest-errors.ts'
+import type { NbdLimits } from './limits.ts'
 import type { Agreement } from './negotiation.ts'
 import { NegotiationPhase } from './negotiation-phase.ts'
 import type { TlsMode } from './tls-mode.ts'
@@ -44,7 +46,7 @@ export interface SessionOptions {
   readonly pools: { take(of: Export): BlockPool; giveBack(of: Export): void }
   readonly limits: NbdLimits
   readonly budget: MemoryBudget
-  readonly log: NbdLog
+  readonly log: ServerLog
   /** Without it, or with mode 'off', all is in the clear. */
   readonly tls?: { readonly mode: TlsMode; readonly server: TlsServer } | undefined
   onOver(): void
@@ -256,7 +258,7 @@ export class Session {
   }
 
   #failed(error: unknown): void {
-    if (error instanceof ProtocolError || error instanceof NbdError) this.#breakOff(error.message)
+    if (error instanceof ProtocolError || toldCodeOf(error) !== undefined) this.#breakOff((error as Error).message)
     else {
       const { log, client } = this.#options
       log.error({ client, err: error }, 'connection dropped: the server failed')

@@ -6,16 +6,17 @@
 // after stopIntake() no request is begun; `onQuiet` comes once, when intake has stopped and nothing is in flight any more.
 
 import { BlockLease, type BlockPool, pieceBytes } from '../../guest/blocks.ts'
-import type { NbdError } from '../../guest/export.ts'
+import type { ServerLog } from '../../guest/log.ts'
 import type { BudgetMember, MemoryBudget } from '../../guest/memory-budget.ts'
-import type { TurnShare } from '../../guest/turn-share.ts'
+import { freeSteps, pieceSteps, pooledSteps, statusSteps, type TurnShare } from '../../guest/turn-share.ts'
 import { headroomBytes, type Wire } from '../../guest/wire.ts'
 import { Command, extendedRequestBytes, requestBytes } from '../wire/constants.ts'
+import type { NbdError } from '../wire/error-values.ts'
 import { refusalOf } from '../wire/request-rules.ts'
 import { decodeExtendedRequest, decodeRequest, type Request } from '../wire/transmission-codecs.ts'
 import { Input } from './input.ts'
 import type { LargeRead } from './large-read.ts'
-import type { NbdLimits, NbdLog } from './limits.ts'
+import type { NbdLimits } from './limits.ts'
 import type { Agreement } from './negotiation.ts'
 import { Output } from './output.ts'
 import { PayloadWriter } from './payload-writer.ts'
@@ -28,7 +29,7 @@ export interface TransmissionOptions {
   readonly pool: BlockPool
   readonly budget: MemoryBudget
   readonly share: TurnShare
-  readonly log: NbdLog
+  readonly log: ServerLog
   readonly client: string
   onDisconnect(): void
   /** After clientEnded(): all that had arrived has been begun. */
@@ -43,18 +44,6 @@ interface RefusedRequest {
   readonly refusal: NbdError
   leftBytes: number
 }
-
-/** So many short requests count as much as one piece of a long one. */
-const pieceSteps = 16
-
-/** And a status, on top of what its extents cost. */
-const statusSteps = 64
-
-/** And whatever goes to the thread pool: a zeroing, a prefetch. */
-const pooledSteps = 8
-
-/** What each connection begins in a turn whatever the others have begun, so that nobody waits behind a flood. */
-const freeSteps = 8
 
 export class Transmission implements BudgetMember {
   readonly #options: TransmissionOptions

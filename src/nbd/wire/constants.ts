@@ -123,6 +123,9 @@ export const ErrorNumber = {
   ESHUTDOWN: 108,
 } as const
 
+/** proto.md, "The base: metadata namespace". */
+export const AllocationFlag = { hole: 1 << 0, zero: 1 << 1 } as const
+
 /** The port that IANA gave to NBD. */
 export const defaultPort = 10809
 

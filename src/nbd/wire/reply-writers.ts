@@ -3,7 +3,6 @@
 // message"). Pure functions over a buffer and a position. Offsets and lengths of an answer are safe integers; what a reply
 // repeats of its request is copied word by word.
 
-import type { NbdErrorCode, StatusExtent } from '../../guest/export.ts'
 import {
   ChunkFlag,
   ChunkType,
@@ -15,7 +14,15 @@ import {
   simpleReplyBytes,
   stringMaxBytes,
 } from './constants.ts'
-import { type Cookie, highWord, lowWord, type ReplyTo, type Request } from './transmission-codecs.ts'
+import type { NbdErrorCode } from './error-values.ts'
+import {
+  type ContextExtent,
+  type Cookie,
+  highWord,
+  lowWord,
+  type ReplyTo,
+  type Request,
+} from './transmission-codecs.ts'
 
 /** The offset that precedes the bytes of an OFFSET_DATA chunk. */
 const dataOffsetBytes = 8
@@ -161,7 +168,7 @@ export function encodeBlockStatusChunk(
   to: ReplyTo,
   flags: number,
   contextId: number,
-  extents: readonly StatusExtent[],
+  extents: readonly ContextExtent[],
 ): Buffer {
   const lengthBytes = style.isExtended ? 8 + extents.length * 16 : 4 + extents.length * 8
   const type = style.isExtended ? ChunkType.blockStatusExt : ChunkType.blockStatus

@@ -2,8 +2,8 @@
 // command, known flags, a payload only if it is a write, and a range within the export, as safe integers.
 // DISC is not judged here: its fields may be garbage.
 
-import { NbdError } from '../../guest/export.ts'
 import { Command, CommandFlag, nameOf, payloadMaxBytes } from './constants.ts'
+import { NbdError } from './error-values.ts'
 import { type Request, wordsToText } from './transmission-codecs.ts'
 
 export interface ExportBounds {

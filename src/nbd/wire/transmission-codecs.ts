@@ -6,7 +6,6 @@
 // is exact. Above, it is rounded but stays at or above 2^53, and so past the end of any export: a comparison with a size
 // comes out right. The words are kept: an extended reply repeats the offset, and a message tells the true number.
 
-import type { StatusExtent } from '../../guest/export.ts'
 import {
   Command,
   CommandFlag,
@@ -58,6 +57,12 @@ export interface ChunkHeader extends Cookie {
 
 /** A chunk header that repeats its request's offset. */
 export interface ExtendedChunkHeader extends ChunkHeader, ReplyTo {}
+
+/** A range with a status, in a metadata context. `flags` is that context's own (proto.md, "Metadata contexts"). */
+export interface ContextExtent {
+  readonly lengthBytes: number
+  readonly flags: number
+}
 
 export function wordsToNumber(high: number, low: number): number {
   return high * 2 ** 32 + low
@@ -247,11 +252,11 @@ export function decodeErrorPayload(payload: Buffer): { readonly errorNumber: num
 /** The payload of a BLOCK_STATUS chunk. Throws ProtocolError. */
 export function decodeBlockStatusPayload(payload: Buffer): {
   readonly contextId: number
-  readonly extents: readonly StatusExtent[]
+  readonly extents: readonly ContextExtent[]
 } {
   if (payload.length < 12 || payload.length % 8 !== 4)
     throw new ProtocolError('a block status chunk has a broken length')
-  const extents: StatusExtent[] = []
+  const extents: ContextExtent[] = []
   for (let at = 4; at < payload.length; at += 8) {
     extents.push({ lengthBytes: payload.readUInt32BE(at), flags: payload.readUInt32BE(at + 4) })
   }
@@ -261,13 +266,13 @@ export function decodeBlockStatusPayload(payload: Buffer): {
 /** The payload of a BLOCK_STATUS_EXT chunk. Lengths and flags above 2^53 are beyond this client. Throws ProtocolError. */
 export function decodeBlockStatusExtPayload(payload: Buffer): {
   readonly contextId: number
-  readonly extents: readonly StatusExtent[]
+  readonly extents: readonly ContextExtent[]
 } {
   const broken = payload.length < 24 || payload.length % 16 !== 8
   if (broken || payload.readUInt32BE(4) !== (payload.length - 8) / 16) {
     throw new ProtocolError('a block status chunk has a broken length')
   }
-  const extents: StatusExtent[] = []
+  const extents: ContextExtent[] = []
   for (let at = 8; at < payload.length; at += 16) {
     const lengthBytes = wordsToNumber(payload.readUInt32BE(at), payload.readUInt32BE(at + 4))
     const flags = wordsToNumber(payload.readUInt32BE(at + 8), payload.readUInt32BE(at + 12))

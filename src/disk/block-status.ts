@@ -1,39 +1,28 @@
-// The metadata contexts of a disk (docs/nbd.md, "Contexts"): which there are, what their flags mean, and how a map is told
-// as extents. Pure. What always holds: a context's place in the list, and so its id, never changes; an answer is found by
-// runs of blocks, never block by block, so that a range of terabytes costs what is mixed in it, up to the limit of extents.
+// What guests can ask a disk of its blocks (docs/nbd.md, "Contexts"): which kinds of status there are when, and how a map is
+// told as extents. Pure. What always holds: an answer is found by runs of blocks, never block by block, so that a range of
+// terabytes costs what is mixed in it, up to the limit of extents.
 
 import { type BlockMap, blockSizeBytes } from '../block/block-map.ts'
 import { type Span, spanOf } from '../block/span.ts'
-import type { StatusExtent } from '../guest/export.ts'
+import { type StatusExtent, type StatusKind, type StatusWord, statusWords } from '../guest/export.ts'
 
-/** `vmstore:present`: the block's bytes are at this site. */
-export const PresentFlag = { present: 1 << 0 } as const
-
-/**
- * `vmstore:dirty`: the guest may have changed the block since this site took the disk over, so that it may differ from what
- * the source gave. Where no map tells, every block counts.
- */
-export const DirtyFlag = { dirty: 1 << 0 } as const
-
-const contextsAtRest = ['base:allocation'] as const
-const contextsOfMoves = [...contextsAtRest, 'vmstore:present', 'vmstore:dirty'] as const
-
-export type DiskContext = (typeof contextsOfMoves)[number]
+const statusesAtRest = ['allocation'] as const
+const statusesOfMoves = ['allocation', 'present', 'dirty'] as const
 
 /** During and after a move there is more to tell than of a disk that never moved. */
-export function contextsOf(disk: {
+export function statusesOf(disk: {
   readonly state: string
   readonly generation: number
   readonly migrationId: string | null
-}): readonly DiskContext[] {
+}): readonly StatusKind[] {
   const isAtRest = disk.state === 'owned' && disk.generation === firstGeneration && disk.migrationId === null
-  return isAtRest ? contextsAtRest : contextsOfMoves
+  return isAtRest ? statusesAtRest : statusesOfMoves
 }
 
 /** The generation that a disk has before any move. */
 const firstGeneration = 1
 
-/** What the contexts of an arriving disk are told from (store/map-log.ts). */
+/** What the statuses of an arriving disk are told from (store/map-log.ts). */
 interface Maps {
   readonly present: BlockMap
   readonly written: BlockMap
@@ -52,19 +41,24 @@ export function answerableBytes(maps: Maps, lengthBytes: number): number {
   return Math.min(lengthBytes, limitBytes)
 }
 
-export function presentExtents(maps: Maps, offset: number, lengthBytes: number, limit: number): StatusExtent[] {
+export function presentExtents(
+  maps: Maps,
+  offset: number,
+  lengthBytes: number,
+  limit: number,
+): StatusExtent<'present'>[] {
   const answeredBytes = Math.min(lengthBytes, answeredBytesMax)
   const span = spanOf(offset, answeredBytes)
   const runs = maps.present.runs(span.first, span.end, true)
-  return runExtents(runs, offset, answeredBytes, limit, PresentFlag.present)
+  return runExtents(runs, offset, answeredBytes, limit, statusWords.present)
 }
 
 /** A partial block is dirty too: the guest wrote some of its sectors. */
-export function dirtyExtents(maps: Maps, offset: number, lengthBytes: number, limit: number): StatusExtent[] {
+export function dirtyExtents(maps: Maps, offset: number, lengthBytes: number, limit: number): StatusExtent<'dirty'>[] {
   const answeredBytes = answerableBytes(maps, lengthBytes)
   const span = spanOf(offset, answeredBytes)
   const runs = withBlocks(maps.written.runs(span.first, span.end, true), partialBlocks(maps.partial, span))
-  return runExtents(runs, offset, answeredBytes, limit, DirtyFlag.dirty)
+  return runExtents(runs, offset, answeredBytes, limit, statusWords.dirty)
 }
 
 /** The partial blocks of a span, in order. Costs the smaller of the two. */
@@ -93,31 +87,31 @@ function runOf(block: number): Span {
   return { first: block, end: block + 1 }
 }
 
-/** A byte range as extents: `flag` within the runs, 0 outside them. Runs come in order, may touch, and may repeat what has been. */
-export function runExtents(
+/** A byte range as extents, by what they are outside the runs and within. Runs come in order, may touch, and may repeat what has been. */
+export function runExtents<Word extends StatusWord>(
   runs: Iterable<Span>,
   offset: number,
   lengthBytes: number,
   limit: number,
-  flag: number,
-): StatusExtent[] {
+  [outside, within]: readonly [Word, Word],
+): { readonly lengthBytes: number; readonly status: Word }[] {
   const end = offset + lengthBytes
-  const extents: { lengthBytes: number; readonly flags: number }[] = []
+  const extents: { lengthBytes: number; readonly status: Word }[] = []
   let at = offset
   /** False once there is room for no more. */
-  const upTo = (byte: number, flags: number): boolean => {
+  const upTo = (byte: number, status: Word): boolean => {
     const partBytes = Math.min(byte, end) - at
     if (partBytes <= 0) return true
     const last = extents.at(-1)
-    if (last?.flags === flags) last.lengthBytes += partBytes
+    if (last?.status === status) last.lengthBytes += partBytes
     else if (extents.length === limit) return false
-    else extents.push({ lengthBytes: partBytes, flags })
+    else extents.push({ lengthBytes: partBytes, status })
     at += partBytes
     return true
   }
   for (const run of runs) {
-    if (!upTo(run.first * blockSizeBytes, 0) || !upTo(run.end * blockSizeBytes, flag)) return extents
+    if (!upTo(run.first * blockSizeBytes, outside) || !upTo(run.end * blockSizeBytes, within)) return extents
   }
-  upTo(end, 0)
+  upTo(end, outside)
   return extents
 }

@@ -1,9 +1,9 @@
-// vmstore:present and vmstore:dirty: what they say in each state, and that saying it costs what is mixed, not what is asked.
+// What a disk tells of its blocks, present and dirty: what they say in each state, and that saying it costs what is mixed, not what is asked.
 
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { dirtyExtents, presentExtents } from '../../src/disk/contexts.ts'
-import type { ExportHandle, StatusExtent } from '../../src/guest/export.ts'
+import { dirtyExtents, presentExtents } from '../../src/disk/block-status.ts'
+import { type ExportHandle, type StatusExtent, type StatusKind, statusWords } from '../../src/guest/export.ts'
 import { ArrivalMaps } from '../../src/store/arrival-maps.ts'
 import { seededRandom } from '../random.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
@@ -13,34 +13,38 @@ const sector = 512
 const all = 64 * block
 const gibibyte = 2 ** 30
 
-type Told = readonly [blocks: number, flags: number]
+/** 1: present, dirty; 0: not. */
+type Told = readonly [blocks: number, is: 0 | 1]
 
 function told(extents: readonly StatusExtent[]): Told[] {
-  return extents.map(({ lengthBytes, flags }) => [lengthBytes / block, flags])
+  return extents.map(({ lengthBytes, status }) => [
+    lengthBytes / block,
+    status === 'present' || status === 'dirty' ? 1 : 0,
+  ])
 }
 
-describe('metadata contexts', () => {
+describe('block status', () => {
   removeFoldersAfterEach()
   closeDisksAfterEach()
 
-  async function status(session: ExportHandle, context: string, offset = 0, lengthBytes = all, limit = 100) {
-    return told(await session.blockStatus(context, offset, lengthBytes, limit))
+  async function status(session: ExportHandle, kind: StatusKind, offset = 0, lengthBytes = all, limit = 100) {
+    return told(await session.blockStatus(kind, offset, lengthBytes, limit))
   }
 
   describe('are offered', () => {
-    const moving = ['base:allocation', 'vmstore:present', 'vmstore:dirty']
+    const moving = ['allocation', 'present', 'dirty']
     const cases: [string, Parameters<typeof openDisk>[1], readonly string[]][] = [
-      ['base:allocation alone of a disk that never moved', { state: 'owned', generation: 1 }, ['base:allocation']],
+      ['allocation alone of a disk that never moved', { state: 'owned', generation: 1 }, ['allocation']],
       ['all at the source of a move', { state: 'owned', generation: 1, migrationId: 'some' }, moving],
       ['all of an incoming disk', { state: 'incoming', generation: 1 }, moving],
       ['all of an arriving disk', { state: 'arriving', generation: 2 }, moving],
       ['all after a move', { state: 'owned', generation: 2 }, moving],
       ['all of a disk that departed', { state: 'departed', generation: 2 }, moving],
     ]
-    for (const [what, facts, contexts] of cases) {
+    for (const [what, facts, statuses] of cases) {
       it(what, async () => {
         const { disk } = await openDisk(new HandSource(), facts)
-        assert.deepEqual(disk.contexts, contexts)
+        assert.deepEqual(disk.statuses, statuses)
       })
     }
   })
@@ -48,24 +52,24 @@ describe('metadata contexts', () => {
   it('an incoming disk has nothing here, and nothing changed', async () => {
     const { disk, source } = await openDisk(new HandSource(), { state: 'incoming', generation: 1 })
     const session = disk.open('guest')
-    assert.deepEqual(await status(session, 'vmstore:present'), [[64, 0]])
-    assert.deepEqual(await status(session, 'vmstore:dirty'), [[64, 0]])
+    assert.deepEqual(await status(session, 'present'), [[64, 0]])
+    assert.deepEqual(await status(session, 'dirty'), [[64, 0]])
     assert.equal(source.fetches.length, 0)
   })
 
   it('an arriving disk tells what has come, and what the guest wrote', async () => {
     const { disk } = await openDisk(new HandSource())
     const session = disk.open('guest')
-    assert.deepEqual(await status(session, 'vmstore:present'), [[64, 0]])
-    assert.deepEqual(await status(session, 'vmstore:dirty'), [[64, 0]])
+    assert.deepEqual(await status(session, 'present'), [[64, 0]])
+    assert.deepEqual(await status(session, 'dirty'), [[64, 0]])
     await disk.arriving.land({ offset: 8 * block, length: 8 * block, bytes: Buffer.alloc(8 * block, 1) })
     await session.write(12 * block, Buffer.alloc(8 * block, 2), false)
-    assert.deepEqual(await status(session, 'vmstore:present'), [
+    assert.deepEqual(await status(session, 'present'), [
       [8, 0],
       [12, 1],
       [44, 0],
     ])
-    assert.deepEqual(await status(session, 'vmstore:dirty'), [
+    assert.deepEqual(await status(session, 'dirty'), [
       [12, 0],
       [8, 1],
       [44, 0],
@@ -76,33 +80,33 @@ describe('metadata contexts', () => {
     const { disk } = await openDisk(new ReadySource())
     const session = disk.open('guest')
     await session.write(3 * block + sector, Buffer.alloc(sector, 2), false)
-    assert.deepEqual(await status(session, 'vmstore:present'), [[64, 0]])
+    assert.deepEqual(await status(session, 'present'), [[64, 0]])
     const dirty: Told[] = [
       [3, 0],
       [1, 1],
       [60, 0],
     ]
-    assert.deepEqual(await status(session, 'vmstore:dirty'), dirty)
+    assert.deepEqual(await status(session, 'dirty'), dirty)
     await session.read(3 * block, Buffer.alloc(block))
-    assert.deepEqual(await status(session, 'vmstore:present'), dirty)
-    assert.deepEqual(await status(session, 'vmstore:dirty'), dirty)
+    assert.deepEqual(await status(session, 'present'), dirty)
+    assert.deepEqual(await status(session, 'dirty'), dirty)
   })
 
   it('an owned disk is here whole, and all of it counts as changed, also for a session that saw it arrive', async () => {
     const { disk } = await openDisk(new ReadySource())
     const session = disk.open('guest')
     await disk.arriving.land(new ReadySource().piece(0, all))
-    assert.deepEqual(await status(session, 'vmstore:dirty'), [[64, 0]])
+    assert.deepEqual(await status(session, 'dirty'), [[64, 0]])
     await disk.arriving.finish([])
-    assert.deepEqual(await status(session, 'vmstore:present'), [[64, 1]])
-    assert.deepEqual(await status(session, 'vmstore:dirty'), [[64, 1]])
+    assert.deepEqual(await status(session, 'present'), [[64, 1]])
+    assert.deepEqual(await status(session, 'dirty'), [[64, 1]])
   })
 
   it('a disk that departed says nothing of its blocks any more', async () => {
     const { disk } = await openDisk(new HandSource(), { state: 'departed', generation: 2 })
     const session = disk.open('guest')
-    for (const context of disk.contexts) {
-      assert.throws(() => session.blockStatus(context, 0, block, 1), { code: 'ESHUTDOWN' })
+    for (const kind of disk.statuses) {
+      assert.throws(() => session.blockStatus(kind, 0, block, 1), { code: 'not-served' })
     }
   })
 
@@ -111,17 +115,17 @@ describe('metadata contexts', () => {
     const session = disk.open('guest')
     await session.write(2 * block, Buffer.alloc(block, 2), false)
     const asked = (offset: number, lengthBytes: number, limit: number) =>
-      session.blockStatus('vmstore:present', offset, lengthBytes, limit)
+      session.blockStatus('present', offset, lengthBytes, limit)
     assert.deepEqual(await asked(block + 1, 4 * block + 99, 10), [
-      { lengthBytes: block - 1, flags: 0 },
-      { lengthBytes: block, flags: 1 },
-      { lengthBytes: 2 * block + 100, flags: 0 },
+      { lengthBytes: block - 1, status: 'absent' },
+      { lengthBytes: block, status: 'present' },
+      { lengthBytes: 2 * block + 100, status: 'absent' },
     ])
-    assert.deepEqual(await asked(2 * block + 7, 10, 10), [{ lengthBytes: 10, flags: 1 }])
-    assert.deepEqual(await asked(0, 5 * block + 100, 1), [{ lengthBytes: 2 * block, flags: 0 }])
+    assert.deepEqual(await asked(2 * block + 7, 10, 10), [{ lengthBytes: 10, status: 'present' }])
+    assert.deepEqual(await asked(0, 5 * block + 100, 1), [{ lengthBytes: 2 * block, status: 'absent' }])
     assert.deepEqual(await asked(0, 5 * block + 100, 2), [
-      { lengthBytes: 2 * block, flags: 0 },
-      { lengthBytes: block, flags: 1 },
+      { lengthBytes: 2 * block, status: 'absent' },
+      { lengthBytes: block, status: 'present' },
     ])
   })
 
@@ -142,19 +146,19 @@ describe('metadata contexts', () => {
       const lengthBytes = 1 + random.integer(blocks * block - offset)
       const limit = 1 + random.integer(30)
       const looks = [
-        [presentExtents, (at: number) => maps.present.has(at)],
-        [dirtyExtents, (at: number) => maps.written.has(at) || maps.partial.has(at)],
+        [presentExtents, (at: number) => maps.present.has(at), statusWords.present],
+        [dirtyExtents, (at: number) => maps.written.has(at) || maps.partial.has(at), statusWords.dirty],
       ] as const
-      for (const [extentsOf, has] of looks) {
+      for (const [extentsOf, has, words] of looks) {
         const extents = extentsOf(maps, offset, lengthBytes, limit)
         const what = `SEED=${seed} round ${round} at ${offset}`
         assert(extents.length >= 1 && extents.length <= limit, what)
         let at = offset
         for (const [index, extent] of extents.entries()) {
           assert(extent.lengthBytes > 0, what)
-          assert.notEqual(extents[index - 1]?.flags, extent.flags, what)
+          assert.notEqual(extents[index - 1]?.status, extent.status, what)
           for (let within = at; within < at + extent.lengthBytes; within = (Math.floor(within / block) + 1) * block) {
-            assert.equal(extent.flags, has(Math.floor(within / block)) ? 1 : 0, `${what}, byte ${within}`)
+            assert.equal(extent.status, words[has(Math.floor(within / block)) ? 1 : 0], `${what}, byte ${within}`)
           }
           at += extent.lengthBytes
         }
@@ -168,9 +172,9 @@ describe('metadata contexts', () => {
 
     it('are told in extents of up to 4 TiB where nothing is mixed', () => {
       const maps = new ArrivalMaps(sizeBytes)
-      assert.deepEqual(dirtyExtents(maps, 0, sizeBytes, 512), [{ lengthBytes: 2 ** 42, flags: 0 }])
+      assert.deepEqual(dirtyExtents(maps, 0, sizeBytes, 512), [{ lengthBytes: 2 ** 42, status: 'clean' }])
       maps.present.add(0, sizeBytes / block)
-      assert.deepEqual(presentExtents(maps, 0, sizeBytes, 512), [{ lengthBytes: 2 ** 42, flags: 1 }])
+      assert.deepEqual(presentExtents(maps, 0, sizeBytes, 512), [{ lengthBytes: 2 ** 42, status: 'present' }])
     })
 
     it('are told window by window while very many blocks are partial, so that no answer walks all of them', () => {
@@ -187,8 +191,8 @@ describe('metadata contexts', () => {
       })
       const watched = { present: maps.present, written: maps.written, partial: looked }
       const [extent] = dirtyExtents(watched, 0, sizeBytes, 512)
-      assert.deepEqual(extent, { lengthBytes: 8192 * block, flags: 0 })
-      assert.deepEqual(dirtyExtents(watched, last * block, block, 512), [{ lengthBytes: block, flags: 1 }])
+      assert.deepEqual(extent, { lengthBytes: 8192 * block, status: 'clean' })
+      assert.deepEqual(dirtyExtents(watched, last * block, block, 512), [{ lengthBytes: block, status: 'dirty' }])
       assert.deepEqual(sorted, [5000])
     })
   })
@@ -215,8 +219,8 @@ describe('metadata contexts', () => {
       const session = disk.open('guest')
       await session.trim(100, 4 * gibibyte - 100, true)
       const blocks = (4 * gibibyte) / block
-      for (const context of ['vmstore:present', 'vmstore:dirty']) {
-        assert.deepEqual(await status(session, context, 0, 4 * gibibyte), [
+      for (const kind of ['present', 'dirty'] as const) {
+        assert.deepEqual(await status(session, kind, 0, 4 * gibibyte), [
           [1, 0],
           [blocks - 1, 1],
         ])
@@ -224,11 +228,11 @@ describe('metadata contexts', () => {
       assert.equal(source.fetches.length, 0)
     })
 
-    it('base:allocation of an arriving disk looks no further than the first that is missing', async () => {
+    it('allocation of an arriving disk looks no further than the first that is missing', async () => {
       const { disk } = await openDisk(new HandSource(), { sizeBytes })
       const session = disk.open('guest')
-      assert.deepEqual(await session.blockStatus('base:allocation', 0, sizeBytes, 512), [
-        { lengthBytes: sizeBytes, flags: 0 },
+      assert.deepEqual(await session.blockStatus('allocation', 0, sizeBytes, 512), [
+        { lengthBytes: sizeBytes, status: 'data' },
       ])
     })
   })
