@@ -205,6 +205,26 @@ describe('who may know whom', () => {
     )
   })
 
+  it("the control API's client brings no server along, and no more of other parts than what types need", () => {
+    const reached = new Set<string>()
+    const libraries = new Set<string>()
+    const walkFrom = (path: string): void => {
+      if (reached.has(path)) return
+      reached.add(path)
+      for (const one of imports.filter(({ from, isTypeOnly }) => from === path && !isTypeOnly)) {
+        if (isOwn(one)) walkFrom(join(dirname(path), one.specifier))
+        else if (!isNode(one)) libraries.add(one.specifier)
+      }
+    }
+    walkFrom('src/control/client.ts')
+    assert(reached.has('src/control/routes.ts'))
+    assert.deepEqual([...libraries].sort(), ['undici', 'zod'])
+    assert.deepEqual(
+      [...reached].filter((path) => /^src\/control\/(server|serving|service|upgrade|event-bus)\.ts$/.test(path)),
+      [],
+    )
+  })
+
   it('no part knows, over others, a part that knows it', () => {
     const known = Map.groupBy(crossings(), ({ from }) => partOf(from))
     const walkFrom = (part: string, way: readonly string[]): void => {
