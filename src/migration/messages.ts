@@ -8,7 +8,7 @@
 //   flush        destination → source   a guest flushes here: sync what you have answered
 //   taken        destination → source   I serve g+1, durably. Said again every few seconds, with a higher mark
 //   extents      destination → source   data and holes of the frozen disk
-//   digests      destination → source   hashes of ranges of the frozen disk, to compare
+//   digests      destination → source   hashes of ranges of the frozen disk, to compare (in the answer's body)
 //   progress     destination → source   how far I am (for the operator there)
 //   guests       destination → source   writes of guests wait here for switchover, or were refused (held-writes.ts)
 //   paused       destination → source   the background copy is held, or is not, by the operator here
@@ -139,8 +139,10 @@ export const digestsMessage = z.object({
     .min(1)
     .max(digestsAtOnce),
 })
-/** SHA-256 in base64, one for each run. */
-export const digestsAnswer = z.object({ digests: z.array(z.string().length(44)).min(1).max(digestsAtOnce) })
+/** How many there are, one for each run. The digests are the answer's body: SHA-256, one after the other. */
+export const digestsAnswer = z.object({ digests: z.number().int().min(1).max(digestsAtOnce) })
+export type DigestsAnswer = z.infer<typeof digestsAnswer>
+export const digestBytes = 32
 
 /** Lengths in bytes, in turn from `offset` on; `data` false: a hole. */
 export const extentsAnswer = z.object({

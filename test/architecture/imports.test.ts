@@ -104,7 +104,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'link/lane': ['link/wire'],
   'link/peers': ['link/lane', 'link/wire'],
   'migration/copy': [],
-  'migration/source': ['migration/copy', 'migration/destination'],
+  'migration/source': ['migration/destination'],
   'migration/destination': ['migration/copy', 'migration/source'],
   'migration/site': ['migration/copy', 'migration/source', 'migration/destination'],
 }

@@ -4,12 +4,12 @@
 import assert from 'node:assert/strict'
 import { LinkError, type Piece } from '../../src/link/channel.ts'
 import { cancelledTicks, maximumRequests } from '../../src/link/lane/requester.ts'
-import { encodeEmpty, encodeJson, encodePiece, maximumPieceBytes } from '../../src/link/wire/frames.ts'
+import { encodeEmpty, encodeJson, maximumPieceBytes } from '../../src/link/wire/frames.ts'
 import { fetchOf, isLinkError, never, noHandlers, settle } from '../link/pair.ts'
-import { helloFrame, rawPeer } from '../link/raw-peer.ts'
+import { helloFrame, pieceFrame, rawPeer } from '../link/raw-peer.ts'
 
 const bytes = Buffer.alloc(4096, 7)
-const good = (offset: number) => encodePiece(1, { offset, length: 4096, bytes })
+const good = (offset: number) => pieceFrame(1, { offset, length: 4096, bytes })
 
 /** What a fetch of two blocks yields, and how it ends, when the peer answers with `frames`. */
 async function fetched(...frames: Uint8Array[]): Promise<{ offsets: number[]; error: unknown; open: boolean }> {
@@ -39,8 +39,8 @@ describe('faults: a peer that lies', () => {
   const lies: [string, Uint8Array[]][] = [
     ['bytes that do not match their digest', [wrongDigest]],
     ['bytes outside of the runs', good(4096)],
-    ['bytes across the end of a run', encodePiece(1, { offset: 2048, length: 4096, bytes })],
-    ['zeros over more than was asked', encodePiece(1, { offset: 0, length: 12288, bytes: undefined })],
+    ['bytes across the end of a run', pieceFrame(1, { offset: 2048, length: 4096, bytes })],
+    ['zeros over more than was asked', pieceFrame(1, { offset: 0, length: 12288, bytes: undefined })],
     ['the same bytes twice', good(0)],
     ['an end before all the bytes came', [encodeEmpty('done', 1)]],
     ['a reply to a fetch', [encodeJson('reply', 1, {})]],
@@ -153,7 +153,7 @@ describe('faults: a peer that lies', () => {
     await assert.rejects(next, LinkError)
     for (let index = 0; index < 32; index++) {
       const big = Buffer.alloc(maximumPieceBytes, index)
-      await peer.say(...encodePiece(1, { offset: index * big.length, length: big.length, bytes: big }))
+      await peer.say(...pieceFrame(1, { offset: index * big.length, length: big.length, bytes: big }))
     }
     await peer.say(encodeJson('error', 1, { code: 'cancelled', message: '' }))
     assert.deepEqual([peer.lane.isOpen, peer.lane.outstanding], [true, 0])

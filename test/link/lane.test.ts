@@ -287,14 +287,14 @@ describe('link lane', () => {
     const [one, other] = duplexPair()
     const clock = new ManualClock()
     const near = lane(one, { clock, versions: { protocolVersion: 9, oldestVersion: 7 } })
-    const far = lane(other, { clock, purpose: undefined })
+    const far = lane(other, { clock, use: undefined })
     const here = {
       code: 'incompatible',
-      message: 'the peer speaks link protocols 7 to 9, this site 1 to 1: upgrade vmstore here',
+      message: 'the peer speaks link protocol 7 to 9, this site 2: upgrade vmstore at this site',
     }
     const there = {
       code: 'incompatible',
-      message: 'the peer speaks link protocols 1 to 1, this site 7 to 9: upgrade vmstore there',
+      message: 'the peer speaks link protocol 2, this site 7 to 9: upgrade vmstore at the peer',
     }
     await Promise.all([assert.rejects(far.opened, here), assert.rejects(near.opened, there)])
     await clock.advance(5_000)
@@ -303,8 +303,8 @@ describe('link lane', () => {
 
   it('a newer peer that still speaks our version is welcome', async () => {
     const [one, other] = duplexPair()
-    const near = lane(one, { versions: { protocolVersion: 2, oldestVersion: 1 } })
-    const far = lane(other, { purpose: undefined })
+    const near = lane(one, { versions: { protocolVersion: 3, oldestVersion: 2 } })
+    const far = lane(other, { use: undefined })
     await Promise.all([near.opened, far.opened])
     assert.equal(far.purpose, 'control')
   })

@@ -7,6 +7,10 @@ import { removeFoldersAfterEach } from '../store/folder.ts'
 import { migrationRecord } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 
+async function* chunks(...all: Uint8Array[]): AsyncGenerator<Uint8Array, undefined> {
+  yield* all
+}
+
 describe('the course of an arriving disk', () => {
   removeFoldersAfterEach()
   closeDisksAfterEach()
@@ -16,11 +20,14 @@ describe('the course of an arriving disk', () => {
     await disk.open('guest').cache(0, disk.sizeBytes)
     const answers: Record<string, (params: { offset: number; length: number; runs: unknown[] }) => object> = {
       extents: ({ length }) => ({ extents: [{ length, data: true }] }),
-      digests: ({ runs }) => ({ digests: runs.map(() => 'x'.repeat(44)) }),
     }
     const channel: PeerChannel = {
       peerId: 'peer',
       call: async (method, params) => answers[method]?.(params as never) ?? {},
+      callForBody: async (_method, _params, { maximumBytes }) => ({
+        answer: { digests: maximumBytes / 32 },
+        body: chunks(Buffer.alloc(maximumBytes, 'x')),
+      }),
       fetch: () => assert.fail('nothing is fetched before it is on record'),
     }
     const clock = new FakeClock()

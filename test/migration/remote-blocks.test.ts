@@ -16,6 +16,7 @@ function scripted(...answers: ((runs: readonly Run[]) => Iterable<Piece>)[]): {
   const channel: PeerChannel = {
     peerId: 'source',
     call: () => assert.fail('no call is made'),
+    callForBody: () => assert.fail('no call is made'),
     async *fetch(request) {
       requests.push(request)
       yield* answers[requests.length - 1]!(request.runs)

@@ -2,8 +2,10 @@
 // off, bits flip, and requests wait while the link is down. What a peer's handler throws travels as the real link lets it travel.
 
 import {
+  AnswerWithBody,
   type FetchRequest,
   LinkError,
+  type LongAnswer,
   type PeerChannel,
   type PeerHandlers,
   PeerRefusal,
@@ -49,7 +51,12 @@ export class SimLink {
   channel(from: SimProcess, fromPeerId: string, toPeerId: string, to: () => SimEnd | undefined): PeerChannel {
     return {
       peerId: toPeerId,
-      call: (method, params, { signal }) => this.#call(from, fromPeerId, to, method, params, signal),
+      call: async (method, params, { signal }) =>
+        (await this.#call(from, fromPeerId, to, method, params, signal)).answer,
+      callForBody: async (method, params, { signal }) => {
+        const { answer, body } = await this.#call(from, fromPeerId, to, method, params, signal)
+        return { answer, body: this.#body(body) }
+      },
       fetch: (request, { urgency, signal }) => this.#fetch(from, fromPeerId, to, request, urgency, signal),
     }
   }
@@ -78,7 +85,7 @@ export class SimLink {
     method: string,
     params: object,
     signal: AbortSignal,
-  ): Promise<unknown> {
+  ): Promise<Answered> {
     const end = await this.#arrive(from, method, to, signal)
     const epoch = this.#epoch
     const { random } = this.#world
@@ -87,9 +94,9 @@ export class SimLink {
     const message = JSON.stringify(params)
     const handle = () => end.handlers.call(fromPeerId, method, JSON.parse(message), new AbortController().signal)
     if (random.chance(this.faultRate)) void this.#repeat(end, method, handle)
-    const answer = Promise.withResolvers<unknown>()
+    const answer = Promise.withResolvers<Answered>()
     handle().then(
-      (value) => answer.resolve(JSON.parse(JSON.stringify(value))),
+      (value) => answer.resolve(byValue(value)),
       (error: unknown) => answer.reject(travelled(error)),
     )
     // The answer comes when it is ready and the seed says so; never from a process that died, nor over a cut link.
@@ -103,6 +110,15 @@ export class SimLink {
     if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })
     if (broken() || random.chance(this.faultRate)) throw new LinkError('lost', `the answer to ${method} was lost`)
     return answer.promise
+  }
+
+  /** A link that is cut in the middle leaves a part. */
+  async *#body(whole: Buffer): LongAnswer['body'] {
+    if (whole.length === 0) return
+    const half = Math.ceil(whole.length / 2)
+    yield whole.subarray(0, half)
+    if (this.#world.random.chance(this.faultRate)) throw new LinkError('lost', 'a body was cut')
+    yield whole.subarray(half)
   }
 
   /** The same message once more, at some later time. Its answer goes nowhere. */
@@ -139,14 +155,14 @@ export class SimLink {
       if (result instanceof Error) throw result
       if (result.done) return
       // Bytes travel by value; they may be old when they arrive.
-      const piece = this.#carried(result.value)
+      const piece = await this.#carried(result.value)
       await this.#world.event(from, '← bytes')
       yield piece
     }
   }
 
   /** @throws LinkError, as the lane that breaks over a piece whose digest is wrong */
-  #carried(piece: Piece): Piece {
+  async #carried(piece: Piece): Promise<Piece> {
     const { random } = this.#world
     if (this.flipRate === 0) return { ...piece, bytes: piece.bytes?.slice() } // Digests take time.
     const flips = piece.bytes !== undefined && random.chance(this.flipRate)
@@ -156,6 +172,18 @@ export class SimLink {
     }
     return overTheWire(piece, flips ? random : undefined)
   }
+}
+
+interface Answered {
+  readonly answer: unknown
+  readonly body: Buffer
+}
+
+async function byValue(value: object): Promise<Answered> {
+  const hasBody = value instanceof AnswerWithBody
+  const chunks: Uint8Array[] = []
+  if (hasBody) for await (const chunk of value.body) chunks.push(chunk)
+  return { answer: JSON.parse(JSON.stringify(hasBody ? value.answer : value)), body: Buffer.concat(chunks) }
 }
 
 function travelled(error: unknown): Error {

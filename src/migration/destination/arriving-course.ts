@@ -7,7 +7,7 @@
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { BlockSource, Run } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
-import { type PeerChannel, PeerRefusal, type Piece } from '../../link/channel.ts'
+import { type PeerChannel, PeerRefusal, type Piece, wholeBody } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
 import { BackgroundCopy, type Extent } from '../copy/background-copy.ts'
 import { type Comparison, Comparisons } from '../copy/comparisons.ts'
@@ -16,7 +16,7 @@ import { DataSurvey } from '../copy/data-survey.ts'
 import { Pause } from '../copy/pause.ts'
 import { RateLimit } from '../copy/rate-limit.ts'
 import { Course, type CourseServices, type Pace } from '../course.ts'
-import { digestsAnswer, extentsAnswer, sentAnswer } from '../messages.ts'
+import { digestBytes, digestsAnswer, extentsAnswer, sentAnswer } from '../messages.ts'
 import { nothingToPause, pauseSentence } from '../refusals.ts'
 import { movedOnCodes, type Supersession, supersessionIn } from '../supersession.ts'
 import { merged, namedRanges } from '../unreadable.ts'
@@ -254,8 +254,17 @@ export abstract class ArrivingCourse extends Course {
   }
 
   async #digests(runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]> {
-    const params = { generation: this.record.generation, runs }
-    return digestsAnswer.parse(await this.call('digests', params, signal)).digests
+    const params = { migration: this.id, generation: this.record.generation, runs }
+    const maximumBytes = runs.length * digestBytes
+    try {
+      const { answer, body } = await this.channel.callForBody('digests', params, { maximumBytes, signal })
+      digestsAnswer.parse(answer)
+      const all = await wholeBody(body, maximumBytes)
+      return runs.map((_run, index) => all.toString('base64', index * digestBytes, (index + 1) * digestBytes))
+    } catch (error) {
+      this.#heed(error)
+      throw error
+    }
   }
 
   protected remote(generation: number): BlockSource {

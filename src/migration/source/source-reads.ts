@@ -4,12 +4,12 @@
 // What always holds: before switchover the destination reads under the old generation, after it under the new one, and
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
+import { sha256 } from '../../block/digest.ts'
 import type { Run } from '../../disk/block-source.ts'
-import { type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
-import { digestOf } from '../copy/verification.ts'
+import { AnswerWithBody, type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
 import type { Course, CourseServices } from '../course.ts'
 import { startingCode } from '../destination/remote-blocks.ts'
-import type { digestsMessage, extentsMessage, FlushAnswer, flushMessage } from '../messages.ts'
+import type { DigestsAnswer, digestsMessage, extentsMessage, FlushAnswer, flushMessage } from '../messages.ts'
 import { alignedExtentsInTurns, readFrozen, readPieces } from './frozen-reader.ts'
 import { type Sent, SentCount } from './sent-count.ts'
 
@@ -77,17 +77,18 @@ export class SourceReads {
     return { extents: extents.map((extent) => ({ length: extent.length, data: extent.data })) }
   }
 
-  async digests({ generation, runs }: ReturnType<typeof digestsMessage.parse>): Promise<object> {
+  async digests({ generation, runs }: ReturnType<typeof digestsMessage.parse>): Promise<AnswerWithBody> {
     const { clock } = this.#services
-    const digests: string[] = []
+    const digests: Buffer[] = []
     for (const run of runs) {
       await clock.turn()
       this.#checkRight(generation)
       this.#checkRun(run)
-      digests.push(await digestOf(await readFrozen(this.#course.disk, run), clock))
+      digests.push(await sha256(await readFrozen(this.#course.disk, run), () => clock.turn()))
     }
     this.#checkRight(generation)
-    return { digests }
+    const answer: DigestsAnswer = { digests: digests.length }
+    return new AnswerWithBody(answer, [Buffer.concat(digests)])
   }
 
   /** Of the frozen disk: what was forwarded before switchover is not copied. */
