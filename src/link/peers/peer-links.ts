@@ -61,6 +61,8 @@ export class PeerLinks {
   readonly #waiters = new Set<Waiter>()
   readonly #closing = new AbortController()
   #keepers = 0
+  /** Of lanes, by requests. */
+  #takes = 0
   #closed: LinkError | undefined
   #trouble: string | undefined
   /** That the peer speaks another version, as long as that is the newest that is known. */
@@ -110,7 +112,7 @@ export class PeerLinks {
   lane(purpose: Purpose, signal: AbortSignal): Promise<Lane> {
     if (this.#closed) return Promise.reject(this.#closed)
     if (signal.aborted) return Promise.reject(aborted(signal))
-    const open = leastBusy(this.#slots[purpose])
+    const open = this.#leastBusy(this.#slots[purpose])
     if (open) return Promise.resolve(open)
     if (this.#waiters.size >= maximumWaiters) {
       return Promise.reject(new LinkError('overloaded', `over ${maximumWaiters} requests wait for this peer`))
@@ -269,16 +271,16 @@ export class PeerLinks {
     if (this.#isHeard) this.#watch.heard()
     else this.#watch.lost(printable(why))
   }
-}
-
-/** Rather one that is heard of, then one with least under way. */
-function leastBusy(slots: readonly Slot[]): Lane | undefined {
-  let best: Lane | undefined
-  for (const { lane } of slots) {
-    if (!lane) continue
-    const isBetter = !best || (best.isSilent && !lane.isSilent)
-    const isAsGood = best?.isSilent === lane.isSilent
-    if (isBetter || (isAsGood && lane.outstanding < best!.outstanding)) best = lane
+  /** Rather one that is heard of, then one with least under way; of several, each in its turn. */
+  #leastBusy(slots: readonly Slot[]): Lane | undefined {
+    this.#takes++
+    let best: Lane | undefined
+    for (let index = 0; index < slots.length; index++) {
+      const lane = slots[(index + this.#takes) % slots.length]?.lane
+      if (!lane) continue
+      const isHeard = best?.isSilent && !lane.isSilent
+      if (!best || isHeard || (best.isSilent === lane.isSilent && lane.outstanding < best.outstanding)) best = lane
+    }
+    return best
   }
-  return best
 }
