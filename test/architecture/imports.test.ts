@@ -246,6 +246,23 @@ describe('who may know whom', () => {
     assert.deepEqual(unused, [], 'an allowance outlives its use')
   })
 
+  it('no stream crosses the wall of lanes: only who makes them has one in its hands', () => {
+    const holders = imports
+      .filter(({ from, specifier }) => specifier === 'node:stream' && /^src\/(link|daemon|migration)\//.test(from))
+      .map(({ from }) => relative('src', from))
+    assert.deepEqual(holders.sort(), [
+      'daemon/streams.ts',
+      'link/lane/sender.ts',
+      'link/lane/stream-lane.ts',
+      'link/lane/stream-lanes.ts',
+    ])
+    const makers = imports
+      .filter(isOwn)
+      .filter(({ specifier }) => /\/lane\/stream-lanes?\.ts$|^\.\/stream-lanes?\.ts$/.test(specifier))
+      .map(({ from }) => relative('src', from))
+    assert.deepEqual(makers.sort(), ['daemon/links.ts', 'link/lane/stream-lanes.ts'])
+  })
+
   it('a plugin imports vmstore/transport, and nothing else of ours', () => {
     for (const path of filesBelow(['plugins'], /\.ts$/)) {
       const own = path.split('/').slice(0, 2).join('/')

@@ -51,7 +51,7 @@ export async function rawPeer(options: Partial<StreamLaneOptions> & { greet?: bo
   const decoder = new FrameDecoder()
   const heard: Frame[] = []
   far.on('error', () => {})
-  far.on('data', (chunk: Buffer) => heard.push(...decoder.push(chunk)))
+  far.on('data', (chunk: Buffer) => decoder.push(chunk, (frame) => heard.push(frame)))
   const say = async (...bytes: Uint8Array[]) => {
     far.write(Buffer.concat(bytes))
     await settle()

@@ -20,7 +20,7 @@ function oldPeer(stream: Duplex, whoDialled: 'it did' | 'we did'): OldPeer {
   const decoder = new FrameDecoder()
   stream.on('error', () => {})
   stream.on('data', (chunk: Buffer) => {
-    peer.heard.push(...decoder.push(chunk))
+    decoder.push(chunk, (frame) => peer.heard.push(frame))
     if (whoDialled === 'we did' && peer.heard.length === 1) stream.write(oldHelloFrame)
   })
   stream.on('end', () => {

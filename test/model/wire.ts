@@ -5,7 +5,7 @@
 import { hash } from 'node:crypto'
 import type { Piece } from '../../src/link/channel.ts'
 import { unsealPiece } from '../../src/link/lane/digests.ts'
-import { encodePiece, FrameDecoder, headerBytes } from '../../src/link/wire/frames.ts'
+import { encodePiece, type Frame, FrameDecoder, headerBytes } from '../../src/link/wire/frames.ts'
 import type { Random } from '../random.ts'
 
 /** Offset, length and kind of a piece, before its digest. */
@@ -20,8 +20,9 @@ export async function overTheWire(piece: Piece, random: Random | undefined): Pro
     const first = headerBytes + pieceHeadBytes
     bytes[first + random.integer(bytes.length - first)]! ^= 1 << random.integer(8)
   }
-  for (const frame of new FrameDecoder().push(bytes)) {
-    if (frame.type === 'piece') return unsealPiece(frame.piece, 'demand')
-  }
+  const frames: Frame[] = []
+  new FrameDecoder().push(bytes, (frame) => frames.push(frame))
+  const [frame] = frames
+  if (frame?.type === 'piece') return unsealPiece(frame.piece, 'demand')
   throw new Error('a piece that was encoded is not decoded')
 }

@@ -4,14 +4,7 @@
 // rest is logged here and said to be internal.
 
 import type { Log } from '../../transport/index.ts'
-import {
-  AnswerWithBody,
-  type FetchRequest,
-  LinkError,
-  type PeerHandlers,
-  type Piece,
-  type Urgency,
-} from '../channel.ts'
+import { AnswerWithBody, type FetchRequest, LinkError, type PeerHandlers, type Urgency } from '../channel.ts'
 import { Coverage } from '../wire/coverage.ts'
 import {
   encodeEmpty,
@@ -137,7 +130,7 @@ export class Responder {
   ): Promise<void> {
     const { handlers, peerId, sender } = this.#options
     for await (const whole of handlers.fetch(peerId, request, urgency, signal)) {
-      for (const piece of splitPiece(whole) as Iterable<Piece>) {
+      for (const piece of splitPiece(whole)) {
         coverage.add(piece)
         const digest = piece.bytes && (await seal(piece.bytes, urgency))
         await sender.send(encodePiece(id, piece, digest), signal)

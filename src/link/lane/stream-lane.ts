@@ -164,10 +164,9 @@ export class StreamLane implements Lane {
     this.#bytesOfTurn += chunk.length
     if (this.#bytesOfTurn >= turnBytes) this.#awaitTurn()
     try {
-      for (const frame of this.#decoder.push(chunk)) {
-        this.#handle(frame)
-        if (this.#error) return
-      }
+      this.#decoder.push(chunk, (frame) => {
+        if (!this.#error) this.#handle(frame)
+      })
     } catch (error) {
       this.#fail(error instanceof LinkError ? error : new LinkError('protocol', 'a frame failed', { cause: error }))
     }

@@ -136,16 +136,15 @@ export function encodeEnd(id: number, lengthBytes: number): Buffer {
 }
 
 /** Cuts zeros and bytes into what one frame holds. */
-export function* splitPiece(piece: Piece): Generator<Piece> {
+export function splitPiece(piece: Piece): readonly Piece[] {
   const maximum = piece.bytes ? maximumPieceBytes : 2 ** 31
-  if (piece.length <= maximum) {
-    yield piece
-    return
-  }
+  if (piece.length <= maximum) return [piece]
+  const pieces: Piece[] = []
   for (let start = 0; start < piece.length; start += maximum) {
     const length = Math.min(maximum, piece.length - start)
-    yield { ...piece, offset: piece.offset + start, length, bytes: piece.bytes?.subarray(start, start + length) }
+    pieces.push({ ...piece, offset: piece.offset + start, length, bytes: piece.bytes?.subarray(start, start + length) })
   }
+  return pieces
 }
 
 /** Of a frame's body. */
@@ -222,8 +221,8 @@ export class FrameDecoder {
     return this.#headFilled > 0
   }
 
-  /** Yields the frames that end in this chunk; throws LinkError 'protocol', after which the decoder is of no use. */
-  *push(chunk: Buffer): Generator<Frame> {
+  /** Hands over each frame that ends in this chunk; throws LinkError 'protocol', after which the decoder is of no use. */
+  push(chunk: Buffer, each: (frame: Frame) => void): void {
     let position = 0
     while (position < chunk.length) {
       if (!this.#name) {
@@ -239,7 +238,7 @@ export class FrameDecoder {
       this.#bodyFilled += taken
       position += taken
       if (this.#bodyFilled < this.#body.length) return
-      yield this.#finish(this.#name)
+      each(this.#finish(this.#name))
     }
   }
 
