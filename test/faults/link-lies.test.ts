@@ -38,6 +38,7 @@ describe('faults: a peer that lies', () => {
   wrongDigest[wrongDigest.length - 1]! ^= 1
   const lies: [string, Uint8Array[]][] = [
     ['bytes that do not match their digest', [wrongDigest]],
+    ['bytes that do not match their digest, and the end at once behind them', [wrongDigest, encodeEmpty('done', 1)]],
     ['bytes outside of the runs', good(4096)],
     ['bytes across the end of a run', pieceFrame(1, { offset: 2048, length: 4096, bytes })],
     ['zeros over more than was asked', pieceFrame(1, { offset: 0, length: 12288, bytes: undefined })],
@@ -58,6 +59,19 @@ describe('faults: a peer that lies', () => {
       assert.equal(open, false)
     })
   }
+
+  it('long bytes that do not match their digest: a protocol error, though all has come and the peer said so', async () => {
+    const peer = await rawPeer()
+    const big = Buffer.alloc(maximumPieceBytes, 7)
+    const frames = pieceFrame(1, { offset: 0, length: big.length, bytes: big }).map((part) => Buffer.from(part))
+    frames.at(-1)![big.length - 1]! ^= 1
+    const fetched = peer.lane.fetch(fetchOf([0, big.length]), 'background', never).next()
+    fetched.catch(() => {})
+    await settle()
+    await peer.say(...frames, encodeEmpty('done', 1))
+    await assert.rejects(fetched, isLinkError('protocol'))
+    assert.equal(peer.lane.isOpen, false)
+  })
 
   it('a piece in answer to a call: a protocol error', async () => {
     const peer = await rawPeer()

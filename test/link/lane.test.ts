@@ -8,6 +8,7 @@ import { maximumBufferedBytes, maximumRequests } from '../../src/link/lane/reque
 import { maximumServedFetches } from '../../src/link/lane/responder.ts'
 import { sendWindowBytes } from '../../src/link/lane/sender.ts'
 import { collect, fetchOf, isLinkError, lane, lanePair, ManualClock, never, settle } from './pair.ts'
+import { pieceFrame, rawPeer } from './raw-peer.ts'
 
 const mebibyte = 1024 * 1024
 const disk = randomBytes(4 * mebibyte)
@@ -89,6 +90,22 @@ describe('link lane', () => {
     assert.equal(parts.length, 3)
     for (const part of parts)
       assert.ok(Buffer.from(part.bytes!).equals(disk.subarray(part.offset, part.offset + part.length)))
+  })
+
+  it('a piece that came is hashed in steps of 64 KiB, with turns of the loop for others between', async () => {
+    const peer = await rawPeer()
+    const fetched = peer.lane.fetch(fetchOf([0, mebibyte]), 'demand', never).next()
+    await settle()
+    // Past the stream, whose turns are its own: all of the piece is there at once.
+    let turns = 0
+    const frames = pieceFrame(1, pieceOf(0, mebibyte))
+    peer.stream.write(Buffer.concat(frames).subarray(0, -1))
+    await settle()
+    peer.stream.write(Buffer.concat(frames).subarray(-1))
+    for (let isOver = false; !isOver; turns++) {
+      isOver = await Promise.race([fetched.then(() => true), new Promise<false>((go) => setImmediate(() => go(false)))])
+    }
+    assert(turns >= mebibyte / 65536 - 1, `${turns} turns`)
   })
 
   it('an aborted call tells the other side, whose signal aborts', async () => {
