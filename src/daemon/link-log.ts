@@ -21,6 +21,9 @@ export function logLink(event: LinkEvent, peer: string, log: Logger): void {
     case 'retry-failed':
       log[warn]({ peer, why: event.why }, `${peer} could not be reached, and is dialled on: ${event.why}`)
       return
+    case 'refused':
+      log[warn]({ peer, why: event.why }, `${peer} is there, and cannot be spoken with: ${event.why}`)
+      return
     case 'up':
       log[info]({ peer, downSeconds: seconds(event.wasDownMs) }, `the link to ${peer} is up`)
   }

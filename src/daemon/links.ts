@@ -1,18 +1,20 @@
 // Puts the parts of a link together: a transport's streams, secured with the site's key, handed to the hub or, for a site
 // that is not known yet, to the inviter.
 
-import type { Duplex } from 'node:stream'
 import type { Logger } from 'pino'
+import { systemTimers } from '../block/clock.ts'
 import { Refusal } from '../disk/refusal.ts'
-import { LinkError, type PeerHandlers, type Purpose } from '../link/channel.ts'
+import type { PeerHandlers } from '../link/channel.ts'
+import { StreamLanes } from '../link/lane/stream-lanes.ts'
 import { LinkHub } from '../link/peers/hub.ts'
 import { type Identity, PeerError } from '../peer/identity.ts'
 import { decodeToken, Inviter, join } from '../peer/pairing.ts'
-import { linkProtocol, SecureServer, secureClient } from '../peer/secure.ts'
+import { SecureServer } from '../peer/secure.ts'
 import type { PeerRecord } from '../store/records.ts'
-import type { Listener, TransportOptions } from '../transport/index.ts'
+import type { Listener } from '../transport/index.ts'
 import type { Drivers } from './drivers.ts'
 import type { PeerBook } from './peer-book.ts'
+import { Streams } from './streams.ts'
 
 export interface LinksOptions {
   readonly identity: Identity
@@ -30,17 +32,23 @@ export class Links {
   readonly #options: LinksOptions
   readonly #inviter: Inviter
   readonly #secure: SecureServer
-  readonly #closing = new AbortController()
+  readonly #streams: Streams
   #listener: Listener | undefined
 
   constructor(options: LinksOptions) {
     this.#options = options
     const { identity, book, log } = options
+    this.#streams = new Streams({ ...options, name: (peerId) => book.get(peerId)?.name ?? peerId })
+    const lanes = new StreamLanes({
+      connect: (target, signal) => this.#streams.dial(target, signal),
+      handlers: options.handlers,
+      log,
+      clock: systemTimers,
+    })
     this.hub = new LinkHub({
       ownId: identity.siteId,
-      dial: (peerId, purpose, signal) => this.#dial(peerId, purpose, signal),
-      hasAddress: (peerId) => book.get(peerId)?.address != null,
-      handlers: options.handlers,
+      lanes,
+      address: (peerId) => book.get(peerId)?.address ?? undefined,
       log,
     })
     this.#inviter = new Inviter({
@@ -56,7 +64,7 @@ export class Links {
     this.#secure = new SecureServer({
       identity,
       isPaired: (fingerprint) => book.has(fingerprint),
-      onLink: ({ fingerprint, stream }) => this.hub.accept(fingerprint, stream),
+      onLink: ({ fingerprint, stream }) => this.hub.accept(fingerprint, lanes.accept(fingerprint, stream)),
       onPair: (secured) =>
         void this.#inviter.serve(secured).then(
           (peer) => log.info({ site: peer.siteId }, 'a site joined'),
@@ -73,12 +81,7 @@ export class Links {
 
   async listen(address: string): Promise<void> {
     const url = parseAddress(address)
-    const driver = this.#options.drivers.stream(url)
-    this.#listener = await driver.listen(
-      url,
-      (stream) => this.#secure.accept(stream),
-      this.#transportOptions(url, 'control'),
-    )
+    this.#listener = await this.#streams.listen(url, (stream) => this.#secure.accept(stream))
   }
 
   invite(options: { address?: string | undefined; name?: string | undefined }): {
@@ -102,13 +105,13 @@ export class Links {
       name: siteName,
       address: this.#listener && !isWildcard(this.#listener.address) ? this.#listener.address.href : undefined,
       signal,
-      connect: (address, connectSignal) => this.#connect(address, 'control', connectSignal),
+      connect: (address, connectSignal) => this.#streams.connect(address, 'control', connectSignal),
     })
     return book.admit(inviter, name)
   }
 
   async close(): Promise<void> {
-    this.#closing.abort(new Error('this site is stopping'))
+    this.#streams.close()
     await this.#listener?.close()
     this.#secure.close()
     await this.hub.close()
@@ -131,45 +134,6 @@ export class Links {
       )
     }
     return this.#listener.address.href
-  }
-
-  async #dial(peerId: string, purpose: Purpose, signal: AbortSignal): Promise<Duplex> {
-    const peer = this.#options.book.get(peerId)
-    if (!peer?.address) throw new LinkError('unreachable', 'no address of the peer is known: it has to dial this site')
-    const url = parseAddress(peer.address)
-    try {
-      const raw = await this.#connect(url, purpose, signal)
-      const secured = await secureClient(raw, {
-        identity: this.#options.identity,
-        expectFingerprint: peerId,
-        alpn: linkProtocol,
-        signal,
-      })
-      return secured.stream
-    } catch (error) {
-      signal.throwIfAborted()
-      throw new LinkError('unreachable', `${peer.name} at ${peer.address}: ${(error as Error).message}`, {
-        cause: error,
-      })
-    }
-  }
-
-  #connect(url: URL, purpose: Purpose, signal: AbortSignal): Promise<Duplex> {
-    const options = this.#transportOptions(url, purpose)
-    return this.#options.drivers
-      .stream(url)
-      .connect(url, { ...options, signal: AbortSignal.any([signal, options.signal]) })
-  }
-
-  #transportOptions(url: URL, purpose: Purpose): TransportOptions {
-    const scheme = url.protocol.replace(/:$/, '')
-    return {
-      signal: this.#closing.signal,
-      log: this.#options.log,
-      purpose,
-      settings: this.#options.settings[scheme] ?? {},
-      tune: () => {},
-    }
   }
 }
 

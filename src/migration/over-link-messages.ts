@@ -141,8 +141,10 @@ export const digestsMessage = z.object({
     .min(1)
     .max(digestsAtOnce),
 })
-/** SHA-256 in base64, one for each run. */
-export const digestsAnswer = z.object({ digests: z.array(z.string().length(44)).min(1).max(digestsAtOnce) })
+/** How many there are, one for each run. The digests are the answer's body: SHA-256, one after the other. */
+export const digestsAnswer = z.object({ digests: z.number().int().min(1).max(digestsAtOnce) })
+export type DigestsAnswer = z.infer<typeof digestsAnswer>
+export const digestBytes = 32
 
 export const progressMessage = z.object({
   ...migration,

@@ -5,7 +5,7 @@
 // counts as a refusal, and not as a link that may be tried again.
 
 import type { z } from 'zod'
-import { type PeerChannel, type PeerHandlers, PeerRefusal } from '../link/channel.ts'
+import { AnswerWithBody, type PeerChannel, type PeerHandlers, PeerRefusal, wholeBody } from '../link/channel.ts'
 import type { Counterpart, DestinationDesk, SiteDesk, SourceDesk } from './counterpart.ts'
 import * as shapes from './over-link-messages.ts'
 
@@ -14,7 +14,7 @@ export function overLink(channel: PeerChannel): Counterpart {
   const ask: Ask = async (method, params, shape, signal) => {
     const answer = shape.safeParse(await channel.call(method, params, { signal }))
     if (answer.success) return answer.data
-    throw new PeerRefusal('illegal-answer', `its answer to ${method} cannot be understood`)
+    throw notUnderstood(method)
   }
   return {
     peerId: channel.peerId,
@@ -26,6 +26,10 @@ export function overLink(channel: PeerChannel): Counterpart {
     source: (migration) => sourceOverLink(channel, ask, migration),
     destination: (migration) => destinationOverLink(ask, migration),
   }
+}
+
+function notUnderstood(method: string): PeerRefusal {
+  return new PeerRefusal('illegal-answer', `its answer to ${method} cannot be understood`)
 }
 
 type Ask = <Answer>(method: Method, params: object, shape: z.ZodType<Answer>, signal: AbortSignal) => Promise<Answer>
@@ -48,8 +52,14 @@ function sourceOverLink(channel: PeerChannel, ask: Ask, migration: string): Sour
         return placed
       })
     },
-    digests: async (disk, runs, signal) =>
-      (await ask('digests', { migration, ...disk, runs }, shapes.digestsAnswer, signal)).digests,
+    async digests(disk, runs, signal) {
+      const maximumBytes = runs.length * shapes.digestBytes
+      const params = { migration, ...disk, runs }
+      const { answer, body } = await channel.callForBody('digests', params, { maximumBytes, signal })
+      if (!shapes.digestsAnswer.safeParse(answer).success) throw notUnderstood('digests')
+      const all = await wholeBody(body, maximumBytes)
+      return runs.map((_, at) => all.toString('base64', at * shapes.digestBytes, (at + 1) * shapes.digestBytes))
+    },
     blocks: (disk, runs, options) => channel.fetch({ migration, ...disk, runs }, options),
     progress: async (said, signal) => (await ask('progress', { migration, ...said }, shapes.sentAnswer, signal)).disks,
     guests: (guests, signal) => tell('guests', { guests }, signal),
@@ -136,9 +146,11 @@ const answers = {
     const extents = await source.extents({ disk, generation }, run, signal)
     return { extents: extents.map(({ length, data }) => ({ length, data })) }
   }),
-  digests: ofSource(shapes.digestsMessage, async (source, { runs, ...disk }, signal) => ({
-    digests: await source.digests(disk, runs, signal),
-  })),
+  digests: ofSource(shapes.digestsMessage, async (source, { runs, ...disk }, signal) => {
+    const digests = await source.digests(disk, runs, signal)
+    const answer: shapes.DigestsAnswer = { digests: digests.length }
+    return new AnswerWithBody(answer, [Buffer.concat(digests.map((digest) => Buffer.from(digest, 'base64')))])
+  }),
   progress: ofSource(shapes.progressMessage, async (source, said, signal) => ({
     disks: await source.progress(said, signal),
   })),

@@ -15,6 +15,15 @@ export function asRefusal(error: unknown, disk: string, peerName: string): unkno
     return new Refusal(error.code, error.message, { disk, ...atWorkAdvice, cause: error })
   if (error instanceof PeerRefusal)
     return new Refusal(error.code, `${peerName} refused: ${error.message}`, { disk, safe, cause: error })
+  if (error instanceof LinkError && error.code === 'incompatible') {
+    const next = 'Upgrade vmstore where it says so: the two versions do not understand each other.'
+    return new Refusal('peer-incompatible', `${peerName} cannot be spoken with: ${error.message}`, {
+      disk,
+      safe,
+      next,
+      cause: error,
+    })
+  }
   if (error instanceof LinkError) {
     const reason = error.code === 'aborted' && error.cause instanceof Error ? error.cause.message : error.message
     const next = `See that vmstore runs at ${peerName} and can be reached: vmstore peer list.`

@@ -124,7 +124,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'link/lane': ['link/wire'],
   'link/peers': ['link/lane', 'link/wire'],
   'migration/copy': [],
-  'migration/source': ['migration/copy'],
+  'migration/source': [],
   'migration/destination': ['migration/copy'],
   'migration/site': ['migration/copy', 'migration/source', 'migration/destination'],
 }
@@ -274,7 +274,7 @@ describe('who may know whom', () => {
   it('the units of a disk, and time, are declared in block alone', () => {
     const declared = /^(?:export )?(?:interface|type) (Run|Span|Piece|Extent|\w+Extent|Urgency|Clock|Timers)\b/m
     // An extent of blocks, of an image's own format, of NBD's status, and what the demo writes are other things.
-    const others = /^src\/(block|demo|image|guest)\//
+    const others = /^src\/(block|demo|image|guest|nbd)\//
     const twice = code.filter((path) => !others.test(path) && declared.test(contentOf(path)))
     assert.deepEqual(twice, [])
   })
@@ -320,6 +320,23 @@ describe('who may know whom', () => {
         path.startsWith('src/migration/') && /\b(PeerChannel|PeerHandlers|FetchRequest)\b/.test(contentOf(path)),
     )
     assert.deepEqual(knowing, ['src/migration/over-link.ts'])
+  })
+
+  it('no stream crosses the wall of lanes: only who makes them has one in its hands', () => {
+    const holders = imports
+      .filter(({ from, specifier }) => specifier === 'node:stream' && /^src\/(link|daemon|migration)\//.test(from))
+      .map(({ from }) => relative('src', from))
+    assert.deepEqual(holders.sort(), [
+      'daemon/streams.ts',
+      'link/lane/sender.ts',
+      'link/lane/stream-lane.ts',
+      'link/lane/stream-lanes.ts',
+    ])
+    const makers = imports
+      .filter(isOwn)
+      .filter(({ specifier }) => /\/lane\/stream-lanes?\.ts$|^\.\/stream-lanes?\.ts$/.test(specifier))
+      .map(({ from }) => relative('src', from))
+    assert.deepEqual(makers.sort(), ['daemon/links.ts', 'link/lane/stream-lanes.ts'])
   })
 
   it('a plugin imports vmstore/transport, and nothing else of ours', () => {

@@ -159,7 +159,7 @@ describe('the table of routes', () => {
       assert.equal(asked[0]!.what, what)
       const [signal, ...given] = [...asked[0]!.with].reverse()
       assert(signal instanceof AbortSignal)
-      assert.deepEqual(given.reverse(), [...parameters, ...(body ? [body] : [])])
+      assert.deepEqual(given.reverse(), [...parameters, ...(body ? [route.body!.parse(body)] : [])])
     })
 
     it(`${route.name} of the client asks for it`, async () => {
@@ -171,7 +171,7 @@ describe('the table of routes', () => {
       else for await (const event of given as AsyncIterable<unknown>) seen.push(event)
       assert.deepEqual(seen, [answer])
       assert.equal(asked[0]!.what, what)
-      assert.deepEqual(asked[0]!.with.slice(0, -1), [...parameters, ...(body ? [body] : [])])
+      assert.deepEqual(asked[0]!.with.slice(0, -1), [...parameters, ...(body ? [route.body!.parse(body)] : [])])
     })
 
     if (route.body !== undefined) {

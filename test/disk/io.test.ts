@@ -225,7 +225,7 @@ describe('guest I/O on an arriving disk', () => {
     it('a write whose bit finds no room is refused, and is not here', async () => {
       const { disk, files } = await openDisk(new HandSource())
       files.fail('append', full)
-      await assert.rejects(async () => write(disk.open('guest'), 0, block, 1), { code: 'ENOSPC' })
+      await assert.rejects(async () => write(disk.open('guest'), 0, block, 1), { code: 'no-space' })
       assert.equal(disk.present.blocks, 0)
     })
 

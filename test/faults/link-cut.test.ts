@@ -3,17 +3,17 @@
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { encodeEmpty, encodePiece } from '../../src/link/wire/frames.ts'
+import { encodeEmpty } from '../../src/link/wire/frames.ts'
 import { fetchOf, isLinkError, lanePair, never, settle } from '../link/pair.ts'
-import { rawPeer } from '../link/raw-peer.ts'
+import { pieceFrame, rawPeer } from '../link/raw-peer.ts'
 
 describe('faults: a lane that is cut', () => {
   it('promise 8: at every byte of an answer, whole pieces come and then the fetch is lost', async () => {
     const disk = randomBytes(192)
     const answer = Buffer.concat([
-      ...encodePiece(1, { offset: 0, length: 64, bytes: disk.subarray(0, 64) }),
-      ...encodePiece(1, { offset: 64, length: 64, bytes: undefined }),
-      ...encodePiece(1, { offset: 128, length: 64, bytes: disk.subarray(128) }),
+      ...pieceFrame(1, { offset: 0, length: 64, bytes: disk.subarray(0, 64) }),
+      ...pieceFrame(1, { offset: 64, length: 64, bytes: undefined }),
+      ...pieceFrame(1, { offset: 128, length: 64, bytes: disk.subarray(128) }),
       encodeEmpty('done', 1),
     ])
     const ends = [124, 152, 276]

@@ -5,12 +5,12 @@ import assert from 'node:assert/strict'
 import type { Piece } from '../../src/block/units.ts'
 import { LinkError } from '../../src/link/channel.ts'
 import { cancelledTicks, maximumRequests } from '../../src/link/lane/requester.ts'
-import { encodeEmpty, encodeJson, encodePiece, maximumPieceBytes } from '../../src/link/wire/frames.ts'
+import { encodeEmpty, encodeJson, maximumPieceBytes } from '../../src/link/wire/frames.ts'
 import { fetchOf, isLinkError, never, noHandlers, settle } from '../link/pair.ts'
-import { helloFrame, rawPeer } from '../link/raw-peer.ts'
+import { helloFrame, pieceFrame, rawPeer } from '../link/raw-peer.ts'
 
 const bytes = Buffer.alloc(4096, 7)
-const good = (offset: number) => encodePiece(1, { offset, length: 4096, bytes })
+const good = (offset: number) => pieceFrame(1, { offset, length: 4096, bytes })
 
 /** What a fetch of two blocks yields, and how it ends, when the peer answers with `frames`. */
 async function fetched(...frames: Uint8Array[]): Promise<{ offsets: number[]; error: unknown; open: boolean }> {
@@ -39,9 +39,10 @@ describe('faults: a peer that lies', () => {
   wrongDigest[wrongDigest.length - 1]! ^= 1
   const lies: [string, Uint8Array[]][] = [
     ['bytes that do not match their digest', [wrongDigest]],
+    ['bytes that do not match their digest, and the end at once behind them', [wrongDigest, encodeEmpty('done', 1)]],
     ['bytes outside of the runs', good(4096)],
-    ['bytes across the end of a run', encodePiece(1, { offset: 2048, length: 4096, bytes })],
-    ['zeros over more than was asked', encodePiece(1, { offset: 0, length: 12288, bytes: undefined })],
+    ['bytes across the end of a run', pieceFrame(1, { offset: 2048, length: 4096, bytes })],
+    ['zeros over more than was asked', pieceFrame(1, { offset: 0, length: 12288, bytes: undefined })],
     ['the same bytes twice', good(0)],
     ['an end before all the bytes came', [encodeEmpty('done', 1)]],
     ['a reply to a fetch', [encodeJson('reply', 1, {})]],
@@ -59,6 +60,19 @@ describe('faults: a peer that lies', () => {
       assert.equal(open, false)
     })
   }
+
+  it('long bytes that do not match their digest: a protocol error, though all has come and the peer said so', async () => {
+    const peer = await rawPeer()
+    const big = Buffer.alloc(maximumPieceBytes, 7)
+    const frames = pieceFrame(1, { offset: 0, length: big.length, bytes: big }).map((part) => Buffer.from(part))
+    frames.at(-1)![big.length - 1]! ^= 1
+    const fetched = peer.lane.fetch(fetchOf([0, big.length]), 'background', never).next()
+    fetched.catch(() => {})
+    await settle()
+    await peer.say(...frames, encodeEmpty('done', 1))
+    await assert.rejects(fetched, isLinkError('protocol'))
+    assert.equal(peer.lane.isOpen, false)
+  })
 
   it('a piece in answer to a call: a protocol error', async () => {
     const peer = await rawPeer()
@@ -154,7 +168,7 @@ describe('faults: a peer that lies', () => {
     await assert.rejects(next, LinkError)
     for (let index = 0; index < 32; index++) {
       const big = Buffer.alloc(maximumPieceBytes, index)
-      await peer.say(...encodePiece(1, { offset: index * big.length, length: big.length, bytes: big }))
+      await peer.say(...pieceFrame(1, { offset: index * big.length, length: big.length, bytes: big }))
     }
     await peer.say(encodeJson('error', 1, { code: 'cancelled', message: '' }))
     assert.deepEqual([peer.lane.isOpen, peer.lane.outstanding], [true, 0])

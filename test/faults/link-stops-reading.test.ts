@@ -16,7 +16,7 @@ describe('faults: a peer that stops reading', () => {
     const clock = new ManualClock()
     const made = lane(near, {
       clock,
-      purpose: undefined,
+      use: undefined,
       handlers: {
         ...noHandlers,
         async *fetch() {
@@ -50,7 +50,7 @@ describe('faults: a peer that stops reading', () => {
       return big
     }
     const made = lane(near, {
-      purpose: undefined,
+      use: undefined,
       handlers: { ...noHandlers, call },
     })
     far.write(helloFrame)

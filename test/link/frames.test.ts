@@ -1,32 +1,40 @@
 // The codec of a lane: what is written is read, however it is cut, and nothing illegal passes.
 
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
-import type { Piece } from '../../src/block/units.ts'
+import { hash, randomBytes } from 'node:crypto'
+import { unsealPiece } from '../../src/link/lane/digests.ts'
 import {
   encodeEmpty,
+  encodeEnd,
   encodeJson,
-  encodePiece,
   type Frame,
   FrameDecoder,
   headerBytes,
   maximumJsonBytes,
+  maximumPartBytes,
   maximumPieceBytes,
   splitPiece,
 } from '../../src/link/wire/frames.ts'
 import { isLinkError, randomOf } from './pair.ts'
+import { partFrame, pieceFrame } from './raw-peer.ts'
 
 const decode = (...chunks: Uint8Array[]): Frame[] => {
   const decoder = new FrameDecoder()
-  return chunks.flatMap((chunk) => [...decoder.push(Buffer.from(chunk))])
+  const frames: Frame[] = []
+  for (const chunk of chunks) decoder.push(Buffer.from(chunk), (frame) => frames.push(frame))
+  return frames
 }
 
 const bytes = randomBytes(1000)
+const sealed = { bytes, digest: hash('sha256', bytes, 'buffer') }
 const samples = Buffer.concat([
   encodeJson('hello', 0, { protocolVersion: 1 }),
   encodeJson('call', 1, { method: 'm', params: { text: 'é\n' } }),
-  ...encodePiece(2, { offset: 2 ** 40, length: bytes.length, bytes }),
-  ...encodePiece(2, { offset: 0, length: 2 ** 32 - 1, bytes: undefined, hole: true }),
+  encodeJson('head', 1, { far: true }),
+  ...partFrame(1, bytes),
+  encodeEnd(1, 2 ** 40),
+  ...pieceFrame(2, { offset: 2 ** 40, length: bytes.length, bytes }),
+  ...pieceFrame(2, { offset: 0, length: 2 ** 32 - 1, bytes: undefined, hole: true }),
   encodeEmpty('done', 2),
   encodeEmpty('cancel', 0xffffffff),
   encodeEmpty('ping', 0),
@@ -37,8 +45,11 @@ describe('link frames', () => {
     assert.deepEqual(decode(samples), [
       { type: 'hello', id: 0, json: { protocolVersion: 1 } },
       { type: 'call', id: 1, json: { method: 'm', params: { text: 'é\n' } } },
-      { type: 'piece', id: 2, piece: { offset: 2 ** 40, length: 1000, bytes } },
-      { type: 'piece', id: 2, piece: { offset: 0, length: 2 ** 32 - 1, bytes: undefined, hole: true } },
+      { type: 'head', id: 1, json: { far: true } },
+      { type: 'part', id: 1, sealed },
+      { type: 'end', id: 1, lengthBytes: 2 ** 40 },
+      { type: 'piece', id: 2, piece: { offset: 2 ** 40, length: 1000, hole: false, sealed } },
+      { type: 'piece', id: 2, piece: { offset: 0, length: 2 ** 32 - 1, hole: true, sealed: undefined } },
       { type: 'done', id: 2 },
       { type: 'cancel', id: 0xffffffff },
       { type: 'ping', id: 0 },
@@ -59,6 +70,11 @@ describe('link frames', () => {
       [7, maximumPieceBytes + 49],
       [8, 1],
       [9, 0xffffffff],
+      [11, maximumJsonBytes + 1],
+      [12, maximumPartBytes + 33],
+      [12, 32],
+      [13, 9],
+      [13, 7],
     ]
     for (const [type, length] of tooLong) {
       const head = Buffer.alloc(headerBytes)
@@ -69,21 +85,18 @@ describe('link frames', () => {
     }
   })
 
-  it('one bit changed anywhere in a piece is refused or changes what the piece says, never its bytes', () => {
-    const good = Buffer.concat(encodePiece(7, { offset: 4096, length: 64, bytes: bytes.subarray(0, 64) }))
+  it('one bit changed anywhere in a piece is refused or changes what the piece says, never its bytes', async () => {
+    const good = Buffer.concat(pieceFrame(7, { offset: 4096, length: 64, bytes: bytes.subarray(0, 64) }))
     for (let bit = 0; bit < good.length * 8; bit++) {
       const bad = Buffer.from(good)
       bad[bit >> 3]! ^= 1 << (bit & 7)
-      let frames: Frame[]
       try {
-        frames = decode(bad)
+        for (const frame of decode(bad)) {
+          const piece = frame.type === 'piece' ? await unsealPiece(frame.piece, 'demand') : undefined
+          if (piece?.bytes) assert.deepEqual(Buffer.from(piece.bytes), bytes.subarray(0, 64))
+        }
       } catch (error) {
         assert.ok(isLinkError('protocol')(error), String(error))
-        continue
-      }
-      for (const frame of frames) {
-        if (frame.type !== 'piece' || !frame.piece.bytes) continue
-        assert.deepEqual(Buffer.from(frame.piece.bytes), bytes.subarray(0, 64))
       }
     }
   })
@@ -104,7 +117,7 @@ describe('link frames', () => {
 
   it('a piece of one frame too many is split, and none is lost', () => {
     const whole = { offset: 5, length: maximumPieceBytes * 2 + 1, bytes: new Uint8Array(maximumPieceBytes * 2 + 1) }
-    const parts: Piece[] = [...splitPiece(whole)]
+    const parts = splitPiece(whole)
     assert.deepEqual(
       parts.map(({ offset, length, bytes }) => [offset, length, bytes?.length]),
       [
@@ -113,6 +126,6 @@ describe('link frames', () => {
         [5 + 2 * maximumPieceBytes, 1, 1],
       ],
     )
-    assert.deepEqual([...splitPiece({ offset: 0, length: 2 ** 33, bytes: undefined })].length, 4)
+    assert.deepEqual(splitPiece({ offset: 0, length: 2 ** 33, bytes: undefined }).length, 4)
   })
 })

@@ -3,13 +3,12 @@
 import assert from 'node:assert/strict'
 import { type Duplex, duplexPair } from 'node:stream'
 import { LinkError, type PeerHandlers, type Purpose } from '../../src/link/channel.ts'
-import { LinkHub } from '../../src/link/peers/hub.ts'
 import { maximumLanes } from '../../src/link/peers/peer-links.ts'
-import { collect, fetchOf, isLinkError, ManualClock, never, noHandlers, quiet, settle } from './pair.ts'
+import { collect, fetchOf, isLinkError, ManualClock, never, noHandlers, quiet, StreamHub, settle } from './pair.ts'
 
 interface World {
   readonly clock: ManualClock
-  readonly hubs: Record<string, LinkHub>
+  readonly hubs: Record<string, StreamHub>
   readonly dials: string[]
   readonly streams: Duplex[]
   reachable: boolean
@@ -19,7 +18,7 @@ interface World {
 function world(sites: string[], addresses: string[], handlers: Partial<PeerHandlers> = {}): World {
   const made: World = { clock: new ManualClock(), hubs: {}, dials: [], streams: [], reachable: true }
   for (const ownId of sites) {
-    made.hubs[ownId] = new LinkHub({
+    made.hubs[ownId] = new StreamHub({
       ownId,
       clock: made.clock,
       random: () => 1,
@@ -32,7 +31,7 @@ function world(sites: string[], addresses: string[], handlers: Partial<PeerHandl
         if (!made.reachable) throw new LinkError('unreachable', 'no route')
         const [near, far] = duplexPair()
         made.streams.push(near)
-        made.hubs[peerId]!.accept(ownId, far)
+        made.hubs[peerId]!.take(ownId, far)
         return near
       },
     })
@@ -225,7 +224,7 @@ describe('link hub', () => {
   it('a dial that hangs is given up', async () => {
     const clock = new ManualClock()
     const dial = () => new Promise<Duplex>(() => {})
-    const hub = new LinkHub({ ownId: 'a', clock, log: quiet, handlers: noHandlers, hasAddress: () => true, dial })
+    const hub = new StreamHub({ ownId: 'a', clock, log: quiet, handlers: noHandlers, hasAddress: () => true, dial })
     const probe = hub.probe('b', { signal: never })
     probe.catch(() => {})
     await clock.advance(15_000)
@@ -283,7 +282,7 @@ describe('link hub', () => {
   it('a peer that says hello and closes at once is dialled with back-off', async () => {
     const clock = new ManualClock()
     let dials = 0
-    const hub = new LinkHub({
+    const hub = new StreamHub({
       ownId: 'a',
       clock,
       random: () => 1,
@@ -311,7 +310,7 @@ describe('link hub', () => {
     for (let count = 0; count < 40; count++) {
       const [near, far] = duplexPair()
       near.on('error', () => {})
-      made.hubs['b']!.accept('a', far)
+      made.hubs['b']!.take('a', far)
       near.write(Buffer.concat([header(1, 0, hello.length), hello]))
       near.resume()
       made.streams.push(far)
@@ -321,7 +320,7 @@ describe('link hub', () => {
     for (let count = 0; count < 60; count++) {
       const [near, far] = duplexPair()
       near.on('error', () => {})
-      made.hubs['b']!.accept('a', far)
+      made.hubs['b']!.take('a', far)
       made.streams.push(far)
     }
     await settle()
@@ -362,7 +361,9 @@ describe('link hub', () => {
   })
 })
 
-const hello = Buffer.from(JSON.stringify({ protocolVersion: 1, oldestVersion: 1, purpose: 'control', features: [] }))
+const hello = Buffer.from(
+  JSON.stringify({ protocolVersion: 2, oldestVersion: 2, purpose: 'control', stripe: 0, features: [] }),
+)
 
 function header(type: number, id: number, length: number): Buffer {
   const bytes = Buffer.alloc(12)

@@ -9,6 +9,7 @@ import { maximumBufferedBytes, maximumRequests } from '../../src/link/lane/reque
 import { maximumServedFetches } from '../../src/link/lane/responder.ts'
 import { sendWindowBytes } from '../../src/link/lane/sender.ts'
 import { collect, fetchOf, isLinkError, lane, lanePair, ManualClock, never, settle } from './pair.ts'
+import { pieceFrame, rawPeer } from './raw-peer.ts'
 
 const mebibyte = 1024 * 1024
 const disk = randomBytes(4 * mebibyte)
@@ -90,6 +91,22 @@ describe('link lane', () => {
     assert.equal(parts.length, 3)
     for (const part of parts)
       assert.ok(Buffer.from(part.bytes!).equals(disk.subarray(part.offset, part.offset + part.length)))
+  })
+
+  it('a piece that came is hashed in steps of 64 KiB, with turns of the loop for others between', async () => {
+    const peer = await rawPeer()
+    const fetched = peer.lane.fetch(fetchOf([0, mebibyte]), 'demand', never).next()
+    await settle()
+    // Past the stream, whose turns are its own: all of the piece is there at once.
+    let turns = 0
+    const frames = pieceFrame(1, pieceOf(0, mebibyte))
+    peer.stream.write(Buffer.concat(frames).subarray(0, -1))
+    await settle()
+    peer.stream.write(Buffer.concat(frames).subarray(-1))
+    for (let isOver = false; !isOver; turns++) {
+      isOver = await Promise.race([fetched.then(() => true), new Promise<false>((go) => setImmediate(() => go(false)))])
+    }
+    assert(turns >= mebibyte / 65536 - 1, `${turns} turns`)
   })
 
   it('an aborted call tells the other side, whose signal aborts', async () => {
@@ -288,14 +305,14 @@ describe('link lane', () => {
     const [one, other] = duplexPair()
     const clock = new ManualClock()
     const near = lane(one, { clock, versions: { protocolVersion: 9, oldestVersion: 7 } })
-    const far = lane(other, { clock, purpose: undefined })
+    const far = lane(other, { clock, use: undefined })
     const here = {
       code: 'incompatible',
-      message: 'the peer speaks link protocols 7 to 9, this site 1 to 1: upgrade vmstore here',
+      message: 'the peer speaks link protocol 7 to 9, this site 2: upgrade vmstore at this site',
     }
     const there = {
       code: 'incompatible',
-      message: 'the peer speaks link protocols 1 to 1, this site 7 to 9: upgrade vmstore there',
+      message: 'the peer speaks link protocol 2, this site 7 to 9: upgrade vmstore at the peer',
     }
     await Promise.all([assert.rejects(far.opened, here), assert.rejects(near.opened, there)])
     await clock.advance(5_000)
@@ -304,8 +321,8 @@ describe('link lane', () => {
 
   it('a newer peer that still speaks our version is welcome', async () => {
     const [one, other] = duplexPair()
-    const near = lane(one, { versions: { protocolVersion: 2, oldestVersion: 1 } })
-    const far = lane(other, { purpose: undefined })
+    const near = lane(one, { versions: { protocolVersion: 3, oldestVersion: 2 } })
+    const far = lane(other, { use: undefined })
     await Promise.all([near.opened, far.opened])
     assert.equal(far.purpose, 'control')
   })

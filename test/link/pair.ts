@@ -4,7 +4,10 @@ import { type Duplex, duplexPair } from 'node:stream'
 import type { Timers } from '../../src/block/clock.ts'
 import type { Piece } from '../../src/block/units.ts'
 import { type FetchRequest, LinkError, type PeerHandlers, type Purpose } from '../../src/link/channel.ts'
-import { Lane, type LaneOptions } from '../../src/link/lane/lane.ts'
+import type { Lane } from '../../src/link/lane/lane.ts'
+import { StreamLane, type StreamLaneOptions } from '../../src/link/lane/stream-lane.ts'
+import { StreamLanes } from '../../src/link/lane/stream-lanes.ts'
+import { LinkHub, type LinkHubOptions } from '../../src/link/peers/hub.ts'
 import type { Log } from '../../src/transport/index.ts'
 
 export const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} }
@@ -71,13 +74,13 @@ export async function lanePair(options: LanePairOptions = {}) {
   const [nearStream, farStream] = duplexPair() as [Duplex, Duplex]
   const clock = options.clock ?? new ManualClock()
   const near = lane(nearStream, {
-    purpose: options.purpose ?? 'control',
+    use: { purpose: options.purpose ?? 'control', stripe: 0 },
     clock,
     peerId: 'far',
     handlers: { ...noHandlers, ...options.dialledHandlers },
   })
   const far = lane(farStream, {
-    purpose: undefined,
+    use: undefined,
     clock,
     peerId: 'near',
     handlers: { ...noHandlers, ...options.handlers },
@@ -87,15 +90,42 @@ export async function lanePair(options: LanePairOptions = {}) {
   return { near, far, nearStream, farStream, clock }
 }
 
-export function lane(stream: Duplex, options: Partial<LaneOptions>): Lane {
-  return new Lane(stream, {
+export function lane(stream: Duplex, options: Partial<StreamLaneOptions>): Lane {
+  return new StreamLane(stream, {
     peerId: 'peer',
-    purpose: 'control',
+    use: { purpose: 'control', stripe: 0 },
     handlers: noHandlers,
     log: quiet,
     clock: new ManualClock(),
     ...options,
   })
+}
+
+export interface StreamHubOptions extends Omit<LinkHubOptions, 'lanes' | 'address' | 'clock'> {
+  readonly clock: Timers
+  readonly handlers: PeerHandlers
+  dial(peerId: string, purpose: Purpose, signal: AbortSignal, stripe: number): Promise<Duplex>
+  hasAddress(peerId: string): boolean
+}
+
+/** A hub whose lanes run over streams of the test's choosing. */
+export class StreamHub extends LinkHub {
+  readonly #lanes: StreamLanes
+
+  constructor(options: StreamHubOptions) {
+    const { dial, hasAddress } = options
+    const lanes = new StreamLanes({
+      ...options,
+      connect: ({ peerId, purpose, stripe }, signal) => dial(peerId, purpose, signal, stripe),
+    })
+    super({ ...options, lanes, address: (peerId) => (hasAddress(peerId) ? `test://${peerId}` : undefined) })
+    this.#lanes = lanes
+  }
+
+  /** A stream that the peer dialled. */
+  take(peerId: string, stream: Duplex): void {
+    this.accept(peerId, this.#lanes.accept(peerId, stream))
+  }
 }
 
 export const never = new AbortController().signal

@@ -1,8 +1,11 @@
 // A peer that speaks in frames of the test's choosing, to a lane that dialled it.
 
+import { hash } from 'node:crypto'
 import { type Duplex, duplexPair } from 'node:stream'
-import type { Lane, LaneOptions } from '../../src/link/lane/lane.ts'
-import { encodeJson, type Frame, FrameDecoder } from '../../src/link/wire/frames.ts'
+import type { Piece } from '../../src/block/units.ts'
+import type { Lane } from '../../src/link/lane/lane.ts'
+import type { StreamLaneOptions } from '../../src/link/lane/stream-lane.ts'
+import { encodeJson, encodePart, encodePiece, type Frame, FrameDecoder } from '../../src/link/wire/frames.ts'
 import { lane, ManualClock, settle } from './pair.ts'
 
 export interface RawPeer {
@@ -15,13 +18,32 @@ export interface RawPeer {
 }
 
 export const helloFrame = encodeJson('hello', 0, {
+  protocolVersion: 2,
+  oldestVersion: 2,
+  purpose: 'control',
+  stripe: 0,
+  features: [],
+})
+
+/** As a site of link protocol 1 says it. */
+export const oldHelloFrame = encodeJson('hello', 0, {
   protocolVersion: 1,
   oldestVersion: 1,
   purpose: 'control',
   features: [],
 })
 
-export async function rawPeer(options: Partial<LaneOptions> & { greet?: boolean } = {}): Promise<RawPeer> {
+/** The frame of a piece, with its digest. */
+export function pieceFrame(id: number, piece: Piece): Uint8Array[] {
+  return encodePiece(id, piece, piece.bytes && hash('sha256', piece.bytes, 'buffer'))
+}
+
+/** The frame of a part of a body, with its digest. */
+export function partFrame(id: number, bytes: Uint8Array): Uint8Array[] {
+  return encodePart(id, bytes, hash('sha256', bytes, 'buffer'))
+}
+
+export async function rawPeer(options: Partial<StreamLaneOptions> & { greet?: boolean } = {}): Promise<RawPeer> {
   const [near, far] = duplexPair()
   const clock = new ManualClock()
   const { greet = true, ...rest } = options
@@ -29,7 +51,7 @@ export async function rawPeer(options: Partial<LaneOptions> & { greet?: boolean 
   const decoder = new FrameDecoder()
   const heard: Frame[] = []
   far.on('error', () => {})
-  far.on('data', (chunk: Buffer) => heard.push(...decoder.push(chunk)))
+  far.on('data', (chunk: Buffer) => decoder.push(chunk, (frame) => heard.push(frame)))
   const say = async (...bytes: Uint8Array[]) => {
     far.write(Buffer.concat(bytes))
     await settle()

@@ -5,8 +5,7 @@ import assert from 'node:assert/strict'
 import { type Duplex, duplexPair } from 'node:stream'
 import type { PeerHandlers, Purpose } from '../../src/link/channel.ts'
 import { maximumAttempts } from '../../src/link/peers/dialler.ts'
-import { LinkHub } from '../../src/link/peers/hub.ts'
-import { collect, fetchOf, isLinkError, ManualClock, never, noHandlers, quiet, settle } from './pair.ts'
+import { collect, fetchOf, isLinkError, ManualClock, never, noHandlers, quiet, StreamHub, settle } from './pair.ts'
 
 interface Dial {
   readonly purpose: Purpose
@@ -18,8 +17,8 @@ interface Dial {
 class SilentNetwork {
   readonly clock = new ManualClock()
   readonly dials: Dial[] = []
-  readonly a: LinkHub
-  readonly b: LinkHub
+  readonly a: StreamHub
+  readonly b: StreamHub
   isSilent = false
   /** B refuses dials at once. */
   isRefusing = false
@@ -28,7 +27,7 @@ class SilentNetwork {
 
   constructor(handlers: Partial<PeerHandlers> = {}) {
     const site = (ownId: string) =>
-      new LinkHub({
+      new StreamHub({
         ownId,
         clock: this.clock,
         random: () => 1,
@@ -63,7 +62,7 @@ class SilentNetwork {
     const [near, far] = duplexPair() as [Duplex, Duplex]
     this.#muffle(near)
     this.#muffle(far)
-    this.b.accept('a', far)
+    this.b.take('a', far)
     return near
   }
 

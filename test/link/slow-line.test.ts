@@ -2,9 +2,8 @@
 
 import assert from 'node:assert/strict'
 import type { Piece } from '../../src/block/units.ts'
-import { LinkHub } from '../../src/link/peers/hub.ts'
 import { Line, overLines } from './line.ts'
-import { fetchOf, ManualClock, never, noHandlers, quiet } from './pair.ts'
+import { fetchOf, ManualClock, never, noHandlers, quiet, StreamHub } from './pair.ts'
 
 const bytesPerSecond = 125_000
 const delayMs = 150
@@ -28,8 +27,8 @@ async function loaded(queueMs: number): Promise<Seen> {
   const [there, back] = [line(), line()]
   const bytes = Buffer.alloc(chunkBytes)
   let dials = 0
-  const site = (ownId: string): LinkHub =>
-    new LinkHub({
+  const site = (ownId: string): StreamHub =>
+    new StreamHub({
       ownId,
       clock,
       random: () => 1,
@@ -48,7 +47,7 @@ async function loaded(queueMs: number): Promise<Seen> {
           await new Promise<void>((arrive) => way.carry(handshakeBytes, () => {}, arrive))
         }
         const [near, far] = overLines(there, back)
-        source.accept('destination', far)
+        source.take('destination', far)
         return near
       },
     })

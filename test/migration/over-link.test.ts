@@ -2,7 +2,8 @@
 // terminal of the operator here.
 
 import assert from 'node:assert/strict'
-import type { PeerChannel } from '../../src/link/channel.ts'
+import { Readable } from 'node:stream'
+import { AnswerWithBody, type PeerChannel } from '../../src/link/channel.ts'
 import { waitingGuests } from '../../src/migration/held-writes.ts'
 import { answersOverLink, overLink } from '../../src/migration/over-link.ts'
 import { acquireAnswer, acquireMessage, progressMessage } from '../../src/migration/over-link-messages.ts'
@@ -50,6 +51,7 @@ describe('the other site over a link', () => {
   const channel = (answer: unknown): PeerChannel => ({
     peerId: 'there',
     call: async () => answer,
+    callForBody: () => assert.fail('nothing has a body'),
     fetch: () => assert.fail('nothing is fetched'),
   })
 
@@ -71,7 +73,7 @@ describe('the other site over a link', () => {
         { offset: run.offset, length: 4096, data: disk.generation === 2 },
         { offset: run.offset + 4096, length: run.length - 4096, data: false },
       ],
-      digests: async (_, runs) => runs.map(({ length }) => `${length}`.padEnd(44, '=')),
+      digests: async (_, runs) => runs.map(({ length }) => Buffer.alloc(32, length / 1024).toString('base64')),
       complete: async ({ disks }) => ({
         answer: 'released',
         disks: disks.map(({ disk, sent }) => ({ disk, sent, resent: 1 })),
@@ -82,6 +84,11 @@ describe('the other site over a link', () => {
       peerId: 'there',
       call: async (method, params, { signal }) =>
         handlers.call('here', method, JSON.parse(JSON.stringify(params)), signal),
+      async callForBody(method, params, { signal }) {
+        const given = await handlers.call('here', method, JSON.parse(JSON.stringify(params)), signal)
+        assert(given instanceof AnswerWithBody)
+        return { answer: given.answer, body: Readable.from(given.body).iterator() }
+      },
       fetch: () => assert.fail('nothing is fetched'),
     }).source(id)
     const disk = { disk: id, generation: 2 }
@@ -90,7 +97,7 @@ describe('the other site over a link', () => {
       { offset: 12_288, length: 8192, data: false },
     ])
     const runs = [{ offset: 0, length: 4096 }]
-    assert.deepEqual(await there.digests(disk, runs, never), ['4096'.padEnd(44, '=')])
+    assert.deepEqual(await there.digests(disk, runs, never), [Buffer.alloc(32, 4).toString('base64')])
     const counters = { data: 1, sent: 7, skippedZero: 0, resent: 0 }
     const complete = { disks: [{ ...disk, ...counters, verified: true, differed: [] }], copyingMs: 5 }
     const released = { answer: 'released', disks: [{ disk: id, sent: 7, resent: 1 }] }

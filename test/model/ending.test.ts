@@ -10,9 +10,9 @@ describe('the end of a move', () => {
     const { a, b } = sites
     const id = await sites.migrate('now')
     await sites.until('B owns', () => sites.record(b)?.state === 'owned')
-    b.machine.syncFaultRate = 1
     const guest = sites.open(b)
     await sites.write(guest, 0, 7)
+    b.machine.syncFaultRate = 1
     await assert.rejects(sites.flush(guest), /input\/output error/)
     await sites.until('A is released', () => sites.record(a)?.state === 'released')
     b.database.faultRate = 1

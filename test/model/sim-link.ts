@@ -6,8 +6,10 @@
 
 import type { Piece } from '../../src/block/units.ts'
 import {
+  AnswerWithBody,
   type FetchRequest,
   LinkError,
+  type LongAnswer,
   type PeerChannel,
   type PeerHandlers,
   PeerRefusal,
@@ -62,10 +64,10 @@ export class SimLink {
   channel(way: Way, toPeerId: string): PeerChannel {
     return {
       peerId: toPeerId,
-      call: async (method, params, { signal }) => {
-        const message = JSON.stringify(params)
-        const heard = (end: SimEnd) => end.handlers.call(way.fromPeerId, method, JSON.parse(message), unheard())
-        return JSON.parse(JSON.stringify(await this.exchange(way, method, heard, signal)))
+      call: async (method, params, { signal }) => (await this.#call(way, method, params, signal)).answer,
+      callForBody: async (method, params, { signal }) => {
+        const { answer, body } = await this.#call(way, method, params, signal)
+        return { answer, body: this.#body(body) }
       },
       fetch: (request, { urgency, signal }) =>
         this.stream(way, request, signal, (end) => end.handlers.fetch(way.fromPeerId, request, urgency, signal)),
@@ -118,6 +120,22 @@ export class SimLink {
     return answer.promise
   }
 
+  #call(way: Way, method: string, params: object, signal: AbortSignal): Promise<Answered> {
+    const message = JSON.stringify(params)
+    const heard = async (end: SimEnd) =>
+      byValue(await end.handlers.call(way.fromPeerId, method, JSON.parse(message), unheard()))
+    return this.exchange(way, method, heard, signal)
+  }
+
+  /** A link that is cut in the middle leaves a part. */
+  async *#body(whole: Buffer): LongAnswer['body'] {
+    if (whole.length === 0) return
+    const half = Math.ceil(whole.length / 2)
+    yield whole.subarray(0, half)
+    if (this.#world.random.chance(this.faultRate)) throw new LinkError('lost', 'a body was cut')
+    yield whole.subarray(half)
+  }
+
   /** The same once more, at some later time. Its answer goes nowhere. */
   async #repeat(end: SimEnd, what: string, handle: () => Promise<unknown>): Promise<void> {
     await this.#world.event(end.process, `→ ${what} again`)
@@ -150,14 +168,14 @@ export class SimLink {
       if (result instanceof Error) throw result
       if (result.done) return
       // Bytes travel by value; they may be old when they arrive.
-      const piece = this.#carried(result.value)
+      const piece = await this.#carried(result.value)
       await this.#world.event(from, '← bytes')
       yield piece
     }
   }
 
   /** @throws LinkError, as the lane that breaks over a piece whose digest is wrong */
-  #carried(piece: Piece): Piece {
+  async #carried(piece: Piece): Promise<Piece> {
     const { random } = this.#world
     if (this.flipRate === 0) return { ...piece, bytes: piece.bytes?.slice() } // Digests take time.
     const flips = piece.bytes !== undefined && random.chance(this.flipRate)
@@ -167,6 +185,18 @@ export class SimLink {
     }
     return overTheWire(piece, flips ? random : undefined)
   }
+}
+
+interface Answered {
+  readonly answer: unknown
+  readonly body: Buffer
+}
+
+async function byValue(value: object): Promise<Answered> {
+  const hasBody = value instanceof AnswerWithBody
+  const chunks: Uint8Array[] = []
+  if (hasBody) for await (const chunk of value.body) chunks.push(chunk)
+  return { answer: JSON.parse(JSON.stringify(hasBody ? value.answer : value)), body: Buffer.concat(chunks) }
 }
 
 function travelled(error: unknown): Error {

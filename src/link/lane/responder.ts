@@ -1,19 +1,30 @@
-// The requests that the peer made on one lane. Each ends with exactly one reply, error or done, when its handler has ended,
-// also after a cancel. At most `maximumRequests` are open and `maximumServedFetches` fetches run; pieces go out as fast as the
-// peer takes them. Of a handler's failure only a PeerRefusal travels; the rest is logged here and said to be internal.
+// The requests that the peer made on one lane. Each ends with exactly one reply, end, error or done, when its handler has
+// ended, also after a cancel. At most `maximumRequests` are open; `maximumServedFetches` fetches run, and as many bodies as
+// `maximumServedBodies`: these go out as fast as the peer takes them. Of a handler's failure only a PeerRefusal travels; the
+// rest is logged here and said to be internal.
 
-import { sha256 } from '../../block/digest.ts'
-import { loopTurns } from '../../block/turns.ts'
-import type { Piece, Urgency } from '../../block/units.ts'
+import type { Urgency } from '../../block/units.ts'
 import type { Log } from '../../transport/index.ts'
-import { type FetchRequest, LinkError, type PeerHandlers } from '../channel.ts'
+import { AnswerWithBody, type FetchRequest, LinkError, type PeerHandlers } from '../channel.ts'
 import { Coverage } from '../wire/coverage.ts'
-import { encodeEmpty, encodeJson, encodePiece, type Frame, splitPiece } from '../wire/frames.ts'
-import { callMessage, type ErrorMessage, fetchMessage, parseMessage } from '../wire/messages.ts'
+import {
+  encodeEmpty,
+  encodeEnd,
+  encodeJson,
+  encodePart,
+  encodePiece,
+  type Frame,
+  maximumPartBytes,
+  splitPiece,
+} from '../wire/frames.ts'
+import { type CallMessage, callMessage, type ErrorMessage, fetchMessage, parseMessage } from '../wire/messages.ts'
+import { seal } from './digests.ts'
+import { Places } from './places.ts'
 import { maximumRequests } from './requester.ts'
 import type { Sender } from './sender.ts'
 
 export const maximumServedFetches = 8
+export const maximumServedBodies = 8
 const maximumMessageCharacters = 2000
 const maximumFactsCharacters = 64 * 1024
 /** Codes such as `disk-unknown`: never those of the system (ENOSPC), whose messages name files of this host. */
@@ -29,8 +40,8 @@ export interface ResponderOptions {
 export class Responder {
   readonly #options: ResponderOptions
   readonly #open = new Map<number, AbortController>()
-  readonly #queue: (() => void)[] = []
-  #servedFetches = 0
+  readonly #fetches = new Places(maximumServedFetches)
+  readonly #bodies = new Places(maximumServedBodies)
 
   constructor(options: ResponderOptions) {
     this.#options = options
@@ -50,8 +61,8 @@ export class Responder {
     if (this.#open.has(frame.id)) throw new LinkError('protocol', `the peer used request id ${frame.id} twice`)
     if (this.#open.size >= maximumRequests) throw new LinkError('protocol', `over ${maximumRequests} requests are open`)
     if (frame.type === 'call') {
-      const { method, params } = parseMessage(callMessage, frame.json, 'call')
-      this.#run(frame.id, (signal) => this.#call(frame.id, method, params, signal))
+      const message = parseMessage(callMessage, frame.json, 'call')
+      this.#run(frame.id, (signal) => this.#call(frame.id, message, signal))
     } else if (frame.type === 'fetch') {
       const message = parseMessage(fetchMessage, frame.json, 'fetch')
       const runs = message.runs.map(([offset, length]) => ({ offset, length }))
@@ -59,15 +70,9 @@ export class Responder {
       const { migration, disk, generation } = message
       const request: FetchRequest = { migration, disk, generation, runs }
       this.#run(frame.id, async (signal) => {
-        if (this.#servedFetches >= maximumServedFetches) await this.#turn(signal)
-        this.#servedFetches++
-        try {
-          await this.#fetch(frame.id, request, message.urgency, coverage, signal)
-          return undefined
-        } finally {
-          this.#servedFetches--
-          this.#queue.shift()?.()
-        }
+        using _place = await this.#fetches.enter(signal)
+        await this.#fetch(frame.id, request, message.urgency, coverage, signal)
+        return encodeEmpty('done', frame.id)
       })
     }
   }
@@ -77,20 +82,45 @@ export class Responder {
     for (const controller of this.#open.values()) controller.abort()
   }
 
-  #run(id: number, serve: (signal: AbortSignal) => Promise<Buffer | undefined>): void {
+  #run(id: number, serve: (signal: AbortSignal) => Promise<Buffer>): void {
     const controller = new AbortController()
     this.#open.set(id, controller)
     // Until its answer is on its way a request counts, so that a peer that asks and does not read is bounded.
     const ended = (last: Buffer) => this.#options.sender.send([last], undefined, () => this.#open.delete(id))
     serve(controller.signal)
       .catch((error) => encodeJson('error', id, this.#refusal(error, controller.signal)))
-      .then((last) => ended(last ?? encodeEmpty('done', id)))
+      .then(ended)
       .catch(() => this.#open.delete(id)) // The lane broke, and told everybody.
   }
 
-  async #call(id: number, method: string, params: unknown, signal: AbortSignal): Promise<Buffer> {
+  async #call(id: number, { method, params, bodyBytes }: CallMessage, signal: AbortSignal): Promise<Buffer> {
     const { handlers, peerId } = this.#options
-    return encodeJson('reply', id, (await handlers.call(peerId, method, params, signal)) ?? {})
+    const answer = await handlers.call(peerId, method, params, signal)
+    if (!(answer instanceof AnswerWithBody)) return encodeJson('reply', id, answer ?? {})
+    if (bodyBytes === undefined) throw new Error(`the answer to ${method} has a body, and the call takes none`)
+    using _place = await this.#bodies.enter(signal)
+    return await this.#answerWithBody(id, answer, bodyBytes, signal)
+  }
+
+  /** Resolves to the last frame. */
+  async #answerWithBody(
+    id: number,
+    { answer, body }: AnswerWithBody,
+    bodyBytes: number,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const { sender } = this.#options
+    await sender.send([encodeJson('head', id, answer)], signal)
+    let sentBytes = 0
+    for await (const whole of body) {
+      sentBytes += whole.length
+      if (sentBytes > bodyBytes) throw new Error(`the body is over the ${bodyBytes} bytes that the call takes`)
+      for (let at = 0; at < whole.length; at += maximumPartBytes) {
+        const part = whole.subarray(at, at + maximumPartBytes)
+        await sender.send(encodePart(id, part, await seal(part, 'demand')), signal)
+      }
+    }
+    return encodeEnd(id, sentBytes)
   }
 
   async #fetch(
@@ -102,34 +132,13 @@ export class Responder {
   ): Promise<void> {
     const { handlers, peerId, sender } = this.#options
     for await (const whole of handlers.fetch(peerId, request, urgency, signal)) {
-      for (const piece of splitPiece(whole) as Iterable<Piece>) {
+      for (const piece of splitPiece(whole)) {
         coverage.add(piece)
-        const digest = piece.bytes && (await sha256(piece.bytes, () => loopTurns.next(urgency)))
+        const digest = piece.bytes && (await seal(piece.bytes, urgency))
         await sender.send(encodePiece(id, piece, digest), signal)
       }
     }
     if (!coverage.complete) throw new Error(`the fetch ended without the bytes at ${coverage.firstMissing}`)
-  }
-
-  /** Resolves when a fetch may start; rejects when this one is cancelled before. */
-  #turn(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const go = () => {
-        signal.removeEventListener('abort', onAbort)
-        resolve()
-      }
-      const onAbort = () => {
-        const index = this.#queue.indexOf(go)
-        if (index >= 0) this.#queue.splice(index, 1)
-        reject(signal.reason)
-      }
-      if (signal.aborted) {
-        onAbort()
-        return
-      }
-      signal.addEventListener('abort', onAbort, { once: true })
-      this.#queue.push(go)
-    })
   }
 
   #refusal(error: unknown, signal: AbortSignal): ErrorMessage {

@@ -1,16 +1,18 @@
 // All links of a site. Finds the peer that a request is for, and hands the rest to that peer's links.
 
-import type { Duplex } from 'node:stream'
 import { systemTimers } from '../../block/clock.ts'
 import type { Piece } from '../../block/units.ts'
 import { type FetchRequest, LinkError, type PeerChannel, type Purpose } from '../channel.ts'
+import type { Lane } from '../lane/lane.ts'
 import type { LinkEvent, LinkFacts } from './link-watch.ts'
-import { PeerLinks, type PeerLinksOptions } from './peer-links.ts'
+import { PeerLinks, type PeerLinksOptions, type Stripes } from './peer-links.ts'
 
-/** The clock, the date and the chance are real ones unless given. */
-export interface LinkHubOptions
-  extends Omit<PeerLinksOptions, 'clock' | 'random' | 'dateMs'>,
-    Partial<Pick<PeerLinksOptions, 'clock' | 'random' | 'dateMs'>> {}
+const oneStripe: Stripes = { control: 1, demand: 1, background: 1 }
+
+type Defaulted = 'clock' | 'random' | 'dateMs' | 'stripes'
+
+/** The clock, the date and the chance are real ones unless given; of each purpose there is one stripe. */
+export interface LinkHubOptions extends Omit<PeerLinksOptions, Defaulted>, Partial<Pick<PeerLinksOptions, Defaulted>> {}
 
 export class LinkHub {
   readonly #options: PeerLinksOptions
@@ -20,17 +22,13 @@ export class LinkHub {
   #closed = false
 
   constructor(options: LinkHubOptions) {
-    this.#options = { clock: systemTimers, random: Math.random, dateMs: Date.now, ...options }
+    this.#options = { clock: systemTimers, random: Math.random, dateMs: Date.now, stripes: oneStripe, ...options }
   }
 
-  /** A secured stream that the peer dialled. */
-  accept(peerId: string, stream: Duplex): void {
-    if (!this.#closed) {
-      this.#links(peerId).accept(stream)
-      return
-    }
-    stream.on('error', () => {})
-    stream.destroy()
+  /** A lane over a stream that the peer dialled. */
+  accept(peerId: string, lane: Lane): void {
+    if (this.#closed) lane.close()
+    else this.#links(peerId).accept(lane)
   }
 
   channel(peerId: string): PeerChannel {
@@ -40,8 +38,12 @@ export class LinkHub {
       async call(method, params, { signal }) {
         return (await lane('control', signal)).call(method, params, signal)
       },
+      async callForBody(method, params, { maximumBytes, signal }) {
+        return (await lane('control', signal)).callForBody(method, params, maximumBytes, signal)
+      },
+      // The one generator between the socket and whoever fetches.
       async *fetch(request: FetchRequest, { urgency, signal }): AsyncGenerator<Piece> {
-        yield* (await lane(urgency, signal)).fetch(request, urgency, signal)
+        for await (const piece of (await lane(urgency, signal)).fetch(request, urgency, signal)) yield piece
       },
     }
   }
@@ -51,7 +53,7 @@ export class LinkHub {
     await this.#links(peerId).probe(signal)
   }
 
-  /** Until disposed, all three lanes to the peer are kept open by the side that can dial. */
+  /** Until disposed, all lanes to the peer are kept open by the side that can dial. */
   keep(peerId: string): Disposable {
     return this.#links(peerId).keep()
   }

@@ -1,7 +1,7 @@
 // Whether a peer is heard of, since when, and why not: what operators are told of a link. Nothing is decided by it.
 //
 // What always holds: the link is up while a lane is open and not silent. Of one outage these are told, once each and in this
-// order: down, the first retry, that retry's failure, up. A peer that was never spoken to is down when a dial has failed, or
+// order: down, the first retry, that retry's failure, up; and, whoever dialled, that the peer speaks another version. A peer that was never spoken to is down when a dial has failed, or
 // when whoever waits for it to dial has waited for a while. A link that breaks as soon as it is up, again and again, is told
 // of quietly, until it has been down for a while.
 
@@ -22,6 +22,8 @@ export type LinkEvent = { readonly isQuiet: boolean } & (
   /** This site dials again. */
   | { readonly kind: 'retry' }
   | { readonly kind: 'retry-failed'; readonly why: string }
+  /** It can be reached, and speaks another version. */
+  | { readonly kind: 'refused'; readonly why: string }
   | { readonly kind: 'up'; readonly wasDownMs: number | undefined }
 )
 
@@ -46,6 +48,8 @@ export class LinkWatch {
   #why: string | undefined
   /** Of this outage. */
   #told: 'down' | 'retry' | 'retry-failed' = 'down'
+  /** Of this outage: why the peer was refused, as it was told. */
+  #refusal: string | undefined
   #absence: Disposable | undefined
   /** How often in a row it broke as soon as it was up. */
   #flaps = 0
@@ -102,6 +106,22 @@ export class LinkWatch {
     this.#tell({ kind: 'retry-failed', why })
   }
 
+  /** The peer speaks another version, whoever dialled. */
+  refused(why: string): void {
+    if (this.#state === 'up') return
+    if (this.#state === 'untried') {
+      this.#goesDown(why)
+      this.#told = 'retry-failed'
+      this.#refusal = why
+      return
+    }
+    this.#why = why
+    if (this.#refusal === why) return
+    this.#refusal = why
+    this.#told = 'retry-failed'
+    this.#tell({ kind: 'refused', why })
+  }
+
   /** Nobody is told anything any more. */
   close(): void {
     this.#absence?.[Symbol.dispose]()
@@ -112,6 +132,7 @@ export class LinkWatch {
     const lastedMs = this.#change('down')
     this.#why = why
     this.#told = 'down'
+    this.#refusal = undefined
     const wasUpMs = wasUp ? lastedMs : undefined
     this.#flaps = wasUp && lastedMs < flapMs ? this.#flaps + 1 : 0
     this.#isQuiet = this.#flaps > 1

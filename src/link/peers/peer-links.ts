@@ -1,33 +1,34 @@
-// The lanes to one peer: when one is missing, which lane a request takes, how many there may be.
-// Requests take the newest open lane; duplicates are harmless. A lane that is silent (link/lane/lane.ts) counts as missing while a
-// fresh one is dialled, and is closed only when there is another that is not silent: what was under way on it is then asked
-// for again. If it is heard of first, nothing has happened. So it is given up for dead no sooner than another stream has
-// made its four round trips: however slow a network is, it is no slower for one than the other.
+// The lanes to one peer, in slots: one for each stripe of a purpose. Which slot a request takes, how many lanes there may be,
+// and what people are told.
+//
+// What always holds: no slot knows of another, so that a stripe that breaks takes nothing with it but what was under way on
+// it. A request takes an open lane of its purpose, of whichever stripe has least to do.
 
-import type { Duplex } from 'node:stream'
 import type { Timers } from '../../block/clock.ts'
 import type { Log } from '../../transport/index.ts'
-import { aborted, LinkError, type PeerHandlers, type Purpose, purposes } from '../channel.ts'
-import { Lane } from '../lane/lane.ts'
-import { printable } from '../wire/messages.ts'
-import { afterDeadline, Dialler } from './dialler.ts'
+import { aborted, LinkError, type Purpose, purposes } from '../channel.ts'
+import type { Lane, LaneMaker } from '../lane/lane.ts'
+import { maximumStripes, printable } from '../wire/messages.ts'
+import { afterDeadline } from './dialler.ts'
 import { type LinkEvent, type LinkFacts, LinkWatch } from './link-watch.ts'
+import { Slot } from './slot.ts'
 
-/** Open lanes of a purpose; over it the oldest idle one is closed. */
-export const maximumLanes = 8
+/** Open lanes of a purpose: two a stripe. Over it the oldest idle one is closed, of the stripe that has most. */
+export const maximumLanes = 2 * maximumStripes
 /** Streams that the peer dialled and that said no hello yet. */
 export const maximumOpening = 24
-/** A lane that broke sooner counts as a failed attempt. */
-const steadyMs = 2000
 export const maximumWaiters = 4096
+
+/** Of each purpose how many stripes this site dials. What the peer dials is taken beside. */
+export type Stripes = Readonly<Record<Purpose, number>>
 
 export interface PeerLinksOptions {
   /** This site's id: between two sites that can both dial, the smaller dials first. */
   readonly ownId: string
-  /** A secured stream to the peer, whose key was checked. Rejects with LinkError 'unreachable'. */
-  dial(peerId: string, purpose: Purpose, signal: AbortSignal): Promise<Duplex>
-  hasAddress(peerId: string): boolean
-  readonly handlers: PeerHandlers
+  readonly lanes: LaneMaker
+  /** Where a peer can be dialled, if that is known. */
+  address(peerId: string): string | undefined
+  readonly stripes: Stripes
   readonly log: Log
   readonly clock: Timers
   /** 0 ≤ x < 1, for the jitter of delays. */
@@ -54,15 +55,18 @@ export class PeerLinks {
   readonly #options: PeerLinksOptions
   readonly #up: () => void
   readonly #watch: LinkWatch
-  /** Open lanes by purpose, the newest last. */
-  readonly #lanes: Record<Purpose, Lane[]> = { control: [], demand: [], background: [] }
-  readonly #diallers: Record<Purpose, Dialler>
+  /** By purpose and stripe; this site's own from the beginning, others when the peer dials them. */
+  readonly #slots: Record<Purpose, Slot[]>
   readonly #opening = new Set<Lane>()
   readonly #waiters = new Set<Waiter>()
   readonly #closing = new AbortController()
   #keepers = 0
+  /** Of lanes, by requests. */
+  #takes = 0
   #closed: LinkError | undefined
   #trouble: string | undefined
+  /** That the peer speaks another version, as long as that is the newest that is known. */
+  #incompatible: LinkError | undefined
 
   constructor(peerId: string, options: PeerLinksOptions, listeners: LinkListeners) {
     const { clock, dateMs } = options
@@ -70,15 +74,15 @@ export class PeerLinks {
     this.#options = options
     this.#up = listeners.up
     this.#watch = new LinkWatch({ clock, dateMs: () => dateMs(), tell: listeners.event })
-    this.#diallers = {
-      control: this.#dialler('control'),
-      demand: this.#dialler('demand'),
-      background: this.#dialler('background'),
+    this.#slots = {
+      control: this.#ownSlots('control'),
+      demand: this.#ownSlots('demand'),
+      background: this.#ownSlots('background'),
     }
   }
 
   get connected(): boolean {
-    return purposes.some((purpose) => this.#lanes[purpose].length > 0)
+    return this.#all.some((slot) => slot.laneCount > 0)
   }
 
   get trouble(): string | undefined {
@@ -89,23 +93,26 @@ export class PeerLinks {
     return this.#watch.facts
   }
 
-  accept(stream: Duplex): void {
+  /** A lane over a stream that the peer dialled. */
+  accept(lane: Lane): void {
     if (this.#closed || this.#opening.size >= maximumOpening) {
-      stream.on('error', () => {})
-      stream.destroy()
+      lane.close(this.#closed)
       return
     }
-    void this.#open(stream, undefined).catch((error: LinkError) => {
-      this.#options.log.warn({ peer: this.#peerId, code: error.code }, `a lane of the peer failed: ${error.message}`)
-    })
+    this.#opening.add(lane)
+    lane.opened
+      .finally(() => this.#opening.delete(lane))
+      .then(
+        () => this.#add(lane),
+        (error: LinkError) => this.#notOpened(error),
+      )
   }
 
-  /** The newest open lane, rather one that is not silent, or the next one. Rejects only when `signal` aborts or the peer is dropped. */
+  /** An open lane, rather one that is not silent, or the next one. Rejects only when `signal` aborts or the peer is dropped. */
   lane(purpose: Purpose, signal: AbortSignal): Promise<Lane> {
     if (this.#closed) return Promise.reject(this.#closed)
     if (signal.aborted) return Promise.reject(aborted(signal))
-    const lanes = this.#lanes[purpose]
-    const open = lanes.findLast((lane) => !lane.isSilent) ?? lanes.at(-1)
+    const open = this.#leastBusy(this.#slots[purpose])
     if (open) return Promise.resolve(open)
     if (this.#waiters.size >= maximumWaiters) {
       return Promise.reject(new LinkError('overloaded', `over ${maximumWaiters} requests wait for this peer`))
@@ -129,26 +136,26 @@ export class PeerLinks {
       const onAbort = () => waiter.reject(aborted(signal))
       signal.addEventListener('abort', onAbort, { once: true })
       this.#waiters.add(waiter)
-      this.#diallers[purpose].look()
-      this.#diallers[purpose].start()
+      this.#slots[purpose][0]?.awaited()
     })
   }
 
   async probe(signal: AbortSignal): Promise<void> {
     if (this.#closed) throw this.#closed
     if (this.connected) return
-    if (!this.#options.hasAddress(this.#peerId)) {
+    if (this.#options.address(this.#peerId) === undefined) {
+      if (this.#incompatible) throw this.#incompatible
       throw new LinkError('unreachable', 'the peer has no address here, and is not connected: it has to dial this site')
     }
     const dial = new AbortController()
     using _deadline = afterDeadline(this.#options.clock, dial)
-    await this.#dial('control', AbortSignal.any([signal, dial.signal]))
+    await this.#dial('control', 0, AbortSignal.any([signal, dial.signal]))
   }
 
   keep(): Disposable {
     this.#keepers++
     this.#watch.wanted()
-    for (const purpose of purposes) this.#startIfNeeded(purpose)
+    for (const slot of this.#all) slot.start()
     let held = true
     return {
       [Symbol.dispose]: () => {
@@ -165,144 +172,115 @@ export class PeerLinks {
     this.#closing.abort(error)
     for (const waiter of [...this.#waiters]) waiter.reject(error)
     for (const lane of this.#opening) lane.close(error)
-    for (const purpose of purposes) for (const lane of [...this.#lanes[purpose]]) lane.close(error)
+    for (const slot of this.#all) slot.close(error)
   }
 
-  #needed(purpose: Purpose): boolean {
-    const lanes = this.#lanes[purpose]
-    if (this.#closed || lanes.some((lane) => !lane.isSilent)) return false
-    return this.#keepers > 0 || this.#awaited(purpose) || lanes.some((lane) => lane.outstanding > 0)
+  get #all(): Slot[] {
+    return purposes.flatMap((purpose) => this.#slots[purpose])
   }
 
-  #awaited(purpose: Purpose): boolean {
-    return [...this.#waiters].some((waiter) => waiter.purpose === purpose)
+  get #isHeard(): boolean {
+    return this.#all.some((slot) => slot.isHeard)
   }
 
-  #startIfNeeded(purpose: Purpose): void {
-    if (this.#needed(purpose)) this.#diallers[purpose].start()
+  #ownSlots(purpose: Purpose): Slot[] {
+    return Array.from({ length: this.#options.stripes[purpose] }, (_, stripe) => this.#slot(purpose, stripe))
   }
 
-  #dialler(purpose: Purpose): Dialler {
-    const { ownId, hasAddress, clock, random, log } = this.#options
-    return new Dialler({
+  #slot(purpose: Purpose, stripe: number): Slot {
+    const { ownId, clock, random, log, stripes } = this.#options
+    const isOwn = stripe < stripes[purpose]
+    const isAwaited = () => stripe === 0 && [...this.#waiters].some((waiter) => waiter.purpose === purpose)
+    return new Slot({
+      purpose,
+      stripe,
       clock,
       random,
       closing: this.#closing.signal,
-      needed: () => this.#needed(purpose),
-      yields: () => ownId > this.#peerId && !this.#awaited(purpose),
-      attempt: async (signal) => {
-        if (!hasAddress(this.#peerId)) {
-          throw new LinkError('unreachable', 'the peer has no address here: it has to dial this site')
-        }
-        await this.#dial(purpose, signal)
+      wanted: () => isOwn && (this.#keepers > 0 || isAwaited()),
+      yields: () => ownId > this.#peerId && !isAwaited(),
+      dial: (signal) => this.#dial(purpose, stripe, signal),
+      dialFailed: (error) =>
+        log.debug({ peer: this.#peerId, purpose, stripe, err: error }, 'the peer could not be dialled'),
+      changed: (why) => this.#lookWhetherHeard(why),
+      closed: (error) => {
+        this.#trouble = error.message
+        log.debug({ peer: this.#peerId, purpose, stripe, code: error.code }, `a lane closed: ${error.message}`)
       },
-      failed: (error) => log.debug({ peer: this.#peerId, purpose, err: error }, 'the peer could not be dialled'),
     })
   }
 
-  async #dial(purpose: Purpose, signal: AbortSignal): Promise<void> {
+  async #dial(purpose: Purpose, stripe: number, signal: AbortSignal): Promise<void> {
+    const { address, lanes } = this.#options
     const whole = AbortSignal.any([signal, this.#closing.signal])
+    const at = address(this.#peerId)
+    if (at === undefined) throw new LinkError('unreachable', 'the peer has no address here: it has to dial this site')
     this.#watch.dialling()
     try {
-      const stream = await raced(this.#options.dial(this.#peerId, purpose, whole), whole)
-      await this.#open(stream, purpose, whole)
+      this.#add(await lanes.dial({ peerId: this.#peerId, address: at, purpose, stripe }, whole))
       this.#trouble = undefined
     } catch (reason) {
       // A deadline is a LinkError; whoever gives up for another reason does not want to hear of it.
       const error = signal.aborted ? signal.reason : reason
       if (signal.aborted && !(error instanceof LinkError)) throw aborted(signal)
-      const { message } = error as Error
-      this.#trouble = printable(message)
-      if (!this.#closed) this.#watch.dialFailed(this.#trouble)
+      this.#dialFailed(error)
       if (error instanceof LinkError && error.code !== 'lost') throw error
-      throw new LinkError('unreachable', `the peer could not be reached: ${message}`, { cause: error })
+      throw new LinkError('unreachable', `the peer could not be reached: ${(error as Error).message}`, { cause: error })
     }
   }
 
-  /** `givenUp`: closes the lane unless it is open by then. */
-  async #open(stream: Duplex, purpose: Purpose | undefined, givenUp?: AbortSignal): Promise<void> {
-    const { handlers, log, clock } = this.#options
-    const lane = new Lane(stream, { peerId: this.#peerId, purpose, handlers, log, clock })
-    const giveUp = () => lane.close()
-    givenUp?.addEventListener('abort', giveUp, { once: true })
-    this.#opening.add(lane)
-    try {
-      if (this.#closed) lane.close(this.#closed)
-      else if (givenUp?.aborted) lane.close()
-      await lane.opened
-    } finally {
-      givenUp?.removeEventListener('abort', giveUp)
-      this.#opening.delete(lane)
-    }
-    this.#add(lane)
+  #dialFailed(error: unknown): void {
+    this.#trouble = printable((error as Error).message)
+    if (this.#closed) return
+    if (error instanceof LinkError && error.code === 'incompatible') this.#refuse(error)
+    else this.#watch.dialFailed(this.#trouble)
+  }
+
+  /** Of a stream that the peer dialled. */
+  #notOpened(error: LinkError): void {
+    if (this.#closed) return
+    if (error.code === 'incompatible') this.#refuse(error)
+    else this.#options.log.warn({ peer: this.#peerId, code: error.code }, `a lane of the peer failed: ${error.message}`)
+  }
+
+  /** Whoever dialled: the operator hears of it once an outage, and whoever wants to speak with the peer each time. */
+  #refuse(error: LinkError): void {
+    this.#incompatible = error
+    this.#trouble = error.message
+    this.#watch.refused(error.message)
   }
 
   #add(lane: Lane): void {
-    const { purpose } = lane
-    const lanes = this.#lanes[purpose]
-    const dialler = this.#diallers[purpose]
-    const first = purposes.every((each) => this.#lanes[each].every((other) => other.isSilent))
-    lanes.push(lane)
-    let steady = false
-    const timer = this.#options.clock.after(steadyMs, () => {
-      steady = true
-      dialler.steady()
-    })
-    lane.onClosed((error) => {
-      timer[Symbol.dispose]()
-      const index = lanes.indexOf(lane)
-      if (index >= 0) lanes.splice(index, 1)
-      this.#trouble = error.message
-      this.#options.log.debug({ peer: this.#peerId, purpose, code: error.code }, `a lane closed: ${error.message}`)
-      if (this.#closed) return
-      this.#lookWhetherHeard(error.message)
-      if (!steady && lanes.length === 0) dialler.unsteady()
-      this.#startIfNeeded(purpose)
-    })
-    if (lanes.length > maximumLanes) (lanes.find((each) => each.outstanding === 0) ?? lanes[0])?.close()
+    const slots = this.#slots[lane.purpose]
+    const wasHeard = this.#isHeard
+    const known = slots.find(({ stripe }) => stripe === lane.stripe)
+    const slot = known ?? this.#slot(lane.purpose, lane.stripe)
+    if (!known) slots.push(slot)
+    this.#incompatible = undefined
+    slot.add(lane)
+    if (slots.reduce((count, each) => count + each.laneCount, 0) > maximumLanes) {
+      slots.reduce((most, each) => (each.laneCount > most.laneCount ? each : most)).closeOne()
+    }
     if (!lane.isOpen) return
-    lane.onSilence(() => this.#silenceChanged(purpose))
-    this.#silenceChanged(purpose)
-    for (const waiter of [...this.#waiters]) if (waiter.purpose === purpose) waiter.resolve(lane)
-    if (first) this.#up()
+    for (const waiter of [...this.#waiters]) if (waiter.purpose === lane.purpose) waiter.resolve(lane)
+    if (!wasHeard) this.#up()
   }
 
   /** For who tells people. `why`: what to say if nothing is heard any more. */
   #lookWhetherHeard(why: string): void {
-    const isHeard = purposes.some((purpose) => this.#lanes[purpose].some((lane) => !lane.isSilent))
-    if (isHeard) this.#watch.heard()
+    if (this.#isHeard) this.#watch.heard()
     else this.#watch.lost(printable(why))
   }
-
-  /** Or a lane is new. */
-  #silenceChanged(purpose: Purpose): void {
-    this.#lookWhetherHeard('nothing is heard of it any more')
-    const lanes = this.#lanes[purpose]
-    if (lanes.some((lane) => !lane.isSilent)) {
-      for (const lane of lanes.filter(({ isSilent }) => isSilent)) {
-        lane.close(new LinkError('lost', 'the connection is silent, and another one is not'))
-      }
+  /** Rather one that is heard of, then one with least under way; of several, each in its turn. */
+  #leastBusy(slots: readonly Slot[]): Lane | undefined {
+    this.#takes++
+    let best: Lane | undefined
+    for (let index = 0; index < slots.length; index++) {
+      const lane = slots[(index + this.#takes) % slots.length]?.lane
+      if (!lane) continue
+      const isHeard = best?.isSilent && !lane.isSilent
+      if (!best || isHeard || (best.isSilent === lane.isSilent && lane.outstanding < best.outstanding)) best = lane
     }
-    this.#diallers[purpose].look()
-    this.#startIfNeeded(purpose)
+    return best
   }
-}
-
-/** Settles when `signal` aborts, though `promise` may not; a stream that comes too late is closed. */
-function raced<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      reject(signal.reason)
-      promise.then(
-        (late) => (late as Duplex | undefined)?.destroy(),
-        () => {},
-      )
-    }
-    if (signal.aborted) {
-      onAbort()
-      return
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
-  })
 }

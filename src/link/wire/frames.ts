@@ -1,12 +1,15 @@
 // The wire format of a lane: bytes to frames and back. Pure: no stream, no clock. All integers are big-endian.
 //
 //   frame  = u32 body length | u8 type | 3 zero bytes | u32 request id | body
-//   body   = JSON object (hello, call, reply, error, fetch) | nothing (cancel, done, ping, pong) | piece
+//   body   = JSON object (hello, call, reply, error, fetch, head) | nothing (cancel, done, ping, pong) | piece | part | end
 //   piece  = u64 offset | u32 length | u8 kind | 3 zero bytes | for kind data: SHA-256 of the bytes, the bytes
+//   part   = SHA-256 of the bytes | the bytes
+//   end    = u64 length of all parts together
 //
-// A length is checked against its type's bound before a byte is allocated for it. Bytes whose digest is wrong never leave.
+// A length is checked against its type's bound before a byte is allocated for it. Digests are carried, and neither made nor
+// looked at: that takes time, and is done where bytes leave the lane (link/lane/digests.ts). Until then they are `Sealed`.
 
-import { createHash, type Hash, hash } from 'node:crypto'
+import assert from 'node:assert/strict'
 import type { Piece } from '../../block/units.ts'
 import { LinkError } from '../channel.ts'
 
@@ -21,16 +24,35 @@ export const FrameType = {
   done: 8,
   ping: 9,
   pong: 10,
+  head: 11,
+  part: 12,
+  end: 13,
 } as const
 
 export type FrameName = keyof typeof FrameType
-export type JsonFrameName = 'hello' | 'call' | 'reply' | 'error' | 'fetch'
+export type JsonFrameName = 'hello' | 'call' | 'reply' | 'error' | 'fetch' | 'head'
 export type EmptyFrameName = 'cancel' | 'done' | 'ping' | 'pong'
+
+/** Bytes as they came, with the digest that the peer says they have. */
+export interface Sealed {
+  readonly bytes: Buffer
+  readonly digest: Buffer
+}
+
+/** `sealed` undefined: zeros. */
+export interface SealedPiece {
+  readonly offset: number
+  readonly length: number
+  readonly hole: boolean
+  readonly sealed: Sealed | undefined
+}
 
 export type Frame =
   | { readonly type: JsonFrameName; readonly id: number; readonly json: object }
   | { readonly type: EmptyFrameName; readonly id: number }
-  | { readonly type: 'piece'; readonly id: number; readonly piece: Piece }
+  | { readonly type: 'piece'; readonly id: number; readonly piece: SealedPiece }
+  | { readonly type: 'part'; readonly id: number; readonly sealed: Sealed }
+  | { readonly type: 'end'; readonly id: number; readonly lengthBytes: number }
 
 export const PieceKind = { data: 0, zero: 1, hole: 2 } as const
 
@@ -38,15 +60,16 @@ export const headerBytes = 12
 export const maximumJsonBytes = 256 * 1024
 /** SHA-256 of 1 MiB takes 0.6 ms: below the 2 ms that a loop serving guests may give to one thing. */
 export const maximumPieceBytes = 1024 * 1024
+/** Of the body of an answer. */
+export const maximumPartBytes = 256 * 1024
 export const maximumRequestId = 0xffffffff
 const maximumZeroBytes = 0xffffffff
 const pieceHeadBytes = 16
 const digestBytes = 32
-/** Where the bytes of a piece of data begin in its body. */
-const dataAt = pieceHeadBytes + digestBytes
+const endBytes = 8
 
 const names = new Map<number, FrameName>(Object.entries(FrameType).map(([name, value]) => [value, name as FrameName]))
-const jsonNames: ReadonlySet<FrameName> = new Set(['hello', 'call', 'reply', 'error', 'fetch'])
+const jsonNames: ReadonlySet<FrameName> = new Set(['hello', 'call', 'reply', 'error', 'fetch', 'head'])
 /** These concern the lane, not a request: their id is 0. */
 const laneNames: ReadonlySet<FrameName> = new Set(['hello', 'ping', 'pong'])
 const utf8 = new TextDecoder('utf-8', { fatal: true })
@@ -77,37 +100,60 @@ export function encodeJson(type: JsonFrameName, id: number, json: object): Buffe
 }
 
 /**
- * `piece.bytes` is returned as it is, never copied: it must not change until it is written. `digest`: its SHA-256, which is
- * found here, all at once, if it is not given.
+ * `piece.bytes` is returned as it is, never copied: it must not change until it is written. `digest`: its SHA-256; undefined
+ * for zeros.
  */
-export function encodePiece(id: number, piece: Piece, digest?: Buffer): Uint8Array[] {
+export function encodePiece(id: number, piece: Piece, digest: Buffer | undefined): Uint8Array[] {
   const { offset, length, bytes } = piece
   const maximum = bytes ? maximumPieceBytes : maximumZeroBytes
   if (!(length >= 1 && length <= maximum) || (bytes && bytes.length !== length)) {
     throw new RangeError(`a piece of ${length} bytes at ${offset} cannot be one frame`)
   }
+  assert((digest !== undefined) === (bytes !== undefined))
   const restBytes = bytes ? digestBytes : 0
   const head = header('piece', id, pieceHeadBytes + restBytes + (bytes?.length ?? 0), pieceHeadBytes + restBytes)
   head.writeBigUInt64BE(BigInt(offset), headerBytes)
   head.writeUInt32BE(length, headerBytes + 8)
   head.writeUInt8(bytes ? PieceKind.data : piece.hole ? PieceKind.hole : PieceKind.zero, headerBytes + 12)
   if (!bytes) return [head]
-  const found = digest ?? hash('sha256', bytes, 'buffer')
-  found.copy(head, headerBytes + pieceHeadBytes)
+  digest!.copy(head, headerBytes + pieceHeadBytes)
   return [head, bytes]
 }
 
-/** Cuts zeros and bytes into what one frame holds. */
-export function* splitPiece(piece: Piece): Generator<Piece> {
-  const maximum = piece.bytes ? maximumPieceBytes : 2 ** 31
-  if (piece.length <= maximum) {
-    yield piece
-    return
+/** `bytes`, at most `maximumPartBytes`, are returned as they are. */
+export function encodePart(id: number, bytes: Uint8Array, digest: Buffer): Uint8Array[] {
+  if (bytes.length < 1 || bytes.length > maximumPartBytes) {
+    throw new RangeError(`a part of ${bytes.length} bytes cannot be one frame`)
   }
+  const head = header('part', id, digestBytes + bytes.length, digestBytes)
+  digest.copy(head, headerBytes)
+  return [head, bytes]
+}
+
+export function encodeEnd(id: number, lengthBytes: number): Buffer {
+  const frame = header('end', id, endBytes, endBytes)
+  frame.writeBigUInt64BE(BigInt(lengthBytes), headerBytes)
+  return frame
+}
+
+/** Cuts zeros and bytes into what one frame holds. */
+export function splitPiece(piece: Piece): readonly Piece[] {
+  const maximum = piece.bytes ? maximumPieceBytes : 2 ** 31
+  if (piece.length <= maximum) return [piece]
+  const pieces: Piece[] = []
   for (let start = 0; start < piece.length; start += maximum) {
     const length = Math.min(maximum, piece.length - start)
-    yield { ...piece, offset: piece.offset + start, length, bytes: piece.bytes?.subarray(start, start + length) }
+    pieces.push({ ...piece, offset: piece.offset + start, length, bytes: piece.bytes?.subarray(start, start + length) })
   }
+  return pieces
+}
+
+/** Of a frame's body. */
+function boundsOf(name: FrameName): readonly [minimum: number, maximum: number] {
+  if (jsonNames.has(name)) return [2, maximumJsonBytes]
+  if (name === 'piece') return [pieceHeadBytes, pieceHeadBytes + digestBytes + maximumPieceBytes]
+  if (name === 'part') return [digestBytes + 1, digestBytes + maximumPartBytes]
+  return name === 'end' ? [endBytes, endBytes] : [0, 0]
 }
 
 function checkedName(head: Buffer): FrameName {
@@ -118,11 +164,7 @@ function checkedName(head: Buffer): FrameName {
   if (!name) throw illegal(`type ${type} does not exist`)
   if (head.readUIntBE(5, 3) !== 0) throw illegal(`${name} with reserved bits set`)
   if (laneNames.has(name) !== (id === 0)) throw illegal(`${name} with request id ${id}`)
-  const [minimum, maximum] = jsonNames.has(name)
-    ? [2, maximumJsonBytes]
-    : name === 'piece'
-      ? [pieceHeadBytes, pieceHeadBytes + digestBytes + maximumPieceBytes]
-      : [0, 0]
+  const [minimum, maximum] = boundsOf(name)
   if (bodyBytes < minimum || bodyBytes > maximum) throw illegal(`${name} of ${bodyBytes} bytes`)
   return name
 }
@@ -138,8 +180,7 @@ function decodeJson(name: FrameName, body: Buffer): object {
   return json
 }
 
-/** `actual`: the digest of what lies behind the digest in the body. */
-function decodePiece(body: Buffer, actual: Buffer): Piece {
+function decodePiece(body: Buffer): SealedPiece {
   const wideOffset = body.readBigUInt64BE(0)
   const length = body.readUInt32BE(8)
   const kind = body.readUInt8(12)
@@ -151,35 +192,38 @@ function decodePiece(body: Buffer, actual: Buffer): Piece {
   if (kind === PieceKind.data) {
     if (body.length !== pieceHeadBytes + digestBytes + length)
       throw illegal(`piece of ${length} bytes in ${body.length}`)
-    const bytes = body.subarray(pieceHeadBytes + digestBytes)
-    const digest = body.subarray(pieceHeadBytes, pieceHeadBytes + digestBytes)
-    if (!actual.equals(digest)) throw illegal(`piece at ${offset} does not match its digest`)
-    return { offset, length, bytes }
+    return { offset, length, hole: false, sealed: decodeSealed(body.subarray(pieceHeadBytes)) }
   }
   if (kind !== PieceKind.zero && kind !== PieceKind.hole) throw illegal(`piece of kind ${kind}`)
   if (body.length !== pieceHeadBytes) throw illegal(`piece of zeros with ${body.length - pieceHeadBytes} bytes more`)
-  return { offset, length, bytes: undefined, hole: kind === PieceKind.hole }
+  return { offset, length, hole: kind === PieceKind.hole, sealed: undefined }
 }
 
-/**
- * Takes a stream's chunks in any cut. A frame's body is copied once, into memory of its own, and hashed as it comes: no
- * chunk takes much longer than another.
- */
+function decodeSealed(body: Buffer): Sealed {
+  return { digest: body.subarray(0, digestBytes), bytes: body.subarray(digestBytes) }
+}
+
+function decodeEnd(body: Buffer): number {
+  const wideBytes = body.readBigUInt64BE(0)
+  if (wideBytes > BigInt(Number.MAX_SAFE_INTEGER)) throw illegal(`end of a body of ${wideBytes} bytes`)
+  return Number(wideBytes)
+}
+
+/** Takes a stream's chunks in any cut. A frame's body is copied once, into memory of its own. */
 export class FrameDecoder {
   readonly #head = Buffer.alloc(headerBytes)
   #headFilled = 0
   #name: FrameName | undefined
   #body: Buffer = Buffer.alloc(0)
   #bodyFilled = 0
-  #hash: Hash | undefined
 
   /** True in the middle of a frame. */
   get partial(): boolean {
     return this.#headFilled > 0
   }
 
-  /** Yields the frames that end in this chunk; throws LinkError 'protocol', after which the decoder is of no use. */
-  *push(chunk: Buffer): Generator<Frame> {
+  /** Hands over each frame that ends in this chunk; throws LinkError 'protocol', after which the decoder is of no use. */
+  push(chunk: Buffer, each: (frame: Frame) => void): void {
     let position = 0
     while (position < chunk.length) {
       if (!this.#name) {
@@ -190,14 +234,12 @@ export class FrameDecoder {
         this.#name = checkedName(this.#head)
         this.#body = Buffer.allocUnsafe(this.#head.readUInt32BE(0))
         this.#bodyFilled = 0
-        this.#hash = this.#name === 'piece' ? createHash('sha256') : undefined
       }
       const taken = chunk.copy(this.#body, this.#bodyFilled, position)
-      this.#hash?.update(this.#body.subarray(Math.max(this.#bodyFilled, dataAt), this.#bodyFilled + taken))
       this.#bodyFilled += taken
       position += taken
       if (this.#bodyFilled < this.#body.length) return
-      yield this.#finish(this.#name)
+      each(this.#finish(this.#name))
     }
   }
 
@@ -207,7 +249,9 @@ export class FrameDecoder {
     this.#name = undefined
     this.#headFilled = 0
     this.#body = Buffer.alloc(0)
-    if (name === 'piece') return { type: 'piece', id, piece: decodePiece(body, this.#hash!.digest()) }
+    if (name === 'piece') return { type: name, id, piece: decodePiece(body) }
+    if (name === 'part') return { type: name, id, sealed: decodeSealed(body) }
+    if (name === 'end') return { type: name, id, lengthBytes: decodeEnd(body) }
     if (jsonNames.has(name)) return { type: name as JsonFrameName, id, json: decodeJson(name, body) }
     return { type: name as EmptyFrameName, id }
   }

@@ -2,24 +2,48 @@
 // of a compatible version may add some.
 
 import { z } from 'zod'
-import { LinkError } from '../channel.ts'
+import { LinkError, purposes } from '../channel.ts'
 import { maximumRuns } from './coverage.ts'
 
-export const protocolVersion = 1
+/** 2: a hello names its stripe, and an answer may have a body. */
+export const protocolVersion = 2
 /** The oldest version that this code still speaks. */
-export const oldestVersion = 1
+export const oldestVersion = 2
+/** Of a purpose. */
+export const maximumStripes = 8
 
 const version = z.number().int().min(1).max(0xffff)
+const purpose = z.enum(purposes)
+
+/** What a hello of any version has. `purpose`: for an answer to it. */
+export const anyHelloMessage = z.object({
+  protocolVersion: version,
+  oldestVersion: version,
+  purpose: purpose.catch('control'),
+})
 
 export const helloMessage = z.object({
   protocolVersion: version,
   oldestVersion: version,
-  purpose: z.enum(['control', 'demand', 'background']),
+  purpose,
+  stripe: z
+    .number()
+    .int()
+    .min(0)
+    .max(maximumStripes - 1),
   features: z.array(z.string().max(64)).max(64),
 })
 export type HelloMessage = z.infer<typeof helloMessage>
 
-export const callMessage = z.object({ method: z.string().min(1).max(128), params: z.looseObject({}) })
+const safeInteger = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+
+/** `bodyBytes`: the answer may have a body, of at most so many bytes. */
+export const callMessage = z.object({
+  method: z.string().min(1).max(128),
+  params: z.looseObject({}),
+  bodyBytes: safeInteger.optional(),
+})
+export type CallMessage = z.infer<typeof callMessage>
 
 export const errorMessage = z.object({
   code: z.string().min(1).max(64),
@@ -27,8 +51,6 @@ export const errorMessage = z.object({
   facts: z.looseObject({}).optional(),
 })
 export type ErrorMessage = z.infer<typeof errorMessage>
-
-const safeInteger = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 
 export const fetchMessage = z.object({
   migration: z.string().min(1).max(128),
@@ -55,11 +77,14 @@ export interface Versions {
 
 /** undefined when both can speak; else a sentence that says which side to upgrade. */
 export function incompatibility(peer: Versions, own: Versions): string | undefined {
-  const theirs = `the peer speaks link protocols ${peer.oldestVersion} to ${peer.protocolVersion}`
-  const ours = `this site ${own.oldestVersion} to ${own.protocolVersion}`
-  if (peer.oldestVersion > own.protocolVersion) return `${theirs}, ${ours}: upgrade vmstore here`
-  if (peer.protocolVersion < own.oldestVersion) return `${theirs}, ${ours}: upgrade vmstore there`
+  const both = `the peer speaks link protocol ${named(peer)}, this site ${named(own)}`
+  if (peer.oldestVersion > own.protocolVersion) return `${both}: upgrade vmstore at this site`
+  if (peer.protocolVersion < own.oldestVersion) return `${both}: upgrade vmstore at the peer`
   return undefined
+}
+
+function named({ oldestVersion, protocolVersion }: Versions): string {
+  return oldestVersion === protocolVersion ? `${protocolVersion}` : `${oldestVersion} to ${protocolVersion}`
 }
 
 /** A peer's words end on terminals and in logs: control characters do not. */

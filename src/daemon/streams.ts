@@ -1,0 +1,69 @@
+// The streams of a site: drivers bring them, and they are secured with the site's key. Nothing else of the daemon has a
+// driver's streams in its hands: who wants a lane says in plain data whom to dial, where and for what.
+
+import type { Duplex } from 'node:stream'
+import { LinkError } from '../link/channel.ts'
+import type { LaneTarget } from '../link/lane/lane.ts'
+import type { Identity } from '../peer/identity.ts'
+import { linkProtocol, secureClient } from '../peer/secure.ts'
+import type { Listener, Log, TransportOptions } from '../transport/index.ts'
+import type { Drivers } from './drivers.ts'
+
+export interface StreamsOptions {
+  readonly identity: Identity
+  readonly drivers: Drivers
+  readonly log: Log
+  readonly settings: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+  /** What a peer is called here. */
+  name(peerId: string): string
+}
+
+export class Streams {
+  readonly #options: StreamsOptions
+  readonly #closing = new AbortController()
+
+  constructor(options: StreamsOptions) {
+    this.#options = options
+  }
+
+  listen(url: URL, accept: (stream: Duplex) => void): Promise<Listener> {
+    return this.#options.drivers.stream(url).listen(url, accept, this.#transportOptions(url, 'control'))
+  }
+
+  /** A bare stream. */
+  connect(url: URL, purpose: TransportOptions['purpose'], signal: AbortSignal): Promise<Duplex> {
+    const options = this.#transportOptions(url, purpose)
+    return this.#options.drivers
+      .stream(url)
+      .connect(url, { ...options, signal: AbortSignal.any([signal, options.signal]) })
+  }
+
+  /** A stream to that peer and to nobody else. Rejects with LinkError `unreachable`, or with the signal's reason. */
+  async dial({ peerId, address, purpose }: LaneTarget, signal: AbortSignal): Promise<Duplex> {
+    try {
+      const bare = await this.connect(new URL(address), purpose, signal)
+      const { identity } = this.#options
+      return (await secureClient(bare, { identity, expectFingerprint: peerId, alpn: linkProtocol, signal })).stream
+    } catch (error) {
+      signal.throwIfAborted()
+      const who = this.#options.name(peerId)
+      throw new LinkError('unreachable', `${who} at ${address}: ${(error as Error).message}`, { cause: error })
+    }
+  }
+
+  /** Gives up what is being connected. */
+  close(): void {
+    this.#closing.abort(new Error('this site is stopping'))
+  }
+
+  #transportOptions(url: URL, purpose: TransportOptions['purpose']): TransportOptions {
+    const scheme = url.protocol.replace(/:$/, '')
+    return {
+      signal: this.#closing.signal,
+      log: this.#options.log,
+      purpose,
+      settings: this.#options.settings[scheme] ?? {},
+      tune: () => {},
+    }
+  }
+}

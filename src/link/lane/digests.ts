@@ -1,0 +1,32 @@
+// The one place where bytes that travel are hashed, on their way out and on their way in: pieces, and the parts of bodies.
+// Asynchronous on both sides: today in short steps, each in a turn of the loop; a worker may do it, and compress, without
+// those who call noticing.
+
+import { sha256 } from '../../block/digest.ts'
+import { loopTurns } from '../../block/turns.ts'
+import type { Piece, Urgency } from '../../block/units.ts'
+import { LinkError } from '../channel.ts'
+import type { Sealed, SealedPiece } from '../wire/frames.ts'
+
+/** Of bytes that leave. They must not change until it resolves. */
+export function seal(bytes: Uint8Array, urgency: Urgency): Promise<Buffer> {
+  return sha256(bytes, () => loopTurns.next(urgency))
+}
+
+/** The bytes that came, held against their digest. @throws LinkError `protocol` */
+export async function unseal({ bytes, digest }: Sealed, urgency: Urgency, what: string): Promise<Buffer> {
+  // The first step belongs to the turn in which the bytes came, of which a lane takes few in one turn.
+  let isFirst = true
+  const actual = await sha256(bytes, async () => {
+    if (!isFirst) await loopTurns.next(urgency)
+    isFirst = false
+  })
+  if (actual.equals(digest)) return bytes
+  throw new LinkError('protocol', `the peer sent ${what} that does not match its digest`)
+}
+
+/** @throws LinkError `protocol` */
+export async function unsealPiece({ offset, length, hole, sealed }: SealedPiece, urgency: Urgency): Promise<Piece> {
+  if (!sealed) return { offset, length, bytes: undefined, hole }
+  return { offset, length, bytes: await unseal(sealed, urgency, `a piece at ${offset}`) }
+}
