@@ -45,7 +45,7 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Lets everything run that needs no time: pieces are hashed and taken in 64 KiB to a turn. */
+/** Lets everything run that needs no time: pieces are taken in, and hashed, in short turns. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 1500; turn++) await new Promise((resolve) => setImmediate(resolve))
 }
