@@ -5,8 +5,7 @@
 // asked for again. If it is heard of first, nothing has happened. So it is given up for dead no sooner than another stream has
 // made its four round trips: however slow a network is, it is no slower for one than the other.
 
-import type { Purpose } from '../channel.ts'
-import { LinkError } from '../channel.ts'
+import { LinkError, type Purpose } from '../channel.ts'
 import type { Clock } from '../clock.ts'
 import type { Lane } from '../lane/lane.ts'
 import { Dialler } from './dialler.ts'
