@@ -31,7 +31,7 @@ import { Requester } from './requester.ts'
 import { Responder } from './responder.ts'
 import { Sender } from './sender.ts'
 
-/** Bytes after which a lane leaves the loop to others. They are only copied here: those of long pieces are hashed in other turns. */
+/** Bytes after which a lane leaves the loop to others. They are copied; those of long pieces are hashed in other turns. */
 const turnBytes = 128 * 1024
 export const helloDeadlineMs = 10_000
 /** A peer that is refused gets our hello, and this long to read it. */
