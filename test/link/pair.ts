@@ -46,7 +46,7 @@ export class ManualClock implements Timers {
   }
 }
 
-/** Lets everything run that needs no time: pieces are hashed and taken in 64 KiB to a turn. */
+/** Lets everything run that needs no time: pieces are taken in, and hashed, in short turns. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 1500; turn++) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -132,7 +132,8 @@ export class SimLink {
     if (whole.length === 0) return
     const half = Math.ceil(whole.length / 2)
     yield whole.subarray(0, half)
-    if (this.#world.random.chance(this.faultRate)) throw new LinkError('lost', 'a body was cut')
+    const isCut = this.faultRate > 0 && this.#world.random.chance(this.faultRate) // A calm world draws no number for it.
+    if (isCut) throw new LinkError('lost', 'a body was cut')
     yield whole.subarray(half)
   }
 

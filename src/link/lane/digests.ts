@@ -15,11 +15,11 @@ export function seal(bytes: Uint8Array, urgency: Urgency): Promise<Buffer> {
 
 /** The bytes that came, held against their digest. @throws LinkError `protocol` */
 export async function unseal({ bytes, digest }: Sealed, urgency: Urgency, what: string): Promise<Buffer> {
-  // The first step belongs to the turn in which the bytes came, of which a lane takes few in one turn.
-  let isFirst = true
+  // What a guest waits for is begun in the turn in which it came, of which a lane takes little in one turn.
+  let isItsTurn = urgency === 'demand'
   const actual = await sha256(bytes, async () => {
-    if (!isFirst) await loopTurns.next(urgency)
-    isFirst = false
+    if (!isItsTurn) await loopTurns.next(urgency)
+    isItsTurn = false
   })
   if (actual.equals(digest)) return bytes
   throw new LinkError('protocol', `the peer sent ${what} that does not match its digest`)

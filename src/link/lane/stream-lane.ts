@@ -24,8 +24,8 @@ import { Requester } from './requester.ts'
 import { Responder } from './responder.ts'
 import { Sender } from './sender.ts'
 
-/** Bytes after which a lane leaves the loop to others. */
-const turnBytes = 64 * 1024
+/** Bytes after which a lane leaves the loop to others. They are copied; those of long pieces are hashed in other turns. */
+const turnBytes = 128 * 1024
 export const helloDeadlineMs = 10_000
 /** A peer that is refused gets our hello, and this long to read it. */
 const refusalLingerMs = 2000
@@ -242,7 +242,7 @@ export class StreamLane implements Lane {
     else if (!this.#hasTakenItsTurn) this.#stream.resume()
   }
 
-  /** Reads on in a later turn of the loop: what came is hashed, and lands, in this one. */
+  /** Reads on in a later turn of the loop: what came begins to be hashed, and lands, in this one. */
   #awaitTurn(): void {
     if (this.#hasTakenItsTurn) return
     this.#hasTakenItsTurn = true

@@ -6,8 +6,7 @@
 // made its four round trips: however slow a network is, it is no slower for one than the other.
 
 import type { Timers } from '../../block/clock.ts'
-import type { Purpose } from '../channel.ts'
-import { LinkError } from '../channel.ts'
+import { LinkError, type Purpose } from '../channel.ts'
 import type { Lane } from '../lane/lane.ts'
 import { Dialler } from './dialler.ts'
 
