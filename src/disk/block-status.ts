@@ -87,7 +87,7 @@ function runOf(block: number): Span {
   return { first: block, end: block + 1 }
 }
 
-/** A byte range as extents, by what they are outside the runs and within. Runs come in order, may touch, and may repeat what has been. */
+/** A byte range as extents: what is outside the runs, and within. Runs come in order, may touch, and may repeat what has been. */
 export function runExtents<Word extends StatusWord>(
   runs: Iterable<Span>,
   offset: number,

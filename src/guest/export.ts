@@ -16,7 +16,7 @@ export type MaybePromise<T> = T | Promise<T>
  * - `io`: the storage failed, or what the request stands for cannot be known.
  * - `no-space`: there is no room for what it would write.
  * - `not-permitted`: refused to this client, or now; the sentence says why.
- * - `not-served`: another site serves it, or nobody does any more. No other request will fare better here.
+ * - `not-served`: another site serves it, or nobody does any more.
  * - `unsupported`: it cannot be done in the way that was asked for.
  */
 export type GuestErrorCode = 'io' | 'no-space' | 'not-permitted' | 'not-served' | 'unsupported'
@@ -32,10 +32,11 @@ export class GuestError extends Error {
 }
 
 /**
- * What an export can tell of its blocks, by kind, and the words that a kind has; the first one stands where no more is known.
+ * What an export can tell of its blocks, by kind, and the words that a kind has: the first is for what has not come here.
  * - `allocation`: `hole` and `zero` read as zeros, and a hole takes no room. What is not known to be zeros is data.
  * - `present`: whether the bytes are at this site.
- * - `dirty`: whether the guest may have changed them since this site took the disk over.
+ * - `dirty`: whether the guest may have changed them since this site took the disk over, so that they may differ from what
+ *   the source gave. Where no map tells, all of them count as changed.
  */
 export const statusWords = {
   allocation: ['data', 'hole', 'zero'],

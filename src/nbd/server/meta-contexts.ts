@@ -1,6 +1,6 @@
 // The metadata contexts that this server offers: the kinds of status that an export tells (guest/export.ts), under NBD's
 // names and with NBD's flags; and which of them a client's queries name (proto.md, "Metadata querying"). Pure.
-// Always: a context has its id for good, whether those before it are offered or not, so that it is the same for every session.
+// Always: a context has its id for good, whether those before it are offered or not: it is the same for every session.
 
 import type { StatusExtent, StatusKind, StatusWord } from '../../guest/export.ts'
 import { AllocationFlag } from '../wire/constants.ts'
