@@ -4,7 +4,6 @@ import type { Clock } from '../block/clock.ts'
 import type { Run } from '../block/units.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { Change, MigrationCounters, MigrationRecord, MovedDisk, Records } from '../store/records.ts'
-import { RateMeter } from './copy/rate-meter.ts'
 import type { Counterpart } from './counterpart.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import { changed, diskNames, type MoveChanges, onlyDisk } from './move.ts'
@@ -46,8 +45,6 @@ export abstract class Course {
   readonly disk: Disk
   /** The other site. */
   readonly counterpart: Counterpart
-  /** Bytes that came (data, and zeros that stood there as data), over time. */
-  readonly meter: RateMeter
   /** Bytes of the disk that the destination still lacks. */
   missingBytes: number
   /** Ranges that the source's disk cannot read, as far as the copy has met them. */
@@ -65,7 +62,6 @@ export abstract class Course {
     this.disk = disk
     this.#record = record
     this.counterpart = counterpart
-    this.meter = new RateMeter(services.clock)
     this.missingBytes = onlyDisk(record).sizeBytes
   }
 

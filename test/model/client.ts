@@ -9,7 +9,7 @@ import { type Answer, diskId, diskName, type Stage, sectors } from './stage.ts'
 import { SimProcess } from './world.ts'
 
 /** Errors that say that nothing was written, and nothing will be. */
-const refusals = ['EPERM', 'ESHUTDOWN']
+const refusals = ['not-permitted', 'not-served']
 
 export class Client {
   readonly stage: Stage

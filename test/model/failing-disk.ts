@@ -71,7 +71,7 @@ export class FailingDisk {
       const answer = await client.read(open, first, Math.min(sectorsInBlock, sectors - first))
       if (answer.kind === 'unknown' || !this.isFailing) return // It was stopped, or the source was mended, meanwhile.
       const word = answer.kind === 'good' ? 'good' : (answer.error as { code?: string }).code
-      const expected = missing.includes(block) ? 'EIO' : 'good'
+      const expected = missing.includes(block) ? 'io' : 'good'
       assert.equal(word, expected, `${facts}: a read of block ${block}, which the source cannot read`)
     }
     if (open) b.close(open, 'disconnected')

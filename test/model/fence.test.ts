@@ -255,7 +255,7 @@ describe('fence: clients that are where they should not be', () => {
     gate.enter() // A slow read: the disk freezes when it is over.
     const stray = sites.write(sites.open(sites.b, 'stray'), 0, 9)
     const refused = assert.rejects(stray, {
-      code: 'EPERM',
+      code: 'not-permitted',
       message: /session of guest has written and has not flushed/,
     })
     await sites.until('it freezes', () => gate.frozen)

@@ -176,9 +176,10 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a release before everything is there',
-    file: 'src/migration/destination/arriving-course.ts',
+    file: 'src/migration/destination/phases/arriving.ts',
     was: 'await copy.run()\n',
-    becomes: 'await this.source.complete(this.#completion, this.working).catch(() => {})\nawait copy.run()\n',
+    becomes:
+      'const all = { ...frozenDisk(this.#host), ...this.#tally.now, verified: true, differed: [] }\nawait this.#host.source.complete({ disks: [all], copyingMs: 0 }, working).catch(() => {})\nawait copy.run()\n',
   },
   {
     name: 'a cancel that does not look whether the disk departed',
@@ -257,8 +258,8 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a block that differed believed again after a power loss',
-    file: 'src/migration/destination/arriving-course.ts',
-    was: "await this.recorded('that it differed from the source', () => this.disk.flush(), this.working)",
+    file: 'src/migration/destination/phases/arriving.ts',
+    was: "await recorded(this.#host, 'that it differed from the source', () => course.disk.flush(), working)",
     becomes: '',
   },
   {
@@ -299,8 +300,8 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a source released by an old copy of its destination',
-    file: 'src/migration/destination/arriving-course.ts',
-    was: 'await this.#notices.heard(this.working)',
+    file: 'src/migration/destination/phases/arriving.ts',
+    was: 'await this.#notices.heard(working)',
     becomes: '',
   },
   {

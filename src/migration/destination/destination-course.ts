@@ -1,52 +1,42 @@
-// The destination's course of one migration: serve the disk before it owns it, and acquire it. What comes after is in
-// arriving-course.ts.
+// The destination's course of one migration: goes through the phases as the disk's state says, answers its source, does what the
+// operator here asks, and ends at any time when the disk is superseded.
 //
-// What always holds:
-// - `arriving` is committed before the first guest write is answered (promise 2).
-// - `incoming` becomes `gone` only on the source's durable word, or by the operator's force.
+//   incoming   phases/incoming.ts    the source owns; the disk is served from afar, until switchover.ts takes it
+//   arriving   phases/arriving.ts    this site owns; what is missing is fetched and compared
+//   owned      phases/finishing.ts   everything is here; the source is released
 
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { RemotePart } from '../../disk/remote-part.ts'
-import { unknownOwner } from '../../disk/states.ts'
-import { GuestError } from '../../guest/export.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
-import type { MigrationRecord } from '../../store/records.ts'
-import type { Counterpart, DestinationDesk, Granted } from '../counterpart.ts'
-import type { CourseServices } from '../course.ts'
-import { entryOf } from '../entry.ts'
-import { GuestsHere } from '../guest-notices.ts'
+import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
+import type { Comparison } from '../copy/comparisons.ts'
+import type { Counterpart, DestinationDesk } from '../counterpart.ts'
+import { Course, type CourseServices, type Pace } from '../course.ts'
 import type { WaitingGuests } from '../held-writes.ts'
 import { clientAtWork, noAnswerToCancel, tooLate } from '../refusals.ts'
-import { type Supersession, supersededNote } from '../supersession.ts'
-import { ArrivingCourse } from './arriving-course.ts'
-import { ForwardedFlushes } from './forwarded-flushes.ts'
-import { ForwardedReads } from './forwarded-reads.ts'
-import { Inquiry } from './inquiry.ts'
-import type { PassedRightParts } from './passed-right.ts'
-import { RemoteBlocks } from './remote-blocks.ts'
-import { StayingReaders } from './staying-readers.ts'
-import { SwitchoverAsker } from './switchover-asker.ts'
+import { type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
+import { heeding } from './heeding.ts'
+import { type DestinationHost, recorded } from './host.ts'
+import { Arriving } from './phases/arriving.ts'
+import { Finishing } from './phases/finishing.ts'
+import { Incoming } from './phases/incoming.ts'
+import { Remote } from './remote.ts'
+import { Tally } from './tally.ts'
 
-export class DestinationCourse extends ArrivingCourse {
+export class DestinationCourse extends Course {
   readonly role = 'destination'
-  readonly #asker: SwitchoverAsker
+  readonly #host: DestinationHost
+  readonly #tally: Tally
+  readonly #incoming: Incoming
+  readonly #arriving: Arriving
+  readonly #finishing: Finishing
   #main: Promise<void> = Promise.resolve()
-  readonly #armed = new AbortController()
-  readonly #moved = Promise.withResolvers<void>()
-  #going: Promise<void> | undefined
-  /** The source's grant has arrived. */
-  #hasGrant = false
-  readonly #inquiry: Inquiry
-  readonly #reads: ForwardedReads
-  readonly #guests: GuestsHere
-  readonly #flushes: ForwardedFlushes
-  readonly #readers: StayingReaders
-  /** As last heard; on record soon after. */
-  #sourceBoot: string | null
-  readonly #stopped = Promise.withResolvers<void>()
-  /** Whether the source has told, since this daemon started, that it still owns. */
-  #sourceConfirmed: boolean
+  readonly #leaving = new AbortController()
+  /** The word that a later generation exists. */
+  #supersededBy: Supersession | undefined
+  /** What the source says. */
+  readonly desk: DestinationDesk
 
   /**
    * The course of a disk in the state that its record names, and the disk, opened with it. `fresh`: the source has just
@@ -59,17 +49,9 @@ export class DestinationCourse extends ArrivingCourse {
     fresh: boolean,
     openDisk: (remote: RemotePart) => Promise<Disk>,
   ): Promise<DestinationCourse> {
-    // The disk needs its remote part when it is opened, and the course needs the disk: the part reaches the course late.
-    let course: DestinationCourse | undefined
-    const part: RemotePart = {
-      source: { fetch: (runs, options) => course!.#reads.fetch(runs, options) },
-      frozen: { fetch: (runs, options) => course!.frozen.fetch(runs, options) },
-      landed: (landed) => course!.landed(landed),
-      askSwitchover: (signal) => course!.#askSwitchover(signal),
-      flushSource: (signal) => course!.#flushes.flush(signal),
-    }
-    const disk = await openDisk(part)
-    course = new DestinationCourse(services, disk, record, counterpart, fresh)
+    const remote = new Remote()
+    const course = new DestinationCourse(services, await openDisk(remote), record, counterpart, fresh)
+    remote.connect(course.#incoming, course.#arriving)
     return course
   }
 
@@ -81,109 +63,76 @@ export class DestinationCourse extends ArrivingCourse {
     fresh: boolean,
   ) {
     super(services, disk, record, counterpart)
-    this.#sourceConfirmed = fresh
-    this.#inquiry = new Inquiry({
-      clock: services.clock,
-      signal: this.stopping.signal,
-      ask: async (signal) => this.#hearBoot(await this.source.inquire(signal)),
-      note: (sentence) => this.setNote(sentence),
-    })
-    this.#guests = new GuestsHere({
-      ...services,
+    const [stopping, leaving] = [this.stopping.signal, this.#leaving.signal]
+    this.#host = {
       course: this,
-      stopping: this.stopping.signal,
-      why: () => (this.#asker.active ? this.#asker.why : 'it is switched over by hand'),
-      source: this.source,
-      progressed: () => this.tell({ kind: 'progress' }),
-    })
-    this.#sourceBoot = record.sourceBoot
-    const right: PassedRightParts = {
-      diskName: disk.name,
-      isIncoming: () => this.disk.state === 'incoming',
-      isAcquiring: () => this.#asker.active,
-      inquire: () => this.#inquiry.answer(),
-      hasDeparted: () => this.#asker.command('resume'),
-      isCancelled: () => this.#becomeGone(),
-    }
-    const before = { disk: this.moved.id, generation: this.moved.generation - 1 } // Until the source has given the disk up.
-    this.#reads = new ForwardedReads({
-      ...right,
-      clock: services.clock,
-      remote: (refused) =>
-        new RemoteBlocks({
-          ...this.remoteParts(before),
-          refused: (error, signal) => {
-            this.heed(error)
-            return refused(error, signal)
-          },
-        }),
-    })
-    this.#flushes = new ForwardedFlushes({
-      ...right,
-      clock: services.clock,
-      stallTimeoutMs: this.terms.stallTimeoutMs,
-      signal: AbortSignal.any([this.working, this.#armed.signal]),
-      ask: async (signal) => this.#hearBoot(await this.source.flush(before, signal)),
-      sourceBoot: () => this.#sourceBoot,
-    })
-    this.#readers = new StayingReaders({
-      clock: services.clock,
-      sessions: disk.sessions,
-      signal: AbortSignal.any([this.stopping.signal, this.#armed.signal]),
-      came: () => this.#readerStays(),
-    })
-    this.#asker = new SwitchoverAsker({
-      clock: services.clock,
-      waitMs: this.terms.switchoverWaitMs,
-      signal: this.stopping.signal,
-      isWanted: () => this.disk.state === 'incoming' && this.#going === undefined,
-      acquire: async (reason, force, signal) => {
-        const either = AbortSignal.any([this.stopping.signal, signal])
-        const answer = await this.source.acquire({ disks: [this.frozenDisk], reason, force }, either)
-        return answer.answer === 'granted' ? this.#hearBoot(answer) : answer
-      },
-      hasDeparted: async () => {
-        const { state } = await this.#inquiry.answer()
-        if (state === 'cancelled') void this.#becomeGone().catch(() => {}) // At a stop, the next start does it.
-        return state === 'departed'
-      },
-      granted: (grant, askedMs) => this.#granted(grant, askedMs),
-      refused: (code, message) => this.#refused(code, message),
+      services,
+      source: heeding(counterpart.source(record.id), (error) => this.#heed(error)),
+      stopping,
+      leaving,
+      working: AbortSignal.any([stopping, leaving]),
+      update: (changes, through) => this.update(changes, through),
+      ending: (state, owner, moved) => this.ending(state, owner, moved),
       note: (sentence) => this.setNote(sentence),
-    })
+      tell: (event) => this.tell(event),
+      tellCutOff: () => this.tellCutOff(),
+      now: () => this.now(),
+      heed: (error) => this.#heed(error),
+    }
+    this.#tally = new Tally(this.moved.counters)
+    this.#incoming = new Incoming(this.#host, fresh)
+    this.#arriving = new Arriving(this.#host, this.#tally)
+    this.#finishing = new Finishing(this.#host, this.#tally)
+    this.desk = {
+      cancelled: () => this.#incoming.leave(),
+      switchover: (force) => this.#switchoverForPeer(force),
+      pause: (isPaused) => toPeer(this.setPaused(isPaused)),
+      writersGone: async () => this.#incoming.writersGone(),
+    }
   }
 
   get readyMessage(): string {
     const { switchover } = this.terms
-    const diskName = this.moved.name
-    if (switchover === 'now') return `${diskName} is served here, and is being taken over`
+    const { name } = this.moved
+    if (switchover === 'now') return `${name} is served here, and is being taken over`
     if (switchover === 'manual')
-      return `${diskName} is served here: move the machine, then: vmstore migration switchover ${this.id}`
-    return `${diskName} is served here: move the machine now; its first write here switches over`
+      return `${name} is served here: move the machine, then: vmstore migration switchover ${this.id}`
+    return `${name} is served here: move the machine now; its first write here switches over`
+  }
+
+  get counters(): MigrationCounters {
+    return this.#tally.now
+  }
+
+  get copyingMs(): number {
+    return this.#arriving.copyingMs
+  }
+
+  protected get livePace(): Pace {
+    return this.#arriving.pace
   }
 
   get guests(): WaitingGuests {
-    return this.#guests.now
-  }
-
-  override linkChanged(isUp: boolean): void {
-    super.linkChanged(isUp)
-    if (isUp) this.#guests.again()
+    return this.#incoming.guests
   }
 
   get liveState(): string {
-    return this.#asker.active && this.disk.state === 'incoming' ? 'switching' : this.record.state
+    return this.#incoming.isSwitching ? 'switching' : this.record.state
   }
 
   get owner(): string {
-    if (this.disk.state !== 'incoming') return this.disk.record.owner
-    return this.#asker.unanswered || !this.#sourceConfirmed ? unknownOwner : this.disk.record.owner
+    return this.disk.state === 'incoming' ? this.#incoming.owner : this.disk.record.owner
+  }
+
+  override linkChanged(isUp: boolean): void {
+    this.#arriving.linkChanged(isUp)
+    super.linkChanged(isUp)
+    if (isUp) this.#incoming.linkUp()
   }
 
   /** Starts, or takes up where a daemon that ended left off. */
   start(): void {
-    this.disk.onSessions = () => this.#sessionsChanged()
-    this.#sessionsChanged() // Clients may have come before.
+    this.#incoming.start()
     this.#main = this.#run().catch((error: unknown) => {
       if (this.stopping.signal.aborted) return
       this.services.log('error', { migration: this.id, error: String(error) }, 'the migration stopped here')
@@ -193,9 +142,8 @@ export class DestinationCourse extends ArrivingCourse {
 
   override stop(): void {
     super.stop()
-    this.settleConfirmation()
-    this.#armed.abort()
-    this.#stopped.resolve()
+    this.#arriving.settle()
+    this.#incoming.stop()
   }
 
   /** Resolves when nothing of this course runs any more, after `stop`. */
@@ -203,13 +151,33 @@ export class DestinationCourse extends ArrivingCourse {
     return this.#main
   }
 
-  /** What the source says. */
-  readonly desk: DestinationDesk = {
-    cancelled: () => this.#becomeGone(),
-    switchover: (force) => this.#switchoverForPeer(force),
-    pause: (paused) => toPeer(this.setPaused(paused)),
-    writersGone: async () => this.#readersOnly(),
+  /** Resolves once the source has confirmed that this is no old copy of the disk, or the disk is not arriving any more. */
+  get confirmed(): Promise<void> {
+    return this.#arriving.confirmed
   }
+
+  async #run(): Promise<void> {
+    while (!this.stopping.signal.aborted && !this.ended) {
+      if (this.#supersededBy) return this.#becomeSuperseded(this.#supersededBy)
+      const phase = this.#phase
+      if (!phase) return
+      try {
+        await phase.run()
+      } catch (error) {
+        if (!this.#supersededBy && !this.ended) throw error
+      }
+    }
+  }
+
+  /** undefined: there is nothing left to do. */
+  get #phase(): { run(): Promise<void> } | undefined {
+    const { state } = this.disk
+    if (state === 'incoming') return this.#incoming
+    if (state === 'arriving') return this.#arriving
+    return state === 'owned' ? this.#finishing : undefined
+  }
+
+  // ---- what the operators ask
 
   /** The operator at the source: now. That the disk has left is no news there. */
   async #switchoverForPeer(force: boolean): Promise<void> {
@@ -219,21 +187,32 @@ export class DestinationCourse extends ArrivingCourse {
   /** The operator: now. Resolves when the source has answered; or is being asked, and does not answer yet. @throws Refusal */
   async switchover(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.disk.state !== 'incoming') throw tooLate(this.disk, this.record, 'switched over')
-    const answer = await this.#asker.order(force, signal)
+    const answer = await this.#incoming.switchover.order(force, signal)
     if (answer?.answer === 'busy') throw clientAtWork(this.disk.name, answer.why, false)
     if (answer?.answer !== 'refused') return
     const facts = { disk: this.disk.name, safe: 'Nothing was changed.' }
     throw new Refusal(answer.code, `the source refused the switchover: ${answer.message}`, facts)
   }
 
-  /** Has the source decide. `force`: leaves without its answer. @throws Refusal */
+  /** Holds the background copy, or lets it go on; durable before it is answered. @throws Refusal */
+  setPaused(isPaused: boolean): Promise<void> {
+    return this.#arriving.setPaused(isPaused)
+  }
+
+  /** `disk verify`: compares what is here, and was not written here, with the source. @throws Refusal, LinkError, PeerRefusal */
+  verify(signal: AbortSignal): Promise<Comparison> {
+    return this.#arriving.verify(signal)
+  }
+
+  /** Has the source decide. `force`: leaves without its answer, or ends without telling it. @throws Refusal */
   async cancel(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state === 'cancelled') return
-    if (force && this.disk.state === 'owned' && !this.ended) return this.endUntold()
-    if (this.disk.state !== 'incoming' || this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
-    let answer: { cancelled: boolean; message: string } = { cancelled: true, message: '' }
+    if (force && this.disk.state === 'owned' && !this.ended) return this.#endUntold()
+    if (this.disk.state !== 'incoming' || this.#incoming.switchover.hasGrant)
+      throw tooLate(this.disk, this.record, 'cancelled')
+    let answer = { cancelled: true, message: '' }
     try {
-      answer = await this.source.cancel(signal)
+      answer = await this.#host.source.cancel(signal)
     } catch (error) {
       if (!(error instanceof LinkError) && !(error instanceof PeerRefusal)) throw error
       if (!force) throw noAnswerToCancel(this.disk.name, error)
@@ -241,173 +220,48 @@ export class DestinationCourse extends ArrivingCourse {
     }
     if (!answer.cancelled)
       throw new Refusal('too-late', `the source refused to cancel: ${answer.message}`, { disk: this.disk.name })
-    await this.#becomeGone()
+    await this.#incoming.leave()
   }
 
-  async #run(): Promise<void> {
-    while (!this.stopping.signal.aborted && !this.ended) {
-      if (this.supersededBy) return this.#becomeSuperseded(this.supersededBy)
-      try {
-        if (!(await this.#step())) return
-      } catch (error) {
-        if (!this.supersededBy && !this.ended) throw error
-      }
-    }
+  async #endUntold(): Promise<void> {
+    await this.#finishing.recordUntold()
+    this.#leaving.abort(new Error('the migration was ended by force'))
+    this.tell({ kind: 'ended' })
   }
 
-  /** False: there is nothing left to do. */
-  async #step(): Promise<boolean> {
-    const { state } = this.disk
-    if (state === 'incoming') await this.#awaitSwitchover()
-    else if (state === 'arriving') await this.copy()
-    else if (state === 'owned') await this.finish()
-    else return false
-    return true
+  // ---- a later generation exists elsewhere
+
+  /** Everything that works here ends when the source says that the disk is superseded. */
+  #heed(error: unknown): void {
+    const by = supersessionIn(error, this.disk.record.generation)
+    if (by) this.#leave(by)
   }
 
-  /** A later generation exists elsewhere, says a peer. */
+  #leave(by: Supersession): void {
+    this.#supersededBy ??= by
+    this.#leaving.abort(new Error('the disk is superseded'))
+  }
+
+  /** A peer says so. */
   async supersede(by: Supersession): Promise<void> {
-    this.leave(by)
+    this.#leave(by)
     await this.#main
     if (!this.ended && !this.stopping.signal.aborted) await this.#becomeSuperseded(by) // It had stopped before.
   }
 
   /** Nobody is served here any more, and the bytes stay. */
   async #becomeSuperseded(by: Supersession): Promise<void> {
+    const { disk } = this
     const { generation, owner } = by
     const note = supersededNote(by)
-    this.services.log('error', { migration: this.id, disk: this.disk.name, generation }, note)
-    await this.disk.gate.freeze() // Requests in flight end first, against the file that they began with.
-    await this.recorded('that the disk is superseded', () =>
-      this.update({ ...this.ending('failed', owner), note }, (change) => this.disk.supersede(by, [change])),
-    )
-    this.disk.gate.thaw()
-    this.settleConfirmation()
+    this.services.log('error', { migration: this.id, disk: disk.name, generation }, note)
+    await disk.gate.freeze() // Requests in flight end first, against the file that they began with.
+    const supersede = () =>
+      this.update({ ...this.ending('failed', owner), note }, (change) => disk.supersede(by, [change]))
+    await recorded(this.#host, 'that the disk is superseded', supersede, this.stopping.signal)
+    disk.gate.thaw()
+    this.#arriving.settle()
     this.tell({ kind: 'ended' })
-  }
-
-  // ---- incoming
-
-  async #awaitSwitchover(): Promise<void> {
-    const moved = this.#moved.promise
-    const answer = await Promise.race([this.#inquiry.answer(), moved.then(() => undefined)])
-    if (answer === undefined || this.disk.state !== 'incoming') return
-    const { state, writersAreGone } = answer
-    if (state === 'cancelled') return this.#becomeGone()
-    if (state === 'departed')
-      this.#asker.command('resume') // It was granted, and the answer was lost.
-    else if (state === 'preparing' || state === 'ready') this.#sourceConfirmed = true
-    else this.setNote(`the source says ${state} of ${this.disk.name}: look at both sites with vmstore disk show`)
-    if (this.terms.switchover === 'now') this.#switchoverNow()
-    else if (writersAreGone) this.#readersOnly()
-    await Promise.race([moved, this.#stopped.promise])
-  }
-
-  #switchoverNow(): void {
-    if (this.disk.state === 'incoming') this.#asker.command('operator')
-  }
-
-  /** Every writer at the source has said goodbye: a guest that only reads, and stays, is not served from afar for ever. */
-  #readersOnly(): void {
-    if (this.#readers.any && this.#isForReaders) this.#asker.command('reader-only')
-  }
-
-  get #isForReaders(): boolean {
-    return this.disk.state === 'incoming' && this.terms.switchover === 'auto'
-  }
-
-  #sessionsChanged(): void {
-    if (!this.#isForReaders) return
-    this.#readers.changed()
-    if (this.#readers.any) this.#readerStays()
-  }
-
-  #readerStays(): void {
-    if (!this.#isForReaders) return
-    void this.#inquiry.answer().then(
-      ({ writersAreGone }) => writersAreGone && this.#readersOnly(),
-      () => {},
-    )
-  }
-
-  async #askSwitchover(signal: AbortSignal): Promise<void> {
-    this.stopping.signal.throwIfAborted()
-    if (this.record.state === 'cancelled') throw new GuestError('not-served', `migration ${this.id} is cancelled`)
-    const isManual = this.terms.switchover === 'manual' && !this.#asker.active
-    await this.#guests.hold(() => (isManual ? this.#awaitOperator(signal) : this.#asker.waitForGuest(signal)))
-  }
-
-  /** `--switchover manual`: a write waits for the operator's word, as long as it would for a busy source. */
-  async #awaitOperator(signal: AbortSignal): Promise<void> {
-    const { clock } = this.services
-    const timeout = clock.sleep(this.terms.switchoverWaitMs, AbortSignal.any([signal, this.#armed.signal])).then(
-      () => {
-        throw new GuestError(
-          'not-permitted',
-          `${this.disk.name} is switched over by hand: vmstore migration switchover ${this.id}`,
-        )
-      },
-      () => {
-        signal.throwIfAborted()
-        this.stopping.signal.throwIfAborted() // Only the end of waiting for the operator lets the write go on.
-      },
-    )
-    await Promise.race([this.#moved.promise, timeout])
-  }
-
-  /** The source runs under this boot, or gave the disk up under it. Whatever waits for its sync has to know at once. */
-  #hearBoot<Answer extends { readonly boot: string | null }>(answer: Answer): Answer {
-    const { boot } = answer
-    if (boot === null || boot === this.#sourceBoot || this.ended) return answer
-    this.#sourceBoot = boot
-    this.update({ sourceBoot: boot }).catch(() => {}) // A start that does not know it has a flush fail that need not have.
-    return answer
-  }
-
-  /** Makes the grant durable here, however long it takes: the source has given up. */
-  async #granted({ disks, cutOff }: Granted, askedMs: number): Promise<void> {
-    const { id, generation } = this.moved
-    const { powerLoss } = entryOf(disks, id)
-    this.#hasGrant = true // From here on there is no leaving: the source has given the disk up.
-    await this.recorded('that this site owns it now', () => {
-      const switchoverMs = this.services.clock.now() - askedMs
-      const switched = { switchedAt: this.now(), switchoverMs, cutOff, disk: { owner: this.services.siteId } }
-      return this.update({ state: 'copying', ...switched, refusedWrites: this.guests.refused }, (change) =>
-        this.disk.arriving.begin(generation, powerLoss, [change]),
-      )
-    })
-    this.tellCutOff()
-    this.tell({ kind: 'switchover' })
-    this.#leaveIncoming()
-  }
-
-  async #refused(code: string, message: string): Promise<void> {
-    if (code === 'cancelled') await this.#becomeGone()
-    else this.setNote(`the source refused the switchover: ${message}`)
-  }
-
-  /** The source says that this migration is cancelled. It may say so on several ways at once. */
-  #becomeGone(): Promise<void> {
-    this.#going ??= this.#leave().finally(() => {
-      this.#going = undefined
-    })
-    return this.#going
-  }
-
-  async #leave(): Promise<void> {
-    if (this.disk.state !== 'incoming') return
-    if (this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
-    this.#asker.end(new GuestError('not-served', `migration ${this.id} of ${this.disk.name} is cancelled`))
-    await this.recorded('that the migration is cancelled', () =>
-      this.update(this.ending('cancelled', this.record.peerSite), (change) => this.disk.arriving.abandon([change])),
-    )
-    this.#leaveIncoming()
-    this.tell({ kind: 'ended' })
-  }
-
-  #leaveIncoming(): void {
-    this.#armed.abort()
-    this.#moved.resolve()
   }
 }
 

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { LinkError } from '../../src/link/channel.ts'
 import type { AcquireAnswer, AcquireReason } from '../../src/migration/counterpart.ts'
-import { SwitchoverAsker } from '../../src/migration/destination/switchover-asker.ts'
+import type { DestinationHost } from '../../src/migration/destination/host.ts'
+import { Switchover } from '../../src/migration/destination/switchover.ts'
+import { nobodyWaits } from '../../src/migration/held-writes.ts'
 import { isSettled, settled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'
 
@@ -10,9 +12,16 @@ const busy: AcquireAnswer = {
   why: 'the session of 10.0.0.7 has written and has not flushed since',
   isAtWork: false,
 }
-const grant: AcquireAnswer = { answer: 'granted', disks: [], boot: null, cutOff: [] }
+const grant = {
+  answer: 'granted' as const,
+  disks: [{ disk: '33333333-3333-4333-8333-333333333333', generation: 2, powerLoss: null }],
+  boot: null,
+  cutOff: [],
+}
 const lost = () => Promise.reject(new LinkError('lost', 'the lane broke'))
 const waitMs = 10_000
+
+const moved = { id: '33333333-3333-4333-8333-333333333333', generation: 2 }
 
 class Asking {
   readonly clock = new FakeClock()
@@ -21,19 +30,23 @@ class Asking {
   readonly forced: boolean[] = []
   readonly notes: (string | null)[] = []
   readonly refusals: string[] = []
+  readonly passed = new AbortController()
+  /** `manual`: only on the operator's word. */
+  readonly terms: { switchover: string; switchoverWaitMs: number } = { switchover: 'auto', switchoverWaitMs: waitMs }
   grants = 0
   isWanted = true
   departed = false
   inquiries = 0
   /** What the source says now. */
   answer: () => Promise<AcquireAnswer> = async () => busy
+  /** The grant is on record here when this is over. */
   grantWork: () => Promise<void> = async () => {}
-  readonly asker = new SwitchoverAsker({
-    clock: this.clock,
-    waitMs,
-    signal: this.stop.signal,
-    isWanted: () => this.isWanted,
-    acquire: (reason, force) => {
+  readonly switchover = new Switchover({
+    host: this.#host(),
+    guests: { hold: (waiting) => waiting(), now: nobodyWaits },
+    passed: this.passed.signal,
+    isLeaving: () => false,
+    acquire: ({ reason, force }) => {
       this.reasons.push(reason)
       this.forced.push(force)
       return this.answer()
@@ -42,27 +55,52 @@ class Asking {
       this.inquiries++
       return this.departed
     },
-    granted: async () => {
-      this.grants++
-      await this.grantWork()
-    },
     refused: async (code) => void this.refusals.push(code),
-    note: (sentence) => void this.notes.push(sentence),
+    switched: () => this.passed.abort(),
   })
 
+  #host(): DestinationHost {
+    const isIncoming = () => this.isWanted && this.grants === 0
+    const disk = {
+      name: 'web01',
+      get state() {
+        return isIncoming() ? 'incoming' : 'arriving'
+      },
+      arriving: {
+        begin: async () => {
+          await this.grantWork()
+          this.grants++
+        },
+      },
+      isFinal: () => false,
+    }
+    const course = { id: 'm-1', disk, moved, terms: this.terms, record: { state: 'ready' } }
+    const host = {
+      course,
+      services: { clock: this.clock, siteId: 'here' },
+      stopping: this.stop.signal,
+      update: (_: object, through: (change: object) => Promise<void>) => through({}),
+      note: (sentence: string | null) => void this.notes.push(sentence),
+      tell: () => {},
+      tellCutOff: () => {},
+      now: () => this.clock.date().toISOString(),
+    }
+    return host as unknown as DestinationHost
+  }
+
   order(force: boolean): Promise<AcquireAnswer | undefined> {
-    return this.asker.order(force, this.stop.signal)
+    return this.switchover.order(force, this.stop.signal)
   }
 
   guest(): { readonly done: Promise<void>; readonly goes: AbortController } {
     const goes = new AbortController()
-    const done = this.asker.waitForGuest(goes.signal)
+    const done = this.switchover.hold(goes.signal)
     done.catch(() => {})
     return { done, goes }
   }
 }
 
-describe('switchover asker', () => {
+describe('switchover', () => {
   let asking: Asking
   beforeEach(() => {
     asking = new Asking()
@@ -137,7 +175,7 @@ describe('switchover asker', () => {
     it('is not unanswered: the source owns', async () => {
       asking.guest()
       await asking.clock.advance(1)
-      assert.equal(asking.asker.unanswered, false)
+      assert.equal(asking.switchover.unanswered, false)
     })
 
     it('asks for a write that comes after others were refused', async () => {
@@ -182,10 +220,10 @@ describe('switchover asker', () => {
       asking.answer = lost
       asking.guest()
       await asking.clock.advance(1000)
-      assert.equal(asking.asker.unanswered, true)
+      assert.equal(asking.switchover.unanswered, true)
       asking.answer = async () => busy
       await asking.clock.advance(2000)
-      assert.equal(asking.asker.unanswered, false)
+      assert.equal(asking.switchover.unanswered, false)
     })
 
     it('says so, and says when it is over', async () => {
@@ -222,7 +260,7 @@ describe('switchover asker', () => {
         const count = asking.reasons.length
         await asking.clock.advance(60_000)
         assert.equal(asking.reasons.length, count)
-        assert.deepEqual([asking.asker.unanswered, asking.asker.active, asking.inquiries], [false, false, 1])
+        assert.deepEqual([asking.switchover.unanswered, asking.switchover.active, asking.inquiries], [false, false, 1])
       })
     })
   })
@@ -257,7 +295,7 @@ describe('switchover asker', () => {
     })
 
     it('that is gone already asks nothing', async () => {
-      await assert.rejects(asking.asker.waitForGuest(AbortSignal.abort(new Error('gone'))), /gone/)
+      await assert.rejects(asking.switchover.hold(AbortSignal.abort(new Error('gone'))), /gone/)
       await settled()
       assert.deepEqual(asking.reasons, [])
     })
@@ -265,15 +303,15 @@ describe('switchover asker', () => {
 
   describe('of readers only', () => {
     it('asks once, and a busy answer ends it', async () => {
-      asking.asker.command('reader-only')
+      asking.switchover.command('reader-only')
       await asking.clock.advance(60_000)
       assert.deepEqual(asking.reasons, ['reader-only'])
-      assert.equal(asking.asker.active, false)
+      assert.equal(asking.switchover.active, false)
     })
 
     it('asks again after a lost answer', async () => {
       asking.answer = lost
-      asking.asker.command('reader-only')
+      asking.switchover.command('reader-only')
       await asking.clock.advance(1000)
       asking.answer = async () => grant
       await asking.clock.advance(2000)
@@ -281,7 +319,7 @@ describe('switchover asker', () => {
     })
 
     it('does not keep a write from being asked for', async () => {
-      asking.asker.command('reader-only')
+      asking.switchover.command('reader-only')
       const { done } = asking.guest()
       await asking.clock.advance(1000)
       asking.answer = async () => grant
@@ -293,8 +331,8 @@ describe('switchover asker', () => {
 
     it("does not take the operator's word back", async () => {
       asking.answer = lost
-      asking.asker.command('operator')
-      asking.asker.command('reader-only')
+      asking.switchover.command('operator')
+      asking.switchover.command('reader-only')
       await asking.clock.advance(1000)
       assert(asking.reasons.every((reason) => reason === 'operator'))
     })
@@ -302,7 +340,7 @@ describe('switchover asker', () => {
 
   it("asks on for the operator's word with nobody waiting", async () => {
     asking.answer = lost
-    asking.asker.command('operator')
+    asking.switchover.command('operator')
     await asking.clock.advance(30_000)
     asking.answer = async () => grant
     await asking.clock.advance(2000)
@@ -317,7 +355,7 @@ describe('switchover asker', () => {
       asking.answer = async () => atWork
       assert.deepEqual(await asking.order(false), atWork)
       await asking.clock.advance(60_000)
-      assert.deepEqual([asking.reasons, asking.asker.active, asking.notes.at(-1)], [['operator'], false, null])
+      assert.deepEqual([asking.reasons, asking.switchover.active, asking.notes.at(-1)], [['operator'], false, null])
     })
 
     it('by force it is asked for, and only then', async () => {
@@ -352,7 +390,7 @@ describe('switchover asker', () => {
 
     it('where no operator waits for the answer, it is noted with what to do', async () => {
       asking.answer = async () => atWork
-      asking.asker.command('operator')
+      asking.switchover.command('operator')
       await asking.clock.advance(60_000)
       assert.equal(asking.reasons.length, 1)
       assert.match(asking.notes.at(-1) ?? '', /not switched over: at the source, the session of 10\.0\.0\.7.*--force/)
@@ -380,7 +418,7 @@ describe('switchover asker', () => {
     it('an operator whose word comes while readers are asked for is not forgotten with them', async () => {
       const first = Promise.withResolvers<AcquireAnswer>()
       asking.answer = () => (asking.reasons.length === 1 ? first.promise : Promise.resolve(grant))
-      asking.asker.command('reader-only')
+      asking.switchover.command('reader-only')
       const order = asking.order(false)
       first.resolve(busy)
       await asking.clock.advance(1000)
@@ -400,10 +438,10 @@ describe('switchover asker', () => {
 
     it('asks no more', async () => {
       asking.answer = async () => refusal
-      asking.asker.command('operator')
+      asking.switchover.command('operator')
       await asking.clock.advance(60_000)
       assert.equal(asking.reasons.length, 1)
-      assert.equal(asking.asker.unanswered, false)
+      assert.equal(asking.switchover.unanswered, false)
     })
   })
 
@@ -411,7 +449,7 @@ describe('switchover asker', () => {
     const { done } = asking.guest()
     await asking.clock.advance(100)
     asking.isWanted = false
-    asking.asker.end(new Error('the migration is cancelled'))
+    asking.switchover.end(new Error('the migration is cancelled'))
     await assert.rejects(done, /cancelled/)
     await asking.clock.advance(1000)
     const count = asking.reasons.length
@@ -428,5 +466,40 @@ describe('switchover asker', () => {
     const count = asking.reasons.length
     await asking.clock.advance(10_000)
     assert.equal(asking.reasons.length, count)
+  })
+
+  describe('by hand', () => {
+    beforeEach(() => {
+      asking.terms.switchover = 'manual'
+    })
+
+    it('a write waits for the operator without a question, and is refused when the word does not come in time', async () => {
+      const { done } = asking.guest()
+      await asking.clock.advance(waitMs - 1)
+      assert.deepEqual([await isSettled(done), asking.reasons], [false, []])
+      await asking.clock.advance(1)
+      await assert.rejects(done, { code: 'not-permitted', message: /switched over by hand: vmstore migration switchover m-1/ })
+    })
+
+    it('a write goes on when the operator has said so, and this site owns', async () => {
+      asking.answer = async () => grant
+      const { done } = asking.guest()
+      await asking.order(false)
+      await done
+      assert.deepEqual([asking.reasons, asking.grants], [['operator'], 1])
+    })
+  })
+
+  it('promise 2: a grant of another disk is none, and the source is asked again', async () => {
+    const other = '66666666-6666-4666-8666-666666666666'
+    asking.answer = async () => ({ ...grant, disks: [{ disk: other, generation: 2, powerLoss: null }] })
+    const { done } = asking.guest()
+    await settled()
+    assert.deepEqual([await isSettled(done), asking.grants], [false, 0])
+    assert.match(asking.notes.at(-1) ?? '', /the source could not answer: the move is of disk 3333.* speaks of 6666/)
+    asking.answer = async () => grant
+    await asking.clock.advance(2000)
+    await done
+    assert.equal(asking.grants, 1)
   })
 })

@@ -59,7 +59,7 @@ describe('the course of an arriving disk', () => {
     const { data, skippedZero } = course.counters
     assert.deepEqual([data, skippedZero], [2 * block - 512, 0])
     assert.equal(course.missingBytes, 62 * block)
-    assert(course.meter.rate() > 0)
+    assert(course.pace.rate > 0)
     course.stop()
     await course.disk.close()
   })

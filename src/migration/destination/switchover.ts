@@ -1,0 +1,300 @@
+// The destination's side of switchover, from the first write that is held here to the record by which this site owns. The source
+// is asked for the grant until it has answered: on behalf of guests whose writes wait, of the operator, or of a grant that
+// may have been made already.
+//
+// What always holds:
+// - From the first question until its answer nobody here knows who owns the disk (`unanswered`). A source that answers `busy`
+//   has not granted; a lost answer is asked for again.
+// - `arriving` is committed before a write that waited goes on (promise 2).
+// - Where a client works at the source the operator's word ends with that answer: it is not asked on until that client
+//   happens to pause.
+
+import { GuestError } from '../../guest/export.ts'
+import { LinkError } from '../../link/channel.ts'
+import type { AcquireAnswer, AcquireReason, Granted, SourceDesk } from '../counterpart.ts'
+import { entryOf } from '../entry.ts'
+import type { GuestsHere } from '../guest-notices.ts'
+import { retryDelayMs } from '../retries.ts'
+import { type DestinationHost, frozenDisk, recorded } from './host.ts'
+import { type OrderAnswer, Orders } from './orders.ts'
+
+const firstBusyPauseMs = 20
+const longestBusyPauseMs = 250
+/** Busy answers in a row that are not worth a word. */
+const quietTries = 4
+
+export interface SwitchoverParts {
+  readonly host: DestinationHost
+  readonly acquire: SourceDesk['acquire']
+  /** Writes that wait, as they are told of. */
+  readonly guests: Pick<GuestsHere, 'hold' | 'now'>
+  /** Ends when the disk is not incoming any more. */
+  readonly passed: AbortSignal
+  /** Whether the migration is being left here. */
+  isLeaving(): boolean
+  /** Whether the source has departed to this site. Asks until it is answered. */
+  hasDeparted(): Promise<boolean>
+  /** The source said no, for good. */
+  refused(code: string, message: string): Promise<void>
+  /** This site owns, on record. */
+  switched(): void
+}
+
+interface Waiter {
+  readonly settle: PromiseWithResolvers<void>
+  /** When the source first answered busy while this one waited. */
+  busySince: number | undefined
+}
+
+export class Switchover {
+  readonly #parts: SwitchoverParts
+  readonly #waiters = new Set<Waiter>()
+  #command: 'operator' | 'resume' | 'reader-only' | undefined
+  /** Of the operator's word. */
+  #isForced = false
+  /** Operators who wait for an answer. */
+  readonly #orders = new Orders()
+  #running = false
+  #unanswered = false
+  #why = 'the source is being asked'
+  #ended = false
+  #hasGrant = false
+  readonly #asking = new AbortController()
+
+  constructor(parts: SwitchoverParts) {
+    this.#parts = parts
+  }
+
+  get active(): boolean {
+    return this.#running
+  }
+
+  get unanswered(): boolean {
+    return this.#unanswered
+  }
+
+  /** The source's grant has arrived: it has given the disk up, and there is no leaving any more. */
+  get hasGrant(): boolean {
+    return this.#hasGrant
+  }
+
+  /** What guests' writes wait for: a sentence's end. */
+  get why(): string {
+    return this.#why
+  }
+
+  /** A guest's write came, and waits until this site owns. Rejects with a GuestError, or when the guest goes. */
+  async hold(signal: AbortSignal): Promise<void> {
+    const { host, guests } = this.#parts
+    const { course, stopping } = host
+    stopping.throwIfAborted()
+    if (course.record.state === 'cancelled') throw new GuestError('not-served', `migration ${course.id} is cancelled`)
+    const isManual = course.terms.switchover === 'manual' && !this.active
+    await guests.hold(() => (isManual ? this.#awaitOperator(signal) : this.#awaitGrant(signal)))
+  }
+
+  /** `--switchover manual`: a write waits for the operator's word, as long as it would for a busy source. */
+  async #awaitOperator(signal: AbortSignal): Promise<void> {
+    const { host, passed } = this.#parts
+    const { course, services, stopping } = host
+    const either = AbortSignal.any([signal, passed])
+    const isLate = await services.clock.sleep(course.terms.switchoverWaitMs, either).then(
+      () => true,
+      () => false,
+    )
+    signal.throwIfAborted()
+    stopping.throwIfAborted() // Only the end of waiting for the operator lets the write go on.
+    if (!isLate) return
+    const byHand = `${course.disk.name} is switched over by hand: vmstore migration switchover ${course.id}`
+    throw new GuestError('not-permitted', byHand)
+  }
+
+  async #awaitGrant(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    const waiter: Waiter = { settle: Promise.withResolvers(), busySince: undefined }
+    const goes = () => waiter.settle.reject(signal.reason)
+    signal.addEventListener('abort', goes, { once: true })
+    this.#waiters.add(waiter)
+    this.#run()
+    try {
+      await waiter.settle.promise
+    } finally {
+      signal.removeEventListener('abort', goes)
+      this.#waiters.delete(waiter)
+    }
+  }
+
+  /** The operator's word. Resolves when the source has answered it, or not in time: then it is asked on. @throws the signal's reason */
+  order(force: boolean, signal: AbortSignal): Promise<OrderAnswer> {
+    return this.#orders.place(force, this.#parts.host.services.clock, signal, () => {
+      this.#isForced ||= force
+      this.command('operator')
+    })
+  }
+
+  /** operator, resume: ask until it is answered. reader-only: ask once, a busy answer ends it. */
+  command(reason: 'operator' | 'resume' | 'reader-only'): void {
+    if (this.#command !== 'operator' && this.#command !== 'resume') this.#command = reason
+    this.#run()
+  }
+
+  /** The migration is over here: nobody is asked any more, and those who wait hear why. */
+  end(error: Error): void {
+    this.#ended = true
+    this.#forget()
+    this.#asking.abort(error) // A question that still waits for the link is not asked any more.
+    this.#rejectAll(error)
+  }
+
+  #run(): void {
+    if (this.#ended) this.#rejectAll(new GuestError('not-served', 'the migration is over'))
+    const { stopping } = this.#parts.host
+    if (stopping.aborted) this.#rejectAll(new GuestError('not-served', 'this site is stopping'))
+    if (this.#ended || this.#running || stopping.aborted) return
+    this.#running = true
+    this.#ask()
+      .catch((error: unknown) =>
+        this.#rejectAll(new GuestError('io', `switchover: ${(error as Error).message}`, { cause: error })),
+      )
+      .finally(() => {
+        this.#running = false
+        // Somebody may have come while the last answer was dealt with.
+        if (this.#isAsked && this.#isWanted) this.#run()
+        else this.#orders.tell(this.#orders.all, undefined)
+      })
+  }
+
+  get #isAsked(): boolean {
+    return this.#waiters.size > 0 || this.#command !== undefined
+  }
+
+  /** Whether there is still something to ask for. */
+  get #isWanted(): boolean {
+    return this.#parts.host.course.disk.state === 'incoming' && !this.#parts.isLeaving()
+  }
+
+  async #ask(): Promise<void> {
+    const { services, stopping, note } = this.#parts.host
+    const { clock } = services
+    let last: string | null = null
+    for (let failures = 0, busy = 0; this.#isAsked || this.#unanswered; ) {
+      stopping.throwIfAborted()
+      if (!this.#isWanted) return
+      if (!this.#isAsked) {
+        // Whoever asked is gone, and the question was not answered: it may have been granted all the same.
+        if (await this.#parts.hasDeparted()) this.#command ??= 'resume'
+        else this.#unanswered = false
+        continue
+      }
+      const reason = this.#command ?? 'guest-write'
+      const force = reason === 'operator' && this.#isForced
+      const orders = reason === 'guest-write' ? [] : this.#orders.all
+      this.#unanswered = true
+      const askedMs = clock.now()
+      let answer: AcquireAnswer
+      try {
+        answer = await this.#acquire(reason, force)
+        failures = 0
+      } catch (error) {
+        stopping.throwIfAborted()
+        if (this.#ended) return
+        this.#orders.tell(orders, undefined)
+        for (const waiter of this.#waiters) waiter.busySince = undefined // Only a source that answers counts as busy.
+        const lost = error instanceof LinkError
+        this.#why = lost ? 'the source is out of reach' : `the source could not answer: ${(error as Error).message}`
+        note(lost ? `${this.#why}: switchover waits for it` : this.#why)
+        await clock.sleep(retryDelayMs(++failures), stopping)
+        continue
+      }
+      if (answer.answer === 'granted') {
+        // A destination that has left meanwhile takes nothing: its operator said so, and was told what it may strand.
+        if (!this.#isWanted) return
+        await this.#granted(answer, askedMs)
+        return this.#orders.tell(orders, answer)
+      }
+      this.#unanswered = false
+      if (answer.answer === 'refused') {
+        this.#orders.tell(orders, answer)
+        return this.#refused(answer.code, answer.message)
+      }
+      this.#why = `at the source, ${answer.why}`
+      if (reason === 'reader-only') {
+        if (this.#command === reason) this.#command = undefined // The operator may have spoken meanwhile.
+      } else if (answer.isAtWork) {
+        // An operator who has waited is told; else it is noted, for nobody waits any more.
+        const unforced = this.#orders.all.filter((order) => !order.force)
+        if (unforced.length === 0)
+          last = `not switched over: ${this.#why}. When the machine is off or has moved, say vmstore migration switchover; with --force that client is cut off`
+        this.#orders.tell(unforced, answer)
+        if (this.#isForced === force) this.#forget() // A word that came meanwhile is asked for.
+        if (!this.#isAsked) break
+      } else if (busy > quietTries) note(`switchover waits: ${this.#why}`)
+      if (!answer.isAtWork) this.#orders.tell(orders, undefined)
+      this.#expire(answer.why)
+      await clock.sleep(Math.min(longestBusyPauseMs, firstBusyPauseMs * 2 ** Math.min(busy++, 8)), stopping)
+    }
+    note(last)
+  }
+
+  async #acquire(reason: AcquireReason, force: boolean): Promise<AcquireAnswer> {
+    const { host, acquire } = this.#parts
+    const signal = AbortSignal.any([host.stopping, this.#asking.signal])
+    const answer = await acquire({ disks: [frozenDisk(host)], reason, force }, signal)
+    if (answer.answer === 'granted') entryOf(answer.disks, host.course.moved.id) // A grant of another disk is none.
+    return answer
+  }
+
+  /** The operator's word, or what else was to be asked for, is answered. */
+  #forget(): void {
+    this.#command = undefined
+    this.#isForced = false
+  }
+
+  /** Makes the grant durable here, however long it takes: the source has given up. Then writes that waited go on. */
+  async #granted({ disks, cutOff }: Granted, askedMs: number): Promise<void> {
+    const { host, guests, switched } = this.#parts
+    const { course, services, update } = host
+    const { id, generation } = course.moved
+    const { powerLoss } = entryOf(disks, id)
+    this.#hasGrant = true // From here on there is no leaving.
+    const own = () => {
+      const switchoverMs = services.clock.now() - askedMs
+      const changes = { state: 'copying', switchedAt: host.now(), switchoverMs, cutOff }
+      const told = { refusedWrites: guests.now.refused, disk: { owner: services.siteId } }
+      return update({ ...changes, ...told }, (change) => course.disk.arriving.begin(generation, powerLoss, [change]))
+    }
+    await recorded(host, 'that this site owns it now', own, host.stopping)
+    host.tellCutOff()
+    host.tell({ kind: 'switchover' })
+    switched()
+    this.#unanswered = false
+    this.#ended = true
+    this.#forget()
+    host.note(null)
+    for (const waiter of this.#waiters) waiter.settle.resolve()
+  }
+
+  async #refused(code: string, message: string): Promise<void> {
+    this.#forget()
+    await this.#parts.refused(code, message)
+    this.#rejectAll(new GuestError('not-served', message))
+  }
+
+  /** Gives up on writes that a busy source has kept waiting for too long. */
+  #expire(why: string): void {
+    const { course, services } = this.#parts.host
+    const now = services.clock.now()
+    for (const waiter of this.#waiters) {
+      waiter.busySince ??= now
+      if (now - waiter.busySince < course.terms.switchoverWaitMs) continue
+      waiter.settle.reject(new GuestError('not-permitted', `not switched over: at the source, ${why}`))
+      this.#waiters.delete(waiter)
+    }
+  }
+
+  #rejectAll(error: Error): void {
+    for (const waiter of this.#waiters) waiter.settle.reject(error)
+    this.#waiters.clear()
+    this.#orders.tell(this.#orders.all, undefined)
+  }
+}
