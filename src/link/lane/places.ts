@@ -10,7 +10,7 @@ export class Places {
     this.#free = count
   }
 
-  /** Resolves when there is a place, which is held until it is disposed of. Rejects with LinkError when `signal` aborts before. */
+  /** Resolves to a place, which is held until it is disposed of. Rejects with LinkError when `signal` aborts before. */
   async enter(signal: AbortSignal): Promise<Disposable> {
     if (signal.aborted) throw aborted(signal)
     if (this.#free > 0) this.#free--

@@ -1,9 +1,9 @@
 // Whether a peer is heard of, since when, and why not: what operators are told of a link. Nothing is decided by it.
 //
 // What always holds: the link is up while a lane is open and not silent. Of one outage these are told, once each and in this
-// order: down, the first retry, that retry's failure, up; and, whoever dialled, that the peer speaks another version. A peer that was never spoken to is down when a dial has failed, or
-// when whoever waits for it to dial has waited for a while. A link that breaks as soon as it is up, again and again, is told
-// of quietly, until it has been down for a while.
+// order: down, the first retry, that retry's failure, up; and, whoever dialled, that the peer speaks another version. A peer
+// that was never spoken to is down when a dial has failed, or when whoever waits for it to dial has waited for a while. A link
+// that breaks as soon as it is up, again and again, is told of quietly, until it has been down for a while.
 
 import type { Timers } from '../../block/clock.ts'
 
