@@ -43,7 +43,8 @@ export class SourceCourse extends Course {
     signal: this.stopping.signal,
     isCurrent: () => this.#isCurrent,
     isReclaiming: () => this.#reclaiming,
-    commitDeparted: (switchoverMs, cutOff) => this.#commitDeparted(switchoverMs, cutOff),
+    update: (changes, through) => this.update(changes, through),
+    now: () => this.now(),
     note: (sentence) => this.setNote(sentence),
     granted: () => {
       this.tellCutOff()
@@ -233,17 +234,6 @@ export class SourceCourse extends Course {
   /** Whether the disk is in this migration, and no other. */
   get #isCurrent(): boolean {
     return this.disk.record.migrationId === this.id
-  }
-
-  /** In one transaction. @throws what the commit throws */
-  #commitDeparted(switchoverMs: number, cutOff: readonly string[]): Promise<void> {
-    const { generation } = this.moved
-    const owner = this.record.peerSite
-    const sourceBoot = this.services.bootId
-    const switched = { switchedAt: this.now(), switchoverMs, cutOff, sourceBoot, disk: { owner } }
-    return this.update({ state: 'copying', ...switched }, (change) =>
-      this.disk.move('departed', { generation, owner, taken: false }, [change]),
-    )
   }
 
   #tooLate(what: string): Refusal {
