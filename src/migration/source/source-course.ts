@@ -1,8 +1,8 @@
-// The source's course of one migration: prepare the destination, answer what it asks (source-desk.ts), give the disk up when it
-// acquires (grant.ts), and be released; or be cancelled, taken back, or superseded.
+// The source's course of one migration: prepare the destination, answer what it asks (source-desk.ts), give the disk up when
+// it acquires (grant.ts), and be released; or be cancelled, taken back, or superseded.
 //
-// What always holds: cancel and grant exclude each other: both run in `#alone`, one after the other, and look again when their turn comes.
-//   So do all that change who owns the disk.
+// What always holds: cancel and grant exclude each other, and so do all that change who owns the disk: they run in `#alone`,
+// one after the other, and look again when their turn comes.
 
 import type { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
