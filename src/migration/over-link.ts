@@ -1,11 +1,18 @@
 // The other site over a link, both ways: what this site asks and tells goes out as calls and fetches of a channel, and what
 // comes in goes to this site's desk. The only place that knows the names of the calls, their shapes, and the channel.
 //
-// What always holds: what comes is checked before anybody here sees it. An answer that cannot be understood is an answer: it
-// counts as a refusal, and not as a link that may be tried again.
+// What always holds: what comes is checked before anybody here sees it. An answer that cannot be understood is none: what
+// that site has done is not known.
 
 import type { z } from 'zod'
-import { AnswerWithBody, type PeerChannel, type PeerHandlers, PeerRefusal, wholeBody } from '../link/channel.ts'
+import {
+  AnswerWithBody,
+  LinkError,
+  type PeerChannel,
+  type PeerHandlers,
+  PeerRefusal,
+  wholeBody,
+} from '../link/channel.ts'
 import type { Counterpart, DestinationDesk, SiteDesk, SourceDesk } from './counterpart.ts'
 import * as shapes from './over-link-messages.ts'
 
@@ -28,8 +35,8 @@ export function overLink(channel: PeerChannel): Counterpart {
   }
 }
 
-function notUnderstood(method: string): PeerRefusal {
-  return new PeerRefusal('illegal-answer', `its answer to ${method} cannot be understood`)
+function notUnderstood(method: string): LinkError {
+  return new LinkError('protocol', `its answer to ${method} cannot be understood`)
 }
 
 type Ask = <Answer>(method: Method, params: object, shape: z.ZodType<Answer>, signal: AbortSignal) => Promise<Answer>

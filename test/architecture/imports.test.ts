@@ -339,6 +339,11 @@ describe('who may know whom', () => {
     assert.deepEqual(makers.sort(), ['daemon/links.ts', 'link/lane/stream-lanes.ts'])
   })
 
+  it('a course is told from others by its role, and by no instanceof', () => {
+    const wrong = code.filter((path) => /\binstanceof \w*Course\b/.test(contentOf(path)))
+    assert.deepEqual(wrong, [])
+  })
+
   it('a plugin imports vmstore/transport, and nothing else of ours', () => {
     for (const path of filesBelow(['plugins'], /\.ts$/)) {
       const own = path.split('/').slice(0, 2).join('/')

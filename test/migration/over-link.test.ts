@@ -55,10 +55,10 @@ describe('the other site over a link', () => {
     fetch: () => assert.fail('nothing is fetched'),
   })
 
-  it('promise 11: an answer that cannot be understood is a refusal, and not a link that may be tried again', async () => {
+  it('promise 11: an answer that cannot be understood is none, and what that site has done is not known', async () => {
     const there = overLink(channel({ answer: 'granted', generation: 2 }))
     const asked = { disks: [{ disk: id, generation: 2 }], reason: 'operator', force: false } as const
-    await assert.rejects(there.source(id).acquire(asked, never), { name: 'PeerRefusal', code: 'illegal-answer' })
+    await assert.rejects(there.source(id).acquire(asked, never), { name: 'LinkError', code: 'protocol' })
   })
 
   it('a call that nobody here knows is refused by name', async () => {

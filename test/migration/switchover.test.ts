@@ -478,7 +478,10 @@ describe('switchover', () => {
       await asking.clock.advance(waitMs - 1)
       assert.deepEqual([await isSettled(done), asking.reasons], [false, []])
       await asking.clock.advance(1)
-      await assert.rejects(done, { code: 'not-permitted', message: /switched over by hand: vmstore migration switchover m-1/ })
+      await assert.rejects(done, {
+        code: 'not-permitted',
+        message: /switched over by hand: vmstore migration switchover m-1/,
+      })
     })
 
     it('a write goes on when the operator has said so, and this site owns', async () => {

@@ -230,7 +230,7 @@ export const plants: readonly Plant[] = [
     file: 'src/migration/site/past-source.ts',
     was: "return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }",
     becomes:
-      "const { diskId: disk, generation } = this.#known!\nreturn { answer: 'granted', disks: [{ disk, generation, powerLoss: null }], boot: null, cutOff: [] }",
+      "const { disks } = arguments[0]\nreturn { answer: 'granted', disks: disks.map((disk) => ({ ...disk, powerLoss: null })), boot: null, cutOff: [] }",
   },
   {
     name: 'a piece landed though its digest is wrong',

@@ -1,5 +1,5 @@
-// What an incoming or arriving disk has of its migration (disk's RemotePart): the phases of the course serve it. The disk is opened with
-// it, and the course is made of the open disk: so it is there first, and is connected before anybody can reach the disk.
+// What an incoming or arriving disk has of its migration (disk's RemotePart): the phases of the course serve it. The disk is
+// opened with it, and the course is made of the open disk: so it is there first, and is connected as soon as the disk is open.
 
 import assert from 'node:assert/strict'
 import type { BlockSource } from '../../disk/block-source.ts'

@@ -124,7 +124,7 @@ export class Switchover {
     }
   }
 
-  /** The operator's word. Resolves when the source has answered it, or not in time: then it is asked on. @throws the signal's reason */
+  /** The operator's word. Resolves when the source has answered it, or not in time: then it is asked on. */
   order(force: boolean, signal: AbortSignal): Promise<OrderAnswer> {
     return this.#orders.place(force, this.#parts.host.services.clock, signal, () => {
       this.#isForced ||= force

@@ -149,7 +149,7 @@ export class Commands {
       if (state === 'failed') return undefined // It says itself that it serves the disk to nobody.
       return state === 'unknown' ? `it knows nothing of migration ${id}` : `it has generation ${generation}, ${state}`
     } catch (error) {
-      if (!(error instanceof LinkError)) return (error as Error).message
+      if (!(error instanceof LinkError) || error.code === 'protocol') return (error as Error).message
     }
     try {
       await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) => probe(course.record.peerId, limited))

@@ -10,10 +10,11 @@
 
 import type { Clock } from '../../block/clock.ts'
 import type { Disk } from '../../disk/disk.ts'
-import type { MigrationRecord, MovedDisk } from '../../store/records.ts'
+import type { Change, MigrationRecord, MovedDisk } from '../../store/records.ts'
 import type { AcquireAnswer, Acquisition, SourceStanding } from '../counterpart.ts'
 import type { Course } from '../course.ts'
 import { namedClients } from '../held-writes.ts'
+import type { MoveChanges } from '../move.ts'
 import { voidRefusal } from '../supersession.ts'
 
 const commitRetryMs = 1000
@@ -29,8 +30,10 @@ export interface GrantParts {
   isCurrent(): boolean
   /** Whether a commit that takes the disk back was tried. */
   isReclaiming(): boolean
-  /** Commits the disk as `departed` and the migration as copying, in one transaction. @throws what the commit throws */
-  commitDeparted(switchoverMs: number, cutOff: readonly string[]): Promise<void>
+  /** Commits a change of the record together with what `through` adds. @throws what the commit throws */
+  update(changes: MoveChanges, through: (change: Change) => Promise<void>): Promise<void>
+  /** Time of day. */
+  now(): string
   note(sentence: string | null): void
   /** The disk was given up, and its record is durable. */
   granted(): void
@@ -214,10 +217,10 @@ export class Grant {
 
   /** From the first attempt on there is no way back: the disk stays frozen until a record is durable; or it is void. */
   async #commitDeparted(startedMs: number): Promise<void> {
-    const { clock, commitDeparted, note, signal } = this.#parts
+    const { clock, note, signal } = this.#parts
     while (!this.#disk.isVoid) {
       try {
-        await commitDeparted(clock.now() - startedMs, this.#cutOff)
+        await this.#depart(clock.now() - startedMs)
         note(null)
         return
       } catch (error) {
@@ -227,6 +230,17 @@ export class Grant {
         await clock.sleep(commitRetryMs, signal)
       }
     }
+  }
+
+  /** The disk `departed` and the migration copying, in one transaction. */
+  #depart(switchoverMs: number): Promise<void> {
+    const { bootId: sourceBoot, update, now } = this.#parts
+    const { generation } = this.#moved
+    const owner = this.#record.peerSite
+    const switched = { switchedAt: now(), switchoverMs, cutOff: this.#cutOff, sourceBoot, disk: { owner } }
+    return update({ state: 'copying', ...switched }, (change) =>
+      this.#disk.departing.depart({ generation, owner }, [change]),
+    )
   }
 
   get #granted(): AcquireAnswer {

@@ -1,8 +1,8 @@
-// The source's course of one migration: prepare the destination, answer what it asks (source-desk.ts), give the disk up when it
-// acquires (grant.ts), and be released; or be cancelled, taken back, or superseded.
+// The source's course of one migration: prepare the destination, answer what it asks (source-desk.ts), give the disk up when
+// it acquires (grant.ts), and be released; or be cancelled, taken back, or superseded.
 //
-// What always holds: cancel and grant exclude each other: both run in `#alone`, one after the other, and look again when their turn comes.
-//   So do all that change who owns the disk.
+// What always holds: cancel and grant exclude each other, and so do all that change who owns the disk: they run in `#alone`,
+// one after the other, and look again when their turn comes.
 
 import type { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
@@ -43,7 +43,8 @@ export class SourceCourse extends Course {
     signal: this.stopping.signal,
     isCurrent: () => this.#isCurrent,
     isReclaiming: () => this.#reclaiming,
-    commitDeparted: (switchoverMs, cutOff) => this.#commitDeparted(switchoverMs, cutOff),
+    update: (changes, through) => this.update(changes, through),
+    now: () => this.now(),
     note: (sentence) => this.setNote(sentence),
     granted: () => {
       this.tellCutOff()
@@ -231,17 +232,6 @@ export class SourceCourse extends Course {
   /** Whether the disk is in this migration, and no other. */
   get #isCurrent(): boolean {
     return this.disk.record.migrationId === this.id
-  }
-
-  /** In one transaction. @throws what the commit throws */
-  #commitDeparted(switchoverMs: number, cutOff: readonly string[]): Promise<void> {
-    const { generation } = this.moved
-    const owner = this.record.peerSite
-    const sourceBoot = this.services.bootId
-    const switched = { switchedAt: this.now(), switchoverMs, cutOff, sourceBoot, disk: { owner } }
-    return this.update({ state: 'copying', ...switched }, (change) =>
-      this.disk.departing.depart({ generation, owner }, [change]),
-    )
   }
 
   #tooLate(what: string): Refusal {

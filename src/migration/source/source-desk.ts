@@ -1,5 +1,5 @@
-// What the source answers its destination: how it stands, the grant (grant.ts), reads (source-reads.ts); and what it takes note of: that
-// the destination serves, how far it is, who waits there, and that it has every block.
+// What the source answers its destination: how it stands, the grant (grant.ts), reads (source-reads.ts); and what it takes
+// note of: that the destination serves, how far it is, who waits there, and that it has every block.
 //
 // What always holds: what the destination took, and that it has every block, is durable here before it is answered.
 

@@ -1,6 +1,6 @@
-// The first phase of a destination's course, in which the source owns: its bytes are read from afar (forwarded-reads.ts), a flush has it
-// sync (forwarded-flushes.ts), and the disk is taken when a guest writes here, a reader stays, or the operator says so
-// (switchover.ts). It ends with switchover, or is left when the migration is cancelled.
+// The first phase of a destination's course, in which the source owns: its bytes are read from afar (forwarded-reads.ts), a
+// flush has it sync (forwarded-flushes.ts), and the disk is taken when a guest writes here, a reader stays, or the operator
+// says so (switchover.ts). It ends with switchover, or is left when the migration is cancelled.
 //
 // What always holds: `incoming` becomes `gone` only on the source's durable word, or by the operator's force.
 
