@@ -238,21 +238,11 @@ function ownedBy({ disk, ownerName }: MigrationView, side: 'source' | 'destinati
 
 /** A migration that ended with a result other than done. */
 function unfinished(view: MigrationView): ControlError {
-  const { disk, id } = view
-  if (view.state === 'cancelled') {
-    const message = `The migration of ${course(view)} was cancelled.`
-    const safe = `The source owns ${disk} and serves it as before.`
-    return new ControlError({ code: 'migration-cancelled', exit: ExitCode.failedSourceOwns, disk, message, safe })
-  }
-  if (view.state === 'failed') {
-    const message = `The migration of ${course(view)} failed: ${view.note ?? 'no reason was given'}.`
-    const facts = { code: 'migration-failed', disk, message } as const
-    if (view.ownerSide !== 'unknown') return new ControlError({ ...facts, ...ownedBy(view, view.ownerSide) })
-  }
-  return ownerUnknown(
-    disk,
-    `The migration of ${course(view)} ended as "${view.state}": ${view.note ?? 'no reason was given'}.`,
-    id,
-    undefined,
-  )
+  const { disk, id, state, ownerSide } = view
+  const isCancelled = state === 'cancelled'
+  const how = isCancelled ? 'was cancelled' : `failed: ${view.note ?? 'no reason was given'}`
+  const message = `The migration of ${course(view)} ${how}.`
+  if (ownerSide === 'unknown') return ownerUnknown(disk, message, id, undefined)
+  const code = isCancelled ? 'migration-cancelled' : 'migration-failed'
+  return new ControlError({ code, disk, message, ...ownedBy(view, ownerSide) })
 }

@@ -214,7 +214,7 @@ export const plants: readonly Plant[] = [
     name: 'a grant of a cancelled migration',
     file: 'src/migration/site/past.ts',
     was: "return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }",
-    becomes: "return { answer: 'granted', generation: known?.generation ?? 0 }",
+    becomes: "return { answer: 'granted', generation: known ? onlyDisk(known).generation : 0 }",
   },
   {
     name: 'a piece landed though its digest is wrong',
@@ -281,6 +281,18 @@ export const plants: readonly Plant[] = [
     file: 'src/migration/site/generations.ts',
     was: 'if (!disk || !isOld(disk, { generation, owner })) return []',
     becomes: 'if (!disk || generation > 0) return []',
+  },
+  {
+    name: 'owner recorded wrongly after superseding',
+    file: 'src/migration/destination/destination-course.ts',
+    was: "this.ending('failed', owner)",
+    becomes: "this.ending('failed', this.services.siteId)",
+  },
+  {
+    name: 'owner recorded wrongly where the source was superseded',
+    file: 'src/migration/source/source-course.ts',
+    was: "this.ending('failed', owner)",
+    becomes: "this.ending('failed', this.services.siteId)",
   },
   {
     name: 'a source released by an old copy of its destination',

@@ -227,16 +227,18 @@ export class DestinationCourse extends ArrivingCourse {
     if (force && this.disk.state === 'owned' && !this.ended) return this.endUntold()
     if (this.disk.state !== 'incoming' || this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
     let answer: { cancelled: boolean; message: string } = { cancelled: true, message: '' }
+    let owner = this.record.peerSite
     try {
       answer = cancelAnswer.parse(await this.call('cancel', {}, signal))
     } catch (error) {
       if (!(error instanceof LinkError) && !(error instanceof PeerRefusal)) throw error
       if (!force) throw noAnswerToCancel(this.disk.name, error)
       this.services.log('warn', { migration: this.id }, 'cancelled by force, without the source')
+      owner = this.owner // Where the source was asked for the disk, and has not answered, nobody here knows.
     }
     if (!answer.cancelled)
       throw new Refusal('too-late', `the source refused to cancel: ${answer.message}`, { disk: this.disk.name })
-    await this.#becomeGone()
+    await this.#becomeGone(owner)
   }
 
   async #run(): Promise<void> {
@@ -382,20 +384,20 @@ export class DestinationCourse extends ArrivingCourse {
     else this.setNote(`the source refused the switchover: ${message}`)
   }
 
-  /** The source says that this migration is cancelled. It may say so on several ways at once. */
-  #becomeGone(): Promise<void> {
-    this.#going ??= this.#leave().finally(() => {
+  /** The source says that this migration is cancelled, on several ways at once perhaps. `owner`: it has not said so. */
+  #becomeGone(owner = this.record.peerSite): Promise<void> {
+    this.#going ??= this.#leave(owner).finally(() => {
       this.#going = undefined
     })
     return this.#going
   }
 
-  async #leave(): Promise<void> {
+  async #leave(owner: string): Promise<void> {
     if (this.disk.state !== 'incoming') return
     if (this.#hasGrant) throw tooLate(this.disk, this.record, 'cancelled')
     this.#asker.end(new NbdError('ESHUTDOWN', `migration ${this.id} of ${this.disk.name} is cancelled`))
     await this.recorded('that the migration is cancelled', () =>
-      this.update(this.ending('cancelled', this.record.peerSite), (change) => this.disk.abandonIncoming([change])),
+      this.update(this.ending('cancelled', owner), (change) => this.disk.abandonIncoming([change])),
     )
     this.#leaveIncoming()
     this.tell({ kind: 'ended' })

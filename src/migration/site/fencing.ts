@@ -8,6 +8,7 @@
 
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
+import { unknownOwner } from '../../disk/states.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import type { Course } from '../course.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
@@ -46,7 +47,9 @@ export class Supersessions {
   }
 
   /** Resolves when the disk is superseded, or is none to serve any more. Rejects only when this site stops. */
-  supersede(disk: Disk, by: Supersession): Promise<void> {
+  supersede(disk: Disk, claim: Supersession): Promise<void> {
+    // That of which this site is an old copy was its own, and is nowhere any more.
+    const by = claim.owner === this.#services.siteId ? { ...claim, owner: unknownOwner } : claim
     const before = this.#pending.get(disk)
     if (before) {
       if (before.by.generation < by.generation) before.by = by
