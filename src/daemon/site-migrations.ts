@@ -5,11 +5,12 @@ import type { CheckedMigrateRequest, MigrationEvent, MigrationView } from '../co
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Course, CourseEvent } from '../migration/course.ts'
+import { onlyDisk } from '../migration/move.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { Terms } from '../migration/terms.ts'
 import { EventQueue } from './event-queue.ts'
 import { type PeerBook, peerFacts } from './peer-book.ts'
-import { courseView, type Naming, recordView } from './views.ts'
+import { courseView, type Naming, recordView, stateOf } from './views.ts'
 
 export interface LocalMigrationsParts {
   readonly disks: Disks
@@ -42,8 +43,11 @@ export class LocalMigrations implements SiteMigrations {
   }
 
   list(): readonly MigrationView[] {
-    const { migrations, naming } = this.#parts
-    const past = migrations.past().map((record) => recordView(record, naming))
+    const { migrations, naming, disks } = this.#parts
+    const past = migrations.past().map((record) => {
+      const disk = disks.get(onlyDisk(record).id)
+      return recordView(record, naming, disk ? stateOf(disk) : null)
+    })
     return [...past, ...migrations.courses().map((course) => courseView(course, naming))]
   }
 
