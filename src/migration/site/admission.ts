@@ -17,7 +17,7 @@ import type { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
 
 /** @throws PeerRefusal */
-export async function takeIn(
+export async function admit(
   services: MigrationsServices,
   roster: Roster,
   peerId: string,
@@ -51,7 +51,7 @@ export async function takeIn(
   const course = await DestinationCourse.open(services, record, services.channel(peerId), true, (remote) =>
     disks.open(diskRecord, remote),
   )
-  roster.add(course)
+  roster.addDestination(course)
   course.start()
   return {}
 }

@@ -1,4 +1,4 @@
-// Begins migrations at the source, and takes back those that could not be prepared.
+// Begins migrations, here or by asking the site that has the disk, and takes back those that could not be prepared.
 //
 // What always holds: the migration is on record, and its disk in it, before the destination hears of it. Until it is
 // prepared the disk is owned here; a beginning that fails leaves nothing behind, or is taken back for as long as that takes.
@@ -6,9 +6,11 @@
 import { nextOfTroubled } from '../../disk/acceptance.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
-import { PeerRefusal } from '../../link/channel.ts'
+import { LinkError, PeerRefusal } from '../../link/channel.ts'
+import type { Course } from '../course.ts'
+import { requestAnswer } from '../messages.ts'
 import { newRecord } from '../new-record.ts'
-import { asRefusal, clientAtWork, isElsewhere, notUndone } from '../refusals.ts'
+import { asRefusal, clientAtWork, isElsewhere, notUndone, perhapsBegun } from '../refusals.ts'
 import { SourceCourse } from '../source/source-course.ts'
 import type { Terms } from '../terms.ts'
 import { prepareTimeoutMs, reachPeer, withinTime } from '../within-time.ts'
@@ -24,6 +26,21 @@ export class Beginnings {
   constructor(services: MigrationsServices, roster: Roster) {
     this.#services = services
     this.#roster = roster
+  }
+
+  /** Has a peer start the migration of a disk of its own to this site. Resolves to the course here. @throws Refusal */
+  async request(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<Course> {
+    const { clock, channel } = this.#services
+    await reachPeer(this.#services, peer, diskName, signal)
+    try {
+      const answer = await withinTime(clock, prepareTimeoutMs, signal, (limited) =>
+        channel(peer.id).call('request', { disk: diskName, terms }, { signal: limited }),
+      )
+      return this.#roster.course(requestAnswer.parse(answer).migration)
+    } catch (error) {
+      if (error instanceof LinkError) throw perhapsBegun(diskName, peer.name, error)
+      throw asRefusal(error, diskName, peer.name)
+    }
   }
 
   /** Starts the migration of a disk of this site. Throws, and then nothing has changed. */
@@ -54,7 +71,7 @@ export class Beginnings {
       reservation[Symbol.dispose]()
     }
     const course = new SourceCourse(this.#services, disk, record, this.#services.channel(peer.id))
-    this.#roster.add(course)
+    this.#roster.addSource(course)
     try {
       await withinTime(clock, prepareTimeoutMs, signal, (limited) => course.prepare(limited))
     } catch (error) {

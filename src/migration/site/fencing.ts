@@ -11,9 +11,7 @@ import { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import type { Course } from '../course.ts'
-import { DestinationCourse } from '../destination/destination-course.ts'
 import { changed } from '../move.ts'
-import { SourceCourse } from '../source/source-course.ts'
 import { isOld, mayServe, type Supersession, supersededNote } from '../supersession.ts'
 import type { MigrationsServices } from './services.ts'
 
@@ -24,7 +22,7 @@ const busyRetryMs = 100
 const loudAfter = 50
 
 /** The migrations of this site. */
-export interface SupersessionsHost {
+export interface FencingHost {
   readonly stopping: AbortSignal
   readonly past: { get(id: string): MigrationRecord | undefined; add(record: MigrationRecord): void }
   courses(): readonly Course[]
@@ -36,12 +34,12 @@ interface Pending {
   over: Promise<void>
 }
 
-export class Supersessions {
+export class Fencing {
   readonly #services: MigrationsServices
-  readonly #host: SupersessionsHost
+  readonly #host: FencingHost
   readonly #pending = new Map<Disk, Pending>()
 
-  constructor(services: MigrationsServices, host: SupersessionsHost) {
+  constructor(services: MigrationsServices, host: FencingHost) {
     this.#services = services
     this.#host = host
   }
@@ -91,9 +89,8 @@ export class Supersessions {
     return isHere && mayServe(disk) && disk.record.generation <= generation && !this.#host.stopping.aborted
   }
 
-  #courseOf(disk: Disk): SourceCourse | DestinationCourse | undefined {
-    const course = this.#host.courses().find((each) => each.disk === disk && !each.ended)
-    return course instanceof SourceCourse || course instanceof DestinationCourse ? course : undefined
+  #courseOf(disk: Disk): Course | undefined {
+    return this.#host.courses().find((each) => each.disk === disk && !each.ended)
   }
 
   /** A disk without a course: in no migration, or in one that was stopped until the next start. @throws Refusal when it is busy */

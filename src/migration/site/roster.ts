@@ -9,11 +9,12 @@ import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { type Course, endedStates } from '../course.ts'
-import { DestinationCourse } from '../destination/destination-course.ts'
+import type { DestinationCourse } from '../destination/destination-course.ts'
 import { diskNames, onlyDisk } from '../move.ts'
+import type { SourceCourse } from '../source/source-course.ts'
 import type { Supersession } from '../supersession.ts'
 import { tellSource } from './afterword.ts'
-import { Supersessions } from './fencing.ts'
+import { Fencing } from './fencing.ts'
 import { PastMigrations } from './past.ts'
 import type { MigrationsServices } from './services.ts'
 
@@ -23,9 +24,12 @@ const keptPast = 1000
 export class Roster {
   readonly #services: MigrationsServices
   readonly #courses = new Map<string, Course>()
+  /** Of these, by what this site is to them. */
+  readonly #sources = new Map<string, SourceCourse>()
+  readonly #destinations = new Map<string, DestinationCourse>()
   readonly #kept = new Map<string, Disposable>()
-  readonly #supersessions: Supersessions
-  #complete = false
+  readonly #fencing: Fencing
+  #isTakenUp = false
   readonly #stopping = new AbortController()
   readonly past: PastMigrations
   readonly #onCourse: (course: Course) => void
@@ -35,7 +39,7 @@ export class Roster {
     this.#services = services
     this.#onCourse = onCourse
     this.past = new PastMigrations(services.siteId)
-    this.#supersessions = new Supersessions(services, this)
+    this.#fencing = new Fencing(services, this)
   }
 
   /** Aborts when this site stops. */
@@ -43,18 +47,31 @@ export class Roster {
     return this.#stopping.signal
   }
 
-  /** Every migration of before is known. */
-  get isComplete(): boolean {
-    return this.#complete
+  /** Every migration that the last daemon left is known here: before, nothing may be said of any. */
+  get isTakenUp(): boolean {
+    return this.#isTakenUp
   }
 
   courses(): readonly Course[] {
     return [...this.#courses.values()]
   }
 
+  sources(): readonly SourceCourse[] {
+    return [...this.#sources.values()]
+  }
+
+  destinations(): readonly DestinationCourse[] {
+    return [...this.#destinations.values()]
+  }
+
   /** By its whole id. */
   get(id: string): Course | undefined {
     return this.#courses.get(id)
+  }
+
+  /** By its whole id. */
+  source(id: string): SourceCourse | undefined {
+    return this.#sources.get(id)
   }
 
   /** By id, or an unambiguous beginning of it. @throws Refusal `migration-unknown` */
@@ -76,15 +93,25 @@ export class Roster {
     })
   }
 
-  /** Every migration of before has been added. */
-  complete(): void {
-    this.#complete = true
+  /** Every migration that the last daemon left has been added. */
+  takenUp(): void {
+    this.#isTakenUp = true
     for (const course of this.courses()) this.#keepLink(course)
   }
 
-  add(course: Course): void {
+  addSource(course: SourceCourse): void {
+    this.#sources.set(course.id, course)
+    this.#add(course)
+  }
+
+  addDestination(course: DestinationCourse): void {
+    this.#destinations.set(course.id, course)
+    this.#add(course)
+  }
+
+  #add(course: Course): void {
     this.#courses.set(course.id, course)
-    if (this.#complete) this.#keepLink(course)
+    if (this.#isTakenUp) this.#keepLink(course)
     course.listen((event) => {
       if (event.kind !== 'ended') return
       this.drop(course)
@@ -101,7 +128,7 @@ export class Roster {
   }
 
   drop(course: Course): void {
-    this.#courses.delete(course.id)
+    for (const courses of [this.#courses, this.#sources, this.#destinations]) courses.delete(course.id)
     this.remember(course.record)
     this.#kept.get(course.id)?.[Symbol.dispose]()
     this.#kept.delete(course.id)
@@ -120,7 +147,7 @@ export class Roster {
 
   /** A later generation of the disk exists elsewhere (fencing.ts). Rejects only when this site stops. */
   supersede(disk: Disk, by: Supersession): Promise<void> {
-    return this.#supersessions.supersede(disk, by)
+    return this.#fencing.supersede(disk, by)
   }
 
   /** Ends everything in memory. */
@@ -129,7 +156,7 @@ export class Roster {
     this.#stopping.abort(new Error('this site is stopping'))
     for (const course of courses) course.stop()
     for (const kept of this.#kept.values()) kept[Symbol.dispose]()
-    await Promise.all(courses.map((course) => (course instanceof DestinationCourse ? course.settled() : undefined)))
+    await Promise.all(courses.map((course) => course.settled()))
   }
 
   #keepLink(course: Course): void {

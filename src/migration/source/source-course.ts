@@ -77,7 +77,7 @@ export class SourceCourse extends Course {
     return this.ended ? counters : { ...counters, ...this.#reads.sent }
   }
 
-  /** A destination of before does not tell it. */
+  /** A destination of an earlier vmstore does not tell it. */
   protected get livePace(): Pace {
     if (!this.#pace) return { rate: this.meter.rate(), secondsLeft: null }
     return this.services.clock.now() - this.#pace.atMs > paceIsOldMs ? still : this.#pace.told
@@ -125,6 +125,9 @@ export class SourceCourse extends Course {
     this.#grant.waitForReturns()
     this.watch()
   }
+
+  /** What it has begun ends with what it was begun for. */
+  async settled(): Promise<void> {}
 
   /** What the destination says. @throws PeerRefusal */
   async answer(method: string, params: unknown): Promise<object> {
