@@ -12,7 +12,14 @@ import { rateFlag, timeFlag } from '../cli/sizes.ts'
 import { asSentence } from '../cli/standing-text.ts'
 import type { ControlClient } from '../control/client.ts'
 import { ControlError } from '../control/errors.ts'
-import { ExitCode, type MigrateRequest, type MigrationView, migrationModes, switchoverModes } from '../control/types.ts'
+import {
+  ExitCode,
+  type MigrateRequest,
+  type MigrationView,
+  migrationModes,
+  sourcePolicies,
+  switchoverModes,
+} from '../control/types.ts'
 
 const clock = {
   nowMs: () => performance.now(),
@@ -72,7 +79,7 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     }),
     source: Flags.string({
       description: "the source's bytes afterwards: keep them for the way back, or delete them",
-      options: ['keep', 'delete'],
+      options: [...sourcePolicies],
       default: 'keep',
     }),
     yes: Flags.boolean({

@@ -4,9 +4,9 @@
 import { z } from 'zod'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 import { type ImageFormat, imageFormats, titled } from '../image/image-formats.ts'
-import { askedTerms, migrationModes, switchoverModes } from '../migration/terms.ts'
+import { askedTerms, migrationModes, sourcePolicies, switchoverModes } from '../migration/terms.ts'
 
-export { imageFormats, migrationModes, switchoverModes, titled }
+export { imageFormats, migrationModes, sourcePolicies, switchoverModes, titled }
 
 /** Exit codes, and the codes of errors. Stable: scripts rely on them. */
 export const ExitCode = {

@@ -37,8 +37,8 @@ export class LocalMigrations implements SiteMigrations {
     const peer = peerFacts(book.named(to ?? from ?? ''))
     const course =
       to === undefined
-        ? await migrations.beginnings.request(disk, peer, terms, signal)
-        : await migrations.beginnings.start(disk, peer, terms, signal)
+        ? await migrations.beginnings.request([disk], peer, terms, signal)
+        : await migrations.beginnings.start([disk], peer, terms, signal)
     return courseView(course, this.#parts.naming)
   }
 

@@ -38,7 +38,7 @@ export async function admit(
     id: migration,
     role: 'destination',
     state: 'ready',
-    disk,
+    disks: [disk],
     owner: peer.site,
     peer,
     transport: services.transport(peerId),

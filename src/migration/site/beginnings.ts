@@ -9,6 +9,7 @@ import { Refusal } from '../../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { Course } from '../course.ts'
 import { requestAnswer } from '../messages.ts'
+import { only } from '../move.ts'
 import { newRecord } from '../new-record.ts'
 import { asRefusal, clientAtWork, isElsewhere, notUndone, perhapsBegun } from '../refusals.ts'
 import { SourceCourse } from '../source/source-course.ts'
@@ -28,8 +29,9 @@ export class Beginnings {
     this.#roster = roster
   }
 
-  /** Has a peer start the migration of a disk of its own to this site. Resolves to the course here. @throws Refusal */
-  async request(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<Course> {
+  /** Has a peer start the migration of disks of its own to this site. Resolves to the course here. @throws Refusal */
+  async request(diskNames: readonly string[], peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<Course> {
+    const diskName = only(diskNames)
     const { clock, channel } = this.#services
     await reachPeer(this.#services, peer, diskName, signal)
     try {
@@ -43,8 +45,9 @@ export class Beginnings {
     }
   }
 
-  /** Starts the migration of a disk of this site. Throws, and then nothing has changed. */
-  async start(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
+  /** Starts the migration of disks of this site, which pass together. Throws, and then nothing has changed. */
+  async start(diskNames: readonly string[], peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
+    const diskName = only(diskNames)
     const { disks, newId, clock, records } = this.#services
     checkMovable(disks.named(diskName))
     await reachPeer(this.#services, peer, diskName, signal)
@@ -58,7 +61,7 @@ export class Beginnings {
       id,
       role: 'source',
       state: 'preparing',
-      disk: disk.record,
+      disks: [disk.record],
       owner: this.#services.siteId,
       peer,
       transport: this.#services.transport(peer.id),

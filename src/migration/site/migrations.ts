@@ -113,7 +113,7 @@ export class Migrations implements PeerHandlers {
   async #requested(peerId: string, params: unknown, signal: AbortSignal): Promise<object> {
     const { disk, terms } = requestMessage.parse(params)
     try {
-      const course = await this.beginnings.start(disk, this.#services.peer(peerId), terms, signal)
+      const course = await this.beginnings.start([disk], this.#services.peer(peerId), terms, signal)
       return { migration: course.id }
     } catch (error) {
       if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
