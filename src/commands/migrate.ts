@@ -12,7 +12,14 @@ import { rateFlag, timeFlag } from '../cli/sizes.ts'
 import { asSentence } from '../cli/standing-text.ts'
 import type { ControlClient } from '../control/client.ts'
 import { ControlError } from '../control/errors.ts'
-import { ExitCode, type MigrateRequest, type MigrationView, migrationModes, switchoverModes } from '../control/types.ts'
+import {
+  ExitCode,
+  type MigrateRequest,
+  type MigrationView,
+  migrationModes,
+  sourcePolicies,
+  switchoverModes,
+} from '../control/types.ts'
 
 const clock = {
   nowMs: () => performance.now(),
@@ -72,7 +79,7 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     }),
     source: Flags.string({
       description: "the source's bytes afterwards: keep them for the way back, or delete them",
-      options: ['keep', 'delete'],
+      options: [...sourcePolicies],
       default: 'keep',
     }),
     yes: Flags.boolean({
@@ -238,21 +245,11 @@ function ownedBy({ disk, ownerName }: MigrationView, side: 'source' | 'destinati
 
 /** A migration that ended with a result other than done. */
 function unfinished(view: MigrationView): ControlError {
-  const { disk, id } = view
-  if (view.state === 'cancelled') {
-    const message = `The migration of ${course(view)} was cancelled.`
-    const safe = `The source owns ${disk} and serves it as before.`
-    return new ControlError({ code: 'migration-cancelled', exit: ExitCode.failedSourceOwns, disk, message, safe })
-  }
-  if (view.state === 'failed') {
-    const message = `The migration of ${course(view)} failed: ${view.note ?? 'no reason was given'}.`
-    const facts = { code: 'migration-failed', disk, message } as const
-    if (view.ownerSide !== 'unknown') return new ControlError({ ...facts, ...ownedBy(view, view.ownerSide) })
-  }
-  return ownerUnknown(
-    disk,
-    `The migration of ${course(view)} ended as "${view.state}": ${view.note ?? 'no reason was given'}.`,
-    id,
-    undefined,
-  )
+  const { disk, id, state, ownerSide } = view
+  const isCancelled = state === 'cancelled'
+  const how = isCancelled ? 'was cancelled' : `failed: ${view.note ?? 'no reason was given'}`
+  const message = `The migration of ${course(view)} ${how}.`
+  if (ownerSide === 'unknown') return ownerUnknown(disk, message, id, undefined)
+  const code = isCancelled ? 'migration-cancelled' : 'migration-failed'
+  return new ControlError({ code, disk, message, ...ownedBy(view, ownerSide) })
 }

@@ -166,7 +166,7 @@ export class Daemon {
     // Before guests are served: a peer may know that this is an old copy of the data folder.
     links.hub.onUp((peerId) => void migrations.generations.ask(peerId).catch(() => {})) // Asked again when it is up again.
     await migrations.generations.askAll(book.all().map(({ fingerprint }) => fingerprint))
-    // Now every disk of before is known: a file that is one of them is not taken for a new one.
+    // Now every disk that the last daemon left is known: a file that is one of them is not taken for a new one.
     for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
     await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, siteName })
   }

@@ -5,11 +5,12 @@ import type { ServiceOf } from '../control/service.ts'
 import type { CheckedMigrateRequest, ForceRequest, MigrationEvent, MigrationView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
+import { onlyDisk } from '../migration/move.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { Terms } from '../migration/terms.ts'
 import { presentEvents } from './migration-events.ts'
 import { type PeerBook, peerFacts } from './peer-book.ts'
-import { courseView, type Naming, recordView } from './views.ts'
+import { courseView, type Naming, recordView, stateOf } from './views.ts'
 
 export interface LocalMigrationsParts {
   readonly disks: Disks
@@ -37,14 +38,17 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
     const peer = peerFacts(book.named(to ?? from ?? ''))
     const course =
       to === undefined
-        ? await migrations.commands.request(disk, peer, terms, signal)
-        : await migrations.commands.start(disk, peer, terms, signal)
+        ? await migrations.beginnings.request([disk], peer, terms, signal)
+        : await migrations.beginnings.start([disk], peer, terms, signal)
     return courseView(course, this.#parts.naming)
   }
 
   list(): MigrationView[] {
-    const { migrations, naming } = this.#parts
-    const past = migrations.past().map((record) => recordView(record, naming))
+    const { migrations, naming, disks } = this.#parts
+    const past = migrations.past().map((record) => {
+      const disk = disks.get(onlyDisk(record).id)
+      return recordView(record, naming, disk ? stateOf(disk) : null)
+    })
     return [...past, ...migrations.courses().map((course) => courseView(course, naming))]
   }
 

@@ -42,7 +42,7 @@ export function diskView(
     name: record.name,
     id: record.id,
     size: record.sizeBytes,
-    state: disk.gate.frozen ? 'freezing' : record.state,
+    state: stateOf(disk),
     generation: record.generation,
     owner,
     ownerName: owner === unknownOwner ? unknownOwner : naming.siteName(owner),
@@ -64,6 +64,10 @@ function guestErrorsOf(disk: Disk): DiskView['guestErrors'] {
   return Object.fromEntries([...disk.guestErrors.counts].map(([code, count]) => [nbdErrorCodes[code], count]))
 }
 
+export function stateOf(disk: Disk): string {
+  return disk.gate.frozen ? 'freezing' : disk.record.state
+}
+
 /** What would be lost with the source: nothing before switchover, when the source owns. */
 function exposedOf({ disk, missingBytes }: Course): number {
   return disk.state === 'arriving' || disk.state === 'departed' ? missingBytes : 0
@@ -75,6 +79,7 @@ export function courseView(course: Course, naming: Naming): MigrationView {
     guests: course.guests,
     copyingMs: course.copyingMs,
     state: course.liveState as MigrationState,
+    diskState: stateOf(course.disk),
     owner: course.owner,
     counters: course.counters,
     missing: course.missingBytes,
@@ -86,14 +91,15 @@ export function courseView(course: Course, naming: Naming): MigrationView {
   })
 }
 
-/** A migration that is over, or is stopped until the next start. */
-export function recordView(record: MigrationRecord, naming: Naming): MigrationView {
+/** A migration that is over, or is stopped until the next start. `diskState`: of its disk at this site; null: it is not here. */
+export function recordView(record: MigrationRecord, naming: Naming, diskState: string | null): MigrationView {
   const isDone = record.state === 'done'
   const { sizeBytes, owner, counters } = onlyDisk(record)
   return view(record, naming, {
     guests: { held: null, refused: record.refusedWrites },
     copyingMs: record.copyingMs,
     state: record.state as MigrationState,
+    diskState,
     owner,
     counters,
     missing: isDone ? 0 : sizeBytes,
@@ -109,6 +115,7 @@ interface LiveFacts {
   readonly guests: WaitingGuests
   readonly copyingMs: number
   readonly state: MigrationState
+  readonly diskState: string | null
   readonly owner: string
   readonly counters: MigrationCounters
   readonly missing: number
@@ -124,20 +131,29 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
   const at = (time: string | null) => (time === null ? now : Date.parse(time))
   const disk = onlyDisk(record)
   const { mode, switchover } = termsOf(record)
+  const { owner } = facts
+  const ownerName = owner === unknownOwner ? unknownOwner : naming.siteName(owner)
+  // What is said of a move of one disk is said of that disk.
+  const shared = {
+    generation: disk.generation,
+    owner,
+    ownerName,
+    ownerSide: sideOf(owner, record, naming),
+    bytes: { disk: disk.sizeBytes, ...facts.counters, missing: facts.missing, exposed: facts.exposed },
+    verified: disk.verified,
+    differed: disk.differed,
+  }
   return {
     id: record.id,
     disk: disk.name,
+    disks: [{ id: disk.id, name: disk.name, state: facts.diskState, ...shared }],
     role: record.role,
     peer: naming.peerName(record.peerId),
     state: facts.state,
     mode,
     switchover,
     transport: record.transport,
-    generation: disk.generation,
-    owner: facts.owner,
-    ownerName: facts.owner === unknownOwner ? unknownOwner : naming.siteName(facts.owner),
-    ownerSide: sideOf(facts.owner, record, naming),
-    bytes: { disk: disk.sizeBytes, ...facts.counters, missing: facts.missing, exposed: facts.exposed },
+    ...shared,
     seconds: {
       total: (at(record.endedAt) - Date.parse(record.startedAt)) / 1000,
       precopy: 0,
@@ -147,14 +163,12 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     },
     rate: facts.rate,
     secondsLeft: facts.secondsLeft,
-    verified: disk.verified,
     connected: naming.isConnected(record.peerId),
     link: linkView(naming.link(record.peerId)),
     held: facts.guests.held,
     refusedWrites: facts.guests.refused,
     cutOff: record.cutOff,
     unreadable: facts.unreadable,
-    differed: disk.differed,
     paused: record.paused,
     note: facts.note,
     startedAt: record.startedAt,

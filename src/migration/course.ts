@@ -7,6 +7,7 @@ import type { Change, MigrationCounters, MigrationRecord, MovedDisk, Records } f
 import type { Counterpart } from './counterpart.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import { changed, diskNames, type MoveChanges, onlyDisk } from './move.ts'
+import type { Supersession } from './supersession.ts'
 import { type Terms, termsOf } from './terms.ts'
 
 export interface CourseServices {
@@ -121,6 +122,21 @@ export abstract class Course {
 
   /** The site that owns the disk as far as this side knows, or `unknown`. */
   abstract get owner(): string
+
+  /** The operator: now; `force`: also while a client works at the source. @throws Refusal, LinkError, PeerRefusal */
+  abstract switchover(force: boolean, signal: AbortSignal): Promise<void>
+
+  /** Holds the background copy, durably, or lets it go on. @throws Refusal, LinkError, PeerRefusal */
+  abstract setPaused(paused: boolean, signal: AbortSignal): Promise<void>
+
+  /** Ends it before switchover; `force`: also without the source. @throws Refusal */
+  abstract cancel(force: boolean, signal: AbortSignal): Promise<void>
+
+  /** A later generation of the disk exists elsewhere. Resolves once that is on record. */
+  abstract supersede(by: Supersession): Promise<void>
+
+  /** Resolves when nothing of it runs any more, after `stop`. */
+  abstract settled(): Promise<void>
 
   listen(listener: (event: CourseEvent) => void): () => void {
     this.#listeners.add(listener)

@@ -1,6 +1,6 @@
 // The disks of a move, as its record has them. Pure.
 //
-// A move has one disk so far: whoever counts on that asks for it here (`onlyDisk`, `changed`), and nowhere else.
+// A move has one disk so far: whoever counts on that asks for it here (`only`, `onlyDisk`, `changed`), and nowhere else.
 
 import assert from 'node:assert/strict'
 import type { MigrationRecord, MovedDisk } from '../store/records.ts'
@@ -8,10 +8,13 @@ import type { MigrationRecord, MovedDisk } from '../store/records.ts'
 /** What a commit changes of a move, and of its disk. */
 export type MoveChanges = Partial<Omit<MigrationRecord, 'disks'>> & { readonly disk?: Partial<MovedDisk> }
 
+export function only<T>(items: readonly T[]): T {
+  assert.equal(items.length, 1)
+  return items[0]!
+}
+
 export function onlyDisk({ disks }: MigrationRecord): MovedDisk {
-  const [disk] = disks
-  assert(disk && disks.length === 1)
-  return disk
+  return only(disks)
 }
 
 export function changed(record: MigrationRecord, { disk, ...changes }: MoveChanges): MigrationRecord {

@@ -1,7 +1,7 @@
 // The record of a migration that begins, at either site, and what the source says to have the destination begin it.
 
 import type { Disk } from '../disk/disk.ts'
-import { type MigrationRecord, untouchedMigration, untouchedMovedDisk } from '../store/records.ts'
+import { type MigrationRecord, type MovedDisk, untouchedMigration, untouchedMovedDisk } from '../store/records.ts'
 import type { Preparation } from './counterpart.ts'
 import { type Terms, termsOf } from './terms.ts'
 
@@ -9,8 +9,8 @@ export interface Beginning {
   readonly id: string
   readonly role: MigrationRecord['role']
   readonly state: 'preparing' | 'ready'
-  readonly disk: { readonly id: string; readonly name: string; readonly sizeBytes: number; readonly generation: number }
-  /** The site that owns the disk: the source. */
+  readonly disks: readonly BeginningDisk[]
+  /** The site that owns the disks: the source. */
   readonly owner: string
   readonly peer: { readonly id: string; readonly site: string }
   readonly transport: string
@@ -20,9 +20,11 @@ export interface Beginning {
   readonly sourceBoot?: string | undefined
 }
 
+/** `generation`: the source's. */
+export type BeginningDisk = Pick<MovedDisk, 'id' | 'name' | 'sizeBytes' | 'generation'>
+
 export function newRecord(beginning: Beginning): MigrationRecord {
-  const { id, role, state, disk, owner, peer, transport, terms, startedAt } = beginning
-  const { name, sizeBytes } = disk
+  const { id, role, state, disks, owner, peer, transport, terms, startedAt } = beginning
   return {
     ...untouchedMigration,
     id,
@@ -30,7 +32,14 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     peerId: peer.id,
     peerSite: peer.site,
     transport,
-    disks: [{ ...untouchedMovedDisk, id: disk.id, name, sizeBytes, generation: disk.generation + 1, owner }],
+    disks: disks.map((disk) => ({
+      ...untouchedMovedDisk,
+      id: disk.id,
+      name: disk.name,
+      sizeBytes: disk.sizeBytes,
+      generation: disk.generation + 1,
+      owner,
+    })),
     terms,
     state,
     startedAt,

@@ -6,6 +6,8 @@ import { z } from 'zod'
 export const switchoverModes = ['auto', 'now', 'manual'] as const
 /** Those that an operator may name; what is not there yet is refused with a sentence. */
 export const migrationModes = ['post-copy', 'hybrid', 'pre-copy'] as const
+/** What becomes of the source's bytes once it is released. */
+export const sourcePolicies = ['keep', 'delete'] as const
 const longestWaitMs = 86_400_000
 const lowestRate = 4096
 
@@ -18,8 +20,7 @@ export const terms = z.object({
   maxRate: z.number().int().min(lowestRate).nullable(),
   /** How long a guest's read waits for a source that is away before it fails; null: for ever. */
   stallTimeoutMs: z.number().int().min(1).nullable(),
-  /** What becomes of the source's bytes once it is released. */
-  sourcePolicy: z.enum(['keep', 'delete']),
+  sourcePolicy: z.enum(sourcePolicies),
   /** With `now`: also while a client works at the source, which is cut off then. */
   force: z.boolean().default(false),
 })

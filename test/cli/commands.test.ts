@@ -357,11 +357,19 @@ describe('commands', () => {
     })
 
     it('a cancelled migration ends with exit 4 and says that the source owns', async () => {
-      served.site.events = () => each([wholeMigration[0]!, { type: 'result', ...migrationView('cancelled') }])
+      const cancelled = migrationView('cancelled', { ownerSide: 'source', ownerName: 'this site' })
+      served.site.events = () => each([wholeMigration[0]!, { type: 'result', ...cancelled }])
       const { exit, stdout } = await run(...words, '--json')
       const last = lines(stdout).at(-1)
       assert.deepEqual([exit, last.type, last.error.code], [4, 'error', 'migration-cancelled'])
-      assert.match(last.error.safe, /The source owns web01/)
+      assert.match(last.error.safe, /The source, this site, owns web01/)
+    })
+
+    it('a migration that was left without the source ends with exit 6 where nobody knows who owns', async () => {
+      const left = migrationView('cancelled', { ownerSide: 'unknown', ownerName: 'unknown' })
+      served.site.events = () => each([wholeMigration[0]!, { type: 'result', ...left }])
+      const { exit, stdout } = await run(...words, '--json')
+      assert.deepEqual([exit, lines(stdout).at(-1).error.code], [6, 'owner-unknown'])
     })
 
     const owners = [

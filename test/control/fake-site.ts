@@ -44,6 +44,7 @@ export const diskView = (name: string, more: Partial<DiskView> = {}): DiskView =
 export const migrationView = (state: MigrationState, more: Partial<MigrationView> = {}): MigrationView => ({
   id: 'm-1',
   disk: 'web01',
+  disks: [],
   role: 'source',
   peer: 'tokyo',
   state,

@@ -34,9 +34,9 @@ describe('what a site announces', () => {
     const watcher = watch({ kinds: ['disk'], concerning: 'd-1' })
     const listeners: ((event: CourseEvent) => void)[] = []
     const disk = { state: 'incoming' }
-    const record = { diskId: 'd-1', diskName: 'web01', peerId: 'p-1' }
+    const [record, moved] = [{ peerId: 'p-1' }, { id: 'd-1', name: 'web01' }]
     const listen = (listener: (event: CourseEvent) => void) => listeners.push(listener)
-    announceCourse({ id: 'm-1', disk, record, listen } as unknown as Course, bus, naming)
+    announceCourse({ id: 'm-1', disk, record, moved, listen } as unknown as Course, bus, naming)
     const happens = (kind: 'progress' | 'switchover' | 'ended', state: string) => {
       disk.state = state
       for (const listener of listeners) listener({ kind })

@@ -7,9 +7,11 @@ import {
   begin,
   endSitesAfterEach,
   must,
+  type Ran,
   refusalOf,
   refusedWith,
   type Site,
+  until,
   untilDisk,
   untilMigration,
   vmstore,
@@ -23,7 +25,7 @@ describe('disk reclaim', () => {
   endSitesAfterEach()
 
   it('takes back a departed disk whose destination is lost; one that comes back all the same is superseded', async () => {
-    const { a, b, id } = await copyingDisk()
+    const { a, b, id, watched } = await copyingDisk()
     const guest = await attach(b, 'web01')
     await guest.write(0, Buffer.alloc(block, 9))
     await guest.flush()
@@ -48,6 +50,7 @@ describe('disk reclaim', () => {
     assert.deepEqual([taken.state, taken.generation, taken.owner, taken.migration], ['owned', 3, siteA, null])
     const ended = await a.control.showMigration(id)
     assert.deepEqual([ended.state, ended.owner, ended.ownerSide], ['failed', siteA, 'source'])
+    assert.match(refusalOf(await watched, 4, 'migration-failed').safe!, /The source, this site, owns web01/)
     refusalOf(await vmstore(a, 'disk', 'reclaim', 'web01', '--yes'), 3, 'not-departed')
     const old = await attach(a, 'web01')
     assert((await old.read(0, block)).equals(Buffer.alloc(block, 7)), 'the bytes from before switchover')
@@ -85,9 +88,10 @@ describe('disk reclaim', () => {
 })
 
 /** A disk full of sevens, a part of which has been copied from A to B. */
-async function copyingDisk(): Promise<{ a: Site; b: Site; id: string }> {
+async function copyingDisk(): Promise<{ a: Site; b: Site; id: string; watched: Promise<Ran> }> {
   const { a, b } = await sitesWithData(sizeBytes)
-  const { id } = await begin(a, b, 'web01', 'now', { maxRate: 64 * 1024 })
+  const watched = vmstore(a, 'migrate', 'web01', '--to', b.name, '--switchover', 'now', '--max-rate', '64K')
+  const { id } = await until('the move', async () => (await b.control.listMigrations())[0])
   await untilMigration(b, id, ({ state }) => state === 'copying')
-  return { a, b, id }
+  return { a, b, id, watched }
 }

@@ -12,10 +12,13 @@ import {
   endSitesAfterEach,
   folder,
   must,
+  refusalOf,
   refusedWith,
   type Site,
+  until,
   untilDisk,
   untilMigration,
+  vmstore,
 } from './sites.ts'
 
 const block = 4096
@@ -38,22 +41,27 @@ describe('a site restored from an old copy of its data folder', () => {
   })
 
   it('a source from the middle of the move names the destination as owner in migration show too', async () => {
-    const { a, b } = await sitesWithDisk(mebibyte)
-    const { id } = await begin(a, b, 'web01', 'manual')
+    const { a, b } = await sitesWithData(8 * mebibyte)
+    const manual = ['--switchover', 'manual', '--max-rate', '64K']
+    const watched = vmstore(a, 'migrate', 'web01', '--to', b.name, ...manual)
+    const { id } = await until('the move', async () => (await b.control.listMigrations())[0])
+    await untilMigration(a, id, ({ state }) => state === 'ready')
     const restore = await copied(a)
     await untilMigration(b, id, ({ link }) => link.state === 'up')
     await must(b, 'migration', 'switchover', id)
-    await untilMigration(a, id, ({ state }) => state === 'done')
+    await untilMigration(a, id, ({ state }) => state === 'copying')
     const { id: siteB } = await b.control.describe()
     await restore()
     await untilDisk(a, 'web01', ({ state }) => state === 'superseded')
     const { state, owner, ownerName, ownerSide } = await untilMigration(a, id, (view) => view.state === 'failed')
     assert.deepEqual([state, owner, ownerName, ownerSide], ['failed', siteB, 'tokyo', 'destination'])
+    assert.match(refusalOf(await watched, 5, 'migration-failed').safe!, /The destination, tokyo, owns web01/)
   })
 
   it('promise 1: a destination from an earlier moment of the copy serves nobody; the source takes the disk back', async () => {
     const { a, b } = await sitesWithData(8 * mebibyte)
-    const { id } = await begin(a, b, 'web01', 'now', { maxRate: 64 * 1024 })
+    const watched = vmstore(b, 'migrate', 'web01', '--from', a.name, '--switchover', 'now', '--max-rate', '64K')
+    const { id } = await until('the move', async () => (await b.control.listMigrations())[0])
     await untilMigration(b, id, ({ state }) => state === 'copying')
     const restore = await copied(b)
     const writer = await attach(b, 'web01')
@@ -64,6 +72,7 @@ describe('a site restored from an old copy of its data folder', () => {
     assert.deepEqual([shown.generation, shown.owner], [2, 'unknown'])
     assert.match((await b.control.showMigration(id)).note!, /restored from an old copy/)
     await servesNobody(b)
+    refusalOf(await watched, 6, 'owner-unknown')
     const back = await must(a, 'disk', 'reclaim', 'web01', '--yes')
     assert.deepEqual([back.state, back.generation], ['owned', 3])
     assert((await (await attach(a, 'web01')).read(0, block)).equals(Buffer.alloc(block, 7)))

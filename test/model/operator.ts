@@ -159,7 +159,7 @@ export class Operator {
       await world.event(this.#process, 'operator starts', { ready: () => a.up && b.up })
       if (a.database.disk.get(diskId)?.state !== 'owned') return false
       const begin = () =>
-        a.migrations!.commands.start(diskName, { id: b.name, site: b.name, name: b.name }, terms, never())
+        a.migrations!.beginnings.start([diskName], { id: b.name, site: b.name, name: b.name }, terms, never())
       let begun = 0
       const command = async () => {
         await begin()

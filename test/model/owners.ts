@@ -1,8 +1,9 @@
 // Who owns the disk, as the records of both sites have it: never two, never one that the other has not given up for, and
-// generations that only grow (promises 1, 2, 8). Looked at after every step.
+// generations that only grow (promises 1, 2, 8). A migration that is over names who owned then. Looked at after every step.
 
 import assert from 'node:assert/strict'
-import type { DiskRecord } from '../../src/store/records.ts'
+import { onlyDisk } from '../../src/migration/move.ts'
+import type { DiskRecord, MigrationRecord } from '../../src/store/records.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, type Stage } from './stage.ts'
 import type { SimProcess } from './world.ts'
@@ -16,6 +17,8 @@ export class Owners {
   /** Back to what the source had when it departed. */
   #asDeparted = () => {}
   #reclaimedAs: number | undefined
+  /** Records of migrations that are over, and were looked at. */
+  readonly #ended = new WeakSet<MigrationRecord>()
 
   constructor(stage: Stage) {
     this.#stage = stage
@@ -46,7 +49,39 @@ export class Owners {
   check(): void {
     const { a, b } = this.#stage
     this.#checkOwners()
-    for (const site of [a, b]) this.#checkGeneration(site)
+    for (const site of [a, b]) {
+      this.#checkGeneration(site)
+      for (const record of site.database.migration.values()) this.#checkEnd(site, record)
+    }
+  }
+
+  /** Whoever ended a migration without its source has told it, and has heard how it stood there. */
+  get areEndsTold(): boolean {
+    const { a, b } = this.#stage
+    return [a, b].every((site) => [...site.database.migration.values()].every(({ sourceTold }) => sourceTold))
+  }
+
+  /** What a migration that is over says of the owner, at the moment at which it says so. */
+  #checkEnd(site: SimSite, record: MigrationRecord): void {
+    // A source that does not know yet that it is over may have taken the disk back: then the record is mended (afterword.ts).
+    if (record.endedAt === null || !record.sourceTold || this.#ended.has(record)) return
+    this.#ended.add(record)
+    const { owner } = onlyDisk(record)
+    const expected = this.#ownerAtEnd(site, record)
+    const facts = `${this.#stage.facts}: promise 2: ${site.name} has on record that ${owner} owned`
+    assert.equal(owner, expected, `${facts} when its migration was ${record.state}, and it was ${expected}`)
+  }
+
+  #ownerAtEnd(site: SimSite, { role, state, peerSite, note }: MigrationRecord): string {
+    const [source, destination] = role === 'source' ? [site.name, peerSite] : [peerSite, site.name]
+    if (state === 'done') return destination
+    if (state === 'cancelled' || note?.startsWith('it never began')) return source
+    // It was taken back, here or there; or this site, or the other, is an old copy.
+    const here = site.database.disk.get(diskId)
+    if (here?.state !== 'superseded') return source
+    const there = (site === this.#stage.a ? this.#stage.b : this.#stage.a).database.disk.get(diskId)
+    const serves = there?.state === 'owned' || there?.state === 'arriving'
+    return serves && there.generation >= here.generation ? peerSite : 'unknown'
   }
 
   #checkOwners(): void {

@@ -299,6 +299,18 @@ export const plants: readonly Plant[] = [
     becomes: 'if (!disk || generation > 0) return []',
   },
   {
+    name: 'owner recorded wrongly after superseding',
+    file: 'src/migration/destination/destination-course.ts',
+    was: "this.ending('failed', owner)",
+    becomes: "this.ending('failed', this.services.siteId)",
+  },
+  {
+    name: 'owner recorded wrongly where the source was superseded',
+    file: 'src/migration/source/source-course.ts',
+    was: "this.ending('failed', owner)",
+    becomes: "this.ending('failed', this.services.siteId)",
+  },
+  {
     name: 'a source released by an old copy of its destination',
     file: 'src/migration/destination/phases/arriving.ts',
     was: 'await this.#notices.heard(working)',

@@ -248,6 +248,7 @@ class Run implements Stage {
 
   #isOver(): boolean {
     if (!this.a.up || !this.b.up || this.a.isTroubled || this.b.isTroubled) return false
+    if (!this.#owners.areEndsTold) return false
     const onA = this.a.database.disk.get(diskId)
     const onB = this.b.database.disk.get(diskId)
     if (this.archive.restored === this.a) return onB?.state === 'owned' && onB.migrationId === null

@@ -101,7 +101,7 @@ describe('a disk of which a later generation is heard of', () => {
     for (let at = 0; at < 20 && !(writing instanceof Promise); at++)
       writing = guest.session.write(at * 4096, new Uint8Array(4096).fill(7), false)
     assert(writing instanceof Promise)
-    const outcome = a.migrations!.commands.start(diskName, peerB, terms, never()).then(
+    const outcome = a.migrations!.beginnings.start([diskName], peerB, terms, never()).then(
       () => 'begun',
       (error: { code: string }) => error.code,
     )
@@ -131,7 +131,7 @@ describe('a disk of which a later generation is heard of', () => {
           return handlers.call(peerId, method, params, signal)
         },
       }
-      const started = a.migrations!.commands.start(diskName, peerB, terms, never())
+      const started = a.migrations!.beginnings.start([diskName], peerB, terms, never())
       await assert.rejects(sites.drive(started), { name: 'Refusal', code: 'superseded' })
       assert.deepEqual(sites.standing(a), ['superseded', 2, 'C'])
       assert.deepEqual(

@@ -85,7 +85,8 @@ export class TwoSites {
       force,
     }
     const peer = { id: to.name, site: to.name, name: to.name }
-    return (await this.drive(from.migrations!.commands.start(diskName, peer, terms, new AbortController().signal))).id
+    return (await this.drive(from.migrations!.beginnings.start([diskName], peer, terms, new AbortController().signal)))
+      .id
   }
 
   /** What `from` hears when it says this to `to`, over the link. */

@@ -1,12 +1,12 @@
 // What is asked about migrations, and what is answered and told.
 
 import { z } from 'zod'
-import { askedTerms, migrationModes, switchoverModes } from '../../migration/terms.ts'
+import { askedTerms, migrationModes, sourcePolicies, switchoverModes } from '../../migration/terms.ts'
 import type { RangeView } from './disks.ts'
 import type { ErrorView } from './errors.ts'
 import type { LinkView } from './peers.ts'
 
-export { migrationModes, switchoverModes }
+export { migrationModes, sourcePolicies, switchoverModes }
 
 const migrateFields = z.strictObject({
   disk: z.string().min(1).max(127),
@@ -60,9 +60,28 @@ export type MigrationState =
   | 'cancelled'
   | 'failed'
 
+/** A disk of a migration. */
+export interface MovedDiskView {
+  readonly id: string
+  readonly name: string
+  /** The one that the migration leads to. */
+  readonly generation: number
+  /** The disk's at this site now; null: it is not here. */
+  readonly state: string | null
+  readonly owner: MigrationView['owner']
+  readonly ownerName: MigrationView['ownerName']
+  readonly ownerSide: MigrationView['ownerSide']
+  readonly bytes: MigrationView['bytes']
+  readonly verified: boolean
+  readonly differed: readonly RangeView[]
+}
+
+/** What stands beside `disks` is said of all of them together. */
 export interface MigrationView {
   readonly id: string
+  /** Its name. */
   readonly disk: string
+  readonly disks: readonly MovedDiskView[]
   readonly role: 'source' | 'destination'
   readonly peer: string
   readonly state: MigrationState

@@ -211,16 +211,18 @@ export class DestinationCourse extends Course {
     if (this.disk.state !== 'incoming' || this.#incoming.switchover.hasGrant)
       throw tooLate(this.disk, this.record, 'cancelled')
     let answer = { cancelled: true, message: '' }
+    let owner = this.record.peerSite
     try {
       answer = await this.#host.source.cancel(signal)
     } catch (error) {
       if (!(error instanceof LinkError) && !(error instanceof PeerRefusal)) throw error
       if (!force) throw noAnswerToCancel(this.disk.name, error)
       this.services.log('warn', { migration: this.id }, 'cancelled by force, without the source')
+      owner = this.owner // Where the source was asked for the disk, and has not answered, nobody here knows.
     }
     if (!answer.cancelled)
       throw new Refusal('too-late', `the source refused to cancel: ${answer.message}`, { disk: this.disk.name })
-    await this.#incoming.leave()
+    await this.#incoming.leave(owner)
   }
 
   async #endUntold(): Promise<void> {

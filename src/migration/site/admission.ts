@@ -17,7 +17,7 @@ import type { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
 
 /** @throws PeerRefusal */
-export async function takeIn(
+export async function admit(
   services: MigrationsServices,
   roster: Roster,
   peerId: string,
@@ -39,7 +39,7 @@ export async function takeIn(
     id: migration,
     role: 'destination',
     state: 'ready',
-    disk,
+    disks: [disk],
     owner: peer.site,
     peer,
     transport: services.transport(peerId),

@@ -6,9 +6,9 @@ import type { MigrationRecord } from '../../store/records.ts'
 import { movedOnCodes } from '../codes.ts'
 import type { SourceDesk } from '../counterpart.ts'
 import type { CourseServices } from '../course.ts'
-import { onlyDisk } from '../move.ts'
+import { changed, onlyDisk } from '../move.ts'
 import { retryDelayMs } from '../retries.ts'
-import { type Supersession, supersessionIn } from '../supersession.ts'
+import { type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
 
 export interface AfterwordParts extends Pick<CourseServices, 'clock' | 'records' | 'log'> {
   readonly record: MigrationRecord
@@ -19,13 +19,13 @@ export interface AfterwordParts extends Pick<CourseServices, 'clock' | 'records'
   superseded(supersession: Supersession): Promise<void>
 }
 
-/** Resolves to the record once the source has heard it. Rejects only when `signal` aborts. */
+/** Resolves to the record once the source has heard it, or has said that it took the disk back. Rejects only when `signal` aborts. */
 export async function tellSource(parts: AfterwordParts): Promise<MigrationRecord> {
   const { clock, records, log, signal } = parts
   for (let attempt = 1; ; attempt++) {
     try {
-      await hear(parts)
-      const record = { ...parts.record, sourceTold: true }
+      const by = await told(parts)
+      const record = by ? superseded(parts.record, by) : { ...parts.record, sourceTold: true }
       await records.commit([{ put: 'migration', record }])
       return record
     } catch (error) {
@@ -37,15 +37,26 @@ export async function tellSource(parts: AfterwordParts): Promise<MigrationRecord
   }
 }
 
-async function hear({ record, source, signal, superseded }: AfterwordParts): Promise<void> {
+/** It was over here, and was void there already, or became so before the source had heard of it. */
+function superseded(record: MigrationRecord, by: Supersession): MigrationRecord {
+  return changed(record, { state: 'failed', sourceTold: true, note: supersededNote(by), disk: { owner: by.owner } })
+}
+
+/** Resolves to what the source says of a later generation, if it does. */
+async function told(parts: AfterwordParts): Promise<Supersession | undefined> {
+  const { record, source, signal } = parts
   const { copyingMs } = record
   const { id: disk, generation, counters, verified, differed } = onlyDisk(record)
   try {
     await source.complete({ disks: [{ disk, generation, ...counters, verified, differed }], copyingMs }, signal)
   } catch (error) {
-    const supersession = supersessionIn(error, generation)
-    if (supersession) return superseded(supersession)
+    const by = supersessionIn(error, generation)
+    if (by) {
+      await parts.superseded(by)
+      return by
+    }
     // The source has moved on since, or knows nothing of it any more.
     if (!(error instanceof PeerRefusal) || !movedOnCodes.includes(error.code)) throw error
   }
+  return undefined
 }

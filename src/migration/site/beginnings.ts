@@ -1,4 +1,4 @@
-// Begins migrations at the source, and takes back those that could not be prepared.
+// Begins migrations, here or by asking the site that has the disk, and takes back those that could not be prepared.
 //
 // What always holds: the migration is on record, and its disk in it, before the destination hears of it. Until it is
 // prepared the disk is owned here; a beginning that fails leaves nothing behind, or is taken back for as long as that takes.
@@ -6,9 +6,11 @@
 import { nextOfTroubled } from '../../disk/acceptance.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
-import { PeerRefusal } from '../../link/channel.ts'
+import { LinkError, PeerRefusal } from '../../link/channel.ts'
+import type { Course } from '../course.ts'
+import { only } from '../move.ts'
 import { newRecord } from '../new-record.ts'
-import { asRefusal, clientAtWork, isElsewhere, notUndone } from '../refusals.ts'
+import { asRefusal, clientAtWork, isElsewhere, notUndone, perhapsBegun } from '../refusals.ts'
 import { SourceCourse } from '../source/source-course.ts'
 import type { Terms } from '../terms.ts'
 import { prepareTimeoutMs, reachPeer, withinTime } from '../within-time.ts'
@@ -26,8 +28,25 @@ export class Beginnings {
     this.#roster = roster
   }
 
-  /** Starts the migration of a disk of this site. Throws, and then nothing has changed. */
-  async start(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
+  /** Has a peer start the migration of disks of its own to this site. Resolves to the course here. @throws Refusal */
+  async request(diskNames: readonly string[], peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<Course> {
+    const diskName = only(diskNames)
+    const { clock, counterpart } = this.#services
+    await reachPeer(this.#services, peer, diskName, signal)
+    try {
+      const id = await withinTime(clock, prepareTimeoutMs, signal, (limited) =>
+        counterpart(peer.id).request([diskName], terms, limited),
+      )
+      return this.#roster.course(id)
+    } catch (error) {
+      if (error instanceof LinkError) throw perhapsBegun(diskName, peer.name, error)
+      throw asRefusal(error, diskName, peer.name)
+    }
+  }
+
+  /** Starts the migration of disks of this site, which pass together. Throws, and then nothing has changed. */
+  async start(diskNames: readonly string[], peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
+    const diskName = only(diskNames)
     const { disks, newId, clock, records } = this.#services
     checkMovable(disks.named(diskName))
     await reachPeer(this.#services, peer, diskName, signal)
@@ -41,7 +60,7 @@ export class Beginnings {
       id,
       role: 'source',
       state: 'preparing',
-      disk: disk.record,
+      disks: [disk.record],
       owner: this.#services.siteId,
       peer,
       transport: this.#services.transport(peer.id),

@@ -1,4 +1,4 @@
-// What operators may do with the migrations of this site: finds the migration, has its course do it, and says in a
+// What operators may do with the migrations under way at this site: finds the migration, has its course do it, and says in a
 // sentence what became of it when the peer refused, or did not answer.
 //
 // What always holds: nothing is decided here about who owns a disk; the courses do. A disk is taken back only when its
@@ -19,47 +19,23 @@ import {
   notKnown,
   notPaused,
   notReclaimable,
-  perhapsBegun,
 } from '../refusals.ts'
-import type { SourceCourse } from '../source/source-course.ts'
-import type { Terms } from '../terms.ts'
-import { prepareTimeoutMs, reachPeer, withinTime } from '../within-time.ts'
-import type { Beginnings } from './beginnings.ts'
+import { reachPeer, withinTime } from '../within-time.ts'
 import type { Roster } from './roster.ts'
-import type { MigrationsServices, PeerFacts } from './services.ts'
+import type { MigrationsServices } from './services.ts'
 
 /** For what the destination is told on behalf of an operator who waits. */
 const answerTimeoutMs = 5_000
+/** For a source that decides whether a migration is cancelled. */
+const cancelTimeoutMs = 10_000
 
 export class Commands {
   readonly #services: MigrationsServices
   readonly #roster: Roster
-  readonly #beginnings: Beginnings
 
-  constructor(services: MigrationsServices, roster: Roster, beginnings: Beginnings) {
+  constructor(services: MigrationsServices, roster: Roster) {
     this.#services = services
     this.#roster = roster
-    this.#beginnings = beginnings
-  }
-
-  /** Starts the migration of a disk of this site. Throws, and then nothing has changed. */
-  start(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
-    return this.#beginnings.start(diskName, peer, terms, signal)
-  }
-
-  /** Has a peer start the migration of a disk of its own to this site. Resolves to the course here. */
-  async request(diskName: string, peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<Course> {
-    const { counterpart } = this.#services
-    await reachPeer(this.#services, peer, diskName, signal)
-    try {
-      const id = await withinTime(this.#services.clock, prepareTimeoutMs, signal, (limited) =>
-        counterpart(peer.id).request([diskName], terms, limited),
-      )
-      return this.#roster.course(id)
-    } catch (error) {
-      if (error instanceof LinkError) throw perhapsBegun(diskName, peer.name, error)
-      throw asRefusal(error, diskName, peer.name)
-    }
   }
 
   /** `force`: also while a client works at the source, which is cut off then. @throws Refusal */
@@ -78,9 +54,7 @@ export class Commands {
   async setPaused(id: string, paused: boolean, signal: AbortSignal): Promise<Course> {
     const course = this.#roster.course(id)
     try {
-      if (course.role === 'source') {
-        await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) => course.setPaused(paused, limited))
-      } else await course.setPaused(paused)
+      await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) => course.setPaused(paused, limited))
     } catch (error) {
       if (error instanceof LinkError) throw notPaused(course, paused, error)
       throw asRefusal(error, diskNames(course.record), this.#services.peer(course.record.peerId).name)
@@ -94,8 +68,8 @@ export class Commands {
    */
   async reclaim(diskName: string, isConfirmed: boolean, signal: AbortSignal): Promise<Disk> {
     const disk = this.#services.disks.named(diskName)
-    const course = this.#roster.courses().find((each) => each.role === 'source' && each.disk === disk)
-    if (course?.role !== 'source' || disk.state !== 'departed') throw notReclaimable(disk)
+    const course = this.#roster.sources().find((each) => each.disk === disk)
+    if (!course || disk.state !== 'departed') throw notReclaimable(disk)
     const count = disk.sessions.count
     if (count > 0) {
       throw new Refusal('disk-in-use', `${disk.name} has ${count} client(s) attached, of the time before it departed`, {
@@ -116,8 +90,8 @@ export class Commands {
   /** Compares a disk on demand with the source that it comes from. @throws Refusal */
   async verify(diskName: string, signal: AbortSignal): Promise<{ course: Course; comparison: Comparison }> {
     const disk = this.#services.disks.named(diskName)
-    const course = this.#roster.courses().find((each) => each.disk === disk)
-    if (course?.role !== 'destination') throw nothingToCompare(disk)
+    const course = this.#roster.destinations().find((each) => each.disk === disk)
+    if (!course) throw nothingToCompare(disk)
     const peer = this.#services.peer(course.record.peerId)
     if (disk.state === 'arriving') await reachPeer(this.#services, peer, disk.name, signal)
     try {
@@ -130,10 +104,7 @@ export class Commands {
 
   async cancel(id: string, force: boolean, signal: AbortSignal): Promise<Course> {
     const course = this.#roster.course(id)
-    if (course.role === 'source') await course.cancel()
-    else {
-      await withinTime(this.#services.clock, prepareTimeoutMs / 3, signal, (limited) => course.cancel(force, limited))
-    }
+    await withinTime(this.#services.clock, cancelTimeoutMs, signal, (limited) => course.cancel(force, limited))
     return course
   }
 

@@ -8,6 +8,7 @@
 
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
+import { unknownOwner } from '../../disk/states.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { changed } from '../move.ts'
 import { isOld, mayServe, type Supersession, supersededNote } from '../supersession.ts'
@@ -21,7 +22,7 @@ const busyRetryMs = 100
 const loudAfter = 50
 
 /** The migrations of this site. */
-export interface SupersessionsHost {
+export interface FencingHost {
   readonly stopping: AbortSignal
   readonly past: { get(id: string): MigrationRecord | undefined; add(record: MigrationRecord): void }
   courses(): readonly SiteCourse[]
@@ -33,18 +34,20 @@ interface Pending {
   over: Promise<void>
 }
 
-export class Supersessions {
+export class Fencing {
   readonly #services: MigrationsServices
-  readonly #host: SupersessionsHost
+  readonly #host: FencingHost
   readonly #pending = new Map<Disk, Pending>()
 
-  constructor(services: MigrationsServices, host: SupersessionsHost) {
+  constructor(services: MigrationsServices, host: FencingHost) {
     this.#services = services
     this.#host = host
   }
 
   /** Resolves when the disk is superseded, or is none to serve any more. Rejects only when this site stops. */
-  supersede(disk: Disk, by: Supersession): Promise<void> {
+  supersede(disk: Disk, claim: Supersession): Promise<void> {
+    // That of which this site is an old copy was its own, and is nowhere any more.
+    const by = claim.owner === this.#services.siteId ? { ...claim, owner: unknownOwner } : claim
     const before = this.#pending.get(disk)
     if (before) {
       if (before.by.generation < by.generation) before.by = by

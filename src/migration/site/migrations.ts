@@ -1,8 +1,8 @@
-// The migrations of a site, put together: what operators ask goes to commands.ts, what was left at the last end is taken up
-// (resumption.ts), and here the course is found that a peer's message is for.
+// The migrations of a site, put together: they begin in beginnings.ts, what operators ask of those under way goes to
+// commands.ts, what the last daemon left is taken up (resumption.ts), and here the course is found that a peer's message is for.
 //
-// What always holds: a peer sees only migrations that it is part of; to it, others do not exist. Until every migration of
-// before is known nothing is said of any.
+// What always holds: a peer sees only migrations that it is part of; to it, others do not exist. Until every migration that
+// the last daemon left is known nothing is said of any.
 
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
@@ -12,7 +12,7 @@ import { startingCode, unknownMigrationCode } from '../codes.ts'
 import type { DestinationStanding, SiteDesk } from '../counterpart.ts'
 import type { Supersession } from '../supersession.ts'
 import type { Terms } from '../terms.ts'
-import { takeIn } from './admission.ts'
+import { admit } from './admission.ts'
 import { Beginnings } from './beginnings.ts'
 import { Commands } from './commands.ts'
 import { Generations } from './generations.ts'
@@ -25,8 +25,9 @@ import type { SiteCourse } from './site-course.ts'
 export class Migrations {
   readonly #services: MigrationsServices
   readonly #roster: Roster
-  readonly #beginnings: Beginnings
-  /** What operators may do. */
+  /** Where migrations begin. */
+  readonly beginnings: Beginnings
+  /** What operators may do with those under way. */
   readonly commands: Commands
   /** What peers know of the disks of this site. */
   readonly generations: Generations
@@ -35,17 +36,15 @@ export class Migrations {
   constructor(services: MigrationsServices, onCourse: (course: SiteCourse) => void = () => {}) {
     this.#services = services
     this.#roster = new Roster(services, onCourse)
-    this.#beginnings = new Beginnings(services, this.#roster)
-    this.commands = new Commands(services, this.#roster, this.#beginnings)
+    this.beginnings = new Beginnings(services, this.#roster)
+    this.commands = new Commands(services, this.#roster)
     const parts = {
       ...services,
       migrations: () => [...this.past(), ...this.courses().map((course) => course.record)],
       supersede: (disk: Disk, by: Supersession) => this.#roster.supersede(disk, by),
       confirmed: (peerId: string) =>
         Promise.all(
-          this.courses().map((course) =>
-            course.role === 'destination' && course.record.peerId === peerId ? course.confirmed : undefined,
-          ),
+          this.#roster.destinations().map((course) => (course.record.peerId === peerId ? course.confirmed : undefined)),
         ),
     }
     this.generations = new Generations(parts, this.#roster.stopping)
@@ -61,7 +60,7 @@ export class Migrations {
 
   /** Opens the disks that are on their way here, and goes on with every migration. Other disks are open already. */
   takeUp(records: readonly MigrationRecord[], diskRecords: readonly DiskRecord[]): Promise<void> {
-    const parts = { services: this.#services, roster: this.#roster, beginnings: this.#beginnings, diskRecords }
+    const parts = { services: this.#services, roster: this.#roster, beginnings: this.beginnings, diskRecords }
     return takeUpAll(parts, records)
   }
 
@@ -75,13 +74,13 @@ export class Migrations {
     return this.#roster.stop()
   }
 
-  /** What a peer may ask and say here. @throws PeerRefusal until every migration of before is known */
+  /** What a peer may ask and say here. @throws PeerRefusal until every migration that the last daemon left is known */
   desk(peerId: string): SiteDesk {
-    if (!this.#roster.isComplete) throw new PeerRefusal(startingCode, 'that site is starting: ask again')
+    if (!this.#roster.isTakenUp) throw new PeerRefusal(startingCode, 'that site is starting: ask again')
     return {
       generations: async (claims) => this.generations.answer(peerId, claims),
       request: (disks, terms, signal) => this.#requested(peerId, disks, terms, signal),
-      prepare: (preparation) => takeIn(this.#services, this.#roster, peerId, preparation),
+      prepare: (preparation) => admit(this.#services, this.#roster, peerId, preparation),
       standing: async (migration) => this.#standing(peerId, migration),
       source: (migration) => {
         const course = this.#courseWith(peerId, migration)
@@ -112,11 +111,10 @@ export class Migrations {
   }
 
   async #requested(peerId: string, disks: readonly string[], terms: Terms, signal: AbortSignal): Promise<string> {
-    const [disk] = disks
-    if (disk === undefined || disks.length > 1)
+    if (disks.length > 1)
       throw new PeerRefusal('several-disks', `a move is of one disk there, and ${disks.length} were asked for`)
     try {
-      return (await this.#beginnings.start(disk, this.#services.peer(peerId), terms, signal)).id
+      return (await this.beginnings.start(disks, this.#services.peer(peerId), terms, signal)).id
     } catch (error) {
       if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
       throw error

@@ -12,7 +12,7 @@ import type { Beginnings } from './beginnings.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
 
-export interface TakingUp {
+export interface ResumptionParts {
   readonly services: MigrationsServices
   readonly roster: Roster
   readonly beginnings: Beginnings
@@ -20,7 +20,7 @@ export interface TakingUp {
 }
 
 /** Opens the disks that are on their way here, and goes on with every migration. Other disks are open already. */
-export async function takeUpAll(parts: TakingUp, records: readonly MigrationRecord[]): Promise<void> {
+export async function takeUpAll(parts: ResumptionParts, records: readonly MigrationRecord[]): Promise<void> {
   for (const record of records) {
     const diskRecord = diskRecordOf(parts, record)
     if (endedStates.includes(record.state)) parts.roster.remember(record)
@@ -29,15 +29,15 @@ export async function takeUpAll(parts: TakingUp, records: readonly MigrationReco
     else await takeUpDestination(parts, record).catch((error: unknown) => leaveAside(parts, record, error))
   }
   // Only now is it known which migrations there are. A peer that asked before was told to ask again.
-  parts.roster.complete()
+  parts.roster.takenUp()
 }
 
-function diskRecordOf({ diskRecords }: TakingUp, record: MigrationRecord): DiskRecord | undefined {
+function diskRecordOf({ diskRecords }: ResumptionParts, record: MigrationRecord): DiskRecord | undefined {
   return diskRecords.find((each) => each.id === onlyDisk(record).id)
 }
 
 /** A record whose disk is in no migration, or in another: what a commit that was reported as failed may leave. */
-async function endStray(parts: TakingUp, record: MigrationRecord): Promise<void> {
+async function endStray(parts: ResumptionParts, record: MigrationRecord): Promise<void> {
   const { services, roster } = parts
   const { clock, records, log } = services
   const endedAt = clock.date().toISOString()
@@ -49,7 +49,7 @@ async function endStray(parts: TakingUp, record: MigrationRecord): Promise<void>
   await records.commit([{ put: 'migration', record: ended }]).catch(() => {}) // The next start does it again.
 }
 
-function leaveAside(parts: TakingUp, record: MigrationRecord, error: unknown): void {
+function leaveAside(parts: ResumptionParts, record: MigrationRecord, error: unknown): void {
   const { disks, log } = parts.services
   const reason = (error as Error).message
   const diskRecord = diskRecordOf(parts, record)
@@ -58,7 +58,7 @@ function leaveAside(parts: TakingUp, record: MigrationRecord, error: unknown): v
   log('error', { migration: record.id, disk: diskNames(record), error: reason }, 'a migration cannot be taken up')
 }
 
-function takeUpSource({ services, roster, beginnings }: TakingUp, record: MigrationRecord): void {
+function takeUpSource({ services, roster, beginnings }: ResumptionParts, record: MigrationRecord): void {
   const disk = services.disks.get(onlyDisk(record).id)
   if (!disk) throw notRecorded(record)
   const course = new SourceCourse(services, disk, record, services.counterpart(record.peerId))
@@ -68,7 +68,7 @@ function takeUpSource({ services, roster, beginnings }: TakingUp, record: Migrat
   else course.takeUp()
 }
 
-async function takeUpDestination(parts: TakingUp, record: MigrationRecord): Promise<void> {
+async function takeUpDestination(parts: ResumptionParts, record: MigrationRecord): Promise<void> {
   const { services, roster } = parts
   const { disks, counterpart } = services
   const course = await DestinationCourse.open(services, record, counterpart(record.peerId), false, async (remote) => {

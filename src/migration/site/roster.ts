@@ -9,10 +9,12 @@ import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
+import type { DestinationCourse } from '../destination/destination-course.ts'
 import { diskNames, onlyDisk } from '../move.ts'
+import type { SourceCourse } from '../source/source-course.ts'
 import type { Supersession } from '../supersession.ts'
 import { tellSource } from './afterword.ts'
-import { Supersessions } from './fencing.ts'
+import { Fencing } from './fencing.ts'
 import { PastMigrations } from './past.ts'
 import type { MigrationsServices } from './services.ts'
 import type { SiteCourse } from './site-course.ts'
@@ -24,8 +26,8 @@ export class Roster {
   readonly #services: MigrationsServices
   readonly #courses = new Map<string, SiteCourse>()
   readonly #kept = new Map<string, Disposable>()
-  readonly #supersessions: Supersessions
-  #complete = false
+  readonly #fencing: Fencing
+  #isTakenUp = false
   readonly #stopping = new AbortController()
   readonly past: PastMigrations
   readonly #onCourse: (course: SiteCourse) => void
@@ -35,7 +37,7 @@ export class Roster {
     this.#services = services
     this.#onCourse = onCourse
     this.past = new PastMigrations()
-    this.#supersessions = new Supersessions(services, this)
+    this.#fencing = new Fencing(services, this)
   }
 
   /** Aborts when this site stops. */
@@ -43,13 +45,21 @@ export class Roster {
     return this.#stopping.signal
   }
 
-  /** Every migration of before is known. */
-  get isComplete(): boolean {
-    return this.#complete
+  /** Every migration that the last daemon left is known here: before, nothing may be said of any. */
+  get isTakenUp(): boolean {
+    return this.#isTakenUp
   }
 
   courses(): readonly SiteCourse[] {
     return [...this.#courses.values()]
+  }
+
+  sources(): readonly SourceCourse[] {
+    return this.courses().filter((course) => course.role === 'source')
+  }
+
+  destinations(): readonly DestinationCourse[] {
+    return this.courses().filter((course) => course.role === 'destination')
   }
 
   /** By its whole id. */
@@ -76,15 +86,15 @@ export class Roster {
     })
   }
 
-  /** Every migration of before has been added. */
-  complete(): void {
-    this.#complete = true
+  /** Every migration that the last daemon left has been added. */
+  takenUp(): void {
+    this.#isTakenUp = true
     for (const course of this.courses()) this.#keepLink(course)
   }
 
   add(course: SiteCourse): void {
     this.#courses.set(course.id, course)
-    if (this.#complete) this.#keepLink(course)
+    if (this.#isTakenUp) this.#keepLink(course)
     course.listen((event) => {
       if (event.kind !== 'ended') return
       this.drop(course)
@@ -120,7 +130,7 @@ export class Roster {
 
   /** A later generation of the disk exists elsewhere (fencing.ts). Rejects only when this site stops. */
   supersede(disk: Disk, by: Supersession): Promise<void> {
-    return this.#supersessions.supersede(disk, by)
+    return this.#fencing.supersede(disk, by)
   }
 
   /** Ends everything in memory. */
@@ -129,7 +139,7 @@ export class Roster {
     this.#stopping.abort(new Error('this site is stopping'))
     for (const course of courses) course.stop()
     for (const kept of this.#kept.values()) kept[Symbol.dispose]()
-    await Promise.all(courses.map((course) => (course.role === 'destination' ? course.settled() : undefined)))
+    await Promise.all(courses.map((course) => course.settled()))
   }
 
   #keepLink(course: SiteCourse): void {

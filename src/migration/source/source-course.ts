@@ -123,6 +123,9 @@ export class SourceCourse extends Course {
     this.watch()
   }
 
+  /** What it has begun ends with what it was begun for. */
+  async settled(): Promise<void> {}
+
   /** The operator's word is not taken while a client works here, but by force. @throws Refusal */
   checkIdle(force: boolean): void {
     const why = force ? undefined : this.disk.sessions.attachedReason()

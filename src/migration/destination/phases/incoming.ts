@@ -167,21 +167,24 @@ export class Incoming {
     if (this.#readers.any && this.#isForReaders) this.switchover.command('reader-only')
   }
 
-  /** The source says that this migration is cancelled, on several ways perhaps at once; or the operator leaves by force. */
-  leave(): Promise<void> {
-    this.#going ??= this.#leave().finally(() => {
+  /**
+   * The source says that this migration is cancelled, on several ways perhaps at once; or the operator leaves by force.
+   * `owner`: as far as is known then.
+   */
+  leave(owner = this.#host.course.record.peerSite): Promise<void> {
+    this.#going ??= this.#leave(owner).finally(() => {
       this.#going = undefined
     })
     return this.#going
   }
 
-  async #leave(): Promise<void> {
+  async #leave(owner: string): Promise<void> {
     const { course, stopping, update, ending, tell } = this.#host
     const { disk, record } = course
     if (!this.#isHere) return
     if (this.switchover.hasGrant) throw tooLate(disk, record, 'cancelled')
     this.switchover.end(new GuestError('not-served', `migration ${course.id} of ${disk.name} is cancelled`))
-    const gone = () => update(ending('cancelled', record.peerSite), (change) => disk.arriving.abandon([change]))
+    const gone = () => update(ending('cancelled', owner), (change) => disk.arriving.abandon([change]))
     await recorded(this.#host, 'that the migration is cancelled', gone, stopping)
     this.#pass()
     tell({ kind: 'ended' })
