@@ -42,6 +42,7 @@ export class Landing {
     const file = files.block
     if (!file) throw new StoreError('closed', `disk ${name} is closed: nothing lands on it`)
     assert(files.arrival)
+    assert(!piece.bytes || piece.bytes.length === piece.length)
     const claim = files.arrival.claimMissing(this.#wholeBlocks(piece))
     if (!claim) return 0
     const dataBytes = piece.bytes ? claim.bytes : 0 // Zeros cost nothing to have sent again.
@@ -49,7 +50,7 @@ export class Landing {
     try {
       for (const part of claim.parts) {
         const from = part.offset - piece.offset
-        if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length))
+        if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length), 'background')
         else if (!file.isHole?.(part.offset, part.length))
           await zeroFile(file, part.offset, part.length, { allocated: false })
       }
