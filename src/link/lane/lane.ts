@@ -10,6 +10,8 @@
 // Not used: TCP_USER_TIMEOUT, which also cuts a connection to a peer that lives but has its hands full and does not read.
 
 import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
+import { detach } from '../../block/own-memory.ts'
 import { loopTurns } from '../../block/turns.ts'
 import type { Log } from '../../transport/index.ts'
 import { type FetchRequest, LinkError, type PeerHandlers, type Piece, type Purpose, type Urgency } from '../channel.ts'
@@ -98,7 +100,13 @@ export class Lane {
     this.#schedule()
     if (options.purpose) this.#sendHello(options.purpose)
     if (stream.destroyed) this.#fail(lost('the connection was closed'))
-    else stream.on('data', (chunk: Buffer) => this.#receive(chunk))
+    else {
+      stream.on('data', (chunk: Buffer) => {
+        this.#receive(chunk)
+        // Decrypted for us alone, and copied. Other streams may hand over what their other end still uses.
+        if (stream instanceof TLSSocket) detach(chunk)
+      })
+    }
   }
 
   get isOpen(): boolean {

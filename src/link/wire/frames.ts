@@ -7,6 +7,7 @@
 // A length is checked against its type's bound before a byte is allocated for it. Bytes whose digest is wrong never leave.
 
 import { createHash, type Hash, hash } from 'node:crypto'
+import { withOwnMemory } from '../../block/own-memory.ts'
 import { LinkError, type Piece } from '../channel.ts'
 
 export const FrameType = {
@@ -153,7 +154,7 @@ function decodePiece(body: Buffer, actual: Buffer): Piece {
     const bytes = body.subarray(pieceHeadBytes + digestBytes)
     const digest = body.subarray(pieceHeadBytes, pieceHeadBytes + digestBytes)
     if (!actual.equals(digest)) throw illegal(`piece at ${offset} does not match its digest`)
-    return { offset, length, bytes }
+    return { offset, length, bytes: withOwnMemory(bytes) }
   }
   if (kind !== PieceKind.zero && kind !== PieceKind.hole) throw illegal(`piece of kind ${kind}`)
   if (body.length !== pieceHeadBytes) throw illegal(`piece of zeros with ${body.length - pieceHeadBytes} bytes more`)
@@ -187,7 +188,7 @@ export class FrameDecoder {
         position += taken
         if (this.#headFilled < headerBytes) return
         this.#name = checkedName(this.#head)
-        this.#body = Buffer.allocUnsafe(this.#head.readUInt32BE(0))
+        this.#body = Buffer.allocUnsafeSlow(this.#head.readUInt32BE(0))
         this.#bodyFilled = 0
         this.#hash = this.#name === 'piece' ? createHash('sha256') : undefined
       }

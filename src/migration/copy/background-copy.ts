@@ -6,6 +6,7 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Clock } from '../../block/clock.ts'
+import { giveBack } from '../../block/own-memory.ts'
 import type { BlockSource, Piece, Run } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { isNoSpace } from '../../disk/io/guest-io.ts'
@@ -112,7 +113,8 @@ export class BackgroundCopy {
         const next = arrival!.firstMissing(from, 1)
         if (!next) break
         const extent = await this.#extentAt(next.first * blockSizeBytes)
-        const missing = arrival!.firstMissing(next.first, extentSpanBytes / blockSizeBytes)
+        const mostBytes = extent.data ? chunkBytes : extentSpanBytes
+        const missing = arrival!.firstMissing(next.first, mostBytes / blockSizeBytes)
         if (!missing) break
         if (missing.first !== next.first) continue // A demand fetch brought it meanwhile.
         const offset = missing.first * blockSizeBytes
@@ -176,6 +178,7 @@ export class BackgroundCopy {
         for await (const piece of source.fetch(runs, { urgency: 'background', signal: this.#signal })) {
           if (!piece.bytes) zeroBytes += piece.length
           await this.#land(piece)
+          giveBack(piece.bytes)
         }
         break
       } catch (error) {

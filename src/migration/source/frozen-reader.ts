@@ -3,6 +3,7 @@
 // disk's end.
 
 import { blockSizeBytes } from '../../block/block-map.ts'
+import { withOwnMemory } from '../../block/own-memory.ts'
 import { blockExtents } from '../../block/zeros.ts'
 import type { Run } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
@@ -98,12 +99,14 @@ async function* readData(disk: Disk, run: Run, turn: () => Promise<void>, signal
 
 function* piecesOf(offset: number, bytes: Buffer): Generator<Piece> {
   for (const { from, end, isZero } of blockExtents(bytes, offset)) {
-    yield { offset: offset + from, length: end - from, bytes: isZero ? undefined : bytes.subarray(from, end) }
+    const isWhole = end - from === bytes.length
+    const part = isWhole ? bytes : bytes.subarray(from, end) // Of several parts none has the memory alone.
+    yield { offset: offset + from, length: end - from, bytes: isZero ? undefined : part }
   }
 }
 
 async function readOrUndefined(disk: Disk, run: Run): Promise<Buffer | { error: unknown }> {
-  const bytes = Buffer.allocUnsafeSlow(run.length)
+  const bytes = withOwnMemory(Buffer.allocUnsafeSlow(run.length))
   try {
     await disk.readForPeer(run.offset, bytes)
     return bytes

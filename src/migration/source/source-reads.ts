@@ -4,6 +4,7 @@
 // What always holds: before switchover the destination reads under the old generation, after it under the new one, and
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
+import { giveBack } from '../../block/own-memory.ts'
 import type { Run } from '../../disk/block-source.ts'
 import { type FetchRequest, PeerRefusal, type Piece, type Urgency } from '../../link/channel.ts'
 import { digestOf } from '../copy/verification.ts'
@@ -84,7 +85,9 @@ export class SourceReads {
       await clock.turn()
       this.#checkRight(generation)
       this.#checkRun(run)
-      digests.push(await digestOf(await readFrozen(this.#course.disk, run), clock))
+      const bytes = await readFrozen(this.#course.disk, run)
+      digests.push(await digestOf(bytes, clock))
+      giveBack(bytes)
     }
     this.#checkRight(generation)
     return { digests }
