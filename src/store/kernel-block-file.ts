@@ -144,6 +144,7 @@ export class KernelBlockFile implements BlockFile {
     if (urgency === 'background') return this.#writeInBackground(offset, source)
     if (this.#slowChanges + this.#backgroundWrites > 0) return this.#writeRest(offset, source, 0)
     const startedMs = performance.now()
+    this.#dirtyRoom.begins(startedMs)
     const mostBytes = this.#callBytes(offset, source.length)
     for (let at = 0; at < source.length; ) {
       at += writeSync(this.#file.now, source, at, Math.min(mostBytes, source.length - at), offset + at)
