@@ -140,7 +140,7 @@ class CrashingFiles implements Files {
       path: file.path,
       sizeBytes: file.sizeBytes,
       read: (offset, target) => file.read(offset, target),
-      write: (offset, source) => file.write(offset, source),
+      write: (offset, source, urgency) => file.write(offset, source, urgency),
       zero: (offset, lengthBytes, allocated) => file.zero(offset, lengthBytes, allocated),
       isHole: (offset, lengthBytes) => file.isHole?.(offset, lengthBytes) ?? false,
       sync: () => this.#pass(['data-synced'], () => file.sync()),
