@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type Duplex, duplexPair } from 'node:stream'
-import { withOwnMemory } from '../../src/block/own-memory.ts'
+import { giveBack, withOwnMemory } from '../../src/block/own-memory.ts'
 import type { PeerHandlers, Piece } from '../../src/link/channel.ts'
 import { systemClock } from '../../src/link/clock.ts'
 import { Lane } from '../../src/link/lane/lane.ts'
@@ -59,6 +59,8 @@ describe('memory of what travels', () => {
     const { sent, came } = await lanes
     assert(came.bytes?.every((byte) => byte === 7))
     assert.equal(sent.length, 0)
+    giveBack(came.bytes)
+    assert.equal(came.bytes?.length, 0)
     assert(chunks.some((chunk) => chunk.length === 0))
   })
 
