@@ -10,7 +10,7 @@ import type { BlockFile, FileExtent, Files, MaybePromise } from '../store/files.
 import type { Change, DiskRecord, Records } from '../store/records.ts'
 import type { Arrival } from './arrival/arrival.ts'
 import { Landing } from './arrival/landing.ts'
-import type { Piece } from './block-source.ts'
+import type { Piece, Urgency } from './block-source.ts'
 import { CommittedRecord } from './committed-record.ts'
 import { contextsOf } from './contexts.ts'
 import { DiskFiles } from './disk-files.ts'
@@ -353,8 +353,8 @@ export class Disk implements Export {
   }
 
   /** Writes bytes that came where they are still missing. Resolves to how many bytes landed. */
-  land(piece: Piece): Promise<number> {
-    return this.#landing.land(piece)
+  land(piece: Piece, urgency: Urgency = 'demand'): Promise<number> {
+    return this.#landing.land(piece, urgency)
   }
 
   /** incoming → gone, or, when it was coming back, what it was before. */

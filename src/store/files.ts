@@ -45,7 +45,7 @@ export interface BlockFile {
    * Writes all of `source`. Answered: the bytes are with the kernel, and survive this process. `background`: no guest waits
    * for it, and it takes nothing of the caller's turn.
    */
-  write(offset: number, source: Uint8Array, urgency?: 'background'): MaybePromise<void>
+  write(offset: number, source: Uint8Array, urgency?: 'demand' | 'background'): MaybePromise<void>
   /**
    * Makes the range read as zeros; `allocated`: keeps it allocated, else punches a hole. `fast`: where the file system
    * would have zeros written out, it throws ENOTSUP instead, and nothing was changed.

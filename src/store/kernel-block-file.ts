@@ -63,7 +63,6 @@ export class KernelBlockFile implements BlockFile {
   #slowChanges = 0
   /** Writes in the thread pool that nobody waits for, and that the kernel will not brake. Each of their calls is over soon. */
   #backgroundWrites = 0
-  #lastBackgroundWrite: Promise<void> = Promise.resolve()
   #trouble: string | undefined
 
   constructor(path: string, fd: number, sizeBytes: number, readOnly: boolean, dirtyRoom: DirtyRoom) {
@@ -136,7 +135,7 @@ export class KernelBlockFile implements BlockFile {
     return aligned && lengthBytes <= syncBoundBytes && !this.#isFar && this.#dirtyRoom.has(lengthBytes)
   }
 
-  write(offset: number, source: Uint8Array, urgency?: 'background'): MaybePromise<void> {
+  write(offset: number, source: Uint8Array, urgency?: 'demand' | 'background'): MaybePromise<void> {
     this.#mustBeUsable()
     const isQuick = this.#isQuickWrite(offset, source.length)
     this.#dirtyRoom.take(source.length)
@@ -152,16 +151,11 @@ export class KernelBlockFile implements BlockFile {
     this.#dirtyRoom.wrote(performance.now() - startedMs)
   }
 
-  /**
-   * To copy what came over a link took a quarter of the loop's time, which guests of other disks waited for. One after the
-   * other: the kernel has one at a time anyway, and each thread more takes the processor from the loop's.
-   */
+  /** To copy what came over a link took a quarter of the loop's time, which guests of other disks waited for. */
   async #writeInBackground(offset: number, source: Uint8Array): Promise<void> {
     this.#backgroundWrites++
-    const written = this.#lastBackgroundWrite.then(() => this.#writeRest(offset, source, 0))
-    this.#lastBackgroundWrite = written.catch(() => {}) // It is told to its caller.
     try {
-      await written
+      await this.#writeRest(offset, source, 0)
     } finally {
       this.#backgroundWrites--
     }

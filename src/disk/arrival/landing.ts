@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
 import { StoreError } from '../../store/store-error.ts'
-import type { Piece } from '../block-source.ts'
+import type { Piece, Urgency } from '../block-source.ts'
 import type { DiskFiles } from '../disk-files.ts'
 import { zeroFile } from '../io/guest-io.ts'
 
@@ -26,6 +26,9 @@ export class Landing {
   #unsavedBytes = 0
   #landingBytes = 0
   #isSaving = false
+  /** Of the background: what waits for its turn, and the one that has it. */
+  #waitingBytes = 0
+  #lastInBackground: Promise<unknown> = Promise.resolve()
 
   constructor(disk: LandingDisk) {
     this.#disk = disk
@@ -33,11 +36,27 @@ export class Landing {
 
   /** Bytes that landed, or are landing, and are not durable yet together with their bits. */
   get unsavedBytes(): number {
-    return this.#unsavedBytes + this.#landingBytes
+    return this.#unsavedBytes + this.#landingBytes + this.#waitingBytes
   }
 
-  /** Writes bytes that came where they are still missing. Resolves to how many bytes landed. */
-  async land(piece: Piece): Promise<number> {
+  /**
+   * Writes bytes that came where they are still missing. Resolves to how many bytes landed. Those of the background land one
+   * after the other: the kernel has one write of a file at a time, each thread more that waits takes the processor from the
+   * loop's, and what a guest waits for, a fetch or a claim, waits for one of them at most.
+   */
+  land(piece: Piece, urgency: Urgency): Promise<number> {
+    const lengthBytes = piece.bytes?.length ?? 0
+    if (urgency === 'demand' || lengthBytes === 0) return this.#land(piece, urgency)
+    this.#waitingBytes += lengthBytes
+    const landed = this.#lastInBackground.then(() => {
+      this.#waitingBytes -= lengthBytes
+      return this.#land(piece, urgency)
+    })
+    this.#lastInBackground = landed.catch(() => {}) // It is told to its caller.
+    return landed
+  }
+
+  async #land(piece: Piece, urgency: Urgency): Promise<number> {
     const { name, files } = this.#disk
     const file = files.block
     if (!file) throw new StoreError('closed', `disk ${name} is closed: nothing lands on it`)
@@ -50,7 +69,7 @@ export class Landing {
     try {
       for (const part of claim.parts) {
         const from = part.offset - piece.offset
-        if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length), 'background')
+        if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length), urgency)
         else if (!file.isHole?.(part.offset, part.length))
           await zeroFile(file, part.offset, part.length, { allocated: false })
       }

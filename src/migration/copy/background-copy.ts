@@ -195,7 +195,7 @@ export class BackgroundCopy {
   async #land({ offset, length, bytes, hole = false }: Piece): Promise<void> {
     const { disk, landed } = this.#parts
     while (bytes && disk.unsavedBytes + length > unsavedBoundBytes) await disk.flush()
-    landed(await disk.land({ offset, length, bytes }), bytes !== undefined, offset, hole)
+    landed(await disk.land({ offset, length, bytes }, 'background'), bytes !== undefined, offset, hole)
     // The pass may take hours yet.
     if (!bytes || this.#overInBytes === 0) return
     this.#overInBytes = Math.max(0, this.#overInBytes - length)
