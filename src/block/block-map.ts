@@ -100,6 +100,13 @@ export class BlockMap {
     }
   }
 
+  /** The first of these runs, or its first `limit` blocks, beyond which nothing is looked at. */
+  firstRun(first: number, end: number, present: boolean, limit: number): Span | undefined {
+    const start = this.#next(first, end, present)
+    if (start === end) return undefined
+    return { first: start, end: this.#next(start, Math.min(end, start + limit), !present) }
+  }
+
   /** The first block of [from, end) whose membership is `present`, or `end`. */
   #next(from: number, end: number, present: boolean): number {
     let at = from

@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict'
 import type { Span } from '../block/span.ts'
-import type { Extent, Piece } from '../block/units.ts'
+import type { Extent, Piece, Urgency } from '../block/units.ts'
 import type { BlockFile, Files, MaybePromise } from '../store/files.ts'
 import type { Change, DiskRecord } from '../store/records.ts'
 import type { Arrival } from './arrival/arrival.ts'
@@ -80,8 +80,8 @@ export class Arriving {
   }
 
   /** Writes bytes that came where they are still missing, and tells of them (remote-part.ts). */
-  land(piece: Piece): Promise<void> {
-    return this.#parts.landing.land(piece)
+  land(piece: Piece, urgency: Urgency = 'demand'): Promise<void> {
+    return this.#parts.landing.land(piece, urgency)
   }
 
   /** Bytes that landed, or are landing, and are not durable yet together with their bits. */

@@ -84,7 +84,7 @@ export class DiskParts {
       syncs: this.syncs.group,
       remote,
       closed,
-      land: (piece) => landing.land(piece),
+      land: (piece) => landing.land(piece, 'demand'),
     })
     const face = { ...kept, siteId, storage, moves: this.moves, unsynced: this.unsynced, bytes: () => this.bytes }
     this.departing = new Departing({ ...face, readOnly })

@@ -36,8 +36,11 @@ export interface BlockFile {
   readPages?(offset: number, lengthBytes: number, pipe: PageTaker): boolean
   /** Whether write() of this range, called in the same step, would answer at once. Without this method, nobody knows. */
   takesAtOnce?(offset: number, lengthBytes: number): boolean
-  /** Writes all of `source`. Answered: the bytes are with the kernel, and survive this process. */
-  write(offset: number, source: Uint8Array): MaybePromise<void>
+  /**
+   * Writes all of `source`. Answered: the bytes are with the kernel, and survive this process. `background`: no guest waits
+   * for it, and it takes nothing of the caller's turn.
+   */
+  write(offset: number, source: Uint8Array, urgency?: 'demand' | 'background'): MaybePromise<void>
   /**
    * Makes the range read as zeros; `allocated`: keeps it allocated, else punches a hole. `fast`: where the file system
    * would have zeros written out, it throws ENOTSUP instead, and nothing was changed.

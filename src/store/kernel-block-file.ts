@@ -1,6 +1,6 @@
-// A block file on a Linux file system. Reads that the page cache can answer, and aligned writes while little is unsynced
-// and nothing slow changes the file, are done at once on the caller's turn; everything that may wait for the disk goes to
-// the thread pool.
+// A block file on a Linux file system. Reads that the page cache can answer, and aligned writes of guests while little is
+// unsynced and nobody else changes the file, are done at once on the caller's turn; everything that may wait for the disk,
+// and what nobody waits for, goes to the thread pool.
 //
 // On ext4 with large folios (Linux 6.16 and later) a small write walks every block of its folio: what long writes and the
 // kernel's read-ahead bring into the page cache makes a guest's small writes slow. There, what the page cache lacks is
@@ -62,6 +62,8 @@ export class KernelBlockFile implements BlockFile {
    * spliced read beside it): whoever came next on the caller's turn would wait for it, 60 ms for a gibibyte punched in memory.
    */
   #slowChanges = 0
+  /** Writes in the thread pool that nobody waits for, and that the kernel will not brake. Each of their calls is over soon. */
+  #backgroundWrites = 0
   #trouble: string | undefined
 
   constructor(path: string, fd: number, sizeBytes: number, readOnly: boolean, dirtyRoom: DirtyRoom) {
@@ -102,6 +104,7 @@ export class KernelBlockFile implements BlockFile {
     // Looked at first: splice(2) waits for what is not there. (What is thrown out between the two calls is
     // waited for; and a page that carries the mark has the next ones asked for, which a full queue of a hung disk may delay.)
     if (this.#trouble !== undefined || this.#slowChanges > 0 || !this.#pageCache?.has(offset, lengthBytes)) return false
+    if (this.#backgroundWrites > 0 && this.#readAhead === undefined) return false // On ext4 no read waits for a write.
     if (pipe.takeFrom(this.#file.now, offset, lengthBytes) === lengthBytes) return true
     pipe.discard()
     return false
@@ -124,7 +127,7 @@ export class KernelBlockFile implements BlockFile {
   }
 
   takesAtOnce(offset: number, lengthBytes: number): boolean {
-    return this.#slowChanges === 0 && this.#isQuickWrite(offset, lengthBytes)
+    return this.#slowChanges + this.#backgroundWrites === 0 && this.#isQuickWrite(offset, lengthBytes)
   }
 
   /** Aligned, so that no page must be read first; short; near; and with room for dirty pages, so that the kernel does not brake. */
@@ -133,18 +136,30 @@ export class KernelBlockFile implements BlockFile {
     return aligned && lengthBytes <= syncBoundBytes && !this.#isFar && this.#dirtyRoom.has(lengthBytes)
   }
 
-  write(offset: number, source: Uint8Array): MaybePromise<void> {
+  write(offset: number, source: Uint8Array, urgency?: 'demand' | 'background'): MaybePromise<void> {
     this.#mustBeUsable()
     const isQuick = this.#isQuickWrite(offset, source.length)
     this.#dirtyRoom.take(source.length)
     if (!isQuick) return this.#changeSlowly(() => this.#writeRest(offset, source, 0))
-    if (this.#slowChanges > 0) return this.#writeRest(offset, source, 0)
+    if (urgency === 'background') return this.#writeInBackground(offset, source)
+    if (this.#slowChanges + this.#backgroundWrites > 0) return this.#writeRest(offset, source, 0)
     const startedMs = performance.now()
+    this.#dirtyRoom.begins(startedMs)
     const mostBytes = this.#callBytes(offset, source.length)
     for (let at = 0; at < source.length; ) {
       at += writeSync(this.#file.now, source, at, Math.min(mostBytes, source.length - at), offset + at)
     }
     this.#dirtyRoom.wrote(performance.now() - startedMs)
+  }
+
+  /** To copy what came over a link took a quarter of the loop's time, which guests of other disks waited for. */
+  async #writeInBackground(offset: number, source: Uint8Array): Promise<void> {
+    this.#backgroundWrites++
+    try {
+      await this.#writeRest(offset, source, 0)
+    } finally {
+      this.#backgroundWrites--
+    }
   }
 
   async #writeRest(offset: number, source: Uint8Array, done: number): Promise<void> {
@@ -198,8 +213,9 @@ export class KernelBlockFile implements BlockFile {
   }
 
   isHole(offset: number, lengthBytes: number): boolean {
-    // The kernel looks only when nobody changes the file.
-    if (this.#slowChanges > 0 || !this.#isSeekable) return false
+    // The kernel looks only when nobody changes the file: one call of a write that is not braked is waited for.
+    const mayBrake = this.#backgroundWrites > 0 && !this.#dirtyRoom.has(sliceBytes)
+    if (this.#slowChanges > 0 || mayBrake || !this.#isSeekable) return false
     const data = seekData(this.#file.now, offset)
     if (data === undefined) this.#mustBeWhole()
     return data === undefined || data >= offset + lengthBytes

@@ -43,6 +43,9 @@ describe('block map', () => {
       )
       for (const present of [true, false]) {
         const runs = [...map.runs(from, to, present)]
+        const limit = 1 + random.integer(1000)
+        const cut = runs[0] && { first: runs[0].first, end: Math.min(runs[0].end, runs[0].first + limit) }
+        assert.deepEqual(map.firstRun(from, to, present, limit), cut, facts)
         const rebuilt = new Uint8Array(to - from).fill(present ? 0 : 1)
         for (const run of runs) rebuilt.fill(present ? 1 : 0, run.first - from, run.end - from)
         assert.deepEqual(rebuilt, new Uint8Array(slice), facts)

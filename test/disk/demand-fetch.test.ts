@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { withOwnMemory } from '../../src/block/own-memory.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { block, closeDisksAfterEach, HandSource, openDisk, ReadySource, read, settled, write } from './hand.ts'
 
@@ -70,6 +71,17 @@ describe('a demand fetch', () => {
     void fetch.finish()
     assert((await second).equals(Buffer.alloc(block, 3)))
     await first
+  })
+
+  it('gives back the memory of what landed', async () => {
+    const { disk, source } = await openDisk(new HandSource())
+    const reading = read(disk.open('guest'), 0, block)
+    const fetch = await source.asked(0)
+    const bytes = withOwnMemory(Buffer.alloc(block, 3))
+    await fetch.yield({ offset: 0, length: block, bytes })
+    void fetch.finish()
+    assert((await reading).equals(Buffer.alloc(block, 3)))
+    assert.equal(bytes.length, 0)
   })
 
   it('a prefetch makes the range present', async () => {

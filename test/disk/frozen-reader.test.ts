@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
+import { giveBack } from '../../src/block/own-memory.ts'
 import type { Extent, Piece } from '../../src/block/units.ts'
 import { alignedExtents, type ReadableDisk, readPieces, readWhole } from '../../src/disk/departure/frozen-reader.ts'
 import { UnreadableRange } from '../../src/disk/unreadable-range.ts'
@@ -43,6 +44,23 @@ async function piecesOf(disk: ReadableDisk, offset: number, length: number): Pro
 }
 
 describe('frozen reader', () => {
+  it('gives a piece its memory alone, unless the read has become several', async () => {
+    const { disk, bytes } = diskOf(['data', 2 * block], ['hole', block], ['data', block])
+    bytes.fill(0, block, 2 * block)
+    const pieces = await piecesOf(disk, 0, 4 * block)
+    assert.deepEqual(
+      pieces.map(({ offset, bytes: some }) => [offset, some?.length]),
+      [
+        [0, block],
+        [block, undefined],
+        [2 * block, undefined],
+        [3 * block, block],
+      ],
+    )
+    for (const piece of pieces) giveBack(piece.bytes)
+    assert.deepEqual([pieces[0]?.bytes?.length, pieces[3]?.bytes?.length], [block, 0])
+  })
+
   it('leaves extents that are aligned as they are', () => {
     const { disk } = diskOf(['hole', 2 * block], ['data', block], ['hole', block])
     assert.deepEqual(alignedExtents(disk, 0, 4 * block, 100), [

@@ -53,6 +53,33 @@ describe('landing', () => {
     assert((await read(session, 0, block)).equals(Buffer.alloc(block, 9)))
   })
 
+  it('promise 9: of the background one piece lands at a time, and a demand fetch or a write beside it waits for none that waits', async () => {
+    const { disk, files } = await openDisk(new HandSource())
+    const pieceAt = (index: number) => ({ offset: index * block, length: block, bytes: Buffer.alloc(block, index + 1) })
+    files.hold('write')
+    const landings = [0, 1, 2].map((index) => disk.arriving.land(pieceAt(index), 'background'))
+    const fetched = disk.arriving.land(pieceAt(3))
+    await settled()
+    // The first has its blocks; those that wait for their turn have nothing yet, and count.
+    assert.equal(disk.arriving.unsettled({ first: 1, end: 3 }), undefined)
+    assert(disk.arriving.unsettled({ first: 0, end: 1 }) && disk.arriving.unsettled({ first: 3, end: 4 }))
+    assert.equal(disk.arriving.unsavedBytes, 4 * block)
+    files.release('write')
+    await Promise.all([...landings, fetched])
+    assert.equal(disk.present.blocks, 4)
+    assert.equal(disk.arriving.unsavedBytes, 4 * block)
+  })
+
+  it('of the background a piece that fails holds up none behind it', async () => {
+    const { disk, files } = await openDisk(new HandSource())
+    files.fail('write', full)
+    const first = disk.arriving.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) }, 'background')
+    await assert.rejects(first, full)
+    files.fail('write', undefined)
+    await disk.arriving.land({ offset: 0, length: block, bytes: Buffer.alloc(block, 1) }, 'background')
+    assert.equal(disk.present.blocks, 1)
+  })
+
   it('promise 5: a piece that comes while a guest write is in flight is left out', async () => {
     const { disk, files, landed } = await openDisk(new HandSource())
     const session = disk.open('guest')

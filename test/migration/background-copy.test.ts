@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { withOwnMemory } from '../../src/block/own-memory.ts'
 import type { Extent, Piece, Run } from '../../src/block/units.ts'
 import type { BlockSource } from '../../src/disk/block-source.ts'
 import type { Disk } from '../../src/disk/disk.ts'
@@ -97,6 +98,24 @@ describe('background copy', () => {
   removeFoldersAfterEach()
   closeDisksAfterEach()
   const never = new AbortController().signal
+
+  it('gives back the memory of each piece that landed', async () => {
+    const bodies: Buffer[] = []
+    const source: BlockSource = {
+      async *fetch(runs: readonly Run[]) {
+        for (const { offset, length } of runs) {
+          bodies.push(withOwnMemory(Buffer.alloc(length, 1)))
+          yield { offset, length, bytes: bodies.at(-1)! }
+        }
+      },
+    }
+    const { disk } = await openDisk(source, { sizeBytes: 4 * chunk })
+    await new BackgroundCopy(partsOf(disk, source), never).run()
+    assert.deepEqual([bodies.length, bodies.filter(({ length }) => length > 0).length], [4, 0])
+    const found = Buffer.alloc(disk.sizeBytes)
+    await disk.arriving.read(0, found)
+    assert(found.every((byte) => byte === 1))
+  })
 
   it('ends when nothing is missing, and has brought every byte', async () => {
     const source = new ReadySource()

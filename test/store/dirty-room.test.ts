@@ -1,7 +1,7 @@
 // When a write may be done on the loop: as long as the kernel does not brake.
 
 import assert from 'node:assert/strict'
-import { type DirtyCounts, DirtyRoom, kernelCounts, roomBytes } from '../../src/store/dirty-room.ts'
+import { type DirtyCounts, DirtyRoom, kernelCounts, roomBytes, threadQueuedMs } from '../../src/store/dirty-room.ts'
 
 const mebibyte = 2 ** 20
 const pages = (bytes: number) => bytes / 4096
@@ -54,21 +54,60 @@ describe('dirty room', () => {
     assert.equal(looks, 4)
   })
 
-  it('is closed for half a second by a write that took long, whatever the counts say', () => {
-    let nowMs = 0
+  /** A room where the counts say that there is some; each write takes so long, and waits so long of it for a processor. */
+  function watched() {
+    const at = { nowMs: 0, queuedMs: 0 }
     const room = new DirtyRoom(
       () => counts(0, 400 * mebibyte),
-      () => nowMs,
+      () => at.nowMs,
+      () => at.queuedMs,
     )
-    assert(room.has(mebibyte))
-    room.wrote(7.9)
-    assert(room.has(mebibyte))
-    room.wrote(8.1)
+    const write = (elapsedMs: number, queuedMs: number) => {
+      assert(room.has(mebibyte))
+      room.begins(at.nowMs)
+      at.nowMs += elapsedMs
+      at.queuedMs += queuedMs
+      room.wrote(elapsedMs)
+    }
+    return { at, room, write }
+  }
+
+  it('is closed for half a second by the second write that took long, whatever the counts say', () => {
+    const { at, room, write } = watched()
+    write(7, 0)
+    write(9, 0)
+    write(8, 0)
+    write(9, 0)
     assert(!room.has(mebibyte))
-    nowMs = 499
+    at.nowMs += 499
     assert(!room.has(mebibyte))
-    nowMs = 500
+    at.nowMs += 1
     assert(room.has(mebibyte))
+    write(9, 0) // Looked at closely since the last.
+    assert(!room.has(mebibyte))
+  })
+
+  it('stays open when writes took long because others had the processor', () => {
+    const { room, write } = watched()
+    for (let count = 0; count < 100; count++) write(40, 33)
+    assert(room.has(mebibyte))
+    write(40, 31)
+    assert(!room.has(mebibyte))
+  })
+
+  it('looks less closely again when no write took long for a second', () => {
+    const { at, room, write } = watched()
+    write(9, 0)
+    at.nowMs += 1000
+    write(9, 0)
+    assert(room.has(mebibyte))
+    write(9, 0)
+    assert(!room.has(mebibyte))
+  })
+
+  it('knows how long this thread has waited for a processor', () => {
+    const before = threadQueuedMs()
+    assert(before >= 0 && threadQueuedMs() >= before)
   })
 
   it('reads the counts of this machine', () => {

@@ -123,6 +123,26 @@ describe('a block file', () => {
       assert(file.takesAtOnce?.(0, 4096))
     })
 
+    it('leaves the turn in the background, and so does a guest’s beside it', async () => {
+      const file = await blockFile(4 * mebibyte)
+      const first = file.write(0, Buffer.alloc(mebibyte, 1), 'background')
+      const second = file.write(mebibyte, Buffer.alloc(4096, 2), 'background')
+      assert(first instanceof Promise && second instanceof Promise)
+      assert(!file.takesAtOnce?.(2 * mebibyte, 4096))
+      const guests = file.write(2 * mebibyte, Buffer.alloc(4096, 3))
+      assert(guests instanceof Promise)
+      await Promise.all([first, second, guests])
+      assert(file.takesAtOnce?.(2 * mebibyte, 4096))
+      assert.equal(file.write(2 * mebibyte, Buffer.alloc(4096, 3)), undefined)
+      assert.equal((await bytesOf(file, mebibyte - 1, 2)).toString('hex'), '0102')
+    })
+
+    it('in the background that fails is told to its caller, and counts no longer', async () => {
+      const file = await blockFile(mebibyte)
+      await assert.rejects(async () => file.write(2 ** 52, Buffer.alloc(4096, 1), 'background'))
+      assert(file.takesAtOnce?.(0, 4096))
+    })
+
     it('agrees with a plain buffer under random writes, zeroes and reads', async () => {
       const seed = Number(process.env['SEED'] ?? randomInt(2 ** 31))
       const random = seededRandom(seed)

@@ -147,10 +147,7 @@ export class Arrival {
 
   /** The first run of missing blocks from block `from` on, and at most `limitBlocks` of it. */
   firstMissing(from: number, limitBlocks: number): Span | undefined {
-    for (const run of this.#maps.present.runs(from, this.#maps.present.blocks, false)) {
-      return { first: run.first, end: Math.min(run.end, run.first + limitBlocks) }
-    }
-    return undefined
+    return this.#maps.present.firstRun(from, this.#maps.present.blocks, false, limitBlocks)
   }
 
   /** A promise for when landings and guest writes that now touch the span have ended; undefined: there are none. */

@@ -3,6 +3,7 @@
 // copy has asked for is asked for all the same: a guest never waits behind the background (promise 9).
 
 import { blockSizeBytes } from '../../block/block-map.ts'
+import { giveBack } from '../../block/own-memory.ts'
 import { type Span, spanOf } from '../../block/span.ts'
 import type { Piece, Run } from '../../block/units.ts'
 import type { MaybePromise } from '../../guest/export.ts'
@@ -100,7 +101,9 @@ export class DemandFetch {
   }
 
   async #run(runs: readonly Run[]): Promise<void> {
-    for await (const piece of this.#source.fetch(runs, { urgency: 'demand', signal: this.#closed }))
+    for await (const piece of this.#source.fetch(runs, { urgency: 'demand', signal: this.#closed })) {
       await this.#land(piece)
+      giveBack(piece.bytes)
+    }
   }
 }

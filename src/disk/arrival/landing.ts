@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
-import type { Piece } from '../../block/units.ts'
+import type { Piece, Urgency } from '../../block/units.ts'
 import { StoreError } from '../../store/store-error.ts'
 import type { DiskFiles } from '../disk-files.ts'
 import type { Landed } from '../remote-part.ts'
@@ -29,6 +29,9 @@ export class Landing {
   #unsavedBytes = 0
   #landingBytes = 0
   #isSaving = false
+  /** Of the background: what waits for its turn, and the one that has it. */
+  #waitingBytes = 0
+  #lastInBackground: Promise<unknown> = Promise.resolve()
 
   constructor(disk: LandingDisk) {
     this.#disk = disk
@@ -36,15 +39,32 @@ export class Landing {
 
   /** Bytes that landed, or are landing, and are not durable yet together with their bits. */
   get unsavedBytes(): number {
-    return this.#unsavedBytes + this.#landingBytes
+    return this.#unsavedBytes + this.#landingBytes + this.#waitingBytes
   }
 
-  /** Writes bytes that came where they are still missing. */
-  async land(piece: Piece): Promise<void> {
+  /**
+   * Writes bytes that came where they are still missing. Those of the background land one
+   * after the other: the kernel has one write of a file at a time, each thread more that waits takes the processor from the
+   * loop's, and what a guest waits for, a fetch or a claim, waits for one of them at most.
+   */
+  land(piece: Piece, urgency: Urgency): Promise<void> {
+    const lengthBytes = piece.bytes?.length ?? 0
+    if (urgency === 'demand' || lengthBytes === 0) return this.#land(piece, urgency)
+    this.#waitingBytes += lengthBytes
+    const landed = this.#lastInBackground.then(() => {
+      this.#waitingBytes -= lengthBytes
+      return this.#land(piece, urgency)
+    })
+    this.#lastInBackground = landed.catch(() => {}) // It is told to its caller.
+    return landed
+  }
+
+  async #land(piece: Piece, urgency: Urgency): Promise<void> {
     const { name, files } = this.#disk
     const file = files.block
     if (!file) throw new StoreError('closed', `disk ${name} is closed: nothing lands on it`)
     assert(files.arrival)
+    assert(!piece.bytes || piece.bytes.length === piece.length)
     const claim = files.arrival.claimMissing(this.#wholeBlocks(piece))
     if (!claim) return
     const dataBytes = piece.bytes ? claim.bytes : 0 // Zeros cost nothing to have sent again.
@@ -52,7 +72,7 @@ export class Landing {
     try {
       for (const part of claim.parts) {
         const from = part.offset - piece.offset
-        if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length))
+        if (piece.bytes) await file.write(part.offset, piece.bytes.subarray(from, from + part.length), urgency)
         else if (!file.isHole?.(part.offset, part.length))
           await zeroFile(file, part.offset, part.length, { allocated: false })
       }

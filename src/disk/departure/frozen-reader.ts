@@ -3,6 +3,7 @@
 // disk's end.
 
 import { blockSizeBytes } from '../../block/block-map.ts'
+import { withOwnMemory } from '../../block/own-memory.ts'
 import type { Extent, Piece, Run } from '../../block/units.ts'
 import { blockExtents } from '../../block/zeros.ts'
 import type { MaybePromise } from '../../store/files.ts'
@@ -94,12 +95,14 @@ export async function* readPieces(
 
 function* piecesOf(offset: number, bytes: Buffer): Generator<Piece> {
   for (const { from, end, isZero } of blockExtents(bytes, offset)) {
-    yield { offset: offset + from, length: end - from, bytes: isZero ? undefined : bytes.subarray(from, end) }
+    const isWhole = end - from === bytes.length
+    const part = isWhole ? bytes : bytes.subarray(from, end) // Of several parts none has the memory alone.
+    yield { offset: offset + from, length: end - from, bytes: isZero ? undefined : part }
   }
 }
 
 async function readOrError(disk: ReadableDisk, run: Run): Promise<Buffer | { error: unknown }> {
-  const bytes = Buffer.allocUnsafeSlow(run.length)
+  const bytes = withOwnMemory(Buffer.allocUnsafeSlow(run.length))
   try {
     await disk.read(run.offset, bytes)
     return bytes

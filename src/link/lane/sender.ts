@@ -2,6 +2,8 @@
 // waits its turn, in order. So the memory behind a peer that reads slowly is bounded.
 
 import type { Writable } from 'node:stream'
+import { TLSSocket } from 'node:tls'
+import { giveBack } from '../../block/own-memory.ts'
 import { aborted, type LinkError } from '../channel.ts'
 
 /** Two pieces: one on its way to the kernel, one ready behind it. */
@@ -52,9 +54,11 @@ export class Sender {
 
   #write(bytes: Uint8Array, sent?: () => void): void {
     if (this.#error) return
-    this.#unsentBytes += bytes.length
+    const lengthBytes = bytes.length
+    this.#unsentBytes += lengthBytes
     this.#stream.write(bytes, (error) => {
-      this.#unsentBytes -= bytes.length
+      this.#unsentBytes -= lengthBytes
+      if (this.#stream instanceof TLSSocket) giveBack(bytes) // Encrypted. Other streams may have it at their other end.
       if (error) return
       sent?.()
       this.#next()

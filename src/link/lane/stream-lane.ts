@@ -2,7 +2,9 @@
 // What comes is taken in short turns of the loop, and left in the stream while too much of it waits for its taker.
 
 import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import type { Timers } from '../../block/clock.ts'
+import { detach } from '../../block/own-memory.ts'
 import { loopTurns } from '../../block/turns.ts'
 import type { Piece, Urgency } from '../../block/units.ts'
 import type { Log } from '../../transport/index.ts'
@@ -94,7 +96,13 @@ export class StreamLane implements Lane {
     this.#schedule()
     if (options.use) this.#sendHello(options.use)
     if (stream.destroyed) this.#fail(lost('the connection was closed'))
-    else stream.on('data', (chunk: Buffer) => this.#receive(chunk))
+    else {
+      stream.on('data', (chunk: Buffer) => {
+        this.#receive(chunk)
+        // Decrypted for us alone, and copied. Other streams may hand over what their other end still uses.
+        if (stream instanceof TLSSocket) detach(chunk)
+      })
+    }
   }
 
   get isOpen(): boolean {

@@ -10,6 +10,7 @@
 // looked at: that takes time, and is done where bytes leave the lane (link/lane/digests.ts). Until then they are `Sealed`.
 
 import assert from 'node:assert/strict'
+import { withOwnMemory } from '../../block/own-memory.ts'
 import type { Piece } from '../../block/units.ts'
 import { LinkError } from '../channel.ts'
 
@@ -200,7 +201,7 @@ function decodePiece(body: Buffer): SealedPiece {
 }
 
 function decodeSealed(body: Buffer): Sealed {
-  return { digest: body.subarray(0, digestBytes), bytes: body.subarray(digestBytes) }
+  return { digest: body.subarray(0, digestBytes), bytes: withOwnMemory(body.subarray(digestBytes)) }
 }
 
 function decodeEnd(body: Buffer): number {
@@ -232,7 +233,7 @@ export class FrameDecoder {
         position += taken
         if (this.#headFilled < headerBytes) return
         this.#name = checkedName(this.#head)
-        this.#body = Buffer.allocUnsafe(this.#head.readUInt32BE(0))
+        this.#body = Buffer.allocUnsafeSlow(this.#head.readUInt32BE(0))
         this.#bodyFilled = 0
       }
       const taken = chunk.copy(this.#body, this.#bodyFilled, position)

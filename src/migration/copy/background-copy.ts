@@ -6,6 +6,7 @@
 
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Clock } from '../../block/clock.ts'
+import { giveBack } from '../../block/own-memory.ts'
 import type { Extent, Piece, Run } from '../../block/units.ts'
 import type { BlockSource } from '../../disk/block-source.ts'
 import type { Disk } from '../../disk/disk.ts'
@@ -105,7 +106,8 @@ export class BackgroundCopy {
         const next = arriving.firstMissing(from, 1)
         if (!next) break
         const extent = await this.#extentAt(next.first * blockSizeBytes)
-        const missing = arriving.firstMissing(next.first, extentSpanBytes / blockSizeBytes)
+        const mostBytes = extent.data ? chunkBytes : extentSpanBytes
+        const missing = arriving.firstMissing(next.first, mostBytes / blockSizeBytes)
         if (!missing) break
         if (missing.first !== next.first) continue // A demand fetch brought it meanwhile.
         const offset = missing.first * blockSizeBytes
@@ -169,6 +171,7 @@ export class BackgroundCopy {
         for await (const piece of source.fetch(runs, { urgency: 'background', signal: this.#signal })) {
           if (!piece.bytes) zeroBytes += piece.length
           await this.#land(piece)
+          giveBack(piece.bytes)
         }
         break
       } catch (error) {
@@ -186,7 +189,7 @@ export class BackgroundCopy {
     const { disk } = this.#parts
     const { length, bytes } = piece
     while (bytes && disk.arriving.unsavedBytes + length > unsavedBoundBytes) await disk.flush()
-    await disk.arriving.land(piece)
+    await disk.arriving.land(piece, 'background')
     // The pass may take hours yet.
     if (!bytes || this.#overInBytes === 0) return
     this.#overInBytes = Math.max(0, this.#overInBytes - length)

@@ -7,6 +7,7 @@
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Clock } from '../../block/clock.ts'
 import { sha256 } from '../../block/digest.ts'
+import { giveBack, withOwnMemory } from '../../block/own-memory.ts'
 import { type Span, spanOf } from '../../block/span.ts'
 import type { Extent, Run } from '../../block/units.ts'
 import type { Disk } from '../../disk/disk.ts'
@@ -135,12 +136,14 @@ export class Verification {
     const { disk, clock, digests, differs } = this.#parts
     await clock.turn()
     this.#signal.throwIfAborted()
-    const bytes = Buffer.allocUnsafeSlow(run.length)
+    const bytes = withOwnMemory(Buffer.allocUnsafeSlow(run.length))
     await disk.arriving.read(run.offset, bytes)
     this.#comparedBytes += run.length
     const span = spanOf(run.offset, run.length)
     if (disk.arriving.isUntouched(span)) {
-      if (await isSame(bytes)) return
+      const same = await isSame(bytes)
+      giveBack(bytes)
+      if (same) return
       this.#signal.throwIfAborted()
       // Untouched until now, so that it was when its bytes were read.
       if (disk.arriving.isUntouched(span)) {

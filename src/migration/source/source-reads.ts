@@ -5,6 +5,7 @@
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
 import { sha256 } from '../../block/digest.ts'
+import { giveBack } from '../../block/own-memory.ts'
 import type { Extent, Piece, Run, Urgency } from '../../block/units.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import { noRightCode, startingCode, syncFailedCode } from '../codes.ts'
@@ -89,7 +90,9 @@ export class SourceReads {
       await clock.turn()
       this.#checkRight(asked)
       this.#checkRun(run)
-      const digest = await sha256(await this.#readWhole(run), () => clock.turn())
+      const bytes = await this.#readWhole(run)
+      const digest = await sha256(bytes, () => clock.turn())
+      giveBack(bytes)
       digests.push(digest.toString('base64'))
     }
     this.#checkRight(asked)
