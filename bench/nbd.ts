@@ -12,8 +12,8 @@ import { makeImage, measureFilled } from './filled.ts'
 import { filledReportOf } from './filled-report.ts'
 import { type Load, loads, memoryLoad, settle } from './loads.ts'
 import { costOf, watchMemory } from './process-cost.ts'
-import { type Measurement, type Notes, reportOf } from './report.ts'
-import { freePort, type Running, type ServerKind, serverKinds, start, type Transport } from './servers.ts'
+import { type Measurement, reportOf } from './report.ts'
+import { freePort, type Running, type ServerKind, serverKinds, start, type Transport, vmstoreOf } from './servers.ts'
 
 const imageBytes = 2 ** 30
 const bytesPerGib = 2 ** 30
@@ -84,16 +84,23 @@ async function benchLoads(): Promise<void> {
   }
   const left: string[] = []
   const kinds: ServerKind[] = []
-  for (const kind of serverKinds) {
-    if (kind.id === 'vmstore' || (await has(kind.program))) kinds.push(kind)
+  const before = values.before === undefined ? undefined : resolve(values.before)
+  const wanted = before === undefined ? serverKinds : [serverKinds[0]!, vmstoreOf('before', before)]
+  for (const kind of wanted) {
+    if (isOurs(kind) || (await has(kind.program))) kinds.push(kind)
     else left.push(`${kind.title}: ${kind.program} is not installed`)
   }
   await makeImages(bench, kinds)
   const measurements: Measurement[] = []
   for (const transport of transports) measurements.push(...(await measureTransport(bench, kinds, transport, left)))
-  const notes: Notes = { command: `npm run bench:nbd -- --rounds ${rounds} --seconds ${seconds}`, canPin, rounds, left }
-  const report = await reportOf(measurements, kinds, notes)
-  await keep('nbd', report)
+  const command = `npm run bench:nbd -- --rounds ${rounds} --seconds ${seconds}${before === undefined ? '' : ' --before DIR'}`
+  const report = await reportOf(measurements, kinds, { command, canPin, rounds, left, before })
+  await keep(before === undefined ? 'nbd' : 'nbd-before', report)
+}
+
+/** vmstore itself, this build or the one before. */
+function isOurs({ id }: ServerKind): boolean {
+  return id === 'vmstore' || id === 'before'
 }
 
 async function keep(name: string, report: string): Promise<void> {
@@ -117,7 +124,7 @@ async function measureTransport(
       measurements.push({ ...measurement, transport, round })
     } catch (error) {
       bench.signal.throwIfAborted()
-      if (server.kind.id === 'vmstore') throw error
+      if (isOurs(server.kind)) throw error
       left.push(`${server.kind.title} over ${transport}, ${load.name}, round ${round}: the load failed`)
     }
   }
@@ -128,7 +135,7 @@ async function measureTransport(
         servers.push(await start(kind, place, bench.pinServer, bench.signal))
       } catch (error) {
         bench.signal.throwIfAborted()
-        if (kind.id === 'vmstore') throw error
+        if (isOurs(kind)) throw error
         left.push(`${kind.title} over ${transport}: ${(error as Error).message}`)
       }
     }

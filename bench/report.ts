@@ -22,6 +22,8 @@ export interface Notes {
   readonly rounds: number
   /** Peers that were not measured, and why. */
   readonly left: readonly string[]
+  /** The folder of the build that is measured beside this one, in place of peers. */
+  readonly before: string | undefined
 }
 
 export async function reportOf(all: readonly Measurement[], kinds: readonly ServerKind[], notes: Notes) {
@@ -38,6 +40,7 @@ export async function reportOf(all: readonly Measurement[], kinds: readonly Serv
     transport,
     ...shown.map(({ id }) => Math.max(...ofServer(row, id).map(({ peakBytes }) => peakBytes / 2 ** 20)).toFixed(0)),
   ])
+  const other = notes.before === undefined ? 'the best peer' : 'the build before'
   return `# NBD servers, ${new Date().toISOString().slice(0, 10)}
 
     ${notes.command}
@@ -45,7 +48,7 @@ export async function reportOf(all: readonly Measurement[], kinds: readonly Serv
 ${(await factsOf(shown, notes)).map((fact) => `- ${fact}\n`).join('')}
 ## Rates
 
-Medians of ${notes.rounds} (the row with 16 connections: once). The ratio is vmstore to the best peer; behind it the lowest and highest ratio of one round.
+Medians of ${notes.rounds} (the row with 16 connections: once). The ratio is vmstore to ${other}; behind it the lowest and highest ratio of one round.
 
 ${table(['row', ...titles, 'ratio', 'of rounds'], rates)}
 ## Processor seconds of the server per GiB
@@ -92,17 +95,21 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return [head, rule, ...rows].map((cells) => `| ${cells.join(' | ')} |\n`).join('')
 }
 
-async function factsOf(kinds: readonly ServerKind[], { canPin, left }: Notes): Promise<string[]> {
+async function factsOf(kinds: readonly ServerKind[], { canPin, left, before }: Notes): Promise<string[]> {
   const cores = availableParallelism()
   const kernel = /^\d+(\.\d+)*/.exec(release())?.[0]
   const pinned = canPin
     ? 'servers pinned to core 0, clients to core 1'
     : 'nothing is pinned (that takes taskset and two cores)'
   const peers = kinds.filter(
-    ({ id }, index) => id !== 'vmstore' && index === kinds.findIndex((one) => one.program === kinds[index]!.program),
+    ({ id }, index) =>
+      id !== 'vmstore' && id !== 'before' && index === kinds.findIndex((one) => one.program === kinds[index]!.program),
   )
   const versions = [
     `vmstore ${await firstLine('git', ['rev-parse', '--short', 'HEAD'])}`,
+    ...(before === undefined
+      ? []
+      : [`before: ${await firstLine('git', ['-C', before, 'rev-parse', '--short', 'HEAD'])}`]),
     `Node ${process.version}`,
     ...(await Promise.all(peers.map(({ program, versionFlag }) => firstLine(program, [versionFlag])))),
     await firstLine('fio', ['--version']),

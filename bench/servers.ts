@@ -45,16 +45,9 @@ export interface Running {
 const startTimeoutMs = 20_000
 const stopTimeoutMs = 10_000
 const complaintMaxBytes = 300
-const program = join(import.meta.dirname, '..', 'bin', 'run.js')
 
 export const serverKinds: readonly ServerKind[] = [
-  {
-    id: 'vmstore',
-    title: 'vmstore',
-    program: process.execPath,
-    versionFlag: '--version',
-    command: ({ image, uri }) => [process.execPath, program, 'serve', image, '--nbd', uri, '--log-level', 'error'],
-  },
+  vmstoreOf('vmstore', join(import.meta.dirname, '..')),
   {
     id: 'nbdkit',
     title: 'nbdkit file',
@@ -86,6 +79,18 @@ export const serverKinds: readonly ServerKind[] = [
     },
   },
 ]
+
+/** The build that lies in `folder`; `id` is its title too. */
+export function vmstoreOf(id: 'vmstore' | 'before', folder: string): ServerKind {
+  const program = join(folder, 'bin', 'run.js')
+  return {
+    id,
+    title: id,
+    program: process.execPath,
+    versionFlag: '--version',
+    command: ({ image, uri }) => [process.execPath, program, 'serve', image, '--nbd', uri, '--log-level', 'error'],
+  }
+}
 
 function qemuNbd(aio: 'threads' | 'io_uring'): ServerKind {
   const id = `qemu-nbd-${aio}`
