@@ -49,6 +49,13 @@ export function restoredRefusal(record: MigrationRecord): PeerRefusal {
   return new PeerRefusal(restoredCode, message)
 }
 
+/** The same of one whose disk has moved on since, as this site knows. */
+export function laterRefusal(record: MigrationRecord, later: Supersession): PeerRefusal {
+  const { name, generation } = onlyDisk(record)
+  const message = `generation ${later.generation} of ${name} exists at ${later.owner}: generation ${generation} is older`
+  return new PeerRefusal(supersededCode, message, { generation: later.generation, owner: later.owner })
+}
+
 /** What the source said, if it said that. A generation that is not later than ours says nothing. */
 export function supersessionIn(error: unknown, ownGeneration: number): Supersession | undefined {
   if (!(error instanceof PeerRefusal)) return undefined

@@ -84,7 +84,10 @@ export class Migrations {
       standing: async (migration) => this.#standing(peerId, migration),
       source: (migration) => {
         const course = this.#courseWith(peerId, migration)
-        if (!course) return new PastSource(this.#roster.past, this.#services.siteId, peerId, migration)
+        if (!course)
+          return new PastSource(this.#roster.past, this.#services.siteId, peerId, migration, (id) =>
+            this.#standingOf(id),
+          )
         if (course.role === 'source') return course.desk
         throw new PeerRefusal('not-the-source', `that site is the destination of migration ${migration}`)
       },
@@ -101,6 +104,12 @@ export class Migrations {
   #courseWith(peerId: string, migration: string): SiteCourse | undefined {
     const course = this.#roster.get(migration)
     return course?.record.peerId === peerId ? course : undefined
+  }
+
+  /** Of a disk that has been here: its generation and owner, as on record. */
+  #standingOf(diskId: string): Supersession | undefined {
+    const record = this.#services.disks.get(diskId)?.record
+    return record && { generation: record.generation, owner: record.owner }
   }
 
   /** What this site has of a disk that a peer gave away to it. */

@@ -10,7 +10,7 @@ import { noRightCode, startingCode, unknownMigrationCode } from '../codes.ts'
 import type { AcquireAnswer, DiskAt, Release, SourceDesk, SourceStanding } from '../counterpart.ts'
 import { endedStates } from '../course.ts'
 import { onlyDisk } from '../move.ts'
-import { restoredRefusal, supersededRefusal } from '../supersession.ts'
+import { laterRefusal, restoredRefusal, type Supersession, supersededRefusal } from '../supersession.ts'
 import type { PastMigrations } from './past.ts'
 
 export class PastSource implements SourceDesk {
@@ -18,9 +18,18 @@ export class PastSource implements SourceDesk {
   readonly #siteId: string
   /** undefined: its beginning was refused, and what the peer may have made of it is not wanted; or it is none of the peer's. */
   readonly #known: MigrationRecord | undefined
+  readonly #standingOf: (diskId: string) => Supersession | undefined
 
-  constructor(past: PastMigrations, siteId: string, peerId: string, migration: string) {
+  /** `standingOf`: the generation of a disk that this site knows of, and its owner. */
+  constructor(
+    past: PastMigrations,
+    siteId: string,
+    peerId: string,
+    migration: string,
+    standingOf: (diskId: string) => Supersession | undefined,
+  ) {
     const record = past.get(migration)
+    this.#standingOf = standingOf
     this.#migration = migration
     this.#siteId = siteId
     this.#known = record?.peerId === peerId && record.role === 'source' ? record : undefined
@@ -44,8 +53,15 @@ export class PastSource implements SourceDesk {
 
   async taken(): Promise<void> {
     // Whoever has everything says `complete`; who still says `taken` was restored to before.
-    if (this.#isDone) throw restoredRefusal(this.#known!)
+    if (this.#isDone) throw this.#restored(this.#known!)
     throw this.#refusal
+  }
+
+  /** The disk may have moved on since: whoever was restored hears of the latest owner that is known. */
+  #restored(known: MigrationRecord): PeerRefusal {
+    const given = onlyDisk(known)
+    const now = this.#standingOf(given.id)
+    return now && now.generation > given.generation ? laterRefusal(known, now) : restoredRefusal(known)
   }
 
   async cancel(): Promise<{ cancelled: boolean; message: string }> {
