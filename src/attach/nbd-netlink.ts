@@ -92,7 +92,7 @@ export function encodeConnect(family: number, sequence: number, request: Connect
     uint32Attribute(NbdAttribute.index, request.index),
     uint64Attribute(NbdAttribute.sizeBytes, request.sizeBytes),
     uint64Attribute(NbdAttribute.blockSizeBytes, request.blockSizeBytes),
-    // 0: with one connection a slow answer is waited for, for as long as it takes. Said, as a value of before would stay.
+    // 0: with one connection a slow answer is waited for, for as long as it takes. Said each time: an earlier value would stay.
     uint64Attribute(NbdAttribute.timeout, 0),
     uint64Attribute(NbdAttribute.serverFlags, request.serverFlags),
     uint64Attribute(NbdAttribute.deadConnTimeout, request.deadTimeoutSeconds),

@@ -27,12 +27,12 @@ import {
 /** `document`: one JSON document. `events`: one a line, as they happen; the last is `result` or `error`. */
 interface Answer<Kind extends 'document' | 'events', Content> {
   readonly kind: Kind
-  /** Carries the type, and is never there. */
+  /** For its type alone: no route has a value here. */
   readonly content?: Content
 }
 
 export interface Route {
-  /** Of the client's method. */
+  /** What the client's method is called. */
   readonly name: string
   readonly method: 'GET' | 'POST' | 'DELETE'
   /** `:word` stands for a parameter. */
@@ -45,7 +45,7 @@ export interface Route {
 const document = <Content>(): Answer<'document', Content> => ({ kind: 'document' })
 const events = <Event extends { readonly type: string }>(): Answer<'events', Event> => ({ kind: 'events' })
 
-/** By what they are about. */
+/** Grouped by what they are about. */
 export const routes = {
   site: {
     describe: { name: 'describe', method: 'GET', path: '/v1/site', answer: document<SiteView>() },
@@ -149,12 +149,12 @@ export const routes = {
   },
 } as const satisfies Readonly<Record<string, Readonly<Record<string, Route>>>>
 
-/** The one that is no HTTP in the end: a connection that becomes one of NBD (upgrade.ts). */
+/** Not in the table: what is asked for is that the connection becomes one of NBD (upgrade.ts). */
 export const nbdUpgrade = { method: 'GET', path: '/v1/nbd', protocol: 'nbd' } as const
 
 export type Routes = typeof routes
 
-/** Of every group. */
+/** Any route of any group. */
 export type AnyRoute = { [Group in keyof Routes]: Routes[Group][keyof Routes[Group]] }[keyof Routes]
 
 /** One string for each parameter of a path. */
@@ -162,9 +162,9 @@ export type ParametersOf<Path> = Path extends `${string}/:${infer Rest}`
   ? [named: string, ...ParametersOf<Rest extends `${string}/${infer More}` ? `/${More}` : ''>]
   : []
 
-/** What is sent. */
+/** The body, as the client sends it. */
 export type BodyOf<One> = One extends { readonly body: infer Schema extends z.ZodType } ? z.input<Schema> : undefined
-/** What whoever answers gets: with the usual value of all that was not said. */
+/** The body, as the service gets it: with the usual value of all that was not said. */
 export type CheckedBodyOf<One> = One extends { readonly body: infer Schema extends z.ZodType }
   ? z.output<Schema>
   : undefined
@@ -173,7 +173,7 @@ export type ContentOf<One> = One extends { readonly answer: Answer<'document' | 
   ? Content
   : never
 
-/** All of the table, one after the other: what is about what, under which key. */
+/** Every route of the table, with its group and its key. */
 export function* eachRoute(): Generator<{ readonly group: string; readonly key: string; readonly route: Route }> {
   for (const [group, keyed] of Object.entries(routes)) {
     for (const [key, route] of Object.entries<Route>(keyed)) yield { group, key, route }

@@ -12,7 +12,7 @@ import { type ErrorView, ExitCode } from './types.ts'
 import { type ServeNbd, upgradeToNbd } from './upgrade.ts'
 
 const maxBodyBytes = 64 * 1024
-/** Each watched migration holds one. */
+/** Each command that watches a migration holds one. */
 const maxConnections = 256
 /** For a request to arrive whole. Answers have no limit. */
 const requestTimeoutMs = 30_000

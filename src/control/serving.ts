@@ -17,7 +17,7 @@ export interface ServingOptions {
   viewOf(error: unknown): ErrorView
 }
 
-/** What service.ts says of each route by itself, of any of them. */
+/** The service by group and key. service.ts types each method by itself; here all are alike. */
 type AnyService = Readonly<Record<string, Readonly<Record<string, (...asked: unknown[]) => unknown>>>>
 
 export function serveRoutes(app: FastifyInstance, options: ServingOptions): void {

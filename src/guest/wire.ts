@@ -108,9 +108,9 @@ export class Wire {
     return isDirect ? this.#pipe.pipe : undefined
   }
 
-  /** Gives the kernel what the pipe holds; what it does not take at once is held still. */
+  /** Gives the kernel what the pipe holds; what it does not take at once stays in the pipe. */
   sendPages(pipe: PagePipe): void {
-    // Once it is destroyed, the descriptor's number may be another file's. One that has failed says so through its stream.
+    // Once the socket is destroyed, the descriptor's number may be another file's. One that has failed says so through its stream.
     if (this.#socket.writable) pipe.sendTo(this.#fd!)
   }
 

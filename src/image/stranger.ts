@@ -1,4 +1,4 @@
-// What is no image that stands for itself, or none at all.
+// A file that is no whole image: it is a part of one, or something else.
 
 export interface Stranger {
   /** 'gzip-compressed data', 'the descriptor of a VMDK'. */

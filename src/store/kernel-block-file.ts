@@ -32,7 +32,7 @@ const syncBoundBytes = 2 ** 20
 /** EXT4_SUPER_MAGIC and TMPFS_MAGIC of <linux/magic.h>. */
 const ext4Type = 0xef53
 const tmpfsType = 0x01021994
-/** Of the same, and of the file systems' own: a write may wait for a program or another machine, however little is dirty. */
+/** "Far": a write may wait for a program or another machine, however little is dirty. From the same header, and their own. */
 const farTypes = [
   ...[0x65735546, 0x6969, 0xff534d42, 0xfe534d42, 0x01021997, 0x00c36400], // FUSE, NFS, CIFS, SMB2, 9p, Ceph
   ...[0x01161970, 0x7461636f, 0x0bd00bd0, 0x786f4256], // GFS2, OCFS2, Lustre, vboxsf
@@ -75,7 +75,7 @@ export class KernelBlockFile implements BlockFile {
     this.#isInMemory = type === tmpfsType
     this.#isFar = farTypes.includes(type)
     this.#isSeekable = seekableTypes.includes(type)
-    // To whoever may only read a file, the kernel says that all of it is cached; far away, cached pages may be asked after.
+    // Whoever may only read a file hears from the kernel that all of it is cached; far away, cached pages may be checked again.
     this.#pageCache = readOnly || this.#isFar ? undefined : viewOf(fd, sizeBytes)
     if (type !== ext4Type || this.#pageCache === undefined) return
     readNothingAhead(fd)

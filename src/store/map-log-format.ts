@@ -90,7 +90,7 @@ interface MapHeader {
   readonly key: number
   readonly bootId: string
   readonly lostPower: boolean
-  /** 0 in a log of before this was said. */
+  /** 0 in a log that was made before headers had it. */
   readonly snapshotRecords: number
 }
 

@@ -66,7 +66,7 @@ function survey(bytes: Buffer, key: number): { whole: number; intact: number; co
 
 /**
  * Two intact commits behind a broken record: the second was appended after the sync of the first had come back, so that
- * all before the first was durable once. What a lost power leaves looks like that never.
+ * all before the first was durable once. A loss of power never leaves that.
  */
 function isProvenRot(bytes: Buffer, key: number, broken: number, whole: number): boolean {
   let commits = 0

@@ -70,7 +70,7 @@ function rowsOf(database: DatabaseSync, path: string, table: string): { id: stri
     })
 }
 
-/** Fields that may lack came while format 2 was written. */
+/** Optional are fields that were added while format 2 was in use: older rows lack them. */
 interface MigrationOfFormat2 extends Omit<MigrationRecord, 'disks' | 'terms'> {
   readonly diskId: string
   readonly diskName: string
@@ -123,8 +123,8 @@ function migrationOfFormat2(
 }
 
 /**
- * Of a migration that goes on, its disk's record says it. Of one that ended before it was kept, its state does, but for disks
- * that were superseded or taken back.
+ * Of a migration that goes on, its disk's record says it. Of one that was over before the owner at the end was kept
+ * (`endOwner`), its state says it, but for disks that were superseded or taken back.
  */
 function ownerOfFormat2(record: MigrationOfFormat2, disk: Partial<DiskRecord> | undefined, siteId: string): string {
   const { id, role, state, peerSite } = record

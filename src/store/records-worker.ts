@@ -45,7 +45,7 @@ export interface RecordsPlace {
   readonly siteId: string
 }
 
-/** What a field that a record was written without means. */
+/** What it means that a record lacks a field: it was written before there was such a field. */
 const untouched = { disk: untouchedDisk, migration: untouchedMigration, peer: {} } as const
 
 class RecordsDatabase {

@@ -24,7 +24,7 @@ import {
 } from './sites.ts'
 
 const fixtures = join(import.meta.dirname, 'fixtures')
-/** Each vmstore of before, with the folder of its first site. */
+/** Each earlier vmstore, with the folder of its first site. */
 const releases = readdirSync(fixtures).map((release) => {
   const isPair = existsSync(join(fixtures, release, 'osaka'))
   return { release, isPair, first: isPair ? `${release}/osaka` : release }

@@ -61,11 +61,11 @@ export class PeerLinks {
   readonly #waiters = new Set<Waiter>()
   readonly #closing = new AbortController()
   #keepers = 0
-  /** Of lanes, by requests. */
+  /** How often a request has taken a lane. */
   #takes = 0
   #closed: LinkError | undefined
   #trouble: string | undefined
-  /** That the peer speaks another version, as long as that is the newest that is known. */
+  /** The peer speaks another version: kept until a lane to it is open. */
   #incompatible: LinkError | undefined
 
   constructor(peerId: string, options: PeerLinksOptions, listeners: LinkListeners) {
@@ -266,7 +266,7 @@ export class PeerLinks {
     if (!wasHeard) this.#up()
   }
 
-  /** For who tells people. `why`: what to say if nothing is heard any more. */
+  /** For link-watch.ts, which tells people. `why`: what to say if nothing is heard any more. */
   #lookWhetherHeard(why: string): void {
     if (this.#isHeard) this.#watch.heard()
     else this.#watch.lost(printable(why))

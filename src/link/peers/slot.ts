@@ -80,7 +80,7 @@ export class Slot {
     this.#dialler.start()
   }
 
-  /** An open one. */
+  /** A lane that is open. */
   add(lane: Lane): void {
     const { clock, closing, changed, closed } = this.#options
     this.#lanes.push(lane)
@@ -120,7 +120,7 @@ export class Slot {
     return wanted() || this.#lanes.some((lane) => lane.outstanding > 0)
   }
 
-  /** Or a lane is new. */
+  /** A lane is new, has fallen silent, or is heard of again. */
   #silenceChanged(): void {
     this.#options.changed('nothing is heard of it any more')
     if (this.isHeard) {
