@@ -124,7 +124,7 @@ export class Operator {
     if (!course) return
     if (b.disk(diskName)?.state === 'incoming')
       void b.migrations!.commands.switchover(course.id, force, never()).catch(() => {})
-    else void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
+    else if (course.record.paused) void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
   }
 
   /** Asks and waits for the answer, which may never come. undefined: none came. */
