@@ -252,6 +252,10 @@ function unfinished(view: MigrationView): ControlError {
     return ownerUnknown(disk, `The migration of ${course(view)} stands still, at "${state}": ${why}.`, id, undefined)
   }
   const message = `The migration of ${course(view)} ${state === 'cancelled' ? 'was cancelled' : `failed: ${why}`}.`
-  if (ownerSide === 'unknown') return ownerUnknown(disk, message, id, undefined)
+  if (ownerSide === 'unknown') {
+    const safe = 'It is over at this site, and at most one site serves the disk.'
+    const next = `Look at both sites before the machine is started at either: vmstore disk show ${disk}.`
+    return new ControlError({ code: 'owner-unknown', exit: ExitCode.ownerUnknown, disk, message, safe, next })
+  }
   return new ControlError({ code: `migration-${state}`, disk, message, ...ownedBy(view, ownerSide) })
 }

@@ -369,7 +369,10 @@ describe('commands', () => {
       const left = migrationView('cancelled', { ownerSide: 'unknown', ownerName: 'unknown' })
       served.site.events = () => each([wholeMigration[0]!, { type: 'result', ...left }])
       const { exit, stdout } = await run(...words, '--json')
-      assert.deepEqual([exit, lines(stdout).at(-1).error.code], [6, 'owner-unknown'])
+      const { error } = lines(stdout).at(-1)
+      assert.deepEqual([exit, error.code], [6, 'owner-unknown'])
+      assert.doesNotMatch(`${error.safe} ${error.next}`, /goes on|vmstore serve/, 'it is over, and the daemon runs')
+      assert.match(error.next, /both sites/)
     })
 
     it('a migration that is stopped until the next start has not failed, and nobody says who owns: exit 6', async () => {
