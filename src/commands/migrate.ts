@@ -243,13 +243,19 @@ function ownedBy({ disk, ownerName }: MigrationView, side: 'source' | 'destinati
   return { exit, safe: `${who}, ${ownerName}, owns ${disk}.` }
 }
 
-/** A migration that ended with a result other than done. */
+/** A migration that ended with a result other than done; or that stands still until the next start, and has not ended. */
 function unfinished(view: MigrationView): ControlError {
   const { disk, id, state, ownerSide } = view
-  const isCancelled = state === 'cancelled'
-  const how = isCancelled ? 'was cancelled' : `failed: ${view.note ?? 'no reason was given'}`
-  const message = `The migration of ${course(view)} ${how}.`
-  if (ownerSide === 'unknown') return ownerUnknown(disk, message, id, undefined)
-  const code = isCancelled ? 'migration-cancelled' : 'migration-failed'
-  return new ControlError({ code, disk, message, ...ownedBy(view, ownerSide) })
+  const why = view.note ?? 'no reason was given'
+  if (state !== 'cancelled' && state !== 'failed') {
+    // What is on record may be old by now: the other site may have given the disk, or taken it, since.
+    return ownerUnknown(disk, `The migration of ${course(view)} stands still, at "${state}": ${why}.`, id, undefined)
+  }
+  const message = `The migration of ${course(view)} ${state === 'cancelled' ? 'was cancelled' : `failed: ${why}`}.`
+  if (ownerSide === 'unknown') {
+    const safe = 'It is over at this site, and at most one site serves the disk.'
+    const next = `Look at both sites before the machine is started at either: vmstore disk show ${disk}.`
+    return new ControlError({ code: 'owner-unknown', exit: ExitCode.ownerUnknown, disk, message, safe, next })
+  }
+  return new ControlError({ code: `migration-${state}`, disk, message, ...ownedBy(view, ownerSide) })
 }

@@ -4,11 +4,10 @@
 
 import { ControlConnection } from './connection.ts'
 import { type AnyRoute, type BodyOf, type ContentOf, eachRoute, type ParametersOf, parameterNames } from './routes.ts'
-import type { CreateEvent, MigrationEvent } from './types.ts'
+import type { MigrationEvent } from './types.ts'
 
 type Told<Event> = Exclude<Event, { type: 'error' }>
 export type ToldMigrationEvent = Told<MigrationEvent>
-export type ToldCreateEvent = Told<CreateEvent>
 
 /** A body of which nothing is required may be left out. */
 type Body<Content> = Content extends undefined ? [] : object extends Content ? [body?: Content] : [body: Content]

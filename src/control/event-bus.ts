@@ -68,7 +68,7 @@ export class EventBus {
   /** From now on, until `signal` aborts or the watcher is disposed of. */
   watch<Kind extends EventKind>(filter: EventFilter<Kind>, signal: AbortSignal): Watcher<Kind> {
     const watcher = new Watcher<Kind>(filter, signal, () => this.#watchers.delete(watcher))
-    this.#watchers.add(watcher)
+    if (!signal.aborted) this.#watchers.add(watcher)
     return watcher
   }
 }
@@ -84,11 +84,13 @@ export class Watcher<Kind extends EventKind> implements AsyncIterable<EventOf<Ki
   #hasEnded = false
   #failure: ControlError | undefined
   #wake: (() => void) | undefined
+  readonly #aborted = () => this[Symbol.dispose]()
 
   constructor(filter: EventFilter<Kind>, signal: AbortSignal, leave: () => void) {
     this.#filter = filter
     this.#signal = signal
     this.#leave = leave
+    signal.addEventListener('abort', this.#aborted, { once: true }) // Its reader may never come again.
   }
 
   /** Events that it has not read yet. */
@@ -113,6 +115,7 @@ export class Watcher<Kind extends EventKind> implements AsyncIterable<EventOf<Ki
   /** Nothing comes any more; what waits is still given out. */
   end(): void {
     this.#hasEnded = true
+    this.#signal.removeEventListener('abort', this.#aborted)
     this.#leave()
     this.#wake?.()
   }
@@ -124,8 +127,6 @@ export class Watcher<Kind extends EventKind> implements AsyncIterable<EventOf<Ki
 
   /** @throws ControlError `watcher-behind` */
   async *[Symbol.asyncIterator](): AsyncGenerator<EventOf<Kind>> {
-    const wake = () => this.#wake?.()
-    this.#signal.addEventListener('abort', wake)
     try {
       while (!this.#signal.aborted) {
         if (this.#failure) throw this.#failure
@@ -137,7 +138,6 @@ export class Watcher<Kind extends EventKind> implements AsyncIterable<EventOf<Ki
         else await new Promise<void>((resolve) => (this.#wake = resolve))
       }
     } finally {
-      this.#signal.removeEventListener('abort', wake)
       this[Symbol.dispose]()
     }
   }

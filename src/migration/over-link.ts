@@ -63,7 +63,10 @@ function sourceOverLink(channel: PeerChannel, ask: Ask, migration: string): Sour
       const maximumBytes = runs.length * shapes.digestBytes
       const params = { migration, ...disk, runs }
       const { answer, body } = await channel.callForBody('digests', params, { maximumBytes, signal })
-      if (!shapes.digestsAnswer.safeParse(answer).success) throw notUnderstood('digests')
+      if (!shapes.digestsAnswer.safeParse(answer).success) {
+        await body.return?.() // Nobody reads it: the request would be under way, and hold its bytes, until `signal` aborts.
+        throw notUnderstood('digests')
+      }
       const all = await wholeBody(body, maximumBytes)
       return runs.map((_, at) => all.toString('base64', at * shapes.digestBytes, (at + 1) * shapes.digestBytes))
     },

@@ -1,8 +1,9 @@
 // The steps by which the records of an earlier vmstore become those of today, one format at a time.
 //
 // What always holds: a step is one transaction, so that a start which is cut short leaves the format before. What is damaged
-// is not rewritten: from format 2 on a row is looked at before it gets a new checksum.
+// is not rewritten: a row is looked at before it gets a new checksum, as far as its format lets see.
 
+import { dirname } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 import { withPathsOfFormat1 } from './record-paths.ts'
 import { rowChecksum, shaped } from './record-shapes.ts'
@@ -15,21 +16,22 @@ import {
   untouchedMigration,
   untouchedMovedDisk,
 } from './records.ts'
-import { damagedRow } from './records-problem.ts'
+import { damagedRow, parsedRow } from './records-problem.ts'
 
 export function countCommits(database: DatabaseSync): void {
   database.exec('CREATE TABLE site (commits INTEGER NOT NULL) STRICT; INSERT INTO site (commits) VALUES (1)')
 }
 
-/** Paths become relative, rows get a checksum, and transactions are counted. */
-export function upgradeFrom1(database: DatabaseSync, root: string): void {
+/** Paths become relative, rows get a checksum, and transactions are counted. @throws when a row is none */
+export function upgradeFrom1(database: DatabaseSync, path: string): void {
   database.exec('BEGIN IMMEDIATE')
   for (const table of ['disk', 'migration', 'peer']) {
     database.exec(`ALTER TABLE ${table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0`)
     const put = database.prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`)
     for (const row of database.prepare(`SELECT id, body FROM ${table}`).all()) {
-      const id = String(row['id'])
-      const body = table === 'disk' ? diskOfFormat1(String(row['body']), root) : String(row['body'])
+      const [id, before] = [String(row['id']), String(row['body'])]
+      const record = parsedRow(path, table, id, before)
+      const body = table === 'disk' ? diskOfFormat1(record as DiskRecord, dirname(path)) : before
       put.run(body, rowChecksum(table, id, body), id)
     }
   }
@@ -38,8 +40,8 @@ export function upgradeFrom1(database: DatabaseSync, root: string): void {
   database.exec('COMMIT')
 }
 
-const diskOfFormat1 = (body: string, root: string): string =>
-  JSON.stringify(withPathsOfFormat1({ ...untouchedDisk, ...(JSON.parse(body) as DiskRecord) }, root))
+const diskOfFormat1 = (record: DiskRecord, root: string): string =>
+  JSON.stringify(withPathsOfFormat1({ ...untouchedDisk, ...record }, root))
 
 /** Migrations get a list of disks, each with its owner, and their terms by themselves. @throws when a row is damaged */
 export function upgradeFrom2(database: DatabaseSync, path: string, siteId: string): void {
@@ -66,7 +68,7 @@ function rowsOf(database: DatabaseSync, path: string, table: string): { id: stri
       const [id, body] = [String(row['id']), String(row['body'])]
       if (Number(row['checksum']) !== rowChecksum(table, id, body))
         throw damagedRow(path, table, id, 'its checksum is wrong')
-      return { id, body: JSON.parse(body) as object }
+      return { id, body: parsedRow(path, table, id, body) }
     })
 }
 

@@ -6,7 +6,6 @@
 // What always holds: a file that is not ours, newer, damaged, or shorter than it was is left as it is.
 
 import { chmodSync, closeSync, constants, existsSync, openSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { countCommits, upgradeFrom1, upgradeFrom2 } from './record-upgrades.ts'
 import { recordsProblem, restoreOrStartAnew } from './records-problem.ts'
@@ -46,7 +45,7 @@ export function openDatabase({ path, isKnown, committed, siteId }: DatabasePlace
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;')
     if (version === 0) createTables(database)
     else checkWhole(database, path)
-    if (version === 1) upgradeFrom1(database, dirname(path))
+    if (version === 1) upgradeFrom1(database, path)
     checkNothingLost(database, path, committed)
     if (version === 1 || version === 2) upgradeFrom2(database, path, siteId)
     return database

@@ -15,3 +15,15 @@ export function damagedRowSentence(path: string, table: string, id: string, why:
 export function damagedRow(path: string, table: string, id: string, why: string): Error {
   return recordsProblem('damaged', damagedRowSentence(path, table, id, why), restoreOrStartAnew)
 }
+
+/** What stands in a row that has no checksum, or whose checksum is right. @throws what damagedRow makes */
+export function parsedRow(path: string, table: string, id: string, body: string): object {
+  let value: unknown
+  try {
+    value = JSON.parse(body)
+  } catch {
+    value = undefined
+  }
+  if (typeof value === 'object' && value !== null) return value
+  throw damagedRow(path, table, id, 'it is no JSON object')
+}

@@ -369,7 +369,22 @@ describe('commands', () => {
       const left = migrationView('cancelled', { ownerSide: 'unknown', ownerName: 'unknown' })
       served.site.events = () => each([wholeMigration[0]!, { type: 'result', ...left }])
       const { exit, stdout } = await run(...words, '--json')
-      assert.deepEqual([exit, lines(stdout).at(-1).error.code], [6, 'owner-unknown'])
+      const { error } = lines(stdout).at(-1)
+      assert.deepEqual([exit, error.code], [6, 'owner-unknown'])
+      assert.doesNotMatch(`${error.safe} ${error.next}`, /goes on|vmstore serve/, 'it is over, and the daemon runs')
+      assert.match(error.next, /both sites/)
+    })
+
+    it('a migration that is stopped until the next start has not failed, and nobody says who owns: exit 6', async () => {
+      const note = 'stopped until the next start: the maps are damaged'
+      for (const state of ['ready', 'copying', 'finishing'] as const) {
+        const stopped = migrationView(state, { role: 'destination', ownerSide: 'source', ownerName: 'osaka', note })
+        served.site.events = () => each([wholeMigration[0]!, { type: 'result', ...stopped }])
+        const { exit, stdout } = await run(...words, '--json')
+        const { error } = lines(stdout).at(-1)
+        assert.deepEqual([exit, error.code], [6, 'owner-unknown'])
+        assert.match(error.message, /stopped until the next start: the maps are damaged/)
+      }
     })
 
     const owners = [

@@ -145,6 +145,21 @@ describe('the bus of events', () => {
     assert.equal(unread.waiting, 0)
   })
 
+  it('forgets a watcher whose signal aborts, also when its reader does not come again, and one that comes too late', async () => {
+    const leave = new AbortController()
+    const watcher = bus.watch({ kinds: ['migration'] }, leave.signal)
+    const reader = watcher[Symbol.asyncIterator]()
+    publish(step('one'))
+    publish(step('two'))
+    await reader.next()
+    leave.abort()
+    publish(step('three'))
+    assert.deepEqual([bus.watchers, watcher.waiting], [0, 0])
+    assert.equal((await reader.next()).done, true)
+    bus.watch({ kinds: ['migration'] }, leave.signal)
+    assert.equal(bus.watchers, 0)
+  })
+
   describe('behind the control API', () => {
     let served: Served
     let client: ControlClient

@@ -3,8 +3,21 @@
 import assert from 'node:assert/strict'
 import { type Duplex, duplexPair } from 'node:stream'
 import { LinkError, type PeerHandlers, type Purpose } from '../../src/link/channel.ts'
+import type { Lane } from '../../src/link/lane/lane.ts'
+import { LinkHub } from '../../src/link/peers/hub.ts'
 import { maximumLanes } from '../../src/link/peers/peer-links.ts'
-import { collect, fetchOf, isLinkError, ManualClock, never, noHandlers, quiet, StreamHub, settle } from './pair.ts'
+import {
+  collect,
+  fetchOf,
+  isLinkError,
+  lanePair,
+  ManualClock,
+  never,
+  noHandlers,
+  quiet,
+  StreamHub,
+  settle,
+} from './pair.ts'
 
 interface World {
   readonly clock: ManualClock
@@ -348,6 +361,26 @@ describe('link hub', () => {
     await made.clock.advance(10_000)
     assert.deepEqual([made.hubs['a']!.connected('b'), made.hubs['a']!.connected('c')], [false, true])
     assert.equal(made.dials.filter((dial) => dial.startsWith('a>b')).length, 3)
+  })
+
+  it('promise 10: a lane that opens in the moment in which its peer is removed is closed, whoever dialled', async () => {
+    const dialled = Promise.withResolvers<Lane>()
+    const lanes = { dial: () => dialled.promise }
+    const hub = new LinkHub({ ownId: 'a', lanes, address: () => 'tcp://b', log: quiet, clock: new ManualClock() })
+    const { near } = await lanePair()
+    hub.probe('b', { signal: never }).catch(() => {})
+    dialled.resolve(near)
+    hub.drop('b')
+    await settle()
+    assert(!near.isOpen)
+    for (let steps = 0; steps < 10; steps++) {
+      const { far } = await lanePair()
+      hub.accept('b', far)
+      for (let step = 0; step < steps; step++) await undefined
+      hub.drop('b')
+      await settle()
+      assert(!far.isOpen, `removed ${steps} steps after it was taken`)
+    }
   })
 
   it('close ends everything, and leaves no timer', async () => {

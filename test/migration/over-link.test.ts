@@ -61,6 +61,22 @@ describe('the other site over a link', () => {
     await assert.rejects(there.source(id).acquire(asked, never), { name: 'LinkError', code: 'protocol' })
   })
 
+  it('promise 11: the body of an answer that cannot be understood is let go of', async () => {
+    let isLeft = false
+    const body: AsyncIterableIterator<Uint8Array> = {
+      next: () => assert.fail('nothing is read'),
+      return: async () => {
+        isLeft = true
+        return { done: true, value: undefined }
+      },
+      [Symbol.asyncIterator]: () => body,
+    }
+    const there = overLink({ ...channel({}), callForBody: async () => ({ answer: { digests: 'many' }, body }) })
+    const digests = there.source(id).digests({ disk: id, generation: 2 }, [{ offset: 0, length: 4096 }], never)
+    await assert.rejects(digests, { name: 'LinkError', code: 'protocol' })
+    assert(isLeft)
+  })
+
   it('a call that nobody here knows is refused by name', async () => {
     const handlers = answersOverLink(() => scriptedSite({}))
     for (const method of ['sing', 'toString', '__proto__'])

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { wrongTerms } from '../../src/migration/terms.ts'
 import { CommitWitness } from '../../src/store/commit-witness.ts'
 import { rowChecksum } from '../../src/store/record-shapes.ts'
 import { SqliteRecords } from '../../src/store/sqlite-records.ts'
@@ -150,5 +151,63 @@ describe('records of format 2', () => {
       exit: 3,
       message: /the record of migration .* is not as it was written: terms.switchover: not one of them/,
     })
+  })
+})
+
+describe('records of format 1', () => {
+  removeFoldersAfterEach()
+
+  function store(migration: string, disk?: string): string {
+    const path = join(temporaryFolder(), 'vmstore.sqlite')
+    using database = new DatabaseSync(path)
+    for (const table of ['disk', 'migration', 'peer'])
+      database.exec(
+        `CREATE TABLE ${table} (added INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL) STRICT`,
+      )
+    database.exec(`PRAGMA application_id = ${0x766d7374}; PRAGMA user_version = 1`)
+    const folder = join(dirname(path), 'disks', 'web01')
+    const whole = JSON.stringify({ ...diskRecordIn(folder), path: join(folder, 'web01.raw'), folder })
+    const diskId = diskRecordIn(folder).id
+    database.prepare('INSERT INTO disk (id, body) VALUES (?, ?)').run(diskId, disk ?? whole)
+    database.prepare('INSERT INTO migration (id, body) VALUES (?, ?)').run('m-1', migration)
+    return path
+  }
+
+  const first = {
+    ...{ id: 'm-1', diskId: 'disk-1', diskName: 'web01', sizeBytes: 4096, generation: 2, role: 'source' },
+    ...{ peerId: 'peer', peerSite: 'site-there', transport: 'tcp', state: 'done', note: null, switchoverMs: 0.5 },
+    ...{ mode: 'post-copy', switchover: 'auto', switchoverWaitMs: 10_000, maxRate: null, sourcePolicy: 'keep' },
+    ...{ counters: { data: 1, sent: 2, skippedZero: 3, resent: 4 } },
+    ...{ startedAt: '2025-01-01T00:00:00.000Z', switchedAt: null, endedAt: '2025-01-01T00:01:00.000Z' },
+  }
+
+  it('as the first vmstore wrote them become those of today in one start', async () => {
+    const path = store(JSON.stringify(first))
+    for (const start of ['the first', 'the next']) {
+      const records = await SqliteRecords.open(path, { hasDisks: true, siteId, wrongTerms })
+      const { disks, migrations } = await records.load()
+      await records.close()
+      assert.deepEqual([disks.length, migrations.length], [1, 1], start)
+      const [disk] = migrations[0]!.disks
+      assert.deepEqual([disk?.owner, disk?.counters, disk?.verified], ['site-there', first.counters, false])
+    }
+  })
+
+  it('promise 12: of which one is no record are refused with a sentence, and keep their format', async () => {
+    for (const [migration, disk] of [
+      ['{'],
+      ['null'],
+      ['7'],
+      [JSON.stringify(first), '{'],
+      [JSON.stringify(first), 'null'],
+    ]) {
+      const path = store(migration!, disk)
+      await assert.rejects(SqliteRecords.open(path, { hasDisks: true, siteId }), {
+        code: 'damaged',
+        message: /is damaged: the record of (disk|migration) .* is not as it was written: it is no JSON object/,
+      })
+      using database = new DatabaseSync(path, { readOnly: true })
+      assert.equal(database.prepare('PRAGMA user_version').get()?.['user_version'], 1)
+    }
   })
 })

@@ -251,6 +251,10 @@ export class PeerLinks {
   }
 
   #add(lane: Lane): void {
+    if (this.#closed) {
+      lane.close(this.#closed) // It has opened in the moment in which everything else was closed.
+      return
+    }
     const slots = this.#slots[lane.purpose]
     const wasHeard = this.#isHeard
     const known = slots.find(({ stripe }) => stripe === lane.stripe)
