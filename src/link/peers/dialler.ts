@@ -9,6 +9,8 @@ import { LinkError } from '../channel.ts'
 
 export const firstBackoffMs = 250
 export const maximumBackoffMs = 2000
+/** After a peer that speaks another version: it answers at once, and is upgraded in minutes at best. */
+export const incompatibleBackoffMs = 10_000
 /** Between two sites that can both dial, the one with the greater id lets the other go first. */
 export const yieldMs = 1000
 /** The next dial starts after at most this long, and at least three quarters of it. */
@@ -38,6 +40,8 @@ export class Dialler {
   readonly #attempts: AbortController[] = []
   #isRunning = false
   #failures = 0
+  /** The last dial that was answered met another version. */
+  #isIncompatible = false
   /** Ends the pause for the sake of the other side, or that between two dials; not a back-off. */
   #wake = () => {}
   #isYielding = false
@@ -70,6 +74,7 @@ export class Dialler {
   /** A lane has been open for a while. */
   steady(): void {
     this.#failures = 0
+    this.#isIncompatible = false
   }
 
   async #dialUntilOpen(): Promise<void> {
@@ -103,6 +108,7 @@ export class Dialler {
         // Silence is no reason to dial less often: the overlap bounds that already.
         if (attempt.signal.aborted) return
         this.#failures++
+        this.#isIncompatible = error instanceof LinkError && error.code === 'incompatible'
         this.#options.failed(error)
       })
       .finally(() => {
@@ -115,7 +121,8 @@ export class Dialler {
 
   /** Half of it fixed, half by chance: two sites that lost each other do not dial in step. */
   #backoffMs(): number {
-    const ceilingMs = Math.min(maximumBackoffMs, firstBackoffMs * 2 ** Math.min(this.#failures - 1, 10))
+    const growingMs = Math.min(maximumBackoffMs, firstBackoffMs * 2 ** Math.min(this.#failures - 1, 10))
+    const ceilingMs = this.#isIncompatible ? incompatibleBackoffMs : growingMs
     return ceilingMs / 2 + (ceilingMs / 2) * this.#options.random()
   }
 
