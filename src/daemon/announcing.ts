@@ -9,7 +9,7 @@ import { linkView, type Naming } from './views.ts'
 export function announceCourse(course: Course, bus: EventBus, naming: Naming): void {
   const { id: migration, record } = course
   const { peerId } = record
-  const { id: diskId, name } = course.moved
+  const { id: diskId, name } = course.moved(course.disk)
   let state: string | undefined
   const tellState = () => {
     if (course.disk.state === state) return

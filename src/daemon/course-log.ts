@@ -6,9 +6,9 @@ import type { Course } from '../migration/course.ts'
 export function logCourse(course: Course, log: Logger): void {
   const facts = () => ({
     migration: course.id,
-    disk: course.moved.name,
+    disk: course.moved(course.disk).name,
     role: course.record.role,
-    generation: course.moved.generation,
+    generation: course.moved(course.disk).generation,
   })
   course.listen((event) => {
     if (event.kind === 'progress') return

@@ -84,7 +84,7 @@ export function courseView(course: Course, naming: Naming): MigrationView {
     counters: course.counters,
     missing: course.missingBytes,
     exposed: exposedOf(course),
-    unreadable: course.unreadable.slice(0, namedRanges),
+    unreadable: course.figures(course.disk).unreadable.slice(0, namedRanges),
     rate,
     secondsLeft,
     note: course.note,

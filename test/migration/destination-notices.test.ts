@@ -23,9 +23,10 @@ describe('what a destination tells its source unasked', () => {
     made.notices = new DestinationNotices({
       course: {
         record: migrationRecord({ role: 'destination' }),
-        moved: movedDisk(),
+        disk: movedDisk(),
+        moved: () => movedDisk(),
+        figures: () => ({ missingBytes: 0, unreadable: [] }),
         ended: false,
-        unreadable: [] as never[],
       } as unknown as Course,
       clock,
       stopping: never,

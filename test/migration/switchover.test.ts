@@ -62,6 +62,7 @@ class Asking {
   #host(): DestinationHost {
     const isIncoming = () => this.isWanted && this.grants === 0
     const disk = {
+      id: moved.id,
       name: 'web01',
       get state() {
         return isIncoming() ? 'incoming' : 'arriving'
@@ -74,12 +75,12 @@ class Asking {
       },
       isFinal: () => false,
     }
-    const course = { id: 'm-1', disk, moved, terms: this.terms, record: { state: 'ready' } }
+    const course = { id: 'm-1', disk, moved: () => moved, terms: this.terms, record: { state: 'ready' } }
     const host = {
       course,
       services: { clock: this.clock, siteId: 'here' },
       stopping: this.stop.signal,
-      update: (_: object, through: (change: object) => Promise<void>) => through({}),
+      update: (_: object, plans: () => Promise<unknown>) => plans(),
       note: (sentence: string | null) => void this.notes.push(sentence),
       tell: () => {},
       tellCutOff: () => {},

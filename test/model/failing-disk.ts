@@ -95,7 +95,8 @@ export class FailingDisk {
   }
 
   #names(site: SimSite, missing: readonly number[]): boolean {
-    const named = site.migrations!.courses()[0]?.unreadable ?? []
+    const course = site.migrations!.courses()[0]
+    const named = course?.figures({ id: diskId }).unreadable ?? []
     return missing.every((block) =>
       named.some(({ offset, length }) => offset <= block * 4096 && block * 4096 < offset + length),
     )

@@ -190,9 +190,9 @@ export const plants: readonly Plant[] = [
   {
     name: 'writes answered before arriving is durable',
     file: 'src/disk/committed-record.ts',
-    was: "await this.#records.commit([{ put: 'disk', record }, ...others])\n      const before = this.#now.state",
+    was: 'await records[0]!.#records.commit([...puts, ...others])',
     becomes:
-      "const before = this.#now.state\nif (record.state === 'arriving') this.#now = record\nif (this.#now.state !== before) this.#stateChanged()\nawait this.#records.commit([{ put: 'disk', record }, ...others])",
+      "for (const { record, after } of changes) if (after.state === 'arriving') {\nrecord.#now = after\nrecord.#stateChanged()\n}\nawait records[0]!.#records.commit([...puts, ...others])",
   },
   {
     name: 'a flush that joins a running sync',

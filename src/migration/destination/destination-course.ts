@@ -62,7 +62,7 @@ export class DestinationCourse extends Course {
     counterpart: Counterpart,
     fresh: boolean,
   ) {
-    super(services, disk, record, counterpart)
+    super(services, [disk], record, counterpart)
     const [stopping, leaving] = [this.stopping.signal, this.#leaving.signal]
     this.#host = {
       course: this,
@@ -71,15 +71,15 @@ export class DestinationCourse extends Course {
       stopping,
       leaving,
       working: AbortSignal.any([stopping, leaving]),
-      update: (changes, through) => this.update(changes, through),
-      ending: (state, owner, moved) => this.ending(state, owner, moved),
+      update: (changes, plans) => this.update(changes, plans),
+      ending: (state, ownerOf, facts) => this.ending(state, ownerOf, facts),
       note: (sentence) => this.setNote(sentence),
       tell: (event) => this.tell(event),
       tellCutOff: () => this.tellCutOff(),
       now: () => this.now(),
       heed: (error) => this.#heed(error),
     }
-    this.#tally = new Tally(this.moved.counters)
+    this.#tally = new Tally(this.moved(this.disk).counters)
     this.#incoming = new Incoming(this.#host, fresh)
     this.#arriving = new Arriving(this.#host, this.#tally)
     this.#finishing = new Finishing(this.#host, this.#tally)
@@ -93,14 +93,14 @@ export class DestinationCourse extends Course {
 
   get readyMessage(): string {
     const { switchover } = this.terms
-    const { name } = this.moved
+    const { name } = this.moved(this.disk)
     if (switchover === 'now') return `${name} is served here, and is being taken over`
     if (switchover === 'manual')
       return `${name} is served here: move the machine, then: vmstore migration switchover ${this.id}`
     return `${name} is served here: move the machine now; its first write here switches over`
   }
 
-  get counters(): MigrationCounters {
+  countersOf(): MigrationCounters {
     return this.#tally.now
   }
 
@@ -120,8 +120,8 @@ export class DestinationCourse extends Course {
     return this.#incoming.isSwitching ? 'switching' : this.record.state
   }
 
-  get owner(): string {
-    return this.disk.state === 'incoming' ? this.#incoming.owner : this.disk.record.owner
+  ownerOf(disk: Disk): string {
+    return disk.state === 'incoming' ? this.#incoming.owner : disk.record.owner
   }
 
   override linkChanged(isUp: boolean): void {
@@ -258,8 +258,7 @@ export class DestinationCourse extends Course {
     const note = supersededNote(by)
     this.services.log('error', { migration: this.id, disk: disk.name, generation }, note)
     await disk.gate.freeze() // Requests in flight end first, against the file that they began with.
-    const supersede = () =>
-      this.update({ ...this.ending('failed', owner), note }, (change) => disk.supersede(by, [change]))
+    const supersede = () => this.update({ ...this.ending('failed', owner), note }, [disk.supersede(by)])
     await recorded(this.#host, 'that the disk is superseded', supersede, this.stopping.signal)
     disk.gate.thaw()
     this.#arriving.settle()

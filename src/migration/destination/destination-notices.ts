@@ -112,7 +112,7 @@ export class DestinationNotices {
     for (let attempt = 1; ; attempt++) {
       try {
         await this.#parts.mark(course.record.mark + 1)
-        const { id: disk, generation } = course.moved
+        const { id: disk, generation } = course.moved(course.disk)
         const { mark } = course.record
         await this.#parts.source.taken({ disks: [{ disk, generation }], mark, run: this.#run }, signal)
         this.settle()
@@ -138,7 +138,9 @@ export class DestinationNotices {
     const { course, clock } = this.#parts
     for (let round = 1; !signal.aborted; round++) {
       if (round % roundsPerRecord === 0)
-        await this.#parts.update({ copyingMs: course.copyingMs, disk: { counters: course.counters } }).catch(() => {}) // Figures only.
+        await this.#parts
+          .update({ copyingMs: course.copyingMs, disks: { [course.disk.id]: { counters: course.counters } } })
+          .catch(() => {}) // Figures only.
       this.#parts.progressed()
       await withinTime(clock, informTimeoutMs, signal, (limited) =>
         this.#parts.source.progress(this.#progress, limited),
@@ -150,9 +152,11 @@ export class DestinationNotices {
   }
 
   get #progress(): Progress {
-    const { counters, missingBytes: missing, unreadable, note, record, moved, pace, copyingMs } = this.#parts.course
+    const { course } = this.#parts
+    const { counters, note, record, pace, copyingMs, disk: only } = course
+    const { missingBytes: missing, unreadable } = course.figures(only)
     const named = unreadable.slice(0, namedRanges)
-    const disk: DiskProgress = { disk: moved.id, ...counters, missing, unreadable: named }
+    const disk: DiskProgress = { disk: only.id, ...counters, missing, unreadable: named }
     return { disks: [disk], paused: record.paused, note, ...pace, copyingMs }
   }
 }

@@ -1,9 +1,9 @@
 // What the phases of a destination's course (phases/) have of the course: its record and disk, the source, and how they put on
 // record and tell what becomes of the move. A phase knows no other phase.
 
-import type { Change, MovedDisk } from '../../store/records.ts'
+import type { MovedDisk } from '../../store/records.ts'
 import type { DiskAt, SourceDesk } from '../counterpart.ts'
-import type { Course, CourseEvent, CourseServices } from '../course.ts'
+import type { Course, CourseEvent, CourseServices, Plans } from '../course.ts'
 import type { MoveChanges } from '../move.ts'
 import type { RemoteBlocksParts } from './remote-blocks.ts'
 
@@ -20,8 +20,12 @@ export interface DestinationHost {
   readonly leaving: AbortSignal
   /** Ends with either of both. */
   readonly working: AbortSignal
-  update(changes: MoveChanges, through?: (change: Change) => Promise<void>): Promise<void>
-  ending(state: 'done' | 'cancelled', owner: string, disk?: Partial<MovedDisk>): MoveChanges
+  update(changes: MoveChanges, plans?: Plans): Promise<void>
+  ending(
+    state: 'done' | 'cancelled',
+    ownerOf: string | ((disk: MovedDisk) => string),
+    facts?: (disk: MovedDisk) => Partial<MovedDisk>,
+  ): MoveChanges
   note(sentence: string | null): void
   tell(event: CourseEvent): void
   tellCutOff(): void
@@ -32,7 +36,7 @@ export interface DestinationHost {
 
 /** The disk under the generation that the migration leads to; frozen at its source once it was granted. */
 export function frozenDisk({ course }: DestinationHost): DiskAt {
-  return { disk: course.moved.id, generation: course.moved.generation }
+  return { disk: course.moved(course.disk).id, generation: course.moved(course.disk).generation }
 }
 
 /** The source's blocks of the disk, under a generation. */

@@ -240,7 +240,7 @@ export class Switchover {
     const { host, acquire } = this.#parts
     const signal = AbortSignal.any([host.stopping, this.#asking.signal])
     const answer = await acquire({ disks: [frozenDisk(host)], reason, force }, signal)
-    if (answer.answer === 'granted') entryOf(answer.disks, host.course.moved.id) // A grant of another disk is none.
+    if (answer.answer === 'granted') entryOf(answer.disks, host.course.moved(host.course.disk).id) // A grant of another disk is none.
     return answer
   }
 
@@ -254,14 +254,14 @@ export class Switchover {
   async #granted({ disks, cutOff }: Granted, askedMs: number): Promise<void> {
     const { host, guests, switched } = this.#parts
     const { course, services, update } = host
-    const { id, generation } = course.moved
+    const { id, generation } = course.moved(course.disk)
     const { powerLoss } = entryOf(disks, id)
     this.#hasGrant = true // From here on there is no leaving.
     const own = () => {
       const switchoverMs = services.clock.now() - askedMs
       const changes = { state: 'copying', switchedAt: host.now(), switchoverMs, cutOff }
-      const told = { refusedWrites: guests.now.refused, disk: { owner: services.siteId } }
-      return update({ ...changes, ...told }, (change) => course.disk.arriving.begin(generation, powerLoss, [change]))
+      const told = { refusedWrites: guests.now.refused, disks: { [id]: { owner: services.siteId } } }
+      return update({ ...changes, ...told }, async () => [await course.disk.arriving.begin(generation, powerLoss)])
     }
     await recorded(host, 'that this site owns it now', own, host.stopping)
     host.tellCutOff()

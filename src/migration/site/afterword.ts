@@ -39,7 +39,12 @@ export async function tellSource(parts: AfterwordParts): Promise<MigrationRecord
 
 /** It was over here, and was void there already, or became so before the source had heard of it. */
 function superseded(record: MigrationRecord, by: Supersession): MigrationRecord {
-  return changed(record, { state: 'failed', sourceTold: true, note: supersededNote(by), disk: { owner: by.owner } })
+  return changed(record, {
+    state: 'failed',
+    sourceTold: true,
+    note: supersededNote(by),
+    disks: { [onlyDisk(record).id]: { owner: by.owner } },
+  })
 }
 
 /** Resolves to what the source says of a later generation, if it does. */

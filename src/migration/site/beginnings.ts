@@ -5,6 +5,7 @@
 
 import { nextOfTroubled } from '../../disk/acceptance.ts'
 import type { Disk } from '../../disk/disk.ts'
+import { commitTogether } from '../../disk/plan.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { Course } from '../course.ts'
@@ -68,11 +69,11 @@ export class Beginnings {
       startedAt: clock.date().toISOString(),
     })
     try {
-      await disk.joinMigration(id, [{ put: 'migration', record }])
+      await commitTogether([disk.joinMigration(id)], [{ put: 'migration', record }])
     } finally {
       reservation[Symbol.dispose]()
     }
-    const course = new SourceCourse(this.#services, disk, record, this.#services.counterpart(peer.id))
+    const course = new SourceCourse(this.#services, [disk], record, this.#services.counterpart(peer.id))
     this.#roster.add(course)
     try {
       await withinTime(clock, prepareTimeoutMs, signal, (limited) => course.prepare(limited))

@@ -116,7 +116,7 @@ export class Commands {
       const { state, disks } = await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) =>
         counterpart(course.record.peerId).standing(id, limited),
       )
-      const generation = disks.find(({ disk }) => disk === course.moved.id)?.generation ?? 0
+      const generation = disks.find(({ disk }) => disk === course.moved(course.disk).id)?.generation ?? 0
       if (state === 'failed') return undefined // It says itself that it serves the disk to nobody.
       return state === 'unknown' ? `it knows nothing of migration ${id}` : `it has generation ${generation}, ${state}`
     } catch (error) {

@@ -7,6 +7,7 @@
 // - What may come to an end by itself meanwhile (a move, a cancel, a deletion) is looked at again after each step.
 
 import type { Disk } from '../../disk/disk.ts'
+import { commitTogether } from '../../disk/plan.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import type { MigrationRecord } from '../../store/records.ts'
@@ -100,12 +101,17 @@ export class Fencing {
     const stopped = migrationId === null ? undefined : this.#host.past.get(migrationId)
     if (stopped) {
       const endedAt = this.#services.clock.date().toISOString()
-      const record = changed(stopped, { state: 'failed', endedAt, note: supersededNote(by), disk: { owner: by.owner } })
-      await disk.supersede(by, [{ put: 'migration', record }])
+      const record = changed(stopped, {
+        state: 'failed',
+        endedAt,
+        note: supersededNote(by),
+        disks: { [disk.id]: { owner: by.owner } },
+      })
+      await commitTogether([disk.supersede(by)], [{ put: 'migration', record }])
       this.#host.past.add(record)
       return
     }
     using _claim = disk.reserve('a later generation of it exists elsewhere')
-    await disk.supersede(by, [])
+    await commitTogether([disk.supersede(by)])
   }
 }

@@ -43,7 +43,7 @@ async function endStray(parts: ResumptionParts, record: MigrationRecord): Promis
   const endedAt = clock.date().toISOString()
   const owner = diskRecordOf(parts, record)?.owner ?? onlyDisk(record).owner
   const note = 'it never began: its disk was not put into it'
-  const ended = changed(record, { state: 'failed', endedAt, note, disk: { owner } })
+  const ended = changed(record, { state: 'failed', endedAt, note, disks: { [onlyDisk(record).id]: { owner } } })
   roster.past.add(ended)
   log('warn', { migration: record.id, disk: diskNames(record) }, 'a migration that never began is ended')
   await records.commit([{ put: 'migration', record: ended }]).catch(() => {}) // The next start does it again.
@@ -61,7 +61,7 @@ function leaveAside(parts: ResumptionParts, record: MigrationRecord, error: unkn
 function takeUpSource({ services, roster, beginnings }: ResumptionParts, record: MigrationRecord): void {
   const disk = services.disks.get(onlyDisk(record).id)
   if (!disk) throw notRecorded(record)
-  const course = new SourceCourse(services, disk, record, services.counterpart(record.peerId))
+  const course = new SourceCourse(services, [disk], record, services.counterpart(record.peerId))
   roster.add(course)
   // Nobody waits any more for a migration that was only being prepared.
   if (record.state === 'preparing') void beginnings.undo(course)

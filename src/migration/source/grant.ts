@@ -10,9 +10,9 @@
 
 import type { Clock } from '../../block/clock.ts'
 import type { Disk } from '../../disk/disk.ts'
-import type { Change, MigrationRecord, MovedDisk } from '../../store/records.ts'
+import type { MigrationRecord, MovedDisk } from '../../store/records.ts'
 import type { AcquireAnswer, Acquisition, SourceStanding } from '../counterpart.ts'
-import type { Course } from '../course.ts'
+import type { Course, Plans } from '../course.ts'
 import { namedClients } from '../held-writes.ts'
 import type { MoveChanges } from '../move.ts'
 import { voidRefusal } from '../supersession.ts'
@@ -30,8 +30,8 @@ export interface GrantParts {
   isCurrent(): boolean
   /** Whether a commit that takes the disk back was tried. */
   isReclaiming(): boolean
-  /** Commits a change of the record together with what `through` adds. @throws what the commit throws */
-  update(changes: MoveChanges, through: (change: Change) => Promise<void>): Promise<void>
+  /** Commits a change of the record together with what becomes of disks. @throws what the commit throws */
+  update(changes: MoveChanges, plans: Plans): Promise<void>
   /** Time of day. */
   now(): string
   note(sentence: string | null): void
@@ -126,7 +126,7 @@ export class Grant {
   }
 
   get #moved(): MovedDisk {
-    return this.#parts.course.moved
+    return this.#parts.course.moved(this.#parts.course.disk)
   }
 
   /** Whether it is asked for what this migration moves, and no other disk. */
@@ -237,10 +237,14 @@ export class Grant {
     const { bootId: sourceBoot, update, now } = this.#parts
     const { generation } = this.#moved
     const owner = this.#record.peerSite
-    const switched = { switchedAt: now(), switchoverMs, cutOff: this.#cutOff, sourceBoot, disk: { owner } }
-    return update({ state: 'copying', ...switched }, (change) =>
-      this.#disk.departing.depart({ generation, owner }, [change]),
-    )
+    const switched = {
+      switchedAt: now(),
+      switchoverMs,
+      cutOff: this.#cutOff,
+      sourceBoot,
+      disks: { [this.#disk.id]: { owner } },
+    }
+    return update({ state: 'copying', ...switched }, [this.#disk.departing.depart({ generation, owner })])
   }
 
   get #granted(): AcquireAnswer {

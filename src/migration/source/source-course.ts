@@ -4,6 +4,7 @@
 // What always holds: cancel and grant exclude each other, and so do all that change who owns the disk: they run in `#alone`,
 // one after the other, and look again when their turn comes.
 
+import type { Disk } from '../../disk/disk.ts'
 import type { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import { PeerRefusal } from '../../link/channel.ts'
@@ -43,7 +44,7 @@ export class SourceCourse extends Course {
     signal: this.stopping.signal,
     isCurrent: () => this.#isCurrent,
     isReclaiming: () => this.#reclaiming,
-    update: (changes, through) => this.update(changes, through),
+    update: (changes, plans) => this.update(changes, plans),
     now: () => this.now(),
     note: (sentence) => this.setNote(sentence),
     granted: () => {
@@ -51,7 +52,7 @@ export class SourceCourse extends Course {
       this.tell({ kind: 'switchover' })
     },
   })
-  readonly #answers = new SourceAnswers({
+  readonly #answers: SourceAnswers = new SourceAnswers({
     course: this,
     services: this.services,
     grant: this.#grant,
@@ -59,8 +60,8 @@ export class SourceCourse extends Course {
     alone: (work) => this.#alone(work),
     isReclaiming: () => this.#reclaiming,
     isCurrent: () => this.#isCurrent,
-    update: (changes, through) => this.update(changes, through),
-    ending: (state, owner, disk) => this.ending(state, owner, disk),
+    update: (changes, plans) => this.update(changes, plans),
+    ending: (state, ownerOf, facts) => this.ending(state, ownerOf, facts),
     note: (sentence) => this.setNote(sentence),
     tell: (event) => this.tell(event),
     cancel: () => this.cancel(),
@@ -72,7 +73,7 @@ export class SourceCourse extends Course {
     return this.#answers
   }
 
-  get counters(): MigrationCounters {
+  countersOf(): MigrationCounters {
     return this.#answers.counters
   }
 
@@ -93,8 +94,8 @@ export class SourceCourse extends Course {
   }
 
   /** A source always knows: its own durable record decides. */
-  get owner(): string {
-    return this.#grant.isOpen ? unknownOwner : this.disk.record.owner
+  ownerOf(disk: Disk): string {
+    return this.#grant.isOpen ? unknownOwner : disk.record.owner
   }
 
   /** Has the destination make an incoming disk. Throws, and then nothing has changed at the source. */
@@ -163,7 +164,7 @@ export class SourceCourse extends Course {
     await this.#alone(async () => {
       if (this.record.state === 'cancelled') return
       if (this.disk.state !== 'owned' || this.#grant.isOpen) throw this.#tooLate('cancelled')
-      await this.update(this.ending('cancelled', this.services.siteId), (change) => this.disk.leaveMigration([change]))
+      await this.update(this.ending('cancelled', this.services.siteId), [this.disk.leaveMigration()])
       this.disk.onSessions = () => {}
       this.tell({ kind: 'ended' })
     })
@@ -178,12 +179,12 @@ export class SourceCourse extends Course {
     await this.#alone(async () => {
       if (this.disk.state !== 'departed' || !this.#isCurrent) throw notReclaimable(this.disk)
       if (this.disk.isVoid) throw isElsewhere(this.disk)
-      const generation = this.moved.generation + 1
-      const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.moved.generation} is void`
+      const generation = this.moved(this.disk).generation + 1
+      const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.moved(this.disk).generation} is void`
       this.#reclaiming = true
       try {
-        const ended = this.ending('failed', this.services.siteId, { reclaimedAs: generation })
-        await this.update({ ...ended, note }, (change) => this.disk.departing.reclaim(generation, [change]))
+        const ended = this.ending('failed', this.services.siteId, () => ({ reclaimedAs: generation }))
+        await this.update({ ...ended, note }, async () => [await this.disk.departing.reclaim(generation)])
       } catch (error) {
         throw notReclaimed(this.disk, error)
       }
@@ -200,9 +201,7 @@ export class SourceCourse extends Course {
       const { owner } = by
       await disk.gate.freeze()
       try {
-        await this.update({ ...this.ending('failed', owner), note: supersededNote(by) }, (change) =>
-          disk.supersede(by, [change]),
-        )
+        await this.update({ ...this.ending('failed', owner), note: supersededNote(by) }, [disk.supersede(by)])
       } finally {
         disk.gate.thaw() // Whoever had it superseded holds the guests meanwhile.
       }
@@ -215,7 +214,7 @@ export class SourceCourse extends Course {
 
   get readyMessage(): string {
     const { switchover } = this.terms
-    const diskName = this.moved.name
+    const diskName = this.moved(this.disk).name
     const byHand = `vmstore migration switchover ${this.id}`
     if (switchover === 'now') {
       const clients = this.disk.sessions.attachedWriters()

@@ -6,7 +6,7 @@
 import type { Extent, Piece, Run, Urgency } from '../../block/units.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal } from '../../link/channel.ts'
-import type { Change, MigrationCounters, MigrationRecord, MovedDisk } from '../../store/records.ts'
+import type { MigrationCounters, MigrationRecord, MovedDisk } from '../../store/records.ts'
 import { startingCode } from '../codes.ts'
 import type {
   AcquireAnswer,
@@ -22,7 +22,7 @@ import type {
   SourceStanding,
   Taken,
 } from '../counterpart.ts'
-import { type Course, type CourseEvent, type CourseServices, type Pace, still } from '../course.ts'
+import { type Course, type CourseEvent, type CourseServices, type Pace, type Plans, still } from '../course.ts'
 import { entryOf } from '../entry.ts'
 import { GuestsLog } from '../guest-notices.ts'
 import { nobodyWaits, type WaitingGuests } from '../held-writes.ts'
@@ -45,8 +45,8 @@ export interface SourceDeskParts {
   isReclaiming(): boolean
   /** Whether the disk is in this migration, and no other. */
   isCurrent(): boolean
-  update(changes: MoveChanges, through: (change: Change) => Promise<void>): Promise<void>
-  ending(state: 'done', owner: string, disk: Partial<MovedDisk>): MoveChanges
+  update(changes: MoveChanges, plans: Plans): Promise<void>
+  ending(state: 'done', ownerOf: string, facts: (disk: MovedDisk) => Partial<MovedDisk>): MoveChanges
   note(sentence: string | null): void
   tell(event: CourseEvent): void
   /** @throws Refusal once a grant was made */
@@ -74,7 +74,7 @@ export class SourceAnswers implements SourceDesk {
   /** What the destination last told of what landed, and what has left here. */
   get counters(): MigrationCounters {
     const { ended } = this.#parts.course
-    const counters = this.#reported ?? this.#parts.course.moved.counters
+    const counters = this.#reported ?? this.#parts.course.moved(this.#parts.course.disk).counters
     return ended ? counters : { ...counters, ...this.#parts.reads.sent }
   }
 
@@ -133,9 +133,8 @@ export class SourceAnswers implements SourceDesk {
     const { rate, secondsLeft } = said
     this.#pace = { told: { rate, secondsLeft }, atMs: services.clock.now() }
     this.#copyingMs = said.copyingMs
-    course.missingBytes = missing
     this.#hear(counters)
-    course.unreadable = unreadable
+    Object.assign(course.figures(course.disk), { missingBytes: missing, unreadable })
     note(said.note)
     tell({ kind: 'progress' })
     return this.#sent
@@ -172,7 +171,7 @@ export class SourceAnswers implements SourceDesk {
   }
 
   #entry<Entry extends { readonly disk: string }>(entries: readonly Entry[]): Entry {
-    return entryOf(entries, this.#parts.course.moved.id)
+    return entryOf(entries, this.#parts.course.moved(this.#parts.course.disk).id)
   }
 
   /** Durable before it is answered: a destination that is restored to an earlier mark is known by it. */
@@ -188,7 +187,7 @@ export class SourceAnswers implements SourceDesk {
       if (run !== record.markRun) throw restoredRefusal(record)
       return // Said again, or late.
     }
-    await update({ mark, markRun: run }, (change) => disk.departing.noteTaken([change]))
+    await update({ mark, markRun: run }, [disk.departing.noteTaken()])
   }
 
   async #complete({ disks, copyingMs }: Completion): Promise<Release> {
@@ -201,9 +200,9 @@ export class SourceAnswers implements SourceDesk {
       const { verified, differed } = said
       this.#hear(said)
       this.#copyingMs = copyingMs
-      const ended = ending('done', this.#record.peerSite, { counters: this.counters, verified, differed })
-      await update(ended, (change) => disk.departing.release([change]))
-      course.missingBytes = 0
+      const ended = ending('done', this.#record.peerSite, () => ({ counters: this.counters, verified, differed }))
+      await update(ended, [disk.departing.release()])
+      course.figures(disk).missingBytes = 0
       disk.onSessions = () => {}
     }
     tell({ kind: 'ended' })
@@ -223,16 +222,16 @@ export class SourceAnswers implements SourceDesk {
 
   get #sent(): readonly SentOf[] {
     const { sent, resent } = this.counters
-    return [{ disk: this.#parts.course.moved.id, sent, resent }]
+    return [{ disk: this.#parts.course.moved(this.#parts.course.disk).id, sent, resent }]
   }
 
   #checkGeneration(generation: number): void {
     const { course, isReclaiming, isCurrent } = this.#parts
     if (isReclaiming()) throw new PeerRefusal(startingCode, `${course.disk.name} is being taken back`)
-    if (isCurrent() && generation === course.moved.generation && course.disk.state !== 'owned') return
+    if (isCurrent() && generation === course.moved(course.disk).generation && course.disk.state !== 'owned') return
     throw new PeerRefusal(
       'stale',
-      `migration ${course.id} leads to generation ${course.moved.generation}, not ${generation}`,
+      `migration ${course.id} leads to generation ${course.moved(course.disk).generation}, not ${generation}`,
     )
   }
 }

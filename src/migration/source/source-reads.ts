@@ -114,7 +114,8 @@ export class SourceReads {
   }
 
   #checkRight({ disk: id, generation }: DiskAt): void {
-    const { disk, record, moved } = this.#course
+    const { disk, record } = this.#course
+    const moved = this.#course.moved(disk)
     if (id !== disk.record.id) throw new PeerRefusal(noRightCode, `migration ${record.id} is not of disk ${id}`)
     const before =
       generation === moved.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)

@@ -60,9 +60,9 @@ export class Arriving {
       stopping,
       source,
       update,
-      mark: (mark) => update({ mark }, (change) => disk.arriving.noteMapLog([change])),
+      mark: (mark) => update({ mark }, [disk.arriving.noteMapLog()]),
       note,
-      reported: (sent) => tally.heard(sent, course.moved.id),
+      reported: (sent) => tally.heard(sent, course.moved(course.disk).id),
       progressed: () => tell({ kind: 'progress' }),
     })
     this.#comparisons = new Comparisons({
@@ -79,8 +79,8 @@ export class Arriving {
     })
     this.frozen = this.#demanded()
     if (disk.state === 'arriving' && !disk.isUnusable)
-      course.missingBytes = disk.arriving.missingBlocks * blockSizeBytes
-    if (disk.state === 'owned') course.missingBytes = 0
+      course.figures(disk).missingBytes = disk.arriving.missingBlocks * blockSizeBytes
+    if (disk.state === 'owned') course.figures(disk).missingBytes = 0
   }
 
   get copyingMs(): number {
@@ -161,7 +161,7 @@ export class Arriving {
       pause: this.#pause,
       freeBytes: () => services.freeBytes(),
       trouble: (sentence: string | null, unreadable: readonly Run[]) => {
-        course.unreadable = unreadable
+        course.figures(course.disk).unreadable = unreadable
         this.#copyTime.set('trouble', sentence !== null)
         note(sentence)
       },
@@ -172,12 +172,12 @@ export class Arriving {
   async #own(): Promise<void> {
     const { course, working, update, tell } = this.#host
     const { disk } = course
-    course.missingBytes = 0
+    course.figures(disk).missingBytes = 0
     const verified = disk.arriving.isComparable
     const own = () =>
-      update({ state: 'finishing', disk: { counters: this.#tally.now, verified } }, (change) =>
-        disk.arriving.finish([change]),
-      )
+      update({ state: 'finishing', disks: { [disk.id]: { counters: this.#tally.now, verified } } }, async () => [
+        await disk.arriving.finish(),
+      ])
     await recorded(this.#host, 'that every block has come', own, working)
     tell({ kind: 'step', message: 'every block has come; the source is being released' })
   }
@@ -187,8 +187,8 @@ export class Arriving {
     const { course, working, update } = this.#host
     if (differing.length === 0) return
     await recorded(this.#host, 'that it differed from the source', () => course.disk.flush(), working)
-    const differed = merged([...course.moved.differed, ...differing]).slice(0, namedRanges)
-    await update({ disk: { differed } }).catch(() => {}) // The log has them, and what they said is missing again already.
+    const differed = merged([...course.moved(course.disk).differed, ...differing]).slice(0, namedRanges)
+    await update({ disks: { [course.disk.id]: { differed } } }).catch(() => {}) // The log has them, and what they said is missing again already.
   }
 
   /** A guest's demand fetch ends when the disk is superseded. */
@@ -208,6 +208,6 @@ export class Arriving {
       this.#survey.landed(piece.offset, bytes)
     }
     const { course } = this.#host
-    course.missingBytes = course.disk.arriving.missingBlocks * blockSizeBytes
+    course.figures(course.disk).missingBytes = course.disk.arriving.missingBlocks * blockSizeBytes
   }
 }

@@ -34,8 +34,8 @@ export class Finishing {
       }
     }
     note(null)
-    const over = () => this.#host.ending('done', services.siteId, { counters: this.#tally.now })
-    const end = () => update(over(), (change) => course.disk.leaveMigration([change]))
+    const over = () => this.#host.ending('done', services.siteId, () => ({ counters: this.#tally.now }))
+    const end = () => update(over(), [course.disk.leaveMigration()])
     await recorded(this.#host, 'that the migration is over', end, working)
     tell({ kind: 'ended' })
   }
@@ -44,12 +44,12 @@ export class Finishing {
   async recordUntold(): Promise<void> {
     const { course, services, ending, update } = this.#host
     const note = 'ended without the source, which is told when it comes back'
-    const ended = { ...ending('done', services.siteId, { counters: this.#tally.now }), sourceTold: false, note }
-    await update(ended, (change) => course.disk.leaveMigration([change]))
+    const ended = { ...ending('done', services.siteId, () => ({ counters: this.#tally.now })), sourceTold: false, note }
+    await update(ended, [course.disk.leaveMigration()])
   }
 
   get #completion(): Completion {
-    const { verified, differed } = this.#host.course.moved
+    const { verified, differed } = this.#host.course.moved(this.#host.course.disk)
     const disk = { ...frozenDisk(this.#host), ...this.#tally.now, verified, differed }
     return { disks: [disk], copyingMs: this.#host.course.copyingMs }
   }
@@ -58,7 +58,7 @@ export class Finishing {
   #released(release: Release): void {
     const { course, services, tell } = this.#host
     if (release.answer === 'released') {
-      this.#tally.heard(release.disks, course.moved.id)
+      this.#tally.heard(release.disks, course.moved(course.disk).id)
       return
     }
     const message = `every block has come; the source is gone, and that it gave the disk up is proven by ${release.proof.foundIn}`

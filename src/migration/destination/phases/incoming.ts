@@ -65,7 +65,7 @@ export class Incoming {
       hasDeparted: () => this.switchover.command('resume'),
       isCancelled: () => this.leave(),
     }
-    const { id: disk, generation } = course.moved
+    const { id: disk, generation } = course.moved(course.disk)
     const before = { disk, generation: generation - 1 } // Until the source has given the disk up.
     this.reads = new ForwardedReads({
       ...right,
@@ -184,7 +184,7 @@ export class Incoming {
     if (!this.#isHere) return
     if (this.switchover.hasGrant) throw tooLate(disk, record, 'cancelled')
     this.switchover.end(new GuestError('not-served', `migration ${course.id} of ${disk.name} is cancelled`))
-    const gone = () => update(ending('cancelled', owner), (change) => disk.arriving.abandon([change]))
+    const gone = () => update(ending('cancelled', owner), () => [disk.arriving.abandon()])
     await recorded(this.#host, 'that the migration is cancelled', gone, stopping)
     this.#pass()
     tell({ kind: 'ended' })
