@@ -96,7 +96,7 @@ export class FailingDisk {
 
   #names(site: SimSite, missing: readonly number[]): boolean {
     const course = site.migrations!.courses()[0]
-    const named = course?.figures({ id: diskId }).unreadable ?? []
+    const named = course?.figures(this.#disk).unreadable ?? []
     return missing.every((block) =>
       named.some(({ offset, length }) => offset <= block * 4096 && block * 4096 < offset + length),
     )
