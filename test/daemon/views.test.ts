@@ -54,7 +54,7 @@ describe('the view of a migration of several disks', () => {
     movedDisk({ id: 'three', name: 'web03', sizeBytes: 512, owner: 'site-c', hasLeft: true }),
   ]
   const viewOf = (...disks: MovedDisk[]) =>
-    recordView({ ...migrationRecord({ state: 'done', peerSite: 'site-b' }), disks }, naming, notHere)
+    recordView({ ...migrationRecord({ state: 'done', role: 'source', peerSite: 'site-b' }), disks }, naming, notHere)
 
   it('names them all, and sums up what is counted', () => {
     const { disk, bytes } = viewOf(first, second)
