@@ -110,12 +110,12 @@ export class LocalDisks implements ServiceOf<'disks'> {
   }
 
   async verify(name: string, signal: AbortSignal): Promise<VerifyView> {
-    const { course, comparison } = await this.#parts.migrations.commands.verify(name, signal)
+    const { course, disk, comparison } = await this.#parts.migrations.commands.verify(name, signal)
     return {
-      disk: course.disk.name,
+      disk: disk.name,
       migration: course.id,
       peer: this.#parts.naming.peerName(course.record.peerId),
-      bytes: { compared: comparison.comparedBytes, missing: course.missingBytes },
+      bytes: { compared: comparison.comparedBytes, missing: course.figures(disk).missingBytes },
       differing: comparison.differing,
     }
   }
