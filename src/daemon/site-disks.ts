@@ -110,8 +110,7 @@ export class LocalDisks implements ServiceOf<'disks'> {
   }
 
   async verify(name: string, signal: AbortSignal): Promise<VerifyView> {
-    const disk = this.#parts.disks.named(name)
-    const { course, comparison } = await this.#parts.migrations.commands.verify(name, signal)
+    const { course, disk, comparison } = await this.#parts.migrations.commands.verify(name, signal)
     return {
       disk: disk.name,
       migration: course.id,

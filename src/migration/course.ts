@@ -56,7 +56,7 @@ export interface DiskFigures {
 export type Plans = readonly DiskPlan[] | (() => readonly DiskPlan[] | Promise<readonly DiskPlan[]>)
 
 export abstract class Course {
-  /** In the move's order, also those that have left it. */
+  /** In the move's order, also those that have left it since this daemon started. */
   readonly disks: readonly Disk[]
   /** The other site. */
   readonly counterpart: Counterpart
@@ -69,18 +69,21 @@ export abstract class Course {
   #updates: Promise<void> = Promise.resolve()
   readonly #listeners = new Set<(event: CourseEvent) => void>()
 
-  /** `disks`: those of the record, in its order. */
+  /** `disks`: those of the record that have not left the move, in its order. */
   constructor(services: CourseServices, disks: readonly Disk[], record: MigrationRecord, counterpart: Counterpart) {
     assert.deepEqual(
       disks.map(({ id }) => id),
-      record.disks.map(({ id }) => id),
+      record.disks.filter(({ hasLeft }) => !hasLeft).map(({ id }) => id),
     )
     this.services = services
     this.disks = disks
     this.#record = record
     this.counterpart = counterpart
     this.#figures = new Map(
-      record.disks.map(({ id, sizeBytes }) => [id, { missingBytes: sizeBytes, unreadable: [] as readonly Run[] }]),
+      record.disks.map(({ id, sizeBytes, hasLeft }) => {
+        const unreadable: readonly Run[] = []
+        return [id, { missingBytes: hasLeft ? 0 : sizeBytes, unreadable }]
+      }),
     )
   }
 
@@ -111,7 +114,7 @@ export abstract class Course {
 
   /** Bytes of all disks, up to now. */
   get counters(): MigrationCounters {
-    return summed(this.disks.map((disk) => this.countersOf(disk)))
+    return summed(this.record.disks.map((disk) => (disk.hasLeft ? disk.counters : this.countersOf(disk))))
   }
 
   get terms(): Terms {

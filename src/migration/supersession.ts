@@ -18,6 +18,8 @@ const facts = z.object({
   owner: peerWords(100, 1),
 })
 export type Supersession = z.infer<typeof facts>
+/** Of disks of a move of several. */
+const factsOfDisks = z.object({ disks: z.array(facts.extend({ disk: z.uuid() })).min(1) })
 
 /** Whether guests are served here, or may be once more: a later generation elsewhere must be heeded. */
 export function mayServe(disk: Disk): boolean {
@@ -49,13 +51,17 @@ export function restoredRefusal(record: MigrationRecord): PeerRefusal {
   return new PeerRefusal(restoredCode, message)
 }
 
-/** What the source said, if it said that. A generation that is not later than ours says nothing. */
-export function supersessionIn(error: unknown, ownGeneration: number): Supersession | undefined {
+/**
+ * What the source said of a disk, if it said that: of all disks of the move, or of this one by its id. A generation that is not
+ * later than ours says nothing.
+ */
+export function supersessionIn(error: unknown, ownGeneration: number, disk?: string): Supersession | undefined {
   if (!(error instanceof PeerRefusal)) return undefined
   if (error.code === restoredCode) return { generation: ownGeneration, owner: unknownOwner }
   if (error.code !== supersededCode) return undefined
-  const parsed = facts.safeParse(error.facts)
-  return parsed.success && parsed.data.generation > ownGeneration ? parsed.data : undefined
+  const ofDisks = factsOfDisks.safeParse(error.facts).data?.disks
+  const said = ofDisks ? ofDisks.find((each) => each.disk === disk) : facts.safeParse(error.facts).data
+  return said && said.generation > ownGeneration ? { generation: said.generation, owner: said.owner } : undefined
 }
 
 /** For the migration's record and its operator. */

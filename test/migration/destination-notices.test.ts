@@ -28,6 +28,7 @@ describe('what a destination tells its source unasked', () => {
         figures: () => ({ missingBytes: 0, unreadable: [] }),
         ended: false,
       } as unknown as Course,
+      coming: [],
       clock,
       stopping: never,
       source: {

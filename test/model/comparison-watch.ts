@@ -21,6 +21,8 @@ export class ComparisonWatch {
   readonly #stage: Stage
   readonly #id: string
   readonly #name: string
+  readonly #noted: RegExp
+  #lastNoted: string | undefined
   /** Blocks that guests wrote to at the destination, or that may count as such there. */
   readonly #touched = new Set<number>()
   /** Blocks that changed below the sites since the comparison began. */
@@ -41,12 +43,19 @@ export class ComparisonWatch {
     this.#stage = stage
     this.#id = id
     this.#name = name
+    this.#noted = new RegExp(`(?:^|${name}: )(it differed from the source in [^;]*)`)
   }
 
   /** A line of the log of a site. */
   hears(site: SimSite, message: string, facts: object): void {
     const said = facts as { readonly disk: string; readonly offset: number; readonly length: number }
-    if (site === this.#stage.b && message.startsWith('it differed from the source')) this.#isSettled(message)
+    const settled = this.#noted.exec(message)?.[1]
+    // Of several disks the sentences stand in one line, which comes again when that of another disk changes.
+    const isNew = this.#stage.disks.length === 1 || settled !== this.#lastNoted
+    if (site === this.#stage.b && settled !== undefined && isNew) {
+      this.#lastNoted = settled
+      this.#isSettled(settled)
+    }
     if (message.startsWith('a range differs from the source') && said.disk === this.#name) this.#differs(site, said)
   }
 
@@ -145,8 +154,9 @@ export class ComparisonWatch {
   /** A course at a site begins, or is taken up. */
   listen(site: SimSite, course: Course): void {
     course.listen((event) => {
-      if (site === this.#stage.b && event.kind === 'step' && event.message.includes('being compared'))
-        this.#begins(site)
+      if (event.kind !== 'step' || !event.message.includes('being compared')) return
+      const isOurs = this.#stage.disks.length === 1 || event.message.startsWith(`${this.#name}: `)
+      if (site === this.#stage.b && isOurs) this.#begins(site)
     })
   }
 

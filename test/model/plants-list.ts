@@ -177,9 +177,9 @@ export const plants: readonly Plant[] = [
   {
     name: 'a release before everything is there',
     file: 'src/migration/destination/phases/arriving.ts',
-    was: 'await copy.run()\n',
+    was: 'const isWhole = await copy.run(othersWait)\n',
     becomes:
-      'const all = { ...frozenDisk(this.#host), ...this.#tally.now, verified: true, differed: [] }\nawait this.#host.source.complete({ disks: [all], copyingMs: 0 }, working).catch(() => {})\nawait copy.run()\n',
+      'const all = { ...each.coming.frozen, ...each.coming.tally.now, verified: true, differed: [] }\nawait this.#host.source.complete({ disks: [all], copyingMs: 0 }, working).catch(() => {})\nconst isWhole = await copy.run(othersWait)\n',
   },
   {
     name: 'a cancel that does not look whether the disk departed',
@@ -203,7 +203,7 @@ export const plants: readonly Plant[] = [
   {
     name: 'a removal that takes the new bytes of the same disk',
     file: 'src/disk/disks.ts',
-    was: 'await this.#removals.get(fresh.id)?.catch(() => {})',
+    was: 'for (const { id } of fresh) await this.#removals.get(id)?.catch(() => {})',
     becomes: '',
   },
   {
@@ -258,8 +258,8 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a block that differed believed again after a power loss',
-    file: 'src/migration/destination/phases/arriving.ts',
-    was: "await recorded(this.#host, 'that it differed from the source', () => course.disk.flush(), working)",
+    file: 'src/migration/destination/phases/arriving-disk.ts',
+    was: "await recorded(host, [disk], 'that it differed from the source', () => disk.flush(), coming.working)",
     becomes: '',
   },
   {

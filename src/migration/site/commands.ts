@@ -29,6 +29,13 @@ const answerTimeoutMs = 5_000
 /** For a source that decides whether a migration is cancelled. */
 const cancelTimeoutMs = 10_000
 
+/** A disk of a move that was compared with its source. */
+export interface Compared {
+  readonly course: Course
+  readonly disk: Disk
+  readonly comparison: Comparison
+}
+
 export class Commands {
   readonly #services: MigrationsServices
   readonly #roster: Roster
@@ -88,14 +95,14 @@ export class Commands {
   }
 
   /** Compares a disk on demand with the source that it comes from. @throws Refusal */
-  async verify(diskName: string, signal: AbortSignal): Promise<{ course: Course; comparison: Comparison }> {
+  async verify(diskName: string, signal: AbortSignal): Promise<Compared> {
     const disk = this.#services.disks.named(diskName)
-    const course = this.#roster.destinations().find((each) => each.disk === disk)
+    const course = this.#roster.destinations().find((each) => each.disks.includes(disk))
     if (!course) throw nothingToCompare(disk)
     const peer = this.#services.peer(course.record.peerId)
     if (disk.state === 'arriving') await reachPeer(this.#services, peer, disk.name, signal)
     try {
-      return { course, comparison: await course.verify(signal) }
+      return { course, disk, comparison: await course.verify(disk, signal) }
     } catch (error) {
       if (error instanceof LinkError || error instanceof PeerRefusal) throw notCompared(disk, peer.name, error)
       throw error

@@ -71,14 +71,20 @@ function takeUpSource({ services, roster, beginnings }: ResumptionParts, record:
 async function takeUpDestination(parts: ResumptionParts, record: MigrationRecord): Promise<void> {
   const { services, roster } = parts
   const { disks, counterpart } = services
-  const course = await DestinationCourse.open(services, record, counterpart(record.peerId), false, async (remote) => {
-    const open = disks.get(onlyDisk(record).id)
-    if (open?.isUnusable) throw new Error(open.trouble)
-    if (open) return open
-    const diskRecord = diskRecordOf(parts, record)
-    if (!diskRecord) throw notRecorded(record)
-    return disks.open(diskRecord, remote)
-  })
+  const course = await DestinationCourse.open(
+    services,
+    record,
+    counterpart(record.peerId),
+    false,
+    async (remote, id) => {
+      const open = disks.get(id)
+      if (open?.isUnusable) throw new Error(open.trouble)
+      if (open) return open
+      const diskRecord = parts.diskRecords.find((each) => each.id === id)
+      if (!diskRecord) throw notRecorded(record)
+      return disks.open(diskRecord, remote)
+    },
+  )
   roster.add(course)
   course.start()
 }
