@@ -3,16 +3,14 @@
 import type { EventBus } from '../control/event-bus.ts'
 import type { ServiceOf } from '../control/service.ts'
 import type { CheckedMigrateRequest, ForceRequest, MigrationEvent, MigrationView } from '../control/types.ts'
-import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { Terms } from '../migration/terms.ts'
 import { presentEvents } from './migration-events.ts'
 import { type PeerBook, peerFacts } from './peer-book.ts'
-import { courseView, type Naming, recordView, stateOf } from './views.ts'
+import { courseView, type Naming, recordView } from './views.ts'
 
 export interface LocalMigrationsParts {
-  readonly disks: Disks
   readonly migrations: Migrations
   readonly book: PeerBook
   readonly naming: Naming
@@ -43,12 +41,8 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
   }
 
   list(): MigrationView[] {
-    const { migrations, naming, disks } = this.#parts
-    const stateHere = (id: string) => {
-      const disk = disks.get(id)
-      return disk ? stateOf(disk) : null
-    }
-    const past = migrations.past().map((record) => recordView(record, naming, stateHere))
+    const { migrations, naming } = this.#parts
+    const past = migrations.past().map((record) => recordView(record, naming))
     return [...past, ...migrations.courses().map((course) => courseView(course, naming))]
   }
 

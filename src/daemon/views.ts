@@ -13,7 +13,7 @@ import { namedRanges } from '../migration/unreadable.ts'
 import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import type { MigrationCounters, MigrationRecord, MovedDisk } from '../store/records.ts'
 
-/** What this site calls other sites. */
+/** What this site calls other sites, and how its disks stand. */
 export interface Naming {
   /** The id of this site. */
   readonly ownSite: string
@@ -22,6 +22,8 @@ export interface Naming {
   peerName(peerId: string): string
   isConnected(peerId: string): boolean
   link(peerId: string): LinkFacts | undefined
+  /** null: there is no such disk here. */
+  diskState(diskId: string): string | null
 }
 
 export function linkView(facts: LinkFacts | undefined): LinkView {
@@ -80,42 +82,34 @@ export function courseView(course: Course, naming: Naming): MigrationView {
     copyingMs: course.copyingMs,
     state: course.liveState as MigrationState,
     owner: course.owner,
-    disks: course.disks.map((disk) => ({
-      moved: course.moved(disk),
-      state: stateOf(disk),
-      owner: course.ownerOf(disk),
-      counters: course.countersOf(disk),
-      missing: course.figures(disk).missingBytes,
-      exposed: exposedOf(disk, course),
-      unreadable: course.figures(disk).unreadable.slice(0, namedRanges),
-    })),
+    disks: course.record.disks.map((moved) => {
+      const disk = course.disks.find(({ id }) => id === moved.id)
+      if (!disk || moved.hasLeft) return recordedFacts(moved, naming, moved.sizeBytes)
+      return {
+        moved,
+        state: stateOf(disk),
+        owner: course.ownerOf(disk),
+        counters: course.countersOf(disk),
+        missing: course.figures(disk).missingBytes,
+        exposed: exposedOf(disk, course),
+        unreadable: course.figures(disk).unreadable.slice(0, namedRanges),
+      }
+    }),
     rate,
     secondsLeft,
     note: course.note,
   })
 }
 
-/** A migration that is over, or is stopped until the next start. `stateHere`: of a disk at this site; null: it is not here. */
-export function recordView(
-  record: MigrationRecord,
-  naming: Naming,
-  stateHere: (id: string) => string | null,
-): MigrationView {
+/** A migration that is over, or is stopped until the next start. */
+export function recordView(record: MigrationRecord, naming: Naming): MigrationView {
   const isDone = record.state === 'done'
   return view(record, naming, {
     guests: { held: null, refused: record.refusedWrites },
     copyingMs: record.copyingMs,
     state: record.state as MigrationState,
     owner: ofThoseInIt(record.disks).owner,
-    disks: record.disks.map((moved) => ({
-      moved,
-      state: stateHere(moved.id),
-      owner: moved.owner,
-      counters: moved.counters,
-      missing: isDone && !moved.hasLeft ? 0 : moved.sizeBytes,
-      exposed: 0,
-      unreadable: [],
-    })),
+    disks: record.disks.map((moved) => recordedFacts(moved, naming, isDone && !moved.hasLeft ? 0 : moved.sizeBytes)),
     rate: 0,
     secondsLeft: null,
     note: record.note,
@@ -143,6 +137,12 @@ interface DiskFacts {
   readonly missing: number
   readonly exposed: number
   readonly unreadable: readonly RangeView[]
+}
+
+/** Of a disk that is not in a move that runs. */
+function recordedFacts(moved: MovedDisk, naming: Naming, missing: number): DiskFacts {
+  const { id, owner, counters } = moved
+  return { moved, state: naming.diskState(id), owner, counters, missing, exposed: 0, unreadable: [] }
 }
 
 /** The first of those that have not left the move, which pass together; when all have left it, the first. */

@@ -9,13 +9,12 @@ const naming: Naming = {
   peerName: () => 'tokyo',
   isConnected: () => true,
   link: () => undefined,
+  diskState: () => null,
 }
-
-const notHere = () => null
 
 function ownerOf(owner: string, role: MigrationRecord['role'] = 'source'): [name: string, side: string] {
   const ended = { role, state: 'failed', peerSite: 'site-b', endedAt: '2024-05-01T10:00:00.000Z' } as const
-  const { ownerName, ownerSide } = recordView(migrationRecord(ended, { owner }), naming, notHere)
+  const { ownerName, ownerSide } = recordView(migrationRecord(ended, { owner }), naming)
   return [ownerName, ownerSide]
 }
 
@@ -31,18 +30,15 @@ describe('the view of a migration that is over', () => {
 
 describe('the view of a migration of one disk', () => {
   it('says of the disk what it says of the migration, and the state of the disk at this site', () => {
-    const view = recordView(
-      migrationRecord({ state: 'done' }, { owner: 'site-a', verified: true }),
-      naming,
-      () => 'owned',
-    )
+    const record = migrationRecord({ state: 'done' }, { owner: 'site-a', verified: true })
+    const view = recordView(record, { ...naming, diskState: () => 'owned' })
     const { disk, generation, owner, ownerName, ownerSide, bytes, verified, differed } = view
     const { id } = movedDisk()
     const owned = { generation, owner, ownerName, ownerSide }
     const of = { id, name: disk, state: 'owned', hasLeft: false, ...owned, bytes, verified, unreadable: [], differed }
     assert.deepEqual(view.disks, [of])
     assert.deepEqual([disk, generation, owner, bytes.disk], ['web01', 2, 'site-a', 2 ** 20])
-    assert.equal(recordView(migrationRecord(), naming, notHere).disks[0]?.state, null)
+    assert.equal(recordView(migrationRecord(), naming).disks[0]?.state, null)
   })
 })
 
@@ -54,7 +50,7 @@ describe('the view of a migration of several disks', () => {
     movedDisk({ id: 'three', name: 'web03', sizeBytes: 512, owner: 'site-c', hasLeft: true }),
   ]
   const viewOf = (...disks: MovedDisk[]) =>
-    recordView({ ...migrationRecord({ state: 'done', role: 'source', peerSite: 'site-b' }), disks }, naming, notHere)
+    recordView({ ...migrationRecord({ state: 'done', role: 'source', peerSite: 'site-b' }), disks }, naming)
 
   it('names them all, and sums up what is counted', () => {
     const { disk, bytes } = viewOf(first, second)
