@@ -5,6 +5,9 @@ import { sectorBytes, valuesOf } from './oracle.ts'
 import type { OpenSession, SimSite } from './sim-site.ts'
 import { type Answer, type Stage, type StageDisk, sectors, sectorsInBlock, sizeBytes } from './stage.ts'
 
+/** Steps of the world. */
+const hesitation = 16
+
 export class Drive extends Client {
   readonly #here: () => SimSite
   #open: OpenSession | undefined
@@ -17,6 +20,7 @@ export class Drive extends Client {
 
   async change(first: number, count: number, isRagged: boolean): Promise<Answer> {
     const { random } = this.stage.world
+    await this.#hesitates()
     const asZeroes = random.chance(0.2)
     const fua = random.chance(0.2)
     const open = await this.#attached()
@@ -102,6 +106,13 @@ export class Drive extends Client {
       oracle.settle(before, values)
     }
     return true
+  }
+
+  /** Writes to several disks do not all begin at once: what is under way on one is not on another. */
+  async #hesitates(): Promise<void> {
+    const { world, disks } = this.stage
+    if (disks.length === 1) return
+    for (let wait = world.random.integer(hesitation); wait > 0; wait--) await world.event(this.process, 'guest hesitates')
   }
 
   get #other(): SimSite {
