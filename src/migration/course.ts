@@ -95,6 +95,11 @@ export abstract class Course {
     return this.#record
   }
 
+  /** Those that have not left it. */
+  get inMove(): readonly Disk[] {
+    return this.disks.filter((disk) => !this.moved(disk).hasLeft)
+  }
+
   /** What the record says of a disk of it. */
   moved({ id }: { readonly id: string }): MovedDisk {
     return movedDisk(this.#record, id)
@@ -167,7 +172,7 @@ export abstract class Course {
 
   /** Of the disks that are in the move: they pass together. */
   get owner(): string {
-    return this.ownerOf(this.disks.find((disk) => !this.moved(disk).hasLeft) ?? this.disks[0]!)
+    return this.ownerOf(this.inMove[0] ?? this.disks[0]!)
   }
 
   /** The operator: now; `force`: also while a client works at the source. @throws Refusal, LinkError, PeerRefusal */
@@ -249,7 +254,7 @@ export abstract class Course {
       ...facts(disk),
       owner: typeof ownerOf === 'function' ? ownerOf(disk) : ownerOf,
     }))
-    return { state, endedAt: this.now(), copyingMs, refusedWrites: guests.refused, disks: disks! }
+    return { state, endedAt: this.now(), copyingMs, refusedWrites: guests.refused, disks }
   }
 
   protected now(): string {

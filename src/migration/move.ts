@@ -30,7 +30,10 @@ export function changed(record: MigrationRecord, { disks = {}, ...changes }: Mov
 }
 
 /** The same of every disk that is still in the move. */
-export function ofEach(record: MigrationRecord, facts: (disk: MovedDisk) => Partial<MovedDisk>): MoveChanges['disks'] {
+export function ofEach(
+  record: MigrationRecord,
+  facts: (disk: MovedDisk) => Partial<MovedDisk>,
+): Readonly<Record<string, Partial<MovedDisk>>> {
   return Object.fromEntries(record.disks.filter(({ hasLeft }) => !hasLeft).map((disk) => [disk.id, facts(disk)]))
 }
 

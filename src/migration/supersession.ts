@@ -7,7 +7,6 @@ import type { Disk } from '../disk/disk.ts'
 import { largestGeneration, unknownOwner } from '../disk/states.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
-import { onlyDisk } from './move.ts'
 import { peerWords } from './peer-words.ts'
 
 const supersededCode = 'superseded'
@@ -37,17 +36,25 @@ export function voidRefusal(disk: Disk): { answer: 'refused'; code: string; mess
   return { answer: 'refused', code: supersededCode, message }
 }
 
-/** The source's answer to whatever is asked under a generation that it took back. */
-export function supersededRefusal(record: MigrationRecord, generation: number, siteId: string): PeerRefusal {
-  const { name, generation: given } = onlyDisk(record)
-  const message = `${name} was taken back as generation ${generation}: generation ${given} is void`
-  return new PeerRefusal(supersededCode, message, { generation, owner: siteId } satisfies Supersession)
+/** The source's answer to whatever is asked under generations that it took back; at least one disk of the move was. */
+export function supersededRefusal(record: MigrationRecord, siteId: string): PeerRefusal {
+  const back = record.disks.flatMap(({ id, name, generation: given, reclaimedAs: generation }) =>
+    generation === null ? [] : [{ disk: id, name, given, generation, owner: siteId }],
+  )
+  const message = back
+    .map(
+      ({ name, generation, given }) =>
+        `${name} was taken back as generation ${generation}: generation ${given} is void`,
+    )
+    .join('; ')
+  const said = back.map(({ disk, generation, owner }) => ({ disk, generation, owner }))
+  return new PeerRefusal(supersededCode, message, record.disks.length > 1 ? { disks: said } : said[0])
 }
 
 /** The source's answer to a destination that was further once than it knows. */
 export function restoredRefusal(record: MigrationRecord): PeerRefusal {
-  const { name, generation } = onlyDisk(record)
-  const message = `generation ${generation} of ${name} was further there once: that site was restored from an old copy, which lacks what the guest has written since`
+  const generations = record.disks.map(({ name, generation }) => `generation ${generation} of ${name}`)
+  const message = `${generations.join(', ')} was further there once: that site was restored from an old copy, which lacks what the guest has written since`
   return new PeerRefusal(restoredCode, message)
 }
 
@@ -62,6 +69,11 @@ export function supersessionIn(error: unknown, ownGeneration: number, disk?: str
   const ofDisks = factsOfDisks.safeParse(error.facts).data?.disks
   const said = ofDisks ? ofDisks.find((each) => each.disk === disk) : facts.safeParse(error.facts).data
   return said && said.generation > ownGeneration ? { generation: said.generation, owner: said.owner } : undefined
+}
+
+/** Of a move that goes on without a disk. */
+export function leftNote(diskName: string, by: Supersession): string {
+  return `${diskName} left the move: ${supersededNote(by)}`
 }
 
 /** For the migration's record and its operator. */

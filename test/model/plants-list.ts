@@ -104,20 +104,20 @@ export const plants: readonly Plant[] = [
   {
     name: 'a freeze without a sync',
     file: 'src/migration/source/grant.ts',
-    was: 'this.#frozen = true\n      try {\n        await disk.flush()',
-    becomes: 'this.#frozen = true\n      try {',
+    was: 'const failed = await this.#flush(disks)\n',
+    becomes: 'const failed = undefined as AcquireAnswer | undefined\n',
   },
   {
     name: 'no freeze',
     file: 'src/migration/source/grant.ts',
-    was: 'await disk.gate.freeze()\n      this.#frozen = true',
-    becomes: 'void disk.gate.freeze()\ndisk.gate.thaw()\nthis.#frozen = true',
+    was: 'await Promise.all(disks.map(({ gate }) => gate.freeze()))\n      this.#frozen = disks',
+    becomes: 'this.#frozen = []',
   },
   {
     name: 'a grant before departed is durable',
     file: 'src/migration/source/grant.ts',
-    was: 'await this.#commitDeparted(startedMs)',
-    becomes: 'void this.#commitDeparted(startedMs)',
+    was: 'const isRecorded = await this.#commitDeparted(startedMs)',
+    becomes: 'void this.#commitDeparted(startedMs)\nconst isRecorded = true',
   },
   {
     name: 'a reply of the old generation kept',
@@ -184,7 +184,7 @@ export const plants: readonly Plant[] = [
   {
     name: 'a cancel that does not look whether the disk departed',
     file: 'src/migration/source/source-course.ts',
-    was: "if (this.disk.state !== 'owned' || this.#grant.isOpen) throw this.#tooLate('cancelled')",
+    was: "if (isGiven || this.#grant.isOpen) throw this.#tooLate('cancelled')",
     becomes: '',
   },
   {
@@ -283,8 +283,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a repeated acquire granted to a destination that has said taken',
     file: 'src/migration/source/grant.ts',
-    was: 'if (ours && !disk.record.taken)',
-    becomes: 'if (ours)',
+    was: 'if (ours && !disk.record.taken) continue',
+    becomes: 'if (ours) continue',
   },
   {
     name: 'an older mark of the destination believed',
@@ -307,8 +307,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'owner recorded wrongly where the source was superseded',
     file: 'src/migration/source/source-course.ts',
-    was: "this.ending('failed', owner)",
-    becomes: "this.ending('failed', this.services.siteId)",
+    was: '(id === disk.id ? by.owner : siteId)',
+    becomes: '(id === disk.id ? siteId : siteId)',
   },
   {
     name: 'a source released by an old copy of its destination',

@@ -19,7 +19,7 @@ import { Course, type CourseServices, type Pace } from '../course.ts'
 import type { WaitingGuests } from '../held-writes.ts'
 import { diskNames } from '../move.ts'
 import { clientAtWork, noAnswerToCancel, tooLate } from '../refusals.ts'
-import { type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
+import { leftNote, type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
 import { ComingDisk } from './coming-disk.ts'
 import { heeding } from './heeding.ts'
 import { type DestinationHost, recorded } from './host.ts'
@@ -314,7 +314,7 @@ export class DestinationCourse extends Course {
     const by = coming.supersededBy!
     const { generation, owner } = by
     const isLast = this.#coming.every((each) => each === coming || !each.isInMove)
-    const note = isLast ? supersededNote(by) : `${disk.name} left the move: ${supersededNote(by)}`
+    const note = isLast ? supersededNote(by) : leftNote(disk.name, by)
     this.services.log('error', { migration: this.id, disk: disk.name, generation }, note)
     await disk.gate.freeze() // Requests in flight end first, against the file that they began with.
     const left = { [disk.id]: { owner, hasLeft: true, counters: coming.tally.now } }

@@ -7,7 +7,7 @@
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
-import { changed, diskNames, onlyDisk } from '../move.ts'
+import { changed, diskNames } from '../move.ts'
 import { SourceCourse } from '../source/source-course.ts'
 import type { Beginnings } from './beginnings.ts'
 import type { Roster } from './roster.ts'
@@ -69,9 +69,10 @@ async function leaveAside(parts: ResumptionParts, record: MigrationRecord, error
 }
 
 function takeUpSource({ services, roster, beginnings }: ResumptionParts, record: MigrationRecord): void {
-  const disk = services.disks.get(onlyDisk(record).id)
-  if (!disk) throw notRecorded(record)
-  const course = new SourceCourse(services, [disk], record, services.counterpart(record.peerId))
+  const inMove = record.disks.filter(({ hasLeft }) => !hasLeft)
+  const disks = inMove.flatMap(({ id }) => services.disks.get(id) ?? [])
+  if (disks.length < inMove.length) throw notRecorded(record)
+  const course = new SourceCourse(services, disks, record, services.counterpart(record.peerId))
   roster.add(course)
   // Nobody waits any more for a migration that was only being prepared.
   if (record.state === 'preparing') void beginnings.undo(course)
@@ -100,5 +101,5 @@ async function takeUpDestination(parts: ResumptionParts, record: MigrationRecord
 }
 
 function notRecorded(record: MigrationRecord): Error {
-  return new Error(`migration ${record.id} is recorded, its disk ${diskNames(record)} is not`)
+  return new Error(`migration ${record.id} is recorded, not every disk of ${diskNames(record)} is`)
 }
