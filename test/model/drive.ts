@@ -6,7 +6,7 @@ import type { OpenSession, SimSite } from './sim-site.ts'
 import { type Answer, type Stage, type StageDisk, sectors, sectorsInBlock, sizeBytes } from './stage.ts'
 
 /** Steps of the world. */
-const hesitation = 16
+const hesitation = 8
 
 export class Drive extends Client {
   readonly #here: () => SimSite
@@ -112,7 +112,8 @@ export class Drive extends Client {
   async #hesitates(): Promise<void> {
     const { world, disks } = this.stage
     if (disks.length === 1) return
-    for (let wait = world.random.integer(hesitation); wait > 0; wait--) await world.event(this.process, 'guest hesitates')
+    for (let wait = world.random.integer(hesitation); wait > 0; wait--)
+      await world.event(this.process, 'guest hesitates')
   }
 
   get #other(): SimSite {

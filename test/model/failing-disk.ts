@@ -20,9 +20,9 @@ export class FailingDisk {
 
   /** Before a step of the world, in bad weather. */
   pass(): void {
-    const { world, a, counts } = this.#stage
+    const { world, a, counts, disks } = this.#stage
     const { random } = world
-    if (this.#rate === 0 || !random.chance(this.#rate)) return
+    if (this.#rate === 0 || !random.chance(this.#rate / disks.length)) return
     const state = a.database.disk.get(this.#disk.id)?.state
     const file = a.blockFile(this.#disk.id)
     if (!file || (state !== 'owned' && state !== 'departed')) return

@@ -30,7 +30,7 @@ export class Guest {
     const moveAt = random.integer(rounds)
     for (let round = 0; round < rounds; round++) {
       if (round === moveAt && this.here === a && !this.#stage.isLost(this.#stage.b)) await this.#move()
-      await this.#batch(1 + random.integer(4 * this.#drives.length))
+      await this.#batch(1 + random.integer(2 + 2 * this.#drives.length))
     }
     if (this.here === a && !stays()) await this.#move()
     await this.#batch(3)

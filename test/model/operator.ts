@@ -32,7 +32,7 @@ export class Operator {
       maxRate: null,
       stallTimeoutMs: random.chance(0.2) ? 3000 : null,
       sourcePolicy: random.pick(['keep', 'keep', 'delete']),
-      force: switchover === 'now' && random.chance(0.5), // Else it is refused while the guest works, and asked again.
+      force: switchover === 'now' && random.chance(this.#stage.disks.length > 1 ? 0.8 : 0.5), // Else it is refused while the guest works, and asked again.
     }
     if (!(await this.#startMigration(terms))) return
     if (random.chance(0.15)) {

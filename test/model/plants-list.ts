@@ -175,6 +175,12 @@ export const plants: readonly Plant[] = [
     becomes: 'uncommitted',
   },
   {
+    name: 'one disk of a group taken without the others',
+    file: 'src/migration/destination/switchover.ts',
+    was: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss))',
+    becomes: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss))\nbreak',
+  },
+  {
     name: 'a release before everything is there',
     file: 'src/migration/destination/phases/arriving.ts',
     was: 'const isWhole = await copy.run(othersWait)\n',

@@ -22,13 +22,12 @@ import { Tally } from './tally.ts'
 import { Weather } from './weather.ts'
 import { drained, World } from './world.ts'
 
+/** For each disk. */
 const stepLimit = 60_000
 /** One run in so many has its sites speak by another way than the link. */
 const directEvery = 4
 /** In one run in so many two disks move together, in one in so many three. */
 const togetherEvery = { two: 3, three: 7 }
-/** Moves of more are not there yet. */
-const mostDisks = 1
 /** Steps after which the weather has cleared, and after which the operator helps out. */
 const badWeather = { least: 300, spread: 4000 }
 const patience = 5000
@@ -118,6 +117,10 @@ class Run implements Stage {
 
   get facts(): string {
     return `seed ${this.world.seed} at ${Math.round(this.world.nowMs)} ms`
+  }
+
+  get #stepLimit(): number {
+    return stepLimit * this.disks.length
   }
 
   get powerLosses(): number {
@@ -214,7 +217,7 @@ class Run implements Stage {
     await drained()
     const limit = badWeather.least + world.random.integer(badWeather.spread)
     let steps = 0
-    for (; (!isOver || this.archive.isStranded) && steps < stepLimit; steps++) {
+    for (; (!isOver || this.archive.isStranded) && steps < this.#stepLimit; steps++) {
       this.#weather.pass(steps < limit)
       const copy = steps < limit ? this.#disksFail() : undefined
       if (copy) await this.#restore(copy)
@@ -231,7 +234,7 @@ class Run implements Stage {
   /** The migration ends, the source is released or owns; then all disks are read as a whole and compared. */
   async #finish(guest: Guest, operator: Operator): Promise<void> {
     for (let count = 0; !this.#isOver(); count++) {
-      assert(count < stepLimit, `${this.facts}: the migration does not end: ${this.#sight()}`)
+      assert(count < this.#stepLimit, `${this.facts}: the migration does not end: ${this.#sight()}`)
       this.#weather.pass(false)
       if (count % 500 === 499) operator.nudge()
       await this.world.step()
@@ -347,8 +350,8 @@ class Run implements Stage {
 
 /** How many disks move together. */
 function disksOf(seed: number): number {
-  const wanted = seed % togetherEvery.three === 0 ? 3 : seed % togetherEvery.two === 0 ? 2 : 1
-  return Math.min(wanted, mostDisks)
+  if (seed % togetherEvery.three === 0) return 3
+  return seed % togetherEvery.two === 0 ? 2 : 1
 }
 
 /** Runs one seed. @throws the first promise that does not hold, with the last events */
