@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import type { Disk } from '../../src/disk/disk.ts'
 import { PeerRefusal } from '../../src/link/channel.ts'
-import type { AcquireReason, CompleteDisk, DestinationDesk } from '../../src/migration/counterpart.ts'
+import type { AcquireReason, CompleteDisk, DestinationDesk, DiskAt } from '../../src/migration/counterpart.ts'
 import { PastMigrations } from '../../src/migration/site/past.ts'
 import { PastSource } from '../../src/migration/site/past-source.ts'
 import { SourceCourse } from '../../src/migration/source/source-course.ts'
@@ -17,7 +17,7 @@ import { scriptedSite } from './scripted-site.ts'
 import { ids, Ledger } from './two-disks.ts'
 
 const never = new AbortController().signal
-const asked = [ids.web01, ids.web02].map((disk) => ({ disk, generation: 2 }))
+const asked: readonly DiskAt[] = [ids.web01, ids.web02].map((disk) => ({ disk, generation: 2 }))
 const counters = { data: 8, sent: 9, skippedZero: 7, resent: 1 }
 const complete = (disk: string): CompleteDisk => ({ disk, generation: 2, ...counters, verified: true, differed: [] })
 
@@ -77,10 +77,11 @@ describe('the source of two disks', () => {
     )
   })
 
-  it('gives neither to one that asks for one alone, or for one of another generation', async () => {
+  it('gives neither to one that asks for one alone, for one of another generation, or for a third', async () => {
     await open()
-    for (const disks of [[asked[0]!], [asked[0]!, { ...asked[1]!, generation: 3 }], [asked[0]!, asked[0]!]])
-      assert.equal((await acquire('operator', disks)).answer, 'refused')
+    const third = { disk: ids.web01.replaceAll('3', '5'), generation: 2 }
+    const wrong = [[asked[0]!], [asked[0]!, { ...asked[1]!, generation: 3 }], [asked[0]!, asked[0]!], [...asked, third]]
+    for (const disks of wrong) assert.equal((await acquire('operator', disks)).answer, 'refused')
     assert.deepEqual(states(), ['owned', 'owned', 'ready'])
   })
 
