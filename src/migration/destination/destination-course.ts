@@ -180,6 +180,8 @@ export class DestinationCourse extends Course {
       if (!phase) return
       try {
         await phase.run(AbortSignal.any([this.stopping.signal, interruption.signal]))
+        // A phase that is over has led to the next: all disks pass together.
+        assert(this.ended || this.stopping.signal.aborted || this.#phase !== phase)
       } catch (error) {
         if (!interruption.signal.aborted && !this.ended) throw error
       }
@@ -323,6 +325,7 @@ export class DestinationCourse extends Course {
     await recorded(this.#host, [disk], 'that the disk is superseded', supersede, this.stopping.signal)
     disk.gate.thaw()
     coming.hasLeft()
+    coming.supersededBy = undefined
     coming.figures.missingBytes = 0
     coming.figures.unreadable = []
     if (!isLast) return this.tell({ kind: 'step', message: note })
