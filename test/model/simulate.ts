@@ -223,6 +223,8 @@ class Run implements Stage {
       if (copy) await this.#restore(copy)
       if (this.archive.hasSeenEnough() && !(await this.#endStranded(operator))) return steps
       if (steps > limit + patience) operator.nudge()
+      // A guest that meets what cannot be read on several disks, again and again, would not come to its end.
+      if (this.disks.length > 1 && steps === limit + 2 * patience) for (const failing of this.#failing) failing.mend()
       if (!(await world.step())) this.#weather.pass(false)
       this.#check()
     }
