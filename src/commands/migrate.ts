@@ -117,7 +117,7 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     }
   }
 
-  async #start(client: ControlClient, request: MigrateRequest, signal: AbortSignal): Promise<MigrationView> {
+  async #start(client: ControlClient, request: AskedMove, signal: AbortSignal): Promise<MigrationView> {
     try {
       return await client.migrate(request, signal)
     } catch (error) {
@@ -160,6 +160,9 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
   }
 }
 
+/** Of one disk. */
+type AskedMove = MigrateRequest & { readonly disk: string }
+
 interface Asked {
   to?: string
   from?: string
@@ -173,7 +176,7 @@ interface Asked {
   force?: boolean
 }
 
-function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
+function requestOf(disks: readonly string[], asked: Asked): AskedMove {
   const { to, from, via, mode, switchover, source } = asked
   const disk = disks[0]!
   if ([to, from, via].filter((side) => side !== undefined).length !== 1) {
@@ -209,7 +212,7 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
 }
 
 /** The source's bytes are what a way back would spare sending, and the last copy should the destination be lost. */
-async function confirmDeletion({ disk, from }: MigrateRequest, mayAsk: boolean): Promise<void> {
+async function confirmDeletion({ disk, from }: AskedMove, mayAsk: boolean): Promise<void> {
   const where = from === undefined ? 'this site' : from
   const message = `Moving ${disk} with --source delete removes its bytes at ${where} for good, once the destination has every block.`
   const next = 'Say so with --yes, or keep them with --source keep.'

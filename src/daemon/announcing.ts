@@ -1,25 +1,28 @@
 // Puts on the bus what happens at this site: to its migrations, their disks, and its links.
 
 import type { EventBus } from '../control/event-bus.ts'
+import type { Disk } from '../disk/disk.ts'
 import type { Course } from '../migration/course.ts'
 import { migrationEvent } from './migration-events.ts'
 import { linkView, type Naming } from './views.ts'
 
-/** For as long as the course runs. The state of its disk is told at once, and whenever it is another. */
+/** For as long as the course runs. The states of its disks are told at once, and whenever one is another. */
 export function announceCourse(course: Course, bus: EventBus, naming: Naming): void {
   const { id: migration, record } = course
   const { peerId } = record
-  const { id: diskId, name } = course.moved
-  let state: string | undefined
-  const tellState = () => {
-    if (course.disk.state === state) return
-    state = course.disk.state
-    announceDisk(diskId, name, state, bus)
+  const told = new Map<Disk, string>()
+  const tellStates = () => {
+    for (const disk of course.disks) {
+      if (told.get(disk) === disk.state) continue
+      told.set(disk, disk.state)
+      announceDisk(disk.id, disk.name, disk.state, bus)
+    }
   }
-  tellState()
+  tellStates()
   course.listen((event) => {
-    tellState()
-    bus.publish('migration', [migration, diskId, peerId], () => migrationEvent(course, event, naming))
+    tellStates()
+    const concerned = [migration, ...course.disks.map(({ id }) => id), peerId]
+    bus.publish('migration', concerned, () => migrationEvent(course, event, naming))
   })
 }
 

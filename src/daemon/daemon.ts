@@ -154,7 +154,7 @@ export class Daemon {
       settings: this.#options.transportSettings,
     })
     this.#stops.push(() => links.close())
-    const naming = namingOf(identity.siteId, book, links)
+    const naming = namingOf(identity.siteId, book, links, disks)
     migrations = this.#makeMigrations({ records, disks, identity, book, links, naming, folder, files })
     this.#stops.push(() => migrations.stop())
     links.hub.onEvent((peerId, event) => {

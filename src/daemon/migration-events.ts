@@ -4,12 +4,18 @@ import type { MigrationEvent } from '../control/types.ts'
 import type { Course, CourseEvent } from '../migration/course.ts'
 import { courseView, type Naming } from './views.ts'
 
-const stepMessages: Readonly<Record<string, string>> = {
-  preparing: 'the destination makes room',
-  ready: 'the destination serves the disk, the source owns it',
-  switching: 'the destination asks for the disk',
-  copying: 'the destination owns the disk and fetches it',
-  finishing: 'every block has come; the source is being released',
+const stepMessages: Readonly<Record<string, readonly [ofOne: string, ofSeveral: string]>> = {
+  preparing: ['the destination makes room', 'the destination makes room'],
+  ready: [
+    'the destination serves the disk, the source owns it',
+    'the destination serves the disks, the source owns them',
+  ],
+  switching: ['the destination asks for the disk', 'the destination asks for the disks'],
+  copying: ['the destination owns the disk and fetches it', 'the destination owns the disks and fetches them'],
+  finishing: [
+    'every block has come; the source is being released',
+    'every block has come; the source is being released',
+  ],
 }
 
 export function migrationEvent(course: Course, event: CourseEvent, naming: Naming): MigrationEvent {
@@ -31,7 +37,8 @@ export function migrationEvent(course: Course, event: CourseEvent, naming: Namin
 /** Where the migration stands, for whoever begins to watch. */
 export function* presentEvents(course: Course, naming: Naming): Generator<MigrationEvent> {
   const migration = courseView(course, naming)
-  yield { type: 'step', step: migration.state, message: stepMessages[migration.state] ?? migration.state, migration }
+  const message = stepMessages[migration.state]?.[course.disks.length > 1 ? 1 : 0] ?? migration.state
+  yield { type: 'step', step: migration.state, message, migration }
   if (migration.state === 'ready') yield { type: 'ready', message: course.readyMessage, migration }
   if (migration.state === 'copying' || migration.state === 'finishing') {
     yield migrationEvent(course, { kind: 'switchover' }, naming)

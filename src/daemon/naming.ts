@@ -1,17 +1,22 @@
-// What this site calls the others.
+// What this site calls the others, and how its disks stand.
 
+import type { Disks } from '../disk/disks.ts'
 import type { PeerFacts } from '../migration/site/services.ts'
 import type { Links } from './links.ts'
 import { type PeerBook, peerFacts } from './peer-book.ts'
-import type { Naming } from './views.ts'
+import { type Naming, stateOf } from './views.ts'
 
-export function namingOf(ownSite: string, book: PeerBook, links: Links): Naming {
+export function namingOf(ownSite: string, book: PeerBook, links: Links, disks: Disks): Naming {
   return {
     ownSite,
     siteName: (site) => (site === ownSite ? 'this site' : (book.bySite(site)?.name ?? site)),
     peerName: (id) => book.get(id)?.name ?? id,
     isConnected: (id) => links.hub.connected(id),
     link: (id) => links.hub.facts(id),
+    diskState: (id) => {
+      const disk = disks.get(id)
+      return disk ? stateOf(disk) : null
+    },
   }
 }
 

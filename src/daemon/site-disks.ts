@@ -110,12 +110,12 @@ export class LocalDisks implements ServiceOf<'disks'> {
   }
 
   async verify(name: string, signal: AbortSignal): Promise<VerifyView> {
-    const { course, comparison } = await this.#parts.migrations.commands.verify(name, signal)
+    const { course, disk, comparison } = await this.#parts.migrations.commands.verify(name, signal)
     return {
-      disk: course.disk.name,
+      disk: disk.name,
       migration: course.id,
       peer: this.#parts.naming.peerName(course.record.peerId),
-      bytes: { compared: comparison.comparedBytes, missing: course.missingBytes },
+      bytes: { compared: comparison.comparedBytes, missing: course.figures(disk).missingBytes },
       differing: comparison.differing,
     }
   }
@@ -132,7 +132,9 @@ export class LocalDisks implements ServiceOf<'disks'> {
 
   async #view(disk: Disk): Promise<DiskView> {
     const allocatedBytes = disk.hasOpenFile ? disk.allocatedBytes() : await allocatedBytesOf(disk.record.path)
-    const course = this.#parts.migrations.courses().find((each) => each.disk === disk)
+    const course = this.#parts.migrations
+      .courses()
+      .find((each) => each.disks.includes(disk) && !each.moved(disk).hasLeft)
     return diskView(disk, allocatedBytes, course, this.#parts.naming)
   }
 }

@@ -3,17 +3,14 @@
 import type { EventBus } from '../control/event-bus.ts'
 import type { ServiceOf } from '../control/service.ts'
 import type { CheckedMigrateRequest, ForceRequest, MigrationEvent, MigrationView } from '../control/types.ts'
-import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
-import { onlyDisk } from '../migration/move.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { Terms } from '../migration/terms.ts'
 import { presentEvents } from './migration-events.ts'
 import { type PeerBook, peerFacts } from './peer-book.ts'
-import { courseView, type Naming, recordView, stateOf } from './views.ts'
+import { courseView, type Naming, recordView } from './views.ts'
 
 export interface LocalMigrationsParts {
-  readonly disks: Disks
   readonly migrations: Migrations
   readonly book: PeerBook
   readonly naming: Naming
@@ -29,26 +26,23 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
 
   async begin(request: CheckedMigrateRequest, signal: AbortSignal): Promise<MigrationView> {
     const { book, migrations } = this.#parts
-    const { disk, to, from, mode, source, ...rest } = request
+    const { disks, to, from, mode, source, ...rest } = request
     if (mode !== 'post-copy') {
       const message = `this vmstore moves disks in mode post-copy; ${mode} is not there yet`
-      throw new Refusal('mode-unknown', message, { disk, safe: 'Nothing was changed.' })
+      throw new Refusal('mode-unknown', message, { disk: disks.join(', '), safe: 'Nothing was changed.' })
     }
     const terms: Terms = { ...rest, mode, sourcePolicy: source }
     const peer = peerFacts(book.named(to ?? from ?? ''))
     const course =
       to === undefined
-        ? await migrations.beginnings.request([disk], peer, terms, signal)
-        : await migrations.beginnings.start([disk], peer, terms, signal)
+        ? await migrations.beginnings.request(disks, peer, terms, signal)
+        : await migrations.beginnings.start(disks, peer, terms, signal)
     return courseView(course, this.#parts.naming)
   }
 
   list(): MigrationView[] {
-    const { migrations, naming, disks } = this.#parts
-    const past = migrations.past().map((record) => {
-      const disk = disks.get(onlyDisk(record).id)
-      return recordView(record, naming, disk ? stateOf(disk) : null)
-    })
+    const { migrations, naming } = this.#parts
+    const past = migrations.past().map((record) => recordView(record, naming))
     return [...past, ...migrations.courses().map((course) => courseView(course, naming))]
   }
 

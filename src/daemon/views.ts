@@ -1,19 +1,19 @@
 // What operators see of disks and migrations: plain JSON, made from the live objects and the records.
 
 import { blockSizeBytes } from '../block/block-map.ts'
-import type { DiskView, LinkView, MigrationState, MigrationView, RangeView } from '../control/types.ts'
+import type { DiskView, LinkView, MigrationState, MigrationView, MovedDiskView, RangeView } from '../control/types.ts'
 import type { Disk } from '../disk/disk.ts'
 import { unknownOwner } from '../disk/states.ts'
 import type { LinkFacts } from '../link/peers/link-watch.ts'
 import type { Course } from '../migration/course.ts'
 import type { WaitingGuests } from '../migration/held-writes.ts'
-import { onlyDisk } from '../migration/move.ts'
+import { diskNames, summed } from '../migration/move.ts'
 import { termsOf } from '../migration/terms.ts'
 import { namedRanges } from '../migration/unreadable.ts'
 import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
-import type { MigrationCounters, MigrationRecord } from '../store/records.ts'
+import type { MigrationCounters, MigrationRecord, MovedDisk } from '../store/records.ts'
 
-/** What this site calls other sites. */
+/** What this site calls other sites, and how its disks stand. */
 export interface Naming {
   /** The id of this site. */
   readonly ownSite: string
@@ -22,6 +22,8 @@ export interface Naming {
   peerName(peerId: string): string
   isConnected(peerId: string): boolean
   link(peerId: string): LinkFacts | undefined
+  /** null: there is no such disk here. */
+  diskState(diskId: string): string | null
 }
 
 export function linkView(facts: LinkFacts | undefined): LinkView {
@@ -37,7 +39,7 @@ export function diskView(
   naming: Naming,
 ): DiskView {
   const { record } = disk
-  const owner = course?.owner ?? record.owner
+  const owner = course?.ownerOf(disk) ?? record.owner
   return {
     name: record.name,
     id: record.id,
@@ -48,7 +50,7 @@ export function diskView(
     ownerName: owner === unknownOwner ? unknownOwner : naming.siteName(owner),
     blockSize: blockSizeBytes,
     present: allocatedBytes === undefined ? { blocks: 0, bytes: 0 } : disk.present,
-    exposed: course ? exposedOf(course) : 0,
+    exposed: course ? exposedOf(disk, course) : 0,
     allocated: allocatedBytes ?? 0,
     path: record.path,
     sessions: disk.sessions.count,
@@ -69,8 +71,8 @@ export function stateOf(disk: Disk): string {
 }
 
 /** What would be lost with the source: nothing before switchover, when the source owns. */
-function exposedOf({ disk, missingBytes }: Course): number {
-  return disk.state === 'arriving' || disk.state === 'departed' ? missingBytes : 0
+function exposedOf(disk: Disk, course: Course): number {
+  return disk.state === 'arriving' || disk.state === 'departed' ? course.figures(disk).missingBytes : 0
 }
 
 export function courseView(course: Course, naming: Naming): MigrationView {
@@ -79,32 +81,35 @@ export function courseView(course: Course, naming: Naming): MigrationView {
     guests: course.guests,
     copyingMs: course.copyingMs,
     state: course.liveState as MigrationState,
-    diskState: stateOf(course.disk),
     owner: course.owner,
-    counters: course.counters,
-    missing: course.missingBytes,
-    exposed: exposedOf(course),
-    unreadable: course.unreadable.slice(0, namedRanges),
+    disks: course.record.disks.map((moved) => {
+      const disk = course.disks.find(({ id }) => id === moved.id)
+      if (!disk || moved.hasLeft) return recordedFacts(moved, naming, moved.sizeBytes)
+      return {
+        moved,
+        state: stateOf(disk),
+        owner: course.ownerOf(disk),
+        counters: course.countersOf(disk),
+        missing: course.figures(disk).missingBytes,
+        exposed: exposedOf(disk, course),
+        unreadable: course.figures(disk).unreadable.slice(0, namedRanges),
+      }
+    }),
     rate,
     secondsLeft,
     note: course.note,
   })
 }
 
-/** A migration that is over, or is stopped until the next start. `diskState`: of its disk at this site; null: it is not here. */
-export function recordView(record: MigrationRecord, naming: Naming, diskState: string | null): MigrationView {
+/** A migration that is over, or is stopped until the next start. */
+export function recordView(record: MigrationRecord, naming: Naming): MigrationView {
   const isDone = record.state === 'done'
-  const { sizeBytes, owner, counters } = onlyDisk(record)
   return view(record, naming, {
     guests: { held: null, refused: record.refusedWrites },
     copyingMs: record.copyingMs,
     state: record.state as MigrationState,
-    diskState,
-    owner,
-    counters,
-    missing: isDone ? 0 : sizeBytes,
-    exposed: 0,
-    unreadable: [],
+    owner: ofThoseInIt(record.disks).owner,
+    disks: record.disks.map((moved) => recordedFacts(moved, naming, isDone && !moved.hasLeft ? 0 : moved.sizeBytes)),
     rate: 0,
     secondsLeft: null,
     note: record.note,
@@ -115,45 +120,85 @@ interface LiveFacts {
   readonly guests: WaitingGuests
   readonly copyingMs: number
   readonly state: MigrationState
-  readonly diskState: string | null
   readonly owner: string
-  readonly counters: MigrationCounters
-  readonly missing: number
-  readonly exposed: number
-  readonly unreadable: readonly RangeView[]
+  /** In the move's order. */
+  readonly disks: readonly DiskFacts[]
   readonly rate: number
   readonly secondsLeft: number | null
   readonly note: string | null
 }
 
+interface DiskFacts {
+  readonly moved: MovedDisk
+  /** At this site. */
+  readonly state: string | null
+  readonly owner: string
+  readonly counters: MigrationCounters
+  readonly missing: number
+  readonly exposed: number
+  readonly unreadable: readonly RangeView[]
+}
+
+/** Of a disk that is not in a move that runs. */
+function recordedFacts(moved: MovedDisk, naming: Naming, missing: number): DiskFacts {
+  const { id, owner, counters } = moved
+  return { moved, state: naming.diskState(id), owner, counters, missing, exposed: 0, unreadable: [] }
+}
+
+/** The first of those that have not left the move, which pass together; when all have left it, the first. */
+function ofThoseInIt(disks: readonly MovedDisk[]): MovedDisk {
+  return disks.find(({ hasLeft }) => !hasLeft) ?? disks[0]!
+}
+
+function diskFactsView({ moved, ...facts }: DiskFacts, record: MigrationRecord, naming: Naming): MovedDiskView {
+  return {
+    id: moved.id,
+    name: moved.name,
+    state: facts.state,
+    hasLeft: moved.hasLeft,
+    generation: moved.generation,
+    ...ownerView(facts.owner, record, naming),
+    bytes: { disk: moved.sizeBytes, ...facts.counters, missing: facts.missing, exposed: facts.exposed },
+    verified: moved.verified,
+    unreadable: facts.unreadable,
+    differed: moved.differed,
+  }
+}
+
+/** Of all disks together. */
+function sumOf(disks: readonly MovedDiskView[]): MigrationView['bytes'] {
+  const sum = (figure: 'disk' | 'missing' | 'exposed') => disks.reduce((all, { bytes }) => all + bytes[figure], 0)
+  const counters = summed(disks.map(({ bytes }) => bytes))
+  return { disk: sum('disk'), ...counters, missing: sum('missing'), exposed: sum('exposed') }
+}
+
+function ownerView(owner: string, record: MigrationRecord, naming: Naming) {
+  const ownerName = owner === unknownOwner ? unknownOwner : naming.siteName(owner)
+  return { owner, ownerName, ownerSide: sideOf(owner, record, naming) }
+}
+
 function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): MigrationView {
   const now = Date.now()
   const at = (time: string | null) => (time === null ? now : Date.parse(time))
-  const disk = onlyDisk(record)
   const { mode, switchover } = termsOf(record)
-  const { owner } = facts
-  const ownerName = owner === unknownOwner ? unknownOwner : naming.siteName(owner)
-  // What is said of a move of one disk is said of that disk.
-  const shared = {
-    generation: disk.generation,
-    owner,
-    ownerName,
-    ownerSide: sideOf(owner, record, naming),
-    bytes: { disk: disk.sizeBytes, ...facts.counters, missing: facts.missing, exposed: facts.exposed },
-    verified: disk.verified,
-    differed: disk.differed,
-  }
+  const disks = facts.disks.map((disk) => diskFactsView(disk, record, naming))
+  const inIt = disks.filter(({ hasLeft }) => !hasLeft)
+  const counted = inIt.length > 0 ? inIt : disks
   return {
     id: record.id,
-    disk: disk.name,
-    disks: [{ id: disk.id, name: disk.name, state: facts.diskState, ...shared }],
+    disk: diskNames(record),
+    disks,
     role: record.role,
     peer: naming.peerName(record.peerId),
     state: facts.state,
     mode,
     switchover,
     transport: record.transport,
-    ...shared,
+    generation: ofThoseInIt(record.disks).generation,
+    ...ownerView(facts.owner, record, naming),
+    bytes: sumOf(disks),
+    verified: counted.every(({ verified }) => verified),
+    differed: disks.flatMap(({ differed }) => differed),
     seconds: {
       total: (at(record.endedAt) - Date.parse(record.startedAt)) / 1000,
       precopy: 0,
@@ -168,7 +213,7 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     held: facts.guests.held,
     refusedWrites: facts.guests.refused,
     cutOff: record.cutOff,
-    unreadable: facts.unreadable,
+    unreadable: disks.flatMap(({ unreadable }) => unreadable).slice(0, namedRanges),
     paused: record.paused,
     note: facts.note,
     startedAt: record.startedAt,

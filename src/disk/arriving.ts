@@ -7,13 +7,15 @@ import assert from 'node:assert/strict'
 import type { Span } from '../block/span.ts'
 import type { Extent, Piece, Urgency } from '../block/units.ts'
 import type { BlockFile, Files, MaybePromise } from '../store/files.ts'
-import type { Change, DiskRecord } from '../store/records.ts'
+import type { MapLog } from '../store/map-log.ts'
+import type { DiskRecord } from '../store/records.ts'
 import type { Arrival } from './arrival/arrival.ts'
 import type { Landing } from './arrival/landing.ts'
 import type { CommittedRecord } from './committed-record.ts'
 import type { DiskFiles } from './disk-files.ts'
 import type { Moves } from './moves.ts'
 import { dropOldBytes } from './old-bytes.ts'
+import type { DiskPlan } from './plan.ts'
 import type { DiskState } from './states.ts'
 import type { UnsyncedWrites } from './sync/unsynced.ts'
 
@@ -41,22 +43,23 @@ export class Arriving {
    * incoming → arriving: this site owns `generation`, and nothing is here yet. Durable before the first guest write is
    * answered. `powerLoss`: what the operator of the source has not accepted.
    */
-  async begin(generation: number, powerLoss: DiskRecord['powerLoss'], others: readonly Change[]): Promise<void> {
+  async begin(generation: number, powerLoss: DiskRecord['powerLoss']): Promise<DiskPlan> {
     const { siteId: owner, record, files, moves, unsynced } = this.#parts
     assert(record.now.state === 'incoming')
     // The maps are made first: an arriving disk always has them. Should the commit fail, the next attempt makes them anew.
     await files.makeMaps(record.now, generation)
-    const { atArrival } = unsynced // A write that waits for this is answered after it.
-    const facts = { generation, owner, mapLog: files.mapLogMark, unsynced: atArrival, powerLoss }
-    await moves.to('arriving', facts, others)
-    unsynced.adopt()
+    return moves.plan({
+      to: 'arriving',
+      // A write that waits for this is answered after it.
+      facts: () => ({ generation, owner, mapLog: files.mapLogMark, unsynced: unsynced.atArrival, powerLoss }),
+      committed: () => unsynced.adopt(),
+    })
   }
 
-  /** Puts on record how far the log of the maps is durable, together with `others`. */
-  async noteMapLog(others: readonly Change[]): Promise<void> {
+  /** Puts on record how far the log of the maps is durable. */
+  noteMapLog(): DiskPlan {
     const { record, files } = this.#parts
-    const noted = (now: DiskRecord) => (now.state === 'arriving' ? { ...now, mapLog: files.mapLogMark } : now)
-    await record.commit(noted, others)
+    return { record, next: (now) => (now.state === 'arriving' ? { ...now, mapLog: files.mapLogMark } : now) }
   }
 
   // ---- what is missing, and what lands
@@ -126,27 +129,38 @@ export class Arriving {
   // ---- how it ends
 
   /** arriving → owned: every block is here and durable. */
-  async finish(others: readonly Change[]): Promise<void> {
-    const { record, files, moves, storage, flush } = this.#parts
+  async finish(): Promise<DiskPlan> {
+    const { files, moves, flush } = this.#parts
     assert(this.missingBlocks === 0)
     await flush()
-    await moves.to('owned', { mapLog: null }, others)
-    const log = files.endMaps()
+    let log: MapLog | undefined
+    return moves.plan({
+      to: 'owned',
+      facts: { mapLog: null },
+      committed: () => {
+        log = files.endMaps()
+      },
+      afterwards: () => this.#cleanUp(log),
+    })
+  }
+
+  async #cleanUp(log: MapLog | undefined): Promise<void> {
+    const { record, storage, flush } = this.#parts
     await flush().catch(() => {}) // A sync that had begun with the log is over after this one, however it ends.
-    await dropOldBytes(record.now, moves, storage).catch(() => {}) // The next start tries again.
+    await dropOldBytes(record, storage).catch(() => {}) // The next start tries again.
     await log?.discard().catch(() => {}) // A log that stays is of this generation, and nothing reads it any more.
   }
 
   /** incoming → gone, or, when it was coming back, what it was before. */
-  async abandon(others: readonly Change[]): Promise<void> {
+  abandon(): DiskPlan {
     const { record, moves, storage } = this.#parts
     const { before, path } = record.now
-    if (!before) {
-      await moves.to('gone', { migrationId: null }, others) // Whoever removes the disk removes its folder.
-      return
-    }
-    await moves.to(before.state as DiskState, { path: before.path, before: null, migrationId: null }, others)
-    await storage.remove(path).catch(() => {}) // Its bytes are nobody's; each try has a file of its own.
+    if (!before) return moves.plan({ to: 'gone', facts: { migrationId: null } }) // Whoever removes the disk removes its folder.
+    return moves.plan({
+      to: before.state as DiskState,
+      facts: { path: before.path, before: null, migrationId: null },
+      afterwards: () => storage.remove(path).catch(() => {}), // Its bytes are nobody's; each try has a file of its own.
+    })
   }
 
   /** Of a disk that arrives, or has arrived since it was opened. */

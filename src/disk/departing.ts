@@ -7,11 +7,11 @@
 import assert from 'node:assert/strict'
 import type { Extent, Piece, Run } from '../block/units.ts'
 import type { BlockFile, Files, MaybePromise } from '../store/files.ts'
-import type { Change } from '../store/records.ts'
 import type { CommittedRecord } from './committed-record.ts'
 import { alignedExtentsInTurns, type ReadableDisk, readPieces, readWhole } from './departure/frozen-reader.ts'
 import type { DiskFiles } from './disk-files.ts'
 import type { Moves } from './moves.ts'
+import type { DiskPlan } from './plan.ts'
 import type { UnsyncedWrites } from './sync/unsynced.ts'
 
 export interface DepartingParts {
@@ -71,27 +71,26 @@ export class Departing implements ReadableDisk {
   // ---- moves
 
   /** owned → departed: `owner` may serve `generation` from now on. */
-  depart(to: { readonly generation: number; readonly owner: string }, others: readonly Change[]): Promise<void> {
-    const { generation, owner } = to
-    return this.#parts.moves.to('departed', { generation, owner, taken: false }, others)
+  depart({ generation, owner }: { readonly generation: number; readonly owner: string }): DiskPlan {
+    return this.#parts.moves.plan({ to: 'departed', facts: { generation, owner, taken: false } })
   }
 
   /** That the new owner has taken the disk. */
-  noteTaken(others: readonly Change[]): Promise<void> {
-    return this.#parts.moves.note({ taken: true }, others)
+  noteTaken(): DiskPlan {
+    return this.#parts.moves.planFacts({ taken: true })
   }
 
   /** departed → released: the new owner has every block, durably. */
-  release(others: readonly Change[]): Promise<void> {
-    return this.#parts.moves.to('released', { migrationId: null, taken: true }, others)
+  release(): DiskPlan {
+    return this.#parts.moves.plan({ to: 'released', facts: { migrationId: null, taken: true } })
   }
 
   /** departed → owned, under a generation of its own: the site that had the disk is lost for good. */
-  async reclaim(generation: number, others: readonly Change[]): Promise<void> {
-    const { record, files, moves, siteId, readOnly } = this.#parts
+  async reclaim(generation: number): Promise<DiskPlan> {
+    const { record, files, moves, siteId: owner, readOnly } = this.#parts
     assert(record.now.state === 'departed')
     if (!readOnly) await files.reopenForWriting(record.now)
-    await moves.to('owned', { generation, owner: siteId, migrationId: null, taken: false }, others)
+    return moves.plan({ to: 'owned', facts: { generation, owner, migrationId: null, taken: false } })
   }
 
   /** Removes the bytes of a disk that another site has wholly. */

@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../block/block-map.ts'
 import { type Export, type ExportHandle, GuestError, type StatusKind } from '../guest/export.ts'
-import type { Change, DiskRecord } from '../store/records.ts'
+import type { DiskRecord } from '../store/records.ts'
 import type { Arriving } from './arriving.ts'
 import { statusesOf } from './block-status.ts'
 import type { Departing } from './departing.ts'
@@ -16,6 +16,7 @@ import type { Gate } from './gate.ts'
 import type { GuestErrors } from './guest-errors.ts'
 import { dropOldBytes } from './old-bytes.ts'
 import { type DiskFacts, DiskParts, type DiskServices } from './parts.ts'
+import type { DiskPlan } from './plan.ts'
 import { Refusal } from './refusal.ts'
 import type { RemotePart } from './remote-part.ts'
 import { DiskSession } from './session.ts'
@@ -48,7 +49,7 @@ export class Disk implements Export {
   /** Opens a recorded disk in its state. `incoming` and `arriving` need their migration's part. */
   static async open(services: DiskServices, record: DiskRecord, remote?: RemotePart): Promise<Disk> {
     const disk = new Disk(services, { record, remote })
-    const { files, moves, unsynced, io } = disk.#parts
+    const { files, unsynced, io } = disk.#parts
     const { state } = disk
     try {
       if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
@@ -60,7 +61,7 @@ export class Disk implements Export {
       }
       // All of it was written anew.
       if (state === 'arriving' && record.failedSync) await disk.#parts.record.mark({ failedSync: null })
-      if (state === 'owned') await dropOldBytes(record, moves, services.files)
+      if (state === 'owned') await dropOldBytes(disk.#parts.record, services.files)
       await unsynced.opened()
       io.choose()
     } catch (error) {
@@ -127,18 +128,17 @@ export class Disk implements Export {
   }
 
   /** It is in this migration from now on. */
-  joinMigration(migrationId: string, others: readonly Change[]): Promise<void> {
-    return this.#parts.moves.note({ migrationId }, others)
+  joinMigration(migrationId: string): DiskPlan {
+    return this.#parts.moves.planFacts({ migrationId })
   }
 
-  leaveMigration(others: readonly Change[]): Promise<void> {
-    return this.#parts.moves.note({ migrationId: null }, others)
+  leaveMigration(): DiskPlan {
+    return this.#parts.moves.planFacts({ migrationId: null })
   }
 
   /** → superseded: `owner` has a later `generation`, or the same further on. */
-  supersede(by: { readonly generation: number; readonly owner: string }, others: readonly Change[]): Promise<void> {
-    const { generation, owner } = by
-    return this.#parts.moves.to('superseded', { generation, owner, migrationId: null }, others)
+  supersede({ generation, owner }: { readonly generation: number; readonly owner: string }): DiskPlan {
+    return this.#parts.moves.plan({ to: 'superseded', facts: { generation, owner, migrationId: null } })
   }
 
   /**

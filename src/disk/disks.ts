@@ -26,6 +26,14 @@ export interface NewDisk {
   readonly sizeBytes: number
 }
 
+/** `generation`: of `owner`, from whom it comes. */
+export interface IncomingDisk extends NewDisk {
+  readonly generation: number
+  readonly owner: string
+  readonly migrationId: string
+  readonly createdAt: string
+}
+
 export class Disks implements ExportCatalog {
   readonly #services: DiskServices
   readonly #layout: DisksLayout
@@ -102,6 +110,14 @@ export class Disks implements ExportCatalog {
     this.#disks.set(record.id, Disk.unusable(this.#services, record, trouble))
   }
 
+  /** No migration serves it any more, until the next start: nobody is served, and it is shown with why. */
+  async setAside(record: DiskRecord, trouble: string): Promise<void> {
+    const open = this.#disks.get(record.id)
+    if (open?.isUnusable) return
+    await open?.close()
+    this.addUnusable(open?.record ?? record, trouble)
+  }
+
   /** Opens a recorded disk. */
   async open(record: DiskRecord, remote?: RemotePart): Promise<Disk> {
     const disk = await Disk.open(this.#services, record, remote)
@@ -144,13 +160,13 @@ export class Disks implements ExportCatalog {
     await this.#commitNew(
       () => records.commit([{ put: 'disk', record }]),
       [{ remove: 'disk', id: record.id }],
-      record.folder,
+      [record.folder],
     )
     return await this.open(record)
   }
 
   /** A commit that failed may be durable all the same: the files go only when the record is known to be gone. */
-  async #commitNew(commit: () => Promise<void>, undo: readonly Change[], files: string): Promise<void> {
+  async #commitNew(commit: () => Promise<void>, undo: readonly Change[], files: readonly string[]): Promise<void> {
     try {
       await commit()
     } catch (error) {
@@ -160,7 +176,7 @@ export class Disks implements ExportCatalog {
           () => true,
           () => false,
         ))
-      if (isUndone) await this.#services.files.remove(files)
+      if (isUndone) for (const path of files) await this.#services.files.remove(path)
       throw error
     }
   }
@@ -178,29 +194,43 @@ export class Disks implements ExportCatalog {
     return await this.open(record)
   }
 
-  /** A disk that is being moved here from `owner`, who has it in `generation`; durable, and not opened yet. */
-  async prepareIncoming(
-    fresh: NewDisk & { generation: number; owner: string; migrationId: string; createdAt: string },
-    others: readonly Change[],
-  ): Promise<DiskRecord> {
+  /**
+   * Disks that are being moved here together from their owner, who has them in the generations named: in one transaction, with
+   * `others`. Durable, and not opened yet.
+   */
+  async prepareIncoming(fresh: readonly IncomingDisk[], others: readonly Change[]): Promise<readonly DiskRecord[]> {
     // The same disk may be on its way out: its folder goes first, or it would take the new bytes with it.
-    await this.#removals.get(fresh.id)?.catch(() => {})
-    const before = this.#disks.get(fresh.id)
-    const made = this.#newRecord(fresh, 'incoming', fresh.owner, fresh.generation, fresh.createdAt)
-    const record = {
-      ...made,
-      migrationId: fresh.migrationId,
-      ...(before && returning(before.record, made, fresh.migrationId)),
-    }
+    for (const { id } of fresh) await this.#removals.get(id)?.catch(() => {})
     const { files, records } = this.#services
-    await files.remove(record.path) // Of a try that was cut short.
-    await this.#makeFile(record)
+    const coming = fresh.map((each) => this.#incomingRecord(each))
     const undo: Change[] = others.flatMap((change) =>
       'put' in change && change.put === 'migration' ? [{ remove: 'migration' as const, id: change.record.id }] : [],
     )
-    undo.push(before ? { put: 'disk', record: before.record } : { remove: 'disk', id: fresh.id })
-    await this.#commitNew(() => records.commit([{ put: 'disk', record }, ...others]), undo, record.path)
-    return record
+    for (const { id } of coming) {
+      const before = this.#disks.get(id)
+      undo.push(before ? { put: 'disk', record: before.record } : { remove: 'disk', id })
+    }
+    const made: string[] = []
+    try {
+      for (const record of coming) {
+        await files.remove(record.path) // Of a try that was cut short.
+        made.push(record.path)
+        await this.#makeFile(record)
+      }
+    } catch (error) {
+      for (const path of made) await files.remove(path).catch(() => {}) // The next try removes what is left.
+      throw error
+    }
+    const puts = coming.map((record) => ({ put: 'disk' as const, record }))
+    await this.#commitNew(() => records.commit([...puts, ...others]), undo, made)
+    return coming
+  }
+
+  #incomingRecord(fresh: IncomingDisk): DiskRecord {
+    const before = this.#disks.get(fresh.id)
+    const made = this.#newRecord(fresh, 'incoming', fresh.owner, fresh.generation, fresh.createdAt)
+    const { migrationId } = fresh
+    return { ...made, migrationId, ...(before && returning(before.record, made, migrationId)) }
   }
 
   /** Removes a disk with its bytes, if they lie in the data folder. The caller has checked that it may go. */

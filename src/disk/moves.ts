@@ -1,11 +1,12 @@
-// Moves a disk from state to state (states.ts says which moves there are): the one function that does.
+// How a disk moves from state to state (states.ts says which moves there are): the one place that plans it.
 //
-// What always holds: every move is one durable commit, together with what must be durable in the same transaction. One that
-// failed leaves the record, and so the guests' I/O, as they were: the caller decides.
+// What always holds: nothing moves before its plan is committed (plan.ts). Where that failed the record, and so the guests'
+// I/O, are as they were: the caller decides.
 
-import type { Change, DiskRecord } from '../store/records.ts'
+import type { DiskRecord } from '../store/records.ts'
 import type { CommittedRecord } from './committed-record.ts'
 import type { DiskFiles } from './disk-files.ts'
+import type { DiskPlan } from './plan.ts'
 import { type DiskState, moved } from './states.ts'
 import type { UnsyncedWrites } from './sync/unsynced.ts'
 
@@ -16,6 +17,14 @@ export interface MovesParts {
   readonly log: (level: 'error', facts: Record<string, unknown>, message: string) => void
 }
 
+/** `facts`: of the move, or what tells them when it is its turn. */
+export interface Move {
+  readonly to: DiskState
+  readonly facts: Partial<DiskRecord> | (() => Partial<DiskRecord>)
+  readonly committed?: () => void
+  readonly afterwards?: () => Promise<void>
+}
+
 export class Moves {
   readonly #parts: MovesParts
 
@@ -23,24 +32,34 @@ export class Moves {
     this.#parts = parts
   }
 
-  /** Commits the disk's move to `state` with `facts`, together with `others`; the guests' I/O follows the record. */
-  async to(state: DiskState, facts: Partial<DiskRecord>, others: readonly Change[]): Promise<void> {
-    const { record, files, unsynced, log } = this.#parts
+  /** The disk's move to another state; the guests' I/O follows the record. */
+  plan({ to, facts, committed, afterwards }: Move): DiskPlan {
+    const { record, unsynced } = this.#parts
     // What departs was synced. A loss that could not be recorded before goes along.
-    const marks = () => (state === 'departed' ? { unsynced: null, powerLoss: unsynced.loss } : {})
-    await record.commit((now) => moved(now, state, { ...facts, ...marks() }), others)
-    unsynced.moved()
-    if (state !== 'released' && state !== 'gone' && state !== 'superseded') return
+    const marks = () => (to === 'departed' ? { unsynced: null, powerLoss: unsynced.loss } : {})
+    return {
+      record,
+      next: (now) => moved(now, to, { ...(typeof facts === 'function' ? facts() : facts), ...marks() }),
+      committed: () => {
+        unsynced.moved()
+        committed?.()
+      },
+      afterwards: async () => {
+        if (to === 'released' || to === 'gone' || to === 'superseded') await this.#closeFiles()
+        await afterwards?.()
+      },
+    }
+  }
+
+  /** Facts that are no move. */
+  planFacts(facts: Partial<Omit<DiskRecord, 'id' | 'state' | 'generation'>>): DiskPlan {
+    return { record: this.#parts.record, next: (now) => ({ ...now, ...facts }) }
+  }
+
+  async #closeFiles(): Promise<void> {
+    const { files, record, log } = this.#parts
     await files.close().catch((error: unknown) => {
       log('error', { disk: record.now.name, error: String(error) }, 'a file could not be closed')
     })
-  }
-
-  /** Commits facts that are no move. */
-  async note(
-    facts: Partial<Omit<DiskRecord, 'id' | 'state' | 'generation'>>,
-    others: readonly Change[] = [],
-  ): Promise<void> {
-    await this.#parts.record.commit((now) => ({ ...now, ...facts }), others)
   }
 }

@@ -2,12 +2,12 @@
 // beside them), and of no use after that.
 
 import type { Files } from '../store/files.ts'
-import type { DiskRecord } from '../store/records.ts'
-import type { Moves } from './moves.ts'
+import type { CommittedRecord } from './committed-record.ts'
 
 /** The disk is owned again. A file that is not in our folder is the operator's, and stays. */
-export async function dropOldBytes({ before, folder }: DiskRecord, moves: Moves, files: Files): Promise<void> {
+export async function dropOldBytes(record: CommittedRecord, files: Files): Promise<void> {
+  const { before, folder } = record.now
   if (!before) return
   if (before.path.startsWith(`${folder}/`)) await files.remove(before.path)
-  await moves.note({ before: null })
+  await record.commit((now) => ({ ...now, before: null }), [])
 }

@@ -47,6 +47,7 @@ export interface AttachedSessions
     | 'attachedWriters'
     | 'brokenReason'
     | 'writersAreGone'
+    | 'isUnwritten'
   > {
   readonly all: Iterable<Readonly<SessionActivity>>
 }
@@ -177,6 +178,12 @@ export class Sessions {
   get writersAreGone(): boolean {
     const noneBroke = this.#broken === undefined && this.#writerBrokeAt === 0
     return this.#writersSaidGoodbye && noneBroke && this.#open.size === 0
+  }
+
+  /** Nobody is attached, and no session that ended had written, or may have, as far as anybody knows. */
+  get isUnwritten(): boolean {
+    const noneBroke = this.#broken === undefined && this.#writerBrokeAt === 0
+    return noneBroke && !this.#writersSaidGoodbye && !this.#isReopened && this.#writes === 0 && this.#open.size === 0
   }
 
   #isBusy(activity: SessionActivity): boolean {

@@ -1,12 +1,14 @@
 // What both sides of a migration share: the record, what it tells its listeners, and how fast it goes.
 
+import assert from 'node:assert/strict'
 import type { Clock } from '../block/clock.ts'
 import type { Run } from '../block/units.ts'
 import type { Disk } from '../disk/disk.ts'
-import type { Change, MigrationCounters, MigrationRecord, MovedDisk, Records } from '../store/records.ts'
+import { commitTogether, type DiskPlan } from '../disk/plan.ts'
+import type { MigrationCounters, MigrationRecord, MovedDisk, Records } from '../store/records.ts'
 import type { Counterpart } from './counterpart.ts'
 import type { WaitingGuests } from './held-writes.ts'
-import { changed, diskNames, type MoveChanges, onlyDisk } from './move.ts'
+import { changed, diskNames, type MoveChanges, movedDisk, ofEach, only, summed } from './move.ts'
 import type { Supersession } from './supersession.ts'
 import { type Terms, termsOf } from './terms.ts'
 
@@ -42,37 +44,82 @@ export const still: Pace = { rate: 0, secondsLeft: null }
 /** Migration states that a record holds; none is left again. */
 export const endedStates: readonly string[] = ['done', 'cancelled', 'failed']
 
-export abstract class Course {
-  readonly disk: Disk
-  /** The other site. */
-  readonly counterpart: Counterpart
-  /** Bytes of the disk that the destination still lacks. */
+/** Of one disk of a move, as it stands now. */
+export interface DiskFigures {
+  /** Bytes that the destination still lacks. */
   missingBytes: number
   /** Ranges that the source's disk cannot read, as far as the copy has met them. */
-  unreadable: readonly Run[] = []
+  unreadable: readonly Run[]
+}
+
+/** What is to be committed of disks, or what makes it when its turn comes. */
+export type Plans = readonly DiskPlan[] | (() => readonly DiskPlan[] | Promise<readonly DiskPlan[]>)
+
+export abstract class Course {
+  /** In the move's order, also those that have left it since this daemon started. */
+  readonly disks: readonly Disk[]
+  /** The other site. */
+  readonly counterpart: Counterpart
   protected readonly services: CourseServices
   protected readonly stopping = new AbortController()
+  readonly #figures: ReadonlyMap<string, DiskFigures>
   #record: MigrationRecord
   #note: string | null = null
   #isLinked = true
   #updates: Promise<void> = Promise.resolve()
   readonly #listeners = new Set<(event: CourseEvent) => void>()
 
-  constructor(services: CourseServices, disk: Disk, record: MigrationRecord, counterpart: Counterpart) {
+  /** `disks`: those of the record that have not left the move, in its order. */
+  constructor(services: CourseServices, disks: readonly Disk[], record: MigrationRecord, counterpart: Counterpart) {
+    assert.deepEqual(
+      disks.map(({ id }) => id),
+      record.disks.filter(({ hasLeft }) => !hasLeft).map(({ id }) => id),
+    )
     this.services = services
-    this.disk = disk
+    this.disks = disks
     this.#record = record
     this.counterpart = counterpart
-    this.missingBytes = onlyDisk(record).sizeBytes
+    this.#figures = new Map(
+      record.disks.map(({ id, sizeBytes, hasLeft }) => {
+        const unreadable: readonly Run[] = []
+        return [id, { missingBytes: hasLeft ? 0 : sizeBytes, unreadable }]
+      }),
+    )
+  }
+
+  get disk(): Disk {
+    return only(this.disks)
   }
 
   get record(): MigrationRecord {
     return this.#record
   }
 
-  /** What the record says of the disk. */
-  get moved(): MovedDisk {
-    return onlyDisk(this.#record)
+  /** Those that have not left it. */
+  get inMove(): readonly Disk[] {
+    return this.disks.filter((disk) => !this.moved(disk).hasLeft)
+  }
+
+  /** What the record says of a disk of it. */
+  moved({ id }: { readonly id: string }): MovedDisk {
+    return movedDisk(this.#record, id)
+  }
+
+  /** How a disk of it stands. */
+  figures({ id }: { readonly id: string }): DiskFigures {
+    const figures = this.#figures.get(id)
+    assert(figures)
+    return figures
+  }
+
+  /** Of all disks together. */
+  get missingBytes(): number {
+    return [...this.#figures.values()].reduce((sum, { missingBytes }) => sum + missingBytes, 0)
+  }
+
+  /** Bytes of all disks, up to now. */
+  get counters(): MigrationCounters {
+    return summed(this.record.disks.map((disk) => (disk.hasLeft ? disk.counters : this.countersOf(disk))))
   }
 
   get terms(): Terms {
@@ -111,8 +158,8 @@ export abstract class Course {
     this.tell({ kind: 'progress' })
   }
 
-  /** Bytes, up to now; the record has them as of its last commit. */
-  abstract get counters(): MigrationCounters
+  /** Bytes of a disk, up to now; the record has them as of its last commit. */
+  abstract countersOf(disk: { readonly id: string }): MigrationCounters
 
   /** What an operator does once the destination serves the disk. */
   abstract get readyMessage(): string
@@ -120,8 +167,13 @@ export abstract class Course {
   /** `switching` while an acquire is under way; the record's state otherwise. */
   abstract get liveState(): string
 
-  /** The site that owns the disk as far as this side knows, or `unknown`. */
-  abstract get owner(): string
+  /** The site that owns a disk as far as this side knows, or `unknown`. */
+  abstract ownerOf(disk: Disk): string
+
+  /** Of the disks that are in the move: they pass together. */
+  get owner(): string {
+    return this.ownerOf(this.inMove[0] ?? this.disks[0]!)
+  }
 
   /** The operator: now; `force`: also while a client works at the source. @throws Refusal, LinkError, PeerRefusal */
   abstract switchover(force: boolean, signal: AbortSignal): Promise<void>
@@ -170,26 +222,39 @@ export abstract class Course {
   }
 
   /**
-   * Commits changes of the record, one after the other, each on top of the one before. `through` commits the change
-   * together with what must be durable in the same transaction.
+   * Commits changes of the record, one after the other, each on top of the one before, and what becomes of disks of the move,
+   * as one transaction: all is durable, or nothing has changed here. Then it resolves, or rejects.
    */
-  protected update(
-    changes: MoveChanges,
-    through: (change: Change) => Promise<void> = (change) => this.services.records.commit([change]),
-  ): Promise<void> {
+  protected update(changes: MoveChanges, plans: Plans = []): Promise<void> {
     const work = this.#updates.then(async () => {
+      const planned = typeof plans === 'function' ? await plans() : plans
       const record = changed(this.#record, changes)
-      await through({ put: 'migration', record })
-      this.#record = record
+      const committed = () => {
+        this.#record = record
+      }
+      if (planned.length > 0) return commitTogether(planned, [{ put: 'migration', record }], committed)
+      await this.services.records.commit([{ put: 'migration', record }])
+      committed()
     })
     this.#updates = work.catch(() => {})
     return work
   }
 
-  /** What a record says of a migration that is over. `owner`: the site that owns the disk then, or `unknown`. */
-  protected ending(state: 'done' | 'cancelled' | 'failed', owner: string, disk: Partial<MovedDisk> = {}): MoveChanges {
+  /**
+   * What a record says of a migration that is over. `ownerOf`: the site that owns a disk then, or `unknown`; `facts`: what
+   * else is true of it. Of disks that left the move before it stays said what was.
+   */
+  protected ending(
+    state: 'done' | 'cancelled' | 'failed',
+    ownerOf: string | ((disk: MovedDisk) => string),
+    facts: (disk: MovedDisk) => Partial<MovedDisk> = () => ({}),
+  ): MoveChanges {
     const { copyingMs, guests } = this
-    return { state, endedAt: this.now(), copyingMs, refusedWrites: guests.refused, disk: { ...disk, owner } }
+    const disks = ofEach(this.#record, (disk) => ({
+      ...facts(disk),
+      owner: typeof ownerOf === 'function' ? ownerOf(disk) : ownerOf,
+    }))
+    return { state, endedAt: this.now(), copyingMs, refusedWrites: guests.refused, disks }
   }
 
   protected now(): string {

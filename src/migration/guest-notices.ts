@@ -10,6 +10,7 @@ import { startingCode } from './codes.ts'
 import type { SourceDesk } from './counterpart.ts'
 import type { Course, CourseLog } from './course.ts'
 import { HeldWritesWatch, nobodyWaits, type WaitingGuests } from './held-writes.ts'
+import { diskNames } from './move.ts'
 import { withinTime } from './within-time.ts'
 
 /** What lasts less is not worth a word: a switchover takes less. */
@@ -95,13 +96,13 @@ export class GuestsHere {
   constructor(parts: GuestsHereParts) {
     const { course, log, clock, why } = parts
     const { id: migration, refusedWrites } = course.record
-    const guestsLog = new GuestsLog(log, { migration, disk: course.disk.name })
+    const guestsLog = new GuestsLog(log, { migration, disk: diskNames(course.record) })
     const told = (guests: WaitingGuests) => {
       guestsLog.write(guests)
       parts.progressed()
     }
     this.#notices = new GuestNotices({ ...parts, now: () => this.now, told })
-    const clients = () => course.disk.sessions.writing()
+    const clients = () => [...new Set(course.disks.flatMap((disk) => disk.sessions.writing()))]
     this.#held = new HeldWritesWatch({ clock, clients, why, changed: () => this.#notices.changed() }, refusedWrites)
   }
 

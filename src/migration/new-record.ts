@@ -48,18 +48,16 @@ export function newRecord(beginning: Beginning): MigrationRecord {
 }
 
 /** The record keeps the terms as the operator chose them. */
-export function preparationOf(record: MigrationRecord, disk: Disk, boot: string): Preparation {
+export function preparationOf(record: MigrationRecord, disks: readonly Disk[], boot: string): Preparation {
   return {
     migration: record.id,
-    disks: [
-      {
-        id: disk.record.id,
-        name: disk.name,
-        sizeBytes: disk.sizeBytes,
-        generation: disk.record.generation,
-        allocatedBytes: disk.allocatedBytes(),
-      },
-    ],
+    disks: disks.map((disk) => ({
+      id: disk.id,
+      name: disk.name,
+      sizeBytes: disk.sizeBytes,
+      generation: disk.record.generation,
+      allocatedBytes: disk.allocatedBytes(),
+    })),
     terms: termsOf(record),
     boot,
   }

@@ -27,11 +27,10 @@ import { largestGeneration } from '../disk/states.ts'
 import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
 import { namedClients, waitingGuests } from './held-writes.ts'
 import { peerWords } from './peer-words.ts'
-import { terms } from './terms.ts'
+import { maximumDisks, terms } from './terms.ts'
 import { namedRanges } from './unreadable.ts'
 
 /** Disks in one move. */
-const maximumDisks = 64
 const maximumClaims = 10_000
 
 const id = z.uuid()

@@ -6,7 +6,7 @@ import { LinkError, PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
 import { atWorkCode } from './codes.ts'
 import type { Course } from './course.ts'
-import { diskNames, onlyDisk } from './move.ts'
+import { diskNames } from './move.ts'
 
 /** What the operator is told when a peer said no or did not answer, before anything changed. */
 export function asRefusal(error: unknown, disk: string, peerName: string): unknown {
@@ -210,12 +210,16 @@ export function destinationAnswers(disk: Disk, peerName: string, says: string): 
 /** What an operator has to know, and to say, before a disk is taken back. */
 export function notConfirmed(record: MigrationRecord, peerName: string): Refusal {
   const since = record.switchedAt === null ? '' : ` since ${record.switchedAt}`
-  const { name, generation } = onlyDisk(record)
+  const disks = record.disks.filter(({ hasLeft }) => !hasLeft)
+  const names = disks.map(({ name }) => name).join(', ')
+  const generations = [...new Set(disks.map(({ generation }) => generation))]
+  const under = `generation${generations.length > 1 ? 's' : ''} ${generations.join(', ')}`
+  const together = disks.length > 1 ? ' They passed together, and come back together.' : ''
   return new Refusal(
     'not-confirmed',
-    `Taking ${name} back loses all that its guest wrote at ${peerName}${since}, in generation ${generation}.`,
+    `Taking ${names} back loses all that ${disks.length > 1 ? 'their' : 'its'} guest wrote at ${peerName}${since}, in ${under}.${together}`,
     {
-      disk: name,
+      disk: names,
       safe: 'Nothing was changed.',
       next: `Be sure that the guest at ${peerName} is off and stays off: two guests on one disk destroy each other's data. Then say so with --yes.`,
     },

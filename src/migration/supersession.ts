@@ -7,7 +7,6 @@ import type { Disk } from '../disk/disk.ts'
 import { largestGeneration, unknownOwner } from '../disk/states.ts'
 import { PeerRefusal } from '../link/channel.ts'
 import type { MigrationRecord } from '../store/records.ts'
-import { onlyDisk } from './move.ts'
 import { peerWords } from './peer-words.ts'
 
 const supersededCode = 'superseded'
@@ -18,6 +17,8 @@ const facts = z.object({
   owner: peerWords(100, 1),
 })
 export type Supersession = z.infer<typeof facts>
+/** Of disks of a move of several. */
+const factsOfDisks = z.object({ disks: z.array(facts.extend({ disk: z.uuid() })).min(1) })
 
 /** Whether guests are served here, or may be once more: a later generation elsewhere must be heeded. */
 export function mayServe(disk: Disk): boolean {
@@ -35,34 +36,50 @@ export function voidRefusal(disk: Disk): { answer: 'refused'; code: string; mess
   return { answer: 'refused', code: supersededCode, message }
 }
 
-/** The source's answer to whatever is asked under a generation that it took back. */
-export function supersededRefusal(record: MigrationRecord, generation: number, siteId: string): PeerRefusal {
-  const { name, generation: given } = onlyDisk(record)
-  const message = `${name} was taken back as generation ${generation}: generation ${given} is void`
-  return new PeerRefusal(supersededCode, message, { generation, owner: siteId } satisfies Supersession)
+/** The source's answer to whatever is asked under generations that it took back; at least one disk of the move was. */
+export function supersededRefusal(record: MigrationRecord, siteId: string): PeerRefusal {
+  const back = record.disks.flatMap(({ id, name, generation: given, reclaimedAs: generation }) =>
+    generation === null ? [] : [{ disk: id, name, given, generation, owner: siteId }],
+  )
+  const message = back
+    .map(
+      ({ name, generation, given }) =>
+        `${name} was taken back as generation ${generation}: generation ${given} is void`,
+    )
+    .join('; ')
+  const said = back.map(({ disk, generation, owner }) => ({ disk, generation, owner }))
+  return new PeerRefusal(supersededCode, message, record.disks.length > 1 ? { disks: said } : said[0])
 }
 
-/** The source's answer to a destination that was further once than it knows. */
-export function restoredRefusal(record: MigrationRecord): PeerRefusal {
-  const { name, generation } = onlyDisk(record)
-  const message = `generation ${generation} of ${name} was further there once: that site was restored from an old copy, which lacks what the guest has written since`
-  return new PeerRefusal(restoredCode, message)
+/**
+ * The source's answer to a destination that was further once than it knows. `later`: of its disks that have moved on since, as
+ * this site knows.
+ */
+export function restoredRefusal(
+  record: MigrationRecord,
+  later: readonly (Supersession & { readonly disk: string })[] = [],
+): PeerRefusal {
+  const generations = record.disks.map(({ name, generation }) => `generation ${generation} of ${name}`)
+  const message = `${generations.join(', ')} was further there once: that site was restored from an old copy, which lacks what the guest has written since`
+  return new PeerRefusal(restoredCode, message, later.length > 0 ? { disks: [...later] } : undefined)
 }
 
-/** The same of one whose disk has moved on since, as this site knows. */
-export function laterRefusal(record: MigrationRecord, later: Supersession): PeerRefusal {
-  const { name, generation } = onlyDisk(record)
-  const message = `generation ${later.generation} of ${name} exists at ${later.owner}: generation ${generation} is older`
-  return new PeerRefusal(supersededCode, message, { generation: later.generation, owner: later.owner })
-}
-
-/** What the source said, if it said that. A generation that is not later than ours says nothing. */
-export function supersessionIn(error: unknown, ownGeneration: number): Supersession | undefined {
+/**
+ * What the source said of a disk, if it said that: of all disks of the move, or of this one by its id. A generation that is not
+ * later than ours says nothing.
+ */
+export function supersessionIn(error: unknown, ownGeneration: number, disk?: string): Supersession | undefined {
   if (!(error instanceof PeerRefusal)) return undefined
-  if (error.code === restoredCode) return { generation: ownGeneration, owner: unknownOwner }
-  if (error.code !== supersededCode) return undefined
-  const parsed = facts.safeParse(error.facts)
-  return parsed.success && parsed.data.generation > ownGeneration ? parsed.data : undefined
+  if (error.code !== supersededCode && error.code !== restoredCode) return undefined
+  const ofDisks = factsOfDisks.safeParse(error.facts).data?.disks
+  const said = ofDisks ? ofDisks.find((each) => each.disk === disk) : facts.safeParse(error.facts).data
+  if (said && said.generation > ownGeneration) return { generation: said.generation, owner: said.owner }
+  return error.code === restoredCode ? { generation: ownGeneration, owner: unknownOwner } : undefined
+}
+
+/** Of a move that goes on without a disk. */
+export function leftNote(diskName: string, by: Supersession): string {
+  return `${diskName} left the move: ${supersededNote(by)}`
 }
 
 /** For the migration's record and its operator. */

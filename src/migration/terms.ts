@@ -8,6 +8,8 @@ export const switchoverModes = ['auto', 'now', 'manual'] as const
 export const migrationModes = ['post-copy', 'hybrid', 'pre-copy'] as const
 /** What becomes of the source's bytes once it is released. */
 export const sourcePolicies = ['keep', 'delete'] as const
+/** That pass together. */
+export const maximumDisks = 64
 const longestWaitMs = 86_400_000
 const lowestRate = 4096
 

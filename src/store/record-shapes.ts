@@ -49,6 +49,7 @@ const movedDisk = z.looseObject({
   verified: z.boolean(),
   differed: ranges,
   reclaimedAs: count.nullable(),
+  hasLeft: z.boolean(),
 })
 
 const migration = z.looseObject({

@@ -119,6 +119,7 @@ function migrationOfFormat2(
     verified: verified ?? untouchedMovedDisk.verified,
     differed: differed ?? untouchedMovedDisk.differed,
     reclaimedAs: reclaimedAs ?? untouchedMovedDisk.reclaimedAs,
+    hasLeft: false,
   }
   const terms = { mode, switchover, switchoverWaitMs, maxRate, stallTimeoutMs, sourcePolicy, force }
   return { ...untouchedMigration, ...move, disks: [moved], terms }

@@ -134,6 +134,8 @@ export interface MovedDisk {
   readonly differed: readonly { readonly offset: number; readonly length: number }[]
   /** The generation under which the source took the disk back, because the destination was lost; or null. */
   readonly reclaimedAs: number | null
+  /** It was superseded after the disks had passed: it is in the move no more, which goes on for the others. */
+  readonly hasLeft: boolean
 }
 
 export interface RefusedWritesRecord {
@@ -166,6 +168,7 @@ export const untouchedMovedDisk = {
   verified: false,
   differed: [],
   reclaimedAs: null,
+  hasLeft: false,
 } as const satisfies Partial<MovedDisk>
 
 /** Bytes, as of the last time they were recorded. */

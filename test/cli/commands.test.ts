@@ -161,7 +161,7 @@ describe('commands', () => {
       assert.deepEqual([exit, stderr], [0, ''])
       assert.deepEqual(served.site.asked, [
         {
-          disk: 'web01',
+          disks: ['web01'],
           to: 'tokyo',
           mode: 'post-copy',
           switchover: 'auto',

@@ -13,6 +13,7 @@ const naming: Naming = {
   peerName: () => 'tokyo',
   isConnected: () => true,
   link: (): LinkFacts => ({ state: 'down', sinceMs: Date.parse('2024-05-01T10:00:00.000Z'), why: 'no route' }),
+  diskState: () => null,
 }
 
 describe('what a site announces', () => {
@@ -33,10 +34,11 @@ describe('what a site announces', () => {
   it("a disk's state when a course of it begins, and whenever an event finds another", async () => {
     const watcher = watch({ kinds: ['disk'], concerning: 'd-1' })
     const listeners: ((event: CourseEvent) => void)[] = []
-    const disk = { state: 'incoming' }
-    const [record, moved] = [{ peerId: 'p-1' }, { id: 'd-1', name: 'web01' }]
+    const disk = { id: 'd-1', name: 'web01', state: 'incoming' }
+    const disks = [{ id: 'd-2', name: 'web02', state: 'incoming' }, disk]
+    const record = { peerId: 'p-1' }
     const listen = (listener: (event: CourseEvent) => void) => listeners.push(listener)
-    announceCourse({ id: 'm-1', disk, record, moved, listen } as unknown as Course, bus, naming)
+    announceCourse({ id: 'm-1', disks, record, listen } as unknown as Course, bus, naming)
     const happens = (kind: 'progress' | 'switchover' | 'ended', state: string) => {
       disk.state = state
       for (const listener of listeners) listener({ kind })

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { dirtyExtents, presentExtents } from '../../src/disk/block-status.ts'
+import { commitTogether } from '../../src/disk/plan.ts'
 import { type ExportHandle, type StatusExtent, type StatusKind, statusWords } from '../../src/guest/export.ts'
 import { ArrivalMaps } from '../../src/store/arrival-maps.ts'
 import { seededRandom } from '../random.ts'
@@ -97,7 +98,7 @@ describe('block status', () => {
     const session = disk.open('guest')
     await disk.arriving.land(new ReadySource().piece(0, all))
     assert.deepEqual(await status(session, 'dirty'), [[64, 0]])
-    await disk.arriving.finish([])
+    await commitTogether([await disk.arriving.finish()])
     assert.deepEqual(await status(session, 'present'), [[64, 1]])
     assert.deepEqual(await status(session, 'dirty'), [[64, 1]])
   })

@@ -279,7 +279,7 @@ export async function openDisk<Source extends BlockSource>(
   })
   const files = new WatchedFiles()
   const records = new MemoryRecords()
-  const services = servicesOf(files, records, parts)
+  const services = diskServices(files, records, parts)
   const file = await files.createBlockFile(record.path, record.sizeBytes)
   await file.close()
   if (record.state === 'arriving') {
@@ -309,7 +309,7 @@ export async function reopenDisk<Source extends BlockSource>(
 ): Promise<HandDisk<Source>> {
   await disk.close()
   const files = new WatchedFiles(new KernelFiles(boot, ampleRoom()))
-  const services = servicesOf(files, records, parts)
+  const services = diskServices(files, records, parts)
   const landed: Landed[] = []
   const again = await Disk.open(services, record, {
     source,
@@ -322,7 +322,7 @@ export async function reopenDisk<Source extends BlockSource>(
   return { disk: again, files, records, source, services, record, landed }
 }
 
-function servicesOf(files: Files, records: Records, facts: Partial<DiskServices> = {}): DiskServices {
+export function diskServices(files: Files, records: Records, facts: Partial<DiskServices> = {}): DiskServices {
   const clock = {
     now: () => 0,
     date: () => new Date('2026-03-01T10:00:00.000Z'),

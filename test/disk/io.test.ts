@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Disk } from '../../src/disk/disk.ts'
+import { commitTogether } from '../../src/disk/plan.ts'
 import type { ExportHandle, MaybePromise } from '../../src/guest/export.ts'
 import { seededRandom } from '../random.ts'
 import { removeFoldersAfterEach, temporaryFolderOnTmpfs } from '../store/folder.ts'
@@ -267,7 +268,7 @@ describe('guest I/O on an arriving disk', () => {
     const session = disk.open('guest')
     await write(session, block + sector, sector, 9)
     await session.cache(0, 64 * block)
-    await disk.arriving.finish([])
+    await commitTogether([await disk.arriving.finish()])
     assert.equal(disk.state, 'owned')
     const expected = Buffer.alloc(64 * block, 5).fill(9, block + sector, block + 2 * sector)
     assert(readFileSync(record.path).equals(expected))

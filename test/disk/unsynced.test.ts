@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { accept } from '../../src/disk/acceptance.ts'
 import type { DiskServices } from '../../src/disk/disk.ts'
+import { commitTogether } from '../../src/disk/plan.ts'
 import type { Change, DiskRecord } from '../../src/store/records.ts'
 import { FakeClock } from '../migration/fake-time.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
@@ -103,7 +104,7 @@ describe('writes of clients that outlive the power of this host', () => {
     const { disk, slow } = await opened()
     const session = disk.open('unix', false)
     await write(session, 0, block, 1)
-    await disk.joinMigration('m-1', [])
+    await commitTogether([disk.joinMigration('m-1')])
     await disk.departing.coverAnswered()
     assert.equal(slow.commits.length, 2, 'what was answered before is not flushed')
     await write(session, 0, block, 2)
@@ -249,7 +250,7 @@ describe('writes of clients that outlive the power of this host', () => {
 
   it('are no matter of a disk that has departed: it was synced', async () => {
     const hand = await written()
-    await hand.disk.departing.depart({ owner: 'there', generation: 3 }, [])
+    await commitTogether([hand.disk.departing.depart({ owner: 'there', generation: 3 })])
     const [change] = hand.slow.commits.at(-1)!
     assert(change && 'put' in change && change.put === 'disk')
     assert.equal(change.record.unsynced, null)
@@ -261,7 +262,7 @@ describe('writes of clients that outlive the power of this host', () => {
     broken.isBroken = true
     const { disk } = await again(before, secondBoot, { records: broken })
     broken.isBroken = false
-    await disk.departing.depart({ owner: 'there', generation: 3 }, [])
+    await commitTogether([disk.departing.depart({ owner: 'there', generation: 3 })])
     const { unsynced, powerLoss } = disk.record
     assert.equal(unsynced, null)
     assert.match(powerLoss?.since ?? '', /^\d{4}-/)
@@ -278,7 +279,7 @@ describe('writes of clients that outlive the power of this host', () => {
         undefined,
         { records: slow },
       )
-      arrive = () => disk.arriving.begin(3, null, [])
+      arrive = async () => commitTogether([await disk.arriving.begin(3, null)])
       await write(disk.open('a guest', isElsewhere), 0, block, 1)
       const [change] = slow.commits[0]!
       assert(change && 'put' in change && change.put === 'disk')
@@ -302,7 +303,7 @@ describe('writes of clients that outlive the power of this host', () => {
       parts,
     )
     slow.held = Promise.withResolvers()
-    const arrival = disk.arriving.begin(3, null, [])
+    const arrival = disk.arriving.begin(3, null).then((plan) => commitTogether([plan]))
     arrive = () => arrival
     await slow.began
     const first = Promise.resolve(write(disk.open('192.0.2.1:40000', true), 0, block, 1))

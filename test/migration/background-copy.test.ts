@@ -7,6 +7,7 @@ import { PeerRefusal } from '../../src/link/channel.ts'
 import { BackgroundCopy, type BackgroundCopyParts } from '../../src/migration/copy/background-copy.ts'
 import { Pause } from '../../src/migration/copy/pause.ts'
 import { RateLimit } from '../../src/migration/copy/rate-limit.ts'
+import { Window } from '../../src/migration/copy/window.ts'
 import { block, closeDisksAfterEach, isSettled, openDisk, ReadySource, settled } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { FakeClock } from './fake-time.ts'
@@ -78,6 +79,7 @@ function partsOf(disk: Disk, source: BlockSource, facts: Partial<BackgroundCopyP
     source,
     extents: async (offset, length) => [{ offset, length, data: true }],
     limit: new RateLimit(clock, null),
+    window: new Window(),
     pause: new Pause(false),
     trouble: () => {},
     freeBytes: async () => 2 ** 40,

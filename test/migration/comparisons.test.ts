@@ -53,14 +53,14 @@ describe('comparisons of an arriving disk', () => {
 
   it('that found nothing are the last, and none begins after them', async () => {
     const { comparisons } = await whole()
-    assert.equal(await comparisons.isLast(), true)
+    assert.equal(await comparisons.isLast(never), true)
     await assert.rejects(comparisons.ask(never), { code: 'nothing-to-compare' })
   })
 
   it('promise 8: that found a difference are not the last: it is missing again, and on record', async () => {
     const made = await whole()
     made.lies = true
-    const last = made.comparisons.isLast()
+    const last = made.comparisons.isLast(never)
     while (made.clock.sleeping === 0) await isSettled(last)
     await made.clock.advance(1000)
     assert.equal(await last, false)
@@ -77,7 +77,7 @@ describe('comparisons of an arriving disk', () => {
     await isSettled(asked)
     made.lies = false
     made.held = undefined
-    const last = made.comparisons.isLast()
+    const last = made.comparisons.isLast(never)
     assert.equal(await isSettled(last), false)
     held.resolve()
     assert.equal((await asked).differing.length, 1)

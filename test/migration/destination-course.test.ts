@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { Disk } from '../../src/disk/disk.ts'
+import { commitTogether } from '../../src/disk/plan.ts'
 import type { CourseServices } from '../../src/migration/course.ts'
 import { DestinationCourse } from '../../src/migration/destination/destination-course.ts'
 import { block, closeDisksAfterEach, isSettled, openDisk, ReadySource } from '../disk/hand.ts'
@@ -82,11 +83,14 @@ describe('the course of an arriving disk', () => {
       false,
       async () => disk,
     )
-    await disk.arriving.finish([])
+    await commitTogether([await disk.arriving.finish()])
     course.listen((event) => event.kind === 'step' && steps.push(event.message))
     course.start()
     await course.settled()
-    assert.deepEqual([course.record.state, course.moved.owner, disk.record.migrationId], ['done', 'here', null])
+    assert.deepEqual(
+      [course.record.state, course.moved(course.disk).owner, disk.record.migrationId],
+      ['done', 'here', null],
+    )
     assert.match(steps.at(-1) ?? '', /the source is gone, and .* proven by s3:\/\/moves\/m-1\/decision/)
     assert.deepEqual(lines, steps)
   })

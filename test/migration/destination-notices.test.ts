@@ -23,10 +23,12 @@ describe('what a destination tells its source unasked', () => {
     made.notices = new DestinationNotices({
       course: {
         record: migrationRecord({ role: 'destination' }),
-        moved: movedDisk(),
+        disk: movedDisk(),
+        moved: () => movedDisk(),
+        figures: () => ({ missingBytes: 0, unreadable: [] }),
         ended: false,
-        unreadable: [] as never[],
       } as unknown as Course,
+      coming: [],
       clock,
       stopping: never,
       source: {

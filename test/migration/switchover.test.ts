@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { LinkError } from '../../src/link/channel.ts'
 import type { AcquireAnswer, AcquireReason } from '../../src/migration/counterpart.ts'
+import type { ComingDisk } from '../../src/migration/destination/coming-disk.ts'
 import type { DestinationHost } from '../../src/migration/destination/host.ts'
 import { Switchover } from '../../src/migration/destination/switchover.ts'
 import { nobodyWaits } from '../../src/migration/held-writes.ts'
@@ -21,7 +22,7 @@ const grant = {
 const lost = () => Promise.reject(new LinkError('lost', 'the lane broke'))
 const waitMs = 10_000
 
-const moved = { id: '33333333-3333-4333-8333-333333333333', generation: 2 }
+const moved = { disk: '33333333-3333-4333-8333-333333333333', generation: 2 }
 
 class Asking {
   readonly clock = new FakeClock()
@@ -43,6 +44,7 @@ class Asking {
   grantWork: () => Promise<void> = async () => {}
   readonly switchover = new Switchover({
     host: this.#host(),
+    coming: [this.#coming()],
     guests: { hold: (waiting) => waiting(), now: nobodyWaits },
     passed: this.passed.signal,
     isLeaving: () => false,
@@ -59,13 +61,9 @@ class Asking {
     switched: () => this.passed.abort(),
   })
 
-  #host(): DestinationHost {
+  #coming(): ComingDisk {
     const isIncoming = () => this.isWanted && this.grants === 0
     const disk = {
-      name: 'web01',
-      get state() {
-        return isIncoming() ? 'incoming' : 'arriving'
-      },
       arriving: {
         begin: async () => {
           await this.grantWork()
@@ -74,12 +72,24 @@ class Asking {
       },
       isFinal: () => false,
     }
-    const course = { id: 'm-1', disk, moved, terms: this.terms, record: { state: 'ready' } }
+    const coming = {
+      id: moved.disk,
+      disk,
+      frozen: moved,
+      get isIncoming() {
+        return isIncoming()
+      },
+    }
+    return coming as unknown as ComingDisk
+  }
+
+  #host(): DestinationHost {
+    const course = { id: 'm-1', terms: this.terms, record: { state: 'ready', disks: [{ name: 'web01' }] } }
     const host = {
       course,
       services: { clock: this.clock, siteId: 'here' },
       stopping: this.stop.signal,
-      update: (_: object, through: (change: object) => Promise<void>) => through({}),
+      update: (_: object, plans: () => Promise<unknown>) => plans(),
       note: (sentence: string | null) => void this.notes.push(sentence),
       tell: () => {},
       tellCutOff: () => {},
@@ -94,7 +104,7 @@ class Asking {
 
   guest(): { readonly done: Promise<void>; readonly goes: AbortController } {
     const goes = new AbortController()
-    const done = this.switchover.hold(goes.signal)
+    const done = this.switchover.hold('web01', goes.signal)
     done.catch(() => {})
     return { done, goes }
   }
@@ -295,7 +305,7 @@ describe('switchover', () => {
     })
 
     it('that is gone already asks nothing', async () => {
-      await assert.rejects(asking.switchover.hold(AbortSignal.abort(new Error('gone'))), /gone/)
+      await assert.rejects(asking.switchover.hold('web01', AbortSignal.abort(new Error('gone'))), /gone/)
       await settled()
       assert.deepEqual(asking.reasons, [])
     })

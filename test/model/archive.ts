@@ -9,7 +9,7 @@ import assert from 'node:assert/strict'
 import type { DiskRecord } from '../../src/store/records.ts'
 import { Client } from './client.ts'
 import type { SimSite } from './sim-site.ts'
-import { blocks, diskId, diskName, type Stage, sectors, sectorsInBlock } from './stage.ts'
+import { blocks, type Stage, type StageDisk, sectors, sectorsInBlock } from './stage.ts'
 import type { SimProcess } from './world.ts'
 
 const mostCopies = 8
@@ -19,7 +19,8 @@ const aftermathSteps = 400
 
 export interface Copy {
   readonly site: SimSite
-  readonly record: DiskRecord | undefined
+  /** Of the disks. */
+  readonly records: ReadonlyMap<string, DiskRecord>
   /** The last mark that this site had on record, as a destination. */
   readonly mark: number
   readonly putBack: () => void
@@ -58,10 +59,9 @@ export class Archive {
     if (random.chance(0.6)) {
       const site = random.pick([a, b])
       if (site.hasRottenMaps) return undefined // A copy of it would be served to nobody.
-      const record = site.database.disk.get(diskId)
       const mark = Math.max(0, ...[...site.database.migration.values()].map((each) => each.mark))
       if (this.#copies.length === mostCopies) this.#copies.splice(random.integer(mostCopies), 1)
-      this.#copies.push({ site, record, mark, putBack: site.copyFolder() })
+      this.#copies.push({ site, records: new Map(site.database.disk), mark, putBack: site.copyFolder() })
       return undefined
     }
     const seen = isLost(b) ? [] : this.#copies.filter((copy) => this.#isSeen(copy))
@@ -70,23 +70,23 @@ export class Archive {
 
   /** The weather is calm until the site has started. `steps` lets the world go on until the start is over. */
   async restore(copy: Copy, steps: (until: Promise<unknown>, limit: number) => Promise<void>): Promise<void> {
-    const { world, b, counts, link } = this.#stage
+    const { world, b, counts, link, disks } = this.#stage
     const { site } = copy
     const { haste } = world
-    const state = (one: SimSite) => one.database.disk.get(diskId)?.state
+    const states = (of: ReadonlyMap<string, DiskRecord>) => disks.map(({ id }) => of.get(id)?.state)
     world.haste = 0 // Messages are faster than the 2 s for which a site that starts waits for its peers.
     link.late = world.random.chance(0.5) ? 'taken' : undefined // By which an old copy of a destination is known.
     site.losePower()
-    const before = state(site)
+    const before = states(site.database.disk)
     copy.putBack()
-    site.hasFailedSync = false
-    world.log(`${site.name}: RESTORED from ${before} to ${copy.record?.state} ${copy.record?.generation}`)
+    site.failedSyncs.clear()
+    world.log(`${site.name}: RESTORED from ${before} to ${states(copy.records)}`)
     this.#restored = site
     await steps(site.start(), startLimit)
     world.haste = haste
     link.late = undefined
     counts.restored++
-    if (site === b || state(b) === 'arriving') this.#strandedSteps = 0
+    if (site === b || states(b.database.disk).includes('arriving')) this.#strandedSteps = 0
   }
 
   /** A call has arrived. An old copy of a destination must be known for one before it says that it has everything. */
@@ -109,16 +109,17 @@ export class Archive {
 
   /** Calm weather. What is left of the disk: taken back at the source, or what the destination has. Whether the run goes on. */
   async end(takenBack: () => void): Promise<boolean> {
-    const { world, a, b, counts } = this.#stage
+    const { world, a, b, counts, disks } = this.#stage
+    const { id, name } = disks[0]! // They come back together.
     await world.event(undefined, 'both are up', { ready: () => a.up && b.up })
     this.#strandedSteps = undefined
     if (this.#restored === a) {
-      await this.#probe()
+      for (const disk of disks) await this.#probe(disk)
       return false
     }
-    if (a.disks!.get(diskId)?.state !== 'departed') return false
+    if (a.disks!.get(id)?.state !== 'departed') return false
     a.closeAll()
-    const outcome = await a.migrations!.commands.reclaim(diskName, true, new AbortController().signal).then(
+    const outcome = await a.migrations!.commands.reclaim(name, true, new AbortController().signal).then(
       () => 'done',
       (error: Error) => error.message,
     )
@@ -130,11 +131,11 @@ export class Archive {
   }
 
   /** The source has older bytes now: the destination may read what it has, and not a byte more. */
-  async #probe(): Promise<void> {
+  async #probe(probed: StageDisk): Promise<void> {
     const { b, facts } = this.#stage
-    const client = new Client(this.#stage, 'probe')
+    const client = new Client(this.#stage, probed, 'probe')
     const open = await client.connect(b)
-    const disk = b.disks!.get(diskId)
+    const disk = b.disks!.get(probed.id)
     if (!disk || !['arriving', 'owned'].includes(disk.state)) return
     for (let block = 0; open && block < blocks; block++) {
       const isPresent = (): boolean =>
@@ -145,16 +146,21 @@ export class Archive {
       if (answer.kind === 'unknown') return
       const isWritten = answer.kind === 'good' && isPresent() // By somebody who wrote all of it meanwhile.
       const expected = wasHere || isWritten ? 'good' : 'error'
-      assert.equal(answer.kind, expected, `${facts}: block ${block}, whose source is an old copy`)
+      assert.equal(answer.kind, expected, `${facts}: block ${block} of ${probed.name}, whose source is an old copy`)
     }
   }
 
   /** Whether the product must know the copy for old, were it put back now. */
-  #isSeen({ site, record, mark }: Copy): boolean {
+  #isSeen(copy: Copy): boolean {
+    return this.#stage.disks.every(({ id }) => this.#isSeenBy(id, copy))
+  }
+
+  #isSeenBy(id: string, { site, records, mark }: Copy): boolean {
     const { a, b } = this.#stage
+    const record = records.get(id)
     const other = site === a ? b : a
     // As the site itself has it: what was committed, and reported as failed, it has not heard.
-    const there = other.disks?.get(diskId)?.record
+    const there = other.disks?.get(id)?.record
     if (!other.up || other.isTroubled || !there) return false
     const isLower = (record?.generation ?? 0) < there.generation
     if (site === a) return isLower && (there.state === 'arriving' || there.state === 'owned')
@@ -162,7 +168,7 @@ export class Archive {
     if (there.state !== 'released' && !(there.state === 'departed' && there.taken)) return false
     if (isLower) return true
     if (record?.state !== 'arriving') return false
-    const course = a.migrations!.courses().find(({ id }) => id === record.migrationId)
+    const course = a.migrations!.courses().find((each) => each.id === record.migrationId)
     return there.state === 'released' || (course?.record.mark ?? 0) > mark
   }
 }

@@ -1,11 +1,11 @@
-// A client of the simulated sites: asks, is answered, refused, or left without an answer by the death of the site; and
+// A client of one disk of the simulated sites: asks, is answered, refused, or left without an answer by the death of the site; and
 // checks what it hears against the oracle.
 
 import assert from 'node:assert/strict'
 import type { ExportHandle, StatusExtent } from '../../src/guest/export.ts'
 import { fill, sectorBytes, valuesOf } from './oracle.ts'
 import type { OpenSession, SimSite } from './sim-site.ts'
-import { type Answer, diskId, diskName, type Stage, sectors } from './stage.ts'
+import { type Answer, type Stage, type StageDisk, sectors } from './stage.ts'
 import { SimProcess } from './world.ts'
 
 /** Errors that say that nothing was written, and nothing will be. */
@@ -13,11 +13,13 @@ const refusals = ['not-permitted', 'not-served']
 
 export class Client {
   readonly stage: Stage
+  readonly disk: StageDisk
   readonly name: string
   readonly process: SimProcess
 
-  constructor(stage: Stage, name: string) {
+  constructor(stage: Stage, disk: StageDisk, name: string) {
     this.stage = stage
+    this.disk = disk
     this.name = name
     this.process = new SimProcess(name)
   }
@@ -28,7 +30,7 @@ export class Client {
     const isLost = () => this.stage.isLost(site)
     if (!site.up)
       await world.event(this.process, `${this.name} finds ${site.name}`, { ready: () => site.up || isLost() })
-    return site.open(diskName, this.name)
+    return site.open(this.disk.name, this.name)
   }
 
   /** One request; `over` is called when nothing of it happens any more, heard or not. */
@@ -75,13 +77,14 @@ export class Client {
 
   async read(open: OpenSession | undefined, first: number, count: number): Promise<Answer> {
     const { stage } = this
+    const { oracle } = this.disk
     const target = new Uint8Array(count * sectorBytes)
-    const before = stage.oracle.readBegins(first, count)
+    const before = oracle.readBegins(first, count)
     const answer = await this.ask(open, (session) => session.read(first * sectorBytes, target))
     if (answer.kind === 'good') {
       stage.counts.reads++
-      const facts = `${stage.facts}: promise 3: a read of ${this.name} at ${open!.site.name}`
-      stage.oracle.readAnswered(before, valuesOf(target, facts), facts)
+      const facts = `${stage.facts}: promise 3: a read of ${this.disk.name} by ${this.name} at ${open!.site.name}`
+      oracle.readAnswered(before, valuesOf(target, facts), facts)
     }
     return answer
   }
@@ -100,8 +103,9 @@ export class Client {
    * known for certain at an owner; nobody else may write them meanwhile.
    */
   async writeRagged(open: OpenSession | undefined, first: number, count: number, fua: boolean): Promise<Answer> {
-    const { oracle, world, comparison } = this.stage
-    const state = open?.site.disk(diskName)?.state
+    const { world } = this.stage
+    const { oracle, comparison } = this.disk
+    const state = open?.site.disk(this.disk.name)?.state
     const before = first > 0 ? oracle.certain(first - 1) : undefined
     const after = first + count < sectors ? oracle.certain(first + count) : undefined
     if ((state !== 'owned' && state !== 'arriving') || before === undefined || after === undefined)
@@ -123,7 +127,7 @@ export class Client {
 
   /** What is said to be zeros is zeros. */
   async status(open: OpenSession | undefined, first: number, count: number): Promise<Answer> {
-    const { oracle } = this.stage
+    const { oracle } = this.disk
     const before = oracle.readBegins(first, count)
     let extents: readonly StatusExtent[] = []
     const answer = await this.ask(open, async (session) => {
@@ -142,7 +146,7 @@ export class Client {
     oracle.readAnswered(
       before,
       values,
-      `${this.stage.facts}: promise 3: zeros told to ${this.name} at ${open?.site.name}`,
+      `${this.stage.facts}: promise 3: zeros of ${this.disk.name} told to ${this.name} at ${open?.site.name}`,
     )
     this.stage.counts.zerosTold += zeros.size
     return answer
@@ -156,8 +160,8 @@ export class Client {
   }
 
   async flush(open: OpenSession | undefined): Promise<Answer> {
-    const flushed = this.stage.oracle.flushBegins()
-    const state = open?.site.disk(diskName)?.state
+    const flushed = this.disk.oracle.flushBegins()
+    const state = open?.site.disk(this.disk.name)?.state
     const answer = await this.ask(open, (session) => session.flush())
     // A flush at a site that does not own answers for nothing, but where the disk is incoming: for what its source had answered.
     const answersForAll = state === 'owned' || state === 'arriving' || state === 'incoming'
@@ -173,19 +177,22 @@ export class Client {
     write: { first: number; count: number; value: number; fua: boolean },
     request: (session: ExportHandle) => unknown,
   ): Promise<Answer> {
-    const { oracle, world } = this.stage
+    const { world, cut } = this.stage
+    const { oracle, comparison } = this.disk
     const { first, count, value, fua } = write
     const site = open?.site
-    const label = `${value} to ${first}+${count}${fua ? ' fua' : ''}`
+    const label = `${value} to ${this.disk.name} ${first}+${count}${fua ? ' fua' : ''}`
     world.log(`${this.name}: writes ${label} at ${site?.name}`)
     const begun = oracle.writeBegins(first, count, value)
-    if (site) this.stage.comparison.touches(site, first, count)
+    if (site) comparison.touches(site, first, count)
+    const wish = site && cut.begins(this.disk, site)
+    const generationNow = () => site!.disks!.get(this.disk.id)!.record.generation
     let generation = 0
     const answer = await this.ask(
       open,
       async (session) => {
         await request(session)
-        generation = site!.disks!.get(diskId)!.record.generation
+        generation = generationNow()
       },
       () => oracle.writeEnds(begun),
     )
@@ -193,8 +200,10 @@ export class Client {
     if (answer.kind === 'good') {
       oracle.writeAcknowledged(begun)
       if (fua) oracle.madeDurable(begun)
-      this.stage.acknowledged(site!, generation)
+      this.stage.acknowledged(this.disk, site!, generation)
+      wish?.acknowledged()
     } else if (isRefused(answer)) {
+      wish?.refused()
       oracle.writeRefused(begun)
     }
     return answer

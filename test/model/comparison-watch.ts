@@ -11,7 +11,7 @@ import { blockSizeBytes } from '../../src/block/block-map.ts'
 import type { Course } from '../../src/migration/course.ts'
 import { merged, rangesText } from '../../src/migration/unreadable.ts'
 import type { SimSite } from './sim-site.ts'
-import { blocks, diskId, type Stage, sectorsInBlock } from './stage.ts'
+import { blocks, type Stage, type StageDisk, sectorsInBlock } from './stage.ts'
 import type { SimProcess } from './world.ts'
 
 /** As sentences name ranges. */
@@ -19,6 +19,10 @@ const bytesOfUnit: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 2 
 
 export class ComparisonWatch {
   readonly #stage: Stage
+  readonly #id: string
+  readonly #name: string
+  readonly #noted: RegExp
+  #lastNoted: string | undefined
   /** Blocks that guests wrote to at the destination, or that may count as such there. */
   readonly #touched = new Set<number>()
   /** Blocks that changed below the sites since the comparison began. */
@@ -35,19 +39,24 @@ export class ComparisonWatch {
   #comparing: SimProcess | undefined
   #isOwned = false
 
-  constructor(stage: Stage) {
+  constructor(stage: Stage, { id, name }: Pick<StageDisk, 'id' | 'name'>) {
     this.#stage = stage
+    this.#id = id
+    this.#name = name
+    this.#noted = new RegExp(`(?:^|${name}: )(it differed from the source in [^;]*)`)
   }
 
-  /** A site may be the destination of a move: what it says of its comparisons is listened to. */
-  watch(site: SimSite): void {
-    const stage = this.#stage
-    site.onCourse = (course) => this.#listen(site, course)
-    site.onLog = (message, facts) => {
-      if (site === stage.b && message.startsWith('it differed from the source')) this.#isSettled(message)
-      if (message.startsWith('a range differs from the source'))
-        this.#differs(site, facts as { offset: number; length: number })
+  /** A line of the log of a site. */
+  hears(site: SimSite, message: string, facts: object): void {
+    const said = facts as { readonly disk: string; readonly offset: number; readonly length: number }
+    const settled = this.#noted.exec(message)?.[1]
+    // Of several disks the sentences stand in one line, which comes again when that of another disk changes.
+    const isNew = this.#stage.disks.length === 1 || settled !== this.#lastNoted
+    if (site === this.#stage.b && settled !== undefined && isNew) {
+      this.#lastNoted = settled
+      this.#isSettled(settled)
     }
+    if (message.startsWith('a range differs from the source') && said.disk === this.#name) this.#differs(site, said)
   }
 
   /** Another move begins. */
@@ -61,7 +70,7 @@ export class ComparisonWatch {
 
   /** What differed is on record as missing, and may not be durable again: a good moment for the power to go. */
   get hasFound(): boolean {
-    return this.#settled.size > 0 && this.#stage.b.database.disk.get(diskId)?.state === 'arriving'
+    return this.#settled.size > 0 && this.#stage.b.database.disk.get(this.#id)?.state === 'arriving'
   }
 
   isTouched(block: number): boolean {
@@ -77,8 +86,8 @@ export class ComparisonWatch {
 
   /** The destination is about to lose its power. */
   losesPower(site: SimSite): void {
-    if (site !== this.#stage.b || site.database.disk.get(diskId)?.state !== 'arriving') return
-    const disk = site.disks?.get(diskId)
+    if (site !== this.#stage.b || site.database.disk.get(this.#id)?.state !== 'arriving') return
+    const disk = site.disks?.get(this.#id)
     const arriving = disk?.isUnusable ? undefined : disk?.arriving
     for (let block = 0; block < blocks; block++) {
       const isPresent = arriving?.missingBlocksIn({ first: block, end: block + 1 }) !== 1
@@ -102,14 +111,14 @@ export class ComparisonWatch {
   check(): void {
     const { a, b, facts, archive } = this.#stage
     if (archive.restored) return // The bytes of one of them are not those of this move any more.
-    if (this.#isOwned || b.database.disk.get(diskId)?.state !== 'owned') return
-    if (a.database.disk.get(diskId)?.state !== 'departed') return
+    if (this.#isOwned || b.database.disk.get(this.#id)?.state !== 'owned') return
+    if (a.database.disk.get(this.#id)?.state !== 'departed') return
     this.#isOwned = true
     assert.equal(this.#comparing, b.process, `${facts}: promise 8: ${b.name} owns what was never compared`)
     const missed = this.#untouched(this.#toFind)
     assert.deepEqual(missed, [], `${facts}: promise 8: blocks ${missed} differed, and were never named`)
-    const unread = this.#untouched(a.blockFile?.unreadable ?? []).filter(
-      (block) => !this.#late.has(block) && !a.blockFile!.isHole(block), // A hole is never read.
+    const unread = this.#untouched(a.blockFile(this.#id)?.unreadable ?? []).filter(
+      (block) => !this.#late.has(block) && !a.blockFile(this.#id)!.isHole(block), // A hole is never read.
     )
     assert.deepEqual(
       unread,
@@ -124,11 +133,11 @@ export class ComparisonWatch {
   checkRecord(): void {
     const { b, facts } = this.#stage
     if (this.#named?.by !== b.process) return
-    const { generation } = b.database.disk.get(diskId)!
-    const record = [...b.database.migration.values()].find(
-      (each) => each.role === 'destination' && each.state === 'done' && each.disks[0]?.generation === generation,
-    )
-    const onRecord = record?.disks[0]?.differed ?? []
+    const { generation } = b.database.disk.get(this.#id)!
+    const [moved] = [...b.database.migration.values()]
+      .filter(({ role, state }) => role === 'destination' && state === 'done')
+      .flatMap(({ disks }) => disks.filter((disk) => disk.id === this.#id && disk.generation === generation))
+    const onRecord = moved?.differed ?? []
     const unsaid = [...this.#named.blocks].filter(
       (block) =>
         !onRecord.some(
@@ -142,10 +151,12 @@ export class ComparisonWatch {
     )
   }
 
-  #listen(site: SimSite, course: Course): void {
+  /** A course at a site begins, or is taken up. */
+  listen(site: SimSite, course: Course): void {
     course.listen((event) => {
-      if (site === this.#stage.b && event.kind === 'step' && event.message.includes('being compared'))
-        this.#begins(site)
+      if (event.kind !== 'step' || !event.message.includes('being compared')) return
+      const isOurs = this.#stage.disks.length === 1 || event.message.startsWith(`${this.#name}: `)
+      if (site === this.#stage.b && isOurs) this.#begins(site)
     })
   }
 
@@ -153,7 +164,7 @@ export class ComparisonWatch {
     this.#comparing = site.process
     this.#late.clear()
     this.#toFind.clear()
-    const { arriving } = site.disks!.get(diskId)!
+    const { arriving } = site.disks!.get(this.#id)!
     for (const block of this.#differing()) {
       if (arriving.missingBlocksIn({ first: block, end: block + 1 }) === 0) this.#toFind.add(block)
     }
@@ -186,7 +197,7 @@ export class ComparisonWatch {
   /** Untouched blocks that are not the same on both platters. */
   #differing(): number[] {
     const { a, b } = this.#stage
-    const [there, here] = [a.blockFile, b.blockFile]
+    const [there, here] = [a.blockFile(this.#id), b.blockFile(this.#id)]
     if (!there || !here) return []
     const all = Array.from({ length: blocks }, (_, block) => block)
     return this.#untouched(all).filter((block) => {

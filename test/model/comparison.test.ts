@@ -27,7 +27,7 @@ async function paused(): Promise<{ sites: TwoSites; id: string }> {
 
 /** The first block of the source that has data, or has none. */
 function blockOf(sites: TwoSites, kind: 'data' | 'zeros'): number {
-  const { bytes } = sites.a.blockFile!
+  const { bytes } = sites.a.blockFile()!
   for (let at = 0; at < bytes.length; at += blockSizeBytes) {
     const isZero = bytes.subarray(at, at + blockSizeBytes).every((byte) => byte === 0)
     if (isZero === (kind === 'zeros')) return at / blockSizeBytes
@@ -36,7 +36,7 @@ function blockOf(sites: TwoSites, kind: 'data' | 'zeros'): number {
 }
 
 function flip(sites: TwoSites, block: number): void {
-  sites.b.blockFile!.flip(block * blockSizeBytes + sectorBytes, 7)
+  sites.b.blockFile()!.flip(block * blockSizeBytes + sectorBytes, 7)
 }
 
 async function ends({ sites, id }: { sites: TwoSites; id: string }): Promise<void> {
@@ -53,7 +53,7 @@ describe('comparison with the source, interrupted', () => {
     sites.b.losePower()
     await sites.drive(sites.b.start())
     await ends({ sites, id })
-    assert.deepEqual(sites.b.blockFile!.bytes, sites.a.blockFile!.bytes)
+    assert.deepEqual(sites.b.blockFile()!.bytes, sites.a.blockFile()!.bytes)
   })
 
   it('promise 8: what a comparison found before it was cut short is named at the end', async () => {
@@ -82,12 +82,12 @@ describe('comparison with the source, interrupted', () => {
     const { sites, id } = await paused()
     const [differing, unreadable] = [blockOf(sites, 'zeros'), blockOf(sites, 'data')]
     flip(sites, differing)
-    sites.a.blockFile!.unreadable.add(unreadable)
+    sites.a.blockFile()!.unreadable.add(unreadable)
     await sites.drive(sites.b.migrations!.commands.setPaused(id, false, never()))
     await sites.until('it is found', () => onlyDisk(sites.b.database.migration.get(id)!).differed.length > 0)
     const isHere = () => sites.b.disks!.get(diskId)!.arriving.missingBlocks === 0
     await sites.until('it has come', isHere)
-    assert.equal(sites.b.blockFile!.isHole(differing), true)
+    assert.equal(sites.b.blockFile()!.isHole(differing), true)
     await sites.until('the other is named', () => /cannot read/.test(sites.b.migrations!.courses()[0]?.note ?? ''))
     assert.equal(sites.record(sites.a)?.state, 'departed')
     sites.a.machine.mend()

@@ -25,7 +25,7 @@ export function direct(link: SimLink, way: Way, toPeerId: string): Counterpart {
         extents: (disk, run, signal) => at('extents', signal, (source) => source.extents(disk, run, signal)),
         digests: (disk, runs, signal) => at('digests', signal, (source) => source.digests(disk, runs, signal)),
         blocks: (disk, runs, options) =>
-          link.stream(way, { generation: disk.generation, runs }, options.signal, (end) =>
+          link.stream(way, { ...disk, runs }, options.signal, (end) =>
             end.desk(way.fromPeerId).source(migration).blocks(disk, runs, options),
           ),
         progress: (said, signal) => at('progress', signal, (source) => source.progress(said, signal)),

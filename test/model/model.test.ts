@@ -29,6 +29,7 @@ const mustHappen = [
   'strayRefusals',
   'switched',
   'switchedDirectly',
+  'switchedTogether',
   'cancelled',
 ]
 

@@ -1,10 +1,10 @@
-// The operator: starts a migration, now and then the same one twice, switches over by hand, and cancels at either side.
+// The operator: starts a migration of all disks, now and then the same one twice, switches over by hand, and cancels at either side.
 // In the end sees to it that a guest which waits for the operator's word gets it.
 
 import assert from 'node:assert/strict'
 import type { Terms } from '../../src/migration/terms.ts'
 import type { SimSite } from './sim-site.ts'
-import { diskId, diskName, type Stage } from './stage.ts'
+import { oneOf, type Stage } from './stage.ts'
 import { SimProcess } from './world.ts'
 
 const never = () => new AbortController().signal
@@ -32,7 +32,7 @@ export class Operator {
       maxRate: null,
       stallTimeoutMs: random.chance(0.2) ? 3000 : null,
       sourcePolicy: random.pick(['keep', 'keep', 'delete']),
-      force: switchover === 'now' && random.chance(0.5), // Else it is refused while the guest works, and asked again.
+      force: switchover === 'now' && random.chance(this.#stage.disks.length > 1 ? 0.8 : 0.5), // Else it is refused while the guest works, and asked again.
     }
     if (!(await this.#startMigration(terms))) return
     if (random.chance(0.15)) {
@@ -50,52 +50,54 @@ export class Operator {
   }
 
   async #verify(): Promise<void> {
-    const { world, b, counts } = this.#stage
+    const { world, b, counts, disks } = this.#stage
     for (let wait = world.random.integer(100); wait > 0; wait--) await world.event(this.#process, 'operator waits')
     if (!b.up) return
-    const outcome = await this.#told(b, () => b.migrations!.commands.verify(diskName, never()))
+    const { name } = oneOf(world.random, disks)
+    const outcome = await this.#told(b, () => b.migrations!.commands.verify(name, never()))
     world.log(`operator: verify ${outcome ?? 'not answered'}`)
     if (outcome === 'done') counts.verifications++
   }
 
   /** Everything is at the destination, and the operator does not wait for the source to hear of it. */
   async #endByForce(): Promise<void> {
-    const { world, a, b, counts } = this.#stage
+    const { world, a, b, counts, disks } = this.#stage
     for (let wait = world.random.integer(2000); wait > 0; wait--) {
       const course = b.up ? b.migrations!.courses()[0] : undefined
-      if (course && b.disk(diskName)?.state === 'owned') {
+      if (course && disks.every(({ name }) => b.disk(name)?.state === 'owned')) {
         const outcome = await this.#told(b, () => b.migrations!.commands.cancel(course.id, true, never()))
         world.log(`operator: end by force ${outcome ?? 'not answered'}`)
         if (outcome === 'done') counts.endedByForce++
         return
       }
-      if (a.database.disk.get(diskId)?.state === 'released') return
+      if (a.database.disk.get(disks[0]!.id)?.state === 'released') return
       await world.event(this.#process, 'operator waits')
     }
   }
 
   /**
-   * The destination burns down, and the operator takes the disk back at the source, where nobody is attached any more. Then
-   * the destination is found to have survived.
+   * The destination burns down, and the operator takes the disks back at the source, where nobody is attached any more, by
+   * the name of one of them. Then the destination is found to have survived.
    */
   async #loseDestination(): Promise<void> {
-    const { world, a, b } = this.#stage
+    const { world, a, b, disks } = this.#stage
+    const { id, name } = oneOf(world.random, disks)
     for (let wait = world.random.integer(200); wait > 0; wait--) await world.event(this.#process, 'operator waits')
-    const given = a.up ? a.disks!.get(diskId)?.record : undefined
+    const given = a.up ? a.disks!.get(id)?.record : undefined
     if (!b.up || given?.state !== 'departed') return
     const { process } = b
     this.lost = b
     b.kill()
     for (;;) {
-      await world.event(this.#process, 'operator takes the disk back', { ready: () => a.up })
+      await world.event(this.#process, 'operator takes the disks back', { ready: () => a.up })
       // As the site says, not as its records do: a commit that was reported as failed may be durable, and is said again.
-      if (a.disks!.get(diskId)?.state !== 'departed') break
+      if (a.disks!.get(id)?.state !== 'departed') break
       a.closeAll()
-      const outcome = await this.#told(a, () => a.migrations!.commands.reclaim(diskName, true, never()))
+      const outcome = await this.#told(a, () => a.migrations!.commands.reclaim(name, true, never()))
       world.log(`operator: reclaim ${outcome ?? 'not answered'}`)
     }
     // Unless it was taken back: the destination had everything, and the source had heard so. Then that site is mended.
-    if (a.disks!.get(diskId)!.record.generation === given.generation) this.lost = undefined
+    if (a.disks!.get(id)!.record.generation === given.generation) this.lost = undefined
     for (let wait = world.random.integer(100); wait > 0; wait--) await world.event(this.#process, 'operator waits')
     void this.#revive(b, process) // It may die again while it starts, and is started again then.
   }
@@ -119,10 +121,10 @@ export class Operator {
    * Clients that work at the source are cut off, unless it is not forced.
    */
   nudge(force = true): void {
-    const { b } = this.#stage
+    const { b, disks } = this.#stage
     const course = b.up ? b.migrations!.courses()[0] : undefined
     if (!course) return
-    if (b.disk(diskName)?.state === 'incoming')
+    if (b.disk(disks[0]!.name)?.state === 'incoming')
       void b.migrations!.commands.switchover(course.id, force, never()).catch(() => {})
     else if (course.record.paused) void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
   }
@@ -154,16 +156,17 @@ export class Operator {
 
   /** Whether one began. */
   async #startMigration(terms: Terms): Promise<boolean> {
-    const { world, a, b } = this.#stage
+    const { world, a, b, disks } = this.#stage
+    const names = disks.map(({ name }) => name)
     for (;;) {
       await world.event(this.#process, 'operator starts', { ready: () => a.up && b.up })
-      if (a.database.disk.get(diskId)?.state !== 'owned') return false
+      if (a.database.disk.get(disks[0]!.id)?.state !== 'owned') return false
       const begin = () =>
-        a.migrations!.beginnings.start([diskName], { id: b.name, site: b.name, name: b.name }, terms, never())
+        a.migrations!.beginnings.start(names, { id: b.name, site: b.name, name: b.name }, terms, never())
       let begun = 0
       const command = async () => {
         await begin()
-        if (++begun > 1) throw new Error(`${this.#stage.facts}: two migrations of one disk began`)
+        if (++begun > 1) throw new Error(`${this.#stage.facts}: two migrations of the same disks began`)
       }
       const first = this.#told(a, command)
       if (world.random.chance(0.2)) {
@@ -177,11 +180,12 @@ export class Operator {
   }
 
   async #switchOver(): Promise<void> {
-    const { world, b } = this.#stage
+    const { world, b, disks } = this.#stage
+    const { id, name } = disks[0]!
     for (let tries = 0; tries < 200; tries++) {
       await world.event(this.#process, 'operator switches', { ready: () => b.up })
-      if (b.disk(diskName)?.state !== 'incoming') {
-        if (b.database.disk.get(diskId)?.state !== 'incoming') return
+      if (b.disk(name)?.state !== 'incoming') {
+        if (b.database.disk.get(id)?.state !== 'incoming') return
         continue
       }
       this.nudge(world.random.chance(0.7))

@@ -1,15 +1,15 @@
-// Who owns the disk, as the records of both sites have it: never two, never one that the other has not given up for, and
+// Who owns a disk, as the records of both sites have it: never two, never one that the other has not given up for, and
 // generations that only grow (promises 1, 2, 8). A migration that is over names who owned then. Looked at after every step.
 
 import assert from 'node:assert/strict'
-import { onlyDisk } from '../../src/migration/move.ts'
 import type { DiskRecord, MigrationRecord } from '../../src/store/records.ts'
 import type { SimSite } from './sim-site.ts'
-import { diskId, type Stage } from './stage.ts'
+import type { Stage, StageDisk } from './stage.ts'
 import type { SimProcess } from './world.ts'
 
 export class Owners {
   readonly #stage: Stage
+  readonly #disk: StageDisk
   /** In which generation each site took writes. */
   readonly #writers = new Map<number, string>()
   readonly #highestGeneration = new Map<SimSite, number>()
@@ -20,8 +20,9 @@ export class Owners {
   /** Records of migrations that are over, and were looked at. */
   readonly #ended = new WeakSet<MigrationRecord>()
 
-  constructor(stage: Stage) {
+  constructor(stage: Stage, disk: StageDisk) {
     this.#stage = stage
+    this.#disk = disk
   }
 
   /** Another move begins, of the same disk. */
@@ -33,7 +34,8 @@ export class Owners {
   wrote(site: SimSite, generation: number): void {
     const writer = this.#writers.get(generation) ?? site.name
     const { facts, fail } = this.#stage
-    if (writer !== site.name) fail(new Error(`${facts}: promise 1: two sites took writes in generation ${generation}`))
+    if (writer !== site.name)
+      fail(new Error(`${facts}: promise 1: two sites took writes to ${this.#disk.name} in generation ${generation}`))
     this.#writers.set(generation, writer)
   }
 
@@ -41,7 +43,7 @@ export class Owners {
   served(by: SimProcess, generation: number): void {
     const { a, b, facts, fail } = this.#stage
     const site = [a, b].find(({ process }) => process === by)
-    const now = site?.disks?.get(diskId)?.record.generation
+    const now = site?.disks?.get(this.#disk.id)?.record.generation
     if (site && by.alive && now !== generation)
       fail(new Error(`${facts}: promise 3: ${site.name} serves generation ${generation}, and has ${now}`))
   }
@@ -66,9 +68,11 @@ export class Owners {
     // A source that does not know yet that it is over may have taken the disk back: then the record is mended (afterword.ts).
     if (record.endedAt === null || !record.sourceTold || this.#ended.has(record)) return
     this.#ended.add(record)
-    const { owner } = onlyDisk(record)
+    const moved = record.disks.find(({ id }) => id === this.#disk.id)
+    if (!moved) return
+    const { owner } = moved
     const expected = this.#ownerAtEnd(site, record)
-    const facts = `${this.#stage.facts}: promise 2: ${site.name} has on record that ${owner} owned`
+    const facts = `${this.#stage.facts}: promise 2: ${site.name} has on record that ${owner} owned ${this.#disk.name}`
     assert.equal(owner, expected, `${facts} when its migration was ${record.state}, and it was ${expected}`)
   }
 
@@ -77,36 +81,36 @@ export class Owners {
     if (state === 'done') return destination
     if (state === 'cancelled' || note?.startsWith('it never began')) return source
     // It was taken back, here or there; or this site, or the other, is an old copy.
-    const here = site.database.disk.get(diskId)
+    const here = site.database.disk.get(this.#disk.id)
     if (here?.state !== 'superseded') return source
-    const there = (site === this.#stage.a ? this.#stage.b : this.#stage.a).database.disk.get(diskId)
+    const there = (site === this.#stage.a ? this.#stage.b : this.#stage.a).database.disk.get(this.#disk.id)
     const serves = there?.state === 'owned' || there?.state === 'arriving'
     return serves && there.generation >= here.generation ? peerSite : 'unknown'
   }
 
   #checkOwners(): void {
-    const { a, b, facts, oracle } = this.#stage
-    const onA = a.database.disk.get(diskId)
-    const onB = b.database.disk.get(diskId)
+    const { a, b, facts } = this.#stage
+    const onA = a.database.disk.get(this.#disk.id)
+    const onB = b.database.disk.get(this.#disk.id)
     this.#checkReclaim(onA)
     if (this.#checkRestored() || this.#reclaimedAs !== undefined) return
     const aOwns = onA?.state === 'owned'
     const bOwns = onB?.state === 'arriving' || onB?.state === 'owned'
-    assert(!(aOwns && bOwns), `${facts}: promise 1: both sites own the disk`)
+    assert(!(aOwns && bOwns), `${facts}: promise 1: both sites own ${this.#disk.name}`)
     if (bOwns) {
       assert(
         onA?.state === 'departed' || onA?.state === 'released',
-        `${facts}: promise 2: B took what A had not given up`,
+        `${facts}: promise 2: B took ${this.#disk.name}, which A had not given up`,
       )
       assert.equal(onA.generation, onB.generation, `${facts}: the sites disagree on the generation`)
     }
     if (onA?.state === 'departed' && !this.#departedSeen) {
       this.#departedSeen = true
-      oracle.allDurable()
-      this.#asDeparted = oracle.remember()
+      this.#disk.oracle.allDurable()
+      this.#asDeparted = this.#disk.oracle.remember()
     }
     if (onA?.state === 'released')
-      assert.equal(onB?.state, 'owned', `${facts}: promise 8: A was released before B had everything`)
+      assert.equal(onB?.state, 'owned', `${facts}: promise 8: A was released before B had all of ${this.#disk.name}`)
   }
 
   /** A site that was put back to an old copy serves nobody once it has started. Whether there is one. */
@@ -114,7 +118,7 @@ export class Owners {
     const { archive, facts } = this.#stage
     const site = archive.restored
     if (!site) return false
-    const state = site.database.disk.get(diskId)?.state
+    const state = site.database.disk.get(this.#disk.id)?.state
     assert(
       !site.up || (state !== 'owned' && state !== 'arriving'),
       `${facts}: promise 1: ${site.name} serves an old copy, ${state}`,
@@ -135,7 +139,7 @@ export class Owners {
   }
 
   #checkGeneration(site: SimSite): void {
-    const generation = site.database.disk.get(diskId)?.generation
+    const generation = site.database.disk.get(this.#disk.id)?.generation
     if (generation === undefined) return
     const before = site === this.#stage.archive.restored ? 0 : (this.#highestGeneration.get(site) ?? 0)
     assert(generation >= before, `${this.#stage.facts}: promise 1: generation ${before} of ${site.name} went back`)

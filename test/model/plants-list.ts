@@ -104,20 +104,20 @@ export const plants: readonly Plant[] = [
   {
     name: 'a freeze without a sync',
     file: 'src/migration/source/grant.ts',
-    was: 'this.#frozen = true\n      try {\n        await disk.flush()',
-    becomes: 'this.#frozen = true\n      try {',
+    was: 'const failed = await this.#flush(disks)\n',
+    becomes: 'const failed = undefined as AcquireAnswer | undefined\n',
   },
   {
     name: 'no freeze',
     file: 'src/migration/source/grant.ts',
-    was: 'await disk.gate.freeze()\n      this.#frozen = true',
-    becomes: 'void disk.gate.freeze()\ndisk.gate.thaw()\nthis.#frozen = true',
+    was: 'await Promise.all(disks.map(({ gate }) => gate.freeze()))\n      this.#frozen = disks',
+    becomes: 'this.#frozen = []',
   },
   {
     name: 'a grant before departed is durable',
     file: 'src/migration/source/grant.ts',
-    was: 'await this.#commitDeparted(startedMs)',
-    becomes: 'void this.#commitDeparted(startedMs).catch(() => {})',
+    was: 'const isRecorded = await this.#commitDeparted(startedMs)',
+    becomes: 'void this.#commitDeparted(startedMs).catch(() => {})\nconst isRecorded = true',
   },
   {
     name: 'a reply of the old generation kept',
@@ -175,24 +175,30 @@ export const plants: readonly Plant[] = [
     becomes: 'uncommitted',
   },
   {
+    name: 'one disk of a group taken without the others',
+    file: 'src/migration/destination/switchover.ts',
+    was: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss))',
+    becomes: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss))\nbreak',
+  },
+  {
     name: 'a release before everything is there',
     file: 'src/migration/destination/phases/arriving.ts',
-    was: 'await copy.run()\n',
+    was: 'const isWhole = await copy.run(othersWait)\n',
     becomes:
-      'const all = { ...frozenDisk(this.#host), ...this.#tally.now, verified: true, differed: [] }\nawait this.#host.source.complete({ disks: [all], copyingMs: 0 }, working).catch(() => {})\nawait copy.run()\n',
+      'const all = { ...each.coming.frozen, ...each.coming.tally.now, verified: true, differed: [] }\nawait this.#host.source.complete({ disks: [all], copyingMs: 0 }, working).catch(() => {})\nconst isWhole = await copy.run(othersWait)\n',
   },
   {
     name: 'a cancel that does not look whether the disk departed',
     file: 'src/migration/source/source-course.ts',
-    was: "if (this.disk.state !== 'owned' || this.#grant.isOpen) throw this.#tooLate('cancelled')",
+    was: "if (isGiven || this.#grant.isOpen) throw this.#tooLate('cancelled')",
     becomes: '',
   },
   {
     name: 'writes answered before arriving is durable',
     file: 'src/disk/committed-record.ts',
-    was: "await this.#records.commit([{ put: 'disk', record }, ...others])\n      const before = this.#now.state",
+    was: 'await records[0]!.#records.commit([...puts, ...others])',
     becomes:
-      "const before = this.#now.state\nif (record.state === 'arriving') this.#now = record\nif (this.#now.state !== before) this.#stateChanged()\nawait this.#records.commit([{ put: 'disk', record }, ...others])",
+      "for (const { record, after } of changes) if (after.state === 'arriving') {\nrecord.#now = after\nrecord.#stateChanged()\n}\nawait records[0]!.#records.commit([...puts, ...others])",
   },
   {
     name: 'a flush that joins a running sync',
@@ -203,7 +209,7 @@ export const plants: readonly Plant[] = [
   {
     name: 'a removal that takes the new bytes of the same disk',
     file: 'src/disk/disks.ts',
-    was: 'await this.#removals.get(fresh.id)?.catch(() => {})',
+    was: 'for (const { id } of fresh) await this.#removals.get(id)?.catch(() => {})',
     becomes: '',
   },
   {
@@ -258,8 +264,8 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a block that differed believed again after a power loss',
-    file: 'src/migration/destination/phases/arriving.ts',
-    was: "await recorded(this.#host, 'that it differed from the source', () => course.disk.flush(), working)",
+    file: 'src/migration/destination/phases/arriving-disk.ts',
+    was: "await recorded(host, [disk], 'that it differed from the source', () => disk.flush(), coming.working)",
     becomes: '',
   },
   {
@@ -283,8 +289,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a repeated acquire granted to a destination that has said taken',
     file: 'src/migration/source/grant.ts',
-    was: 'if (ours && !disk.record.taken)',
-    becomes: 'if (ours)',
+    was: 'if (ours && !disk.record.taken) continue',
+    becomes: 'if (ours) continue',
   },
   {
     name: 'an older mark of the destination believed',
@@ -307,8 +313,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'owner recorded wrongly where the source was superseded',
     file: 'src/migration/source/source-course.ts',
-    was: "this.ending('failed', owner)",
-    becomes: "this.ending('failed', this.services.siteId)",
+    was: '(id === disk.id ? by.owner : siteId)',
+    becomes: '(id === disk.id ? siteId : siteId)',
   },
   {
     name: 'a source released by an old copy of its destination',

@@ -6,17 +6,20 @@ import { headerBytes, RecordType, recordAt, recordBytes } from '../../src/store/
 import type { Random } from '../random.ts'
 import type { SimFile } from './sim-file.ts'
 import type { SimSite } from './sim-site.ts'
-import { diskId } from './stage.ts'
+import { oneOf } from './stage.ts'
 
 export interface Rot {
+  /** Of the disk. */
+  readonly id: string
   /** A whole data folder that was put back has taken it away. */
   isThere(): boolean
   putBack(): void
 }
 
-/** Damages the map log of the site's arriving disk. undefined: there is nothing to damage. */
-export function rotMaps(site: SimSite, random: Random): Rot | undefined {
-  const record = site.database.disk.get(diskId)
+/** Damages the map log of an arriving disk of the site. undefined: there is nothing to damage. */
+export function rotMaps(site: SimSite, ids: readonly string[], random: Random): Rot | undefined {
+  const id = oneOf(random, ids)
+  const record = site.database.disk.get(id)
   const path = `${record?.folder}/maps.log`
   const file = record?.state === 'arriving' ? site.machine.files.get(path) : undefined
   if (!record || !file || file.bytes.length < headerBytes + recordBytes) return undefined
@@ -33,12 +36,12 @@ export function rotMaps(site: SimSite, random: Random): Rot | undefined {
     bytes[headerBytes + broken * recordBytes + random.integer(recordBytes)]! ^= 1 << random.integer(8)
     put(file, bytes)
   }
-  return { isThere: () => site.machine.files.get(path) === file, putBack: () => put(file, before) }
+  return { id, isThere: () => site.machine.files.get(path) === file, putBack: () => put(file, before) }
 }
 
 /** The disk whose maps are damaged is served to nobody. */
-export function checkRefused(site: SimSite): void {
-  const disk = site.disks!.all().find(({ record }) => record.id === diskId)
+export function checkRefused(site: SimSite, { id }: Rot): void {
+  const disk = site.disks!.all().find(({ record }) => record.id === id)
   assert(disk?.isUnusable, `promise 4: ${site.name} believes a map that was damaged where it had been durable`)
 }
 

@@ -18,7 +18,7 @@ export class SimMachine {
   isFull = false
   /** Of a hundred syncs so many fail, as a fraction. */
   syncFaultRate = 0
-  onSyncFailed: () => void = () => {}
+  onSyncFailed: (path: string) => void = () => {}
 
   constructor(world: World, name: string) {
     this.world = world
@@ -34,9 +34,9 @@ export class SimMachine {
     for (const [path, file] of this.files) file.losePower(this.world.random, path.endsWith('.log'))
   }
 
-  /** What could not be read can be. */
-  mend(): void {
-    for (const file of this.files.values()) file.unreadable.clear()
+  /** What could not be read can be: of all files, or of those of one disk. */
+  mend(id = ''): void {
+    for (const [path, file] of this.files) if (path.includes(id)) file.unreadable.clear()
   }
 
   putFile(path: string, bytes: Uint8Array): void {
@@ -132,7 +132,7 @@ export class SimFiles implements Files {
     }
     machine.world.log(`${machine.name}: a sync of ${path} FAILS`)
     file.syncFailed(snapshot, machine.world.random)
-    machine.onSyncFailed()
+    machine.onSyncFailed(path)
     throw new FailedSync(path, new Error('input/output error'))
   }
 

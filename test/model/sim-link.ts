@@ -48,7 +48,7 @@ export class SimLink {
   /** Something that is asked or told arrives, called so. */
   onCall: (from: SimProcess, what: string) => void = () => {}
   /** A piece is given out, that was asked for under a generation. */
-  onServed: (by: SimProcess, generation: number) => void = () => {}
+  onServed: (by: SimProcess, disk: string, generation: number) => void = () => {}
   /** Grows when the link is cut: what was under way before is lost. */
   #epoch = 0
 
@@ -146,7 +146,7 @@ export class SimLink {
   /** Pieces that come one by one, as `open` gives them there. */
   async *stream(
     { from, to }: Way,
-    { generation, runs }: Pick<FetchRequest, 'generation' | 'runs'>,
+    { disk, generation, runs }: Pick<FetchRequest, 'disk' | 'generation' | 'runs'>,
     signal: AbortSignal,
     open: (end: SimEnd) => AsyncIterable<Piece>,
   ): AsyncGenerator<Piece> {
@@ -160,7 +160,7 @@ export class SimLink {
       let settled = false
       void next.then((result) => {
         settled = true
-        if (!(result instanceof Error) && !result.done) this.onServed(end.process, generation)
+        if (!(result instanceof Error) && !result.done) this.onServed(end.process, disk, generation)
       })
       await this.#world.event(from, '← piece', { ready: () => settled || broken() })
       if (signal.aborted) throw new LinkError('aborted', 'given up', { cause: signal.reason })

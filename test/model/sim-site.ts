@@ -15,7 +15,7 @@ import type { SimFile } from './sim-file.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
 import type { SimEnd, SimLink } from './sim-link.ts'
 import { SimDatabase, SimRecords } from './sim-records.ts'
-import { diskId } from './stage.ts'
+import { diskId, diskIds } from './stage.ts'
 import { SimProcess, type World } from './world.ts'
 
 /** Guests' requests in flight may take so long when a daemon stops. */
@@ -54,12 +54,17 @@ export class SimSite {
   /** Each course that begins here, or is taken up; each line of the log. */
   onCourse: (course: Course) => void = () => {}
   onLog: (message: string, facts: object) => void = () => {}
+  onSyncFailed: () => void = () => {}
 
   constructor(world: World, name: string, link: SimLink) {
     this.#world = world
     this.name = name
     this.machine = new SimMachine(world, name)
     this.#link = link
+    this.machine.onSyncFailed = (path) => {
+      for (const id of diskIds) if (path.includes(id)) this.failedSyncs.add(id)
+      this.onSyncFailed()
+    }
     this.process = new SimProcess(name)
     this.process.alive = false
   }
@@ -83,14 +88,14 @@ export class SimSite {
   /** The log of its maps is damaged at rest (rot.ts). */
   hasRottenMaps = false
 
-  /** A sync failed since the last start, and what it dropped was not written anew. */
-  hasFailedSync = false
+  /** Disks of which a sync failed since the last start, and what it dropped was not written anew. */
+  readonly failedSyncs = new Set<string>()
 
   /** The kernel may have dropped bytes, and the next start will not know: it died before the failure was on record. */
-  get hasForgottenSync(): boolean {
-    const record = this.database.disk.get(diskId)
+  hasForgottenSync(id: string): boolean {
+    const record = this.database.disk.get(id)
     const isOurs = record?.state === 'owned' || record?.state === 'arriving'
-    return this.hasFailedSync && isOurs && record.failedSync === null
+    return this.failedSyncs.has(id) && isOurs && record.failedSync === null
   }
 
   /** A disk that waits for its operator: what is wrong with it ends with a start of the daemon, or when it is accepted. */
@@ -103,9 +108,9 @@ export class SimSite {
     return this.up && this.disks!.all().some((disk) => disk.isFailed)
   }
 
-  /** The disk's bytes on this machine. */
-  get blockFile(): SimFile | undefined {
-    const record = this.database.disk.get(diskId)
+  /** A disk's bytes on this machine. */
+  blockFile(id = diskId): SimFile | undefined {
+    const record = this.database.disk.get(id)
     return record && this.machine.files.get(record.path)
   }
 
@@ -123,7 +128,7 @@ export class SimSite {
     for (const disk of this.disks!.all().filter(({ hasFailedSync, lostPower }) => hasFailedSync || lostPower)) {
       const { hasFailedSync } = disk
       await accept(disk, true, new AbortController().signal)
-      if (hasFailedSync) this.hasFailedSync = false
+      if (hasFailedSync) this.failedSyncs.delete(disk.record.id)
       accepted++
     }
     return accepted

@@ -1,11 +1,13 @@
-// One run of the crash model: a guest reads and writes a disk of some blocks while it moves from one site to the other, and
+// One run of the crash model: a guest reads and writes disks of some blocks while they move from one site to the other, and
 // the seed decides what is delayed, lost, repeated, killed, stopped and powered off. Throws, with the trace, at the first
 // promise that does not hold.
 
 import assert from 'node:assert/strict'
 import { Archive, type Copy } from './archive.ts'
 import { ComparisonWatch } from './comparison-watch.ts'
+import { CutWatch } from './cut-watch.ts'
 import { FailingDisk } from './failing-disk.ts'
+import { GroupWatch } from './group-watch.ts'
 import { Guest } from './guest.ts'
 import { putDisk } from './image.ts'
 import { Lies } from './lies.ts'
@@ -14,15 +16,18 @@ import { Oracle, valuesOf } from './oracle.ts'
 import { Owners } from './owners.ts'
 import { SimLink } from './sim-link.ts'
 import { SimSite } from './sim-site.ts'
-import { type Counts, diskId, diskName, type Stage, sectors } from './stage.ts'
-import { Stray } from './stray.ts'
+import { type Counts, diskIds, diskNames, type Stage, type StageDisk, sectors } from './stage.ts'
+import { roam } from './stray.ts'
 import { Tally } from './tally.ts'
 import { Weather } from './weather.ts'
 import { drained, World } from './world.ts'
 
+/** For each disk. */
 const stepLimit = 60_000
 /** One run in so many has its sites speak by another way than the link. */
 const directEvery = 4
+/** In one run in so many two disks move together, in one in so many three. */
+const togetherEvery = { two: 3, three: 7 }
 /** Steps after which the weather has cleared, and after which the operator helps out. */
 const badWeather = { least: 300, spread: 4000 }
 const patience = 5000
@@ -34,6 +39,8 @@ export interface Outcome extends Counts {
   readonly switched: boolean
   /** And the sites spoke by another way than the link. */
   readonly switchedDirectly: boolean
+  /** And several disks moved together. */
+  readonly switchedTogether: boolean
   readonly cancelled: boolean
 }
 
@@ -42,7 +49,7 @@ class Run implements Stage {
   readonly link: SimLink
   a: SimSite
   b: SimSite
-  readonly oracle: Oracle
+  readonly disks: readonly StageDisk[]
   readonly counts: Counts = {
     reads: 0,
     writes: 0,
@@ -70,14 +77,16 @@ class Run implements Stage {
     strayRefusals: 0,
   }
   readonly hasStrays: boolean
-  readonly comparison: ComparisonWatch
+  readonly cut: CutWatch
   readonly archive: Archive
   readonly #isDirect: boolean
-  readonly #lies: Lies
-  readonly #failing: FailingDisk
+  readonly #group: GroupWatch
   readonly #weather: Weather
-  readonly #owners: Owners
-  readonly #tally: Tally
+  /** One of each for each disk. */
+  readonly #lies: readonly Lies[]
+  readonly #failing: readonly FailingDisk[]
+  readonly #owners: ReadonlyMap<string, Owners>
+  readonly #tallies: readonly Tally[]
   #values = 1000
   #operator: Operator | undefined
   #failure: unknown
@@ -91,22 +100,27 @@ class Run implements Stage {
     this.b.other = this.a
     this.#isDirect = seed % directEvery === 0
     for (const site of [this.a, this.b]) site.isDirect = this.#isDirect
-    this.oracle = new Oracle(putDisk(this.a, this.world.random))
+    this.disks = Array.from({ length: disksOf(seed) }, (_, index) => this.#disk(index))
+    this.cut = new CutWatch(this)
+    this.#group = new GroupWatch(this)
     this.hasStrays = this.world.random.chance(0.4)
-    this.#owners = new Owners(this)
-    this.#tally = new Tally(this)
-    this.comparison = new ComparisonWatch(this)
-    for (const site of [this.a, this.b]) this.comparison.watch(site)
+    this.#owners = new Map(this.disks.map((disk) => [disk.id, new Owners(this, disk)]))
+    this.#tallies = this.disks.map((disk) => new Tally(this, disk))
+    for (const site of [this.a, this.b]) this.#watch(site)
     this.archive = new Archive(this)
     this.link.onCall = (from, method) => this.archive.hears(from, method)
-    this.link.onServed = (by, generation) => this.#owners.served(by, generation)
-    this.#lies = new Lies(this, this.comparison)
-    this.#failing = new FailingDisk(this, this.comparison)
+    this.link.onServed = (by, disk, generation) => this.#owners.get(disk)?.served(by, generation)
+    this.#lies = this.disks.map((disk) => new Lies(this, disk))
+    this.#failing = this.disks.map((disk) => new FailingDisk(this, disk))
     this.#weather = new Weather(this)
   }
 
   get facts(): string {
     return `seed ${this.world.seed} at ${Math.round(this.world.nowMs)} ms`
+  }
+
+  get #stepLimit(): number {
+    return stepLimit * this.disks.length
   }
 
   get powerLosses(): number {
@@ -123,8 +137,29 @@ class Run implements Stage {
     this.#failure ??= error
   }
 
-  acknowledged(site: SimSite, generation: number): void {
-    this.#owners.wrote(site, generation)
+  acknowledged(disk: StageDisk, site: SimSite, generation: number): void {
+    this.#owners.get(disk.id)!.wrote(site, generation)
+  }
+
+  #disk(index: number): StageDisk {
+    const named = { id: diskIds[index]!, name: diskNames[index]! }
+    const oracle = new Oracle(putDisk(this.a, this.world.random, index))
+    return { ...named, oracle, comparison: new ComparisonWatch(this, named) }
+  }
+
+  /** A site may be the destination of a move: what it says of its comparisons is listened to. */
+  #watch(site: SimSite): void {
+    site.onCourse = (course) => {
+      for (const { comparison } of this.disks) comparison.listen(site, course)
+    }
+    site.onLog = (message, facts) => {
+      for (const { comparison } of this.disks) comparison.hears(site, message, facts)
+    }
+  }
+
+  /** Each disk is in that state at that site. */
+  #areAll(site: SimSite, state: string): boolean {
+    return this.disks.every(({ id }) => site.database.disk.get(id)?.state === state)
   }
 
   async run(): Promise<Outcome> {
@@ -138,17 +173,25 @@ class Run implements Stage {
       this.#operator = operator
       steps += await this.#leg(operator)
       cancelled ||= operator.cancelled
-      if (leg === legs || this.b.database.disk.get(diskId)?.state !== 'owned') break
-      // The way back: the same disk, the other way, with late messages of the first move still about.
-      world.log('the disk goes back')
+      if (leg === legs || !this.#areAll(this.b, 'owned')) break
+      // The way back: the same disks, the other way, with late messages of the first move still about.
+      world.log('the disks go back')
       ;[this.a, this.b] = [this.b, this.a]
-      this.#owners.begins()
-      this.#tally.begins()
-      this.comparison.begins()
+      for (const owners of this.#owners.values()) owners.begins()
+      for (const tally of this.#tallies) tally.begins()
+      for (const { comparison } of this.disks) comparison.begins()
       this.archive.begins()
     }
-    const switched = this.b.database.disk.get(diskId)?.state === 'owned'
-    return { ...this.counts, steps, switched, switchedDirectly: switched && this.#isDirect, cancelled }
+    const switched = this.#areAll(this.b, 'owned')
+    const switchedTogether = switched && this.disks.length > 1
+    return {
+      ...this.counts,
+      steps,
+      switched,
+      switchedDirectly: switched && this.#isDirect,
+      switchedTogether,
+      cancelled,
+    }
   }
 
   /** One move from `a` to `b`, under a guest's load, to its end. Resolves to the number of steps. */
@@ -163,7 +206,7 @@ class Run implements Stage {
     const work = Promise.all(actors).then(() => {
       worked = true
     })
-    const roaming = this.hasStrays ? new Stray(this, 'stray').roam(() => worked) : Promise.resolve()
+    const roaming = this.hasStrays ? roam(this, () => worked) : Promise.resolve()
     let isOver = false
     Promise.all([work, roaming]).then(
       () => {
@@ -174,12 +217,14 @@ class Run implements Stage {
     await drained()
     const limit = badWeather.least + world.random.integer(badWeather.spread)
     let steps = 0
-    for (; (!isOver || this.archive.isStranded) && steps < stepLimit; steps++) {
+    for (; (!isOver || this.archive.isStranded) && steps < this.#stepLimit; steps++) {
       this.#weather.pass(steps < limit)
       const copy = steps < limit ? this.#disksFail() : undefined
       if (copy) await this.#restore(copy)
       if (this.archive.hasSeenEnough() && !(await this.#endStranded(operator))) return steps
       if (steps > limit + patience) operator.nudge()
+      // A guest that meets what cannot be read on several disks, again and again, would not come to its end.
+      if (this.disks.length > 1 && steps === limit + 2 * patience) for (const failing of this.#failing) failing.mend()
       if (!(await world.step())) this.#weather.pass(false)
       this.#check()
     }
@@ -188,35 +233,37 @@ class Run implements Stage {
     return steps
   }
 
-  /** The migration ends, the source is released or owns; then the whole disk is read and compared. */
+  /** The migration ends, the source is released or owns; then all disks are read as a whole and compared. */
   async #finish(guest: Guest, operator: Operator): Promise<void> {
     for (let count = 0; !this.#isOver(); count++) {
-      assert(count < stepLimit, `${this.facts}: the migration does not end: ${this.#sight()}`)
+      assert(count < this.#stepLimit, `${this.facts}: the migration does not end: ${this.#sight()}`)
       this.#weather.pass(false)
       if (count % 500 === 499) operator.nudge()
       await this.world.step()
       this.#check()
-      if (this.#failing.isFailing) await this.#mendDisk(count)
+      for (const failing of this.#failing) if (failing.isFailing) await this.#mendDisk(failing, count)
     }
-    this.#failing.mend()
+    for (const failing of this.#failing) failing.mend()
     if (this.#weather.keepsRecords) {
-      this.comparison.checkRecord()
-      this.#tally.checkRecord()
+      for (const { comparison } of this.disks) comparison.checkRecord()
+      for (const tally of this.#tallies) tally.checkRecord()
     }
-    this.#lies.settle()
+    for (const lies of this.#lies) lies.settle()
     await this.#steps(guest.resync(), patience)
-    const owner = this.a.database.disk.get(diskId)?.state === 'owned' ? this.a : this.b
-    assert.equal(guest.here.name, owner.name, `${this.facts}: the guest ends at the owner`)
-    const file = owner.machine.files.get(owner.database.disk.get(diskId)!.path)
-    const facts = `${this.facts}: the block file at the end`
-    assert(file, `${facts}: promise 8: it is gone`)
-    this.oracle.readAnswered(this.oracle.readBegins(0, sectors), valuesOf(file.bytes, facts), facts)
+    for (const { id, name, oracle } of this.disks) {
+      const owner = this.a.database.disk.get(id)?.state === 'owned' ? this.a : this.b
+      assert.equal(guest.here.name, owner.name, `${this.facts}: the guest ends at the owner of ${name}`)
+      const file = owner.blockFile(id)
+      const facts = `${this.facts}: the block file of ${name} at the end`
+      assert(file, `${facts}: promise 8: it is gone`)
+      oracle.readAnswered(oracle.readBegins(0, sectors), valuesOf(file.bytes, facts), facts)
+    }
   }
 
   /** Returns what is to be put back. */
   #disksFail(): Copy | undefined {
-    this.#lies.pass()
-    this.#failing.pass()
+    for (const lies of this.#lies) lies.pass()
+    for (const failing of this.#failing) failing.pass()
     return this.archive.pass()
   }
 
@@ -234,23 +281,27 @@ class Run implements Stage {
     const over = ending.then((answer) => {
       goesOn = answer
     })
-    this.#failing.mend()
+    for (const failing of this.#failing) failing.mend()
     await this.#steps(over, patience, () => this.#weather.pass(false))
     return goesOn
   }
 
   /** Once everything else has come; or when the move does not go on otherwise. */
-  async #mendDisk(count: number): Promise<void> {
-    if (this.#failing.isAllThatIsLeft) await this.#steps(this.#failing.probe(), patience)
-    else if (this.#failing.isMissing || count < mendAfter) return
-    this.#failing.mend()
+  async #mendDisk(failing: FailingDisk, count: number): Promise<void> {
+    if (failing.isAllThatIsLeft) await this.#steps(failing.probe(), patience)
+    else if (failing.isMissing || count < mendAfter) return
+    failing.mend()
   }
 
   #isOver(): boolean {
     if (!this.a.up || !this.b.up || this.a.isTroubled || this.b.isTroubled) return false
-    if (!this.#owners.areEndsTold) return false
-    const onA = this.a.database.disk.get(diskId)
-    const onB = this.b.database.disk.get(diskId)
+    if (![...this.#owners.values()].every(({ areEndsTold }) => areEndsTold)) return false
+    return this.disks.every(({ id }) => this.#isOverFor(id))
+  }
+
+  #isOverFor(id: string): boolean {
+    const onA = this.a.database.disk.get(id)
+    const onB = this.b.database.disk.get(id)
     if (this.archive.restored === this.a) return onB?.state === 'owned' && onB.migrationId === null
     if (onA?.state === 'released') return onB?.state === 'owned' && onB.migrationId === null
     // `gone`: what could not be removed goes with the next start, or when the disk comes again.
@@ -278,21 +329,31 @@ class Run implements Stage {
 
   #check(): void {
     if (this.#failure) throw this.#failure
-    this.#owners.check()
-    this.#tally.check()
-    this.comparison.check()
+    for (const owners of this.#owners.values()) owners.check()
+    this.#group.check()
+    for (const tally of this.#tallies) tally.check()
+    for (const { comparison } of this.disks) comparison.check()
   }
 
   #sight(): string {
     const sight = (site: SimSite) => {
-      const record = site.database.disk.get(diskId)
+      const disks = this.disks.map(({ id, name }) => {
+        const record = site.database.disk.get(id)
+        return `${name} ${record?.state} ${record?.migrationId} ${site.disk(name)?.trouble}`
+      })
       const states = site.migrations
         ?.courses()
         .map((course) => `${course.record.role} ${course.liveState} ${course.note}`)
-      return `${site.name} ${site.up ? 'up' : 'down'} ${record?.state} ${record?.migrationId} ${site.disk(diskName)?.trouble} [${states}]`
+      return `${site.name} ${site.up ? 'up' : 'down'} ${disks.join(', ')} [${states}]`
     }
     return `${sight(this.a)}; ${sight(this.b)}`
   }
+}
+
+/** How many disks move together. */
+function disksOf(seed: number): number {
+  if (seed % togetherEvery.three === 0) return 3
+  return seed % togetherEvery.two === 0 ? 2 : 1
 }
 
 /** Runs one seed. @throws the first promise that does not hold, with the last events */

@@ -1,22 +1,36 @@
 // What the actors of one run share: the world, the two sites, the oracle, and what was counted.
 
+import type { Random } from '../random.ts'
 import type { Archive } from './archive.ts'
 import type { ComparisonWatch } from './comparison-watch.ts'
+import type { CutWatch } from './cut-watch.ts'
 import type { Oracle } from './oracle.ts'
 import { sectorBytes } from './sim-file.ts'
 import type { SimLink } from './sim-link.ts'
 import type { SimSite } from './sim-site.ts'
 import type { World } from './world.ts'
 
-export const diskName = 'web01'
-export const diskId = '00000000-0000-4000-8000-000000000001'
-/** Not a whole number of blocks: the last one is short. */
+/** Those that a run may have. */
+export const diskNames = ['web01', 'web02', 'web03'] as const
+export const diskIds = diskNames.map((_, index) => `00000000-0000-4000-8000-${String(index + 1).padStart(12, '0')}`)
+/** Of tests with one disk. */
+export const diskName = diskNames[0]
+export const diskId = diskIds[0]!
+/** Of each. Not a whole number of blocks: the last one is short. */
 export const sizeBytes = 11 * 4096 + 3 * sectorBytes
 export const sectors = sizeBytes / sectorBytes
 export const blocks = Math.ceil(sizeBytes / 4096)
 export const sectorsInBlock = 4096 / sectorBytes
 /** Sectors that strays write, and the guest then does not: the second half of a block, and the next one. */
 export const strayRange = { first: 76, count: 12 }
+
+/** One of the disks of a run, which move together. */
+export interface StageDisk {
+  readonly id: string
+  readonly name: string
+  readonly oracle: Oracle
+  readonly comparison: ComparisonWatch
+}
 
 export interface Counts {
   reads: number
@@ -58,16 +72,16 @@ export interface Counts {
 export interface Stage {
   readonly world: World
   readonly link: SimLink
-  /** Source and destination; they change roles when the disk goes back. */
+  /** Source and destination; they change roles when the disks go back. */
   readonly a: SimSite
   readonly b: SimSite
-  readonly oracle: Oracle
+  readonly disks: readonly StageDisk[]
+  readonly cut: CutWatch
   readonly counts: Counts
   /** For messages: the seed and the time. */
   readonly facts: string
   /** How often a machine lost its power so far. */
   readonly powerLosses: number
-  readonly comparison: ComparisonWatch
   readonly archive: Archive
   readonly hasStrays: boolean
   /** The destination is lost for good, as far as its operator knows. */
@@ -76,7 +90,12 @@ export interface Stage {
   /** A promise does not hold, or a bug of ours showed: the run ends with it. */
   fail(error: unknown): void
   /** A write was acknowledged at a site, in a generation. */
-  acknowledged(site: SimSite, generation: number): void
+  acknowledged(disk: StageDisk, site: SimSite, generation: number): void
+}
+
+/** A run with one disk draws no number for it. */
+export function oneOf<T>(random: Random, from: readonly T[]): T {
+  return from.length === 1 ? from[0]! : random.pick(from)
 }
 
 export type Answer = { kind: 'good' } | { kind: 'error'; error: unknown } | { kind: 'unknown' }

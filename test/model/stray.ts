@@ -1,21 +1,24 @@
-// A client that has no business there: opens the disk at either site at any time, reads, writes, and leaves as it likes. A
+// A client that has no business there: opens a disk at either site at any time, reads, writes, and leaves as it likes. A
 // mount at the destination while the machine works at the source; a second hypervisor; one that stays attached to the
 // source after the fence. What it is refused, nobody may ever read.
 
 import { Client, isRefused } from './client.ts'
-import { sectors, strayRange } from './stage.ts'
+import { oneOf, type Stage, sectors, strayRange } from './stage.ts'
+import { SimProcess } from './world.ts'
 
-export class Stray extends Client {
-  async roam(isOver: () => boolean): Promise<void> {
-    const { world } = this.stage
-    while (!isOver()) {
-      for (let wait = world.random.integer(80); wait > 0 && !isOver(); wait--)
-        await world.event(this.process, 'stray waits')
-      if (!isOver()) await this.#visit()
-    }
+/** One visit after the other, each to one of the disks. */
+export async function roam(stage: Stage, isOver: () => boolean): Promise<void> {
+  const { world, disks } = stage
+  const process = new SimProcess('stray')
+  const strays = disks.map((disk) => new Stray(stage, disk, 'stray'))
+  while (!isOver()) {
+    for (let wait = world.random.integer(80); wait > 0 && !isOver(); wait--) await world.event(process, 'stray waits')
+    if (!isOver()) await oneOf(world.random, strays).visit()
   }
+}
 
-  async #visit(): Promise<void> {
+class Stray extends Client {
+  async visit(): Promise<void> {
     const { world, a, b } = this.stage
     const { random } = world
     const site = random.pick([a, b])

@@ -1,20 +1,21 @@
-// What a move says that came: at least every block that the guest did not write at the destination, whoever had it fetched.
+// What a move says that came of a disk: at least every block that the guest did not write at the destination, whoever had it fetched.
 // Known only of a destination that lived from switchover to the end: of what came since its last record a daemon that died
 // told nobody.
 
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../../src/block/block-map.ts'
-import { onlyDisk } from '../../src/migration/move.ts'
-import { blocks, diskId, type Stage, sizeBytes } from './stage.ts'
+import { blocks, type Stage, type StageDisk, sizeBytes } from './stage.ts'
 import type { SimProcess } from './world.ts'
 
 export class Tally {
   readonly #stage: Stage
+  readonly #disk: StageDisk
   /** The destination's, in the first step in which the disk was arriving. */
   #taker: SimProcess | undefined
 
-  constructor(stage: Stage) {
+  constructor(stage: Stage, disk: StageDisk) {
     this.#stage = stage
+    this.#disk = disk
   }
 
   /** Another move begins. */
@@ -25,26 +26,27 @@ export class Tally {
   /** To be called at every step. */
   check(): void {
     const { b } = this.#stage
-    if (b.database.disk.get(diskId)?.state === 'arriving') this.#taker ??= b.process
+    if (b.database.disk.get(this.#disk.id)?.state === 'arriving') this.#taker ??= b.process
   }
 
   /** At the end of a move in which no commit could fail. */
   checkRecord(): void {
-    const { b, comparison, facts } = this.#stage
+    const { b, facts } = this.#stage
+    const { id, comparison } = this.#disk
     if (this.#taker !== b.process) return
-    const { generation } = b.database.disk.get(diskId)!
-    const record = [...b.database.migration.values()].find(
-      (each) => each.role === 'destination' && each.state === 'done' && onlyDisk(each).generation === generation,
-    )
-    if (!record) return
+    const { generation } = b.database.disk.get(this.#disk.id)!
+    const moved = [...b.database.migration.values()]
+      .filter(({ role, state }) => role === 'destination' && state === 'done')
+      .flatMap(({ disks }) => disks.filter((disk) => disk.id === id && disk.generation === generation))[0]
+    if (!moved) return
     let least = 0
     for (let block = 0; block < blocks; block++) {
       if (!comparison.isTouched(block)) least += Math.min(blockSizeBytes, sizeBytes - block * blockSizeBytes)
     }
-    const { data, skippedZero } = onlyDisk(record).counters
+    const { data, skippedZero } = moved.counters
     assert(
       data + skippedZero >= least,
-      `${facts}: ${data} and ${skippedZero} bytes are said to have come, and at least ${least} have`,
+      `${facts}: ${data} and ${skippedZero} bytes of ${this.#disk.name} are said to have come, and at least ${least} have`,
     )
   }
 }

@@ -7,7 +7,7 @@ import { putDisk } from './image.ts'
 import { sectorBytes } from './sim-file.ts'
 import { SimLink } from './sim-link.ts'
 import { type OpenSession, SimSite } from './sim-site.ts'
-import { diskId, diskName } from './stage.ts'
+import { diskId, diskName, diskNames } from './stage.ts'
 import { World } from './world.ts'
 
 const stepLimit = 20_000
@@ -18,7 +18,7 @@ export class TwoSites {
   readonly a: SimSite
   readonly b: SimSite
 
-  private constructor(seed: number) {
+  private constructor(seed: number, disks: number) {
     this.world = new World(seed)
     this.world.haste = 0
     this.link = new SimLink(this.world)
@@ -26,12 +26,12 @@ export class TwoSites {
     this.b = new SimSite(this.world, 'B', this.link)
     this.a.other = this.b
     this.b.other = this.a
-    putDisk(this.a, this.world.random)
+    for (let index = 0; index < disks; index++) putDisk(this.a, this.world.random, index)
   }
 
-  /** Both up, A owns the disk. */
-  static async start(seed = 1): Promise<TwoSites> {
-    const sites = new TwoSites(seed)
+  /** Both up, A owns the disk, or the first `disks` of them. */
+  static async start(seed = 1, disks = 1): Promise<TwoSites> {
+    const sites = new TwoSites(seed, disks)
     await sites.drive(Promise.all([sites.a.start(), sites.b.start()]))
     return sites
   }
@@ -64,17 +64,23 @@ export class TwoSites {
     await this.drive(rung)
   }
 
-  record(site: SimSite): DiskRecord | undefined {
-    return site.database.disk.get(diskId)
+  record(site: SimSite, id = diskId): DiskRecord | undefined {
+    return site.database.disk.get(id)
   }
 
-  standing(site: SimSite): (string | number | undefined)[] {
-    const record = this.record(site)
+  standing(site: SimSite, id = diskId): (string | number | undefined)[] {
+    const record = this.record(site, id)
     return [record?.state, record?.generation, record?.owner]
   }
 
-  /** Begins a move from A to B. Resolves to the migration's id. */
-  async migrate(switchover: Terms['switchover'], from = this.a, to = this.b, force = false): Promise<string> {
+  /** Begins a move of the first so many disks from A to B. Resolves to the migration's id. */
+  async migrate(
+    switchover: Terms['switchover'],
+    from = this.a,
+    to = this.b,
+    force = false,
+    disks = 1,
+  ): Promise<string> {
     const terms: Terms = {
       mode: 'post-copy',
       switchover,
@@ -85,8 +91,11 @@ export class TwoSites {
       force,
     }
     const peer = { id: to.name, site: to.name, name: to.name }
-    return (await this.drive(from.migrations!.beginnings.start([diskName], peer, terms, new AbortController().signal)))
-      .id
+    return (
+      await this.drive(
+        from.migrations!.beginnings.start(diskNames.slice(0, disks), peer, terms, new AbortController().signal),
+      )
+    ).id
   }
 
   /** What `from` hears when it says this to `to`, over the link. */
@@ -94,9 +103,9 @@ export class TwoSites {
     return this.drive(to.handlers.call(from, method, params, new AbortController().signal))
   }
 
-  open(site: SimSite, client = 'guest'): OpenSession {
-    const open = site.open(diskName, client)
-    assert(open, `${diskName} is not served at ${site.name}`)
+  open(site: SimSite, client = 'guest', name: string = diskName): OpenSession {
+    const open = site.open(name, client)
+    assert(open, `${name} is not served at ${site.name}`)
     return open
   }
 

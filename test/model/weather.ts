@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { checkRefused, type Rot, rotMaps } from './rot.ts'
 import type { SimSite } from './sim-site.ts'
-import { diskId, type Stage } from './stage.ts'
+import type { Stage } from './stage.ts'
 import type { SimProcess } from './world.ts'
 
 /** Of a hundred steps after a comparison has found something, in so many the power goes, as a fraction. */
@@ -43,12 +43,7 @@ export class Weather {
       rotRate: random.pick([0, 0, 0.3]),
     }
     stage.link.onFlip = () => stage.counts.flippedPieces++
-    for (const site of this.#sites) {
-      site.machine.onSyncFailed = () => {
-        this.#stage.counts.failedSyncs++
-        site.hasFailedSync = true
-      }
-    }
+    for (const site of this.#sites) site.onSyncFailed = () => this.#stage.counts.failedSyncs++
   }
 
   /** No commit fails. */
@@ -62,10 +57,11 @@ export class Weather {
 
   /** Before each step of the world. `may`: it may still be bad. */
   pass(may: boolean): void {
-    const { world, comparison, b } = this.#stage
+    const { world, disks, b } = this.#stage
     const { random } = world
     // Comparisons come last, when the weather has mostly cleared: what they find has to outlive the power too.
-    if (comparison.hasFound && !this.#climate.calm && b.process.alive && random.chance(strikeRate)) this.#crash(b, true)
+    const hasFound = disks.some(({ comparison }) => comparison.hasFound)
+    if (hasFound && !this.#climate.calm && b.process.alive && random.chance(strikeRate)) this.#crash(b, true)
     if (!may || this.#climate.calm) {
       this.#clear()
       return
@@ -129,24 +125,27 @@ export class Weather {
   }
 
   #crash(site: SimSite, losesPower = this.#stage.world.random.chance(0.5)): void {
-    this.#stage.counts.crashes++
+    const { counts, disks } = this.#stage
+    counts.crashes++
     if (losesPower) {
       this.powerLosses++
-      this.#stage.comparison.losesPower(site)
+      for (const { comparison } of disks) comparison.losesPower(site)
       const { bootId } = site.machine
       site.losePower()
       this.#rot(site)
-      site.hasFailedSync = false // What was dropped is seen to be gone.
-      const record = site.database.disk.get(diskId)
-      const isOwner = record?.state === 'owned' || record?.state === 'arriving'
-      // All clients are at other hosts: where no mark says that they may lose something, they lose nothing.
-      if (isOwner && record.unsynced?.bootId !== bootId) this.#stage.oracle.answeredIsDurable()
-      else if (isOwner) this.#stage.counts.markedLosses++
-      this.#stage.oracle.powerLost(isOwner)
+      site.failedSyncs.clear() // What was dropped is seen to be gone.
+      for (const { id, oracle } of disks) {
+        const record = site.database.disk.get(id)
+        const isOwner = record?.state === 'owned' || record?.state === 'arriving'
+        // All clients are at other hosts: where no mark says that they may lose something, they lose nothing.
+        if (isOwner && record.unsynced?.bootId !== bootId) oracle.answeredIsDurable()
+        else if (isOwner) counts.markedLosses++
+        oracle.powerLost(isOwner)
+      }
     } else {
       site.kill()
     }
-    this.#stage.comparison.check() // A commit may have come through, and the next process may start in the same step.
+    for (const { comparison } of disks) comparison.check() // A commit may have come through, and the next process may start in the same step.
     void this.#restart(site)
   }
 
@@ -155,8 +154,8 @@ export class Weather {
     const { process } = site
     await this.#stage.world.event(undefined, `${site.name} starts again`)
     if (site.process !== process) return
-    if (site.hasForgottenSync) this.#stage.oracle.syncForgotten()
-    site.hasFailedSync = false
+    for (const { id, oracle } of this.#stage.disks) if (site.hasForgottenSync(id)) oracle.syncForgotten()
+    site.failedSyncs.clear()
     const starting = site.start().then(() => (this.#rotten.has(site) ? this.#putBack(site) : this.#accept(site)))
     await starting.catch((error: unknown) => {
       if (error instanceof assert.AssertionError) this.#stage.fail(error)
@@ -167,9 +166,14 @@ export class Weather {
   }
 
   #rot(site: SimSite): void {
-    const { random } = this.#stage.world
+    const { disks, world } = this.#stage
+    const { random } = world
     if (this.#rotten.has(site) || !random.chance(this.#climate.rotRate)) return
-    const rot = rotMaps(site, random)
+    const rot = rotMaps(
+      site,
+      disks.map(({ id }) => id),
+      random,
+    )
     if (!rot) return
     this.#stage.world.log(`${site.name}: its map log ROTS`)
     this.#stage.counts.rottenMaps++
@@ -183,7 +187,7 @@ export class Weather {
     this.#rotten.delete(site)
     site.hasRottenMaps = false
     if (!rot.isThere()) return
-    checkRefused(site)
+    checkRefused(site, rot)
     rot.putBack()
     void this.stop(site)
   }

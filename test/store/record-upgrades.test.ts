@@ -25,7 +25,7 @@ describe('records of format 2', () => {
   /** As format 2 had it, with all fields but `without`. */
   function written(facts: Row = {}, without: readonly string[] = []): Row {
     const { disks: _disks, terms: _terms, ...move } = migrationRecord()
-    const { id: diskId, name: diskName, sizeBytes, generation, owner: _owner, ...rest } = movedDisk()
+    const { id: diskId, name: diskName, sizeBytes, generation, owner: _owner, hasLeft: _hasLeft, ...rest } = movedDisk()
     const row: Row = {
       ...move,
       ...usualTerms,

@@ -1,15 +1,18 @@
 // What is asked about migrations, and what is answered and told.
 
 import { z } from 'zod'
-import { askedTerms, migrationModes, sourcePolicies, switchoverModes } from '../../migration/terms.ts'
+import { askedTerms, maximumDisks, migrationModes, sourcePolicies, switchoverModes } from '../../migration/terms.ts'
 import type { RangeView } from './disks.ts'
 import type { ErrorView } from './errors.ts'
 import type { LinkView } from './peers.ts'
 
 export { migrationModes, sourcePolicies, switchoverModes }
 
+const diskNamed = z.string().min(1).max(127)
 const migrateFields = z.strictObject({
-  disk: z.string().min(1).max(127),
+  /** One, or several that pass together: exactly one of `disk` and `disks`. */
+  disk: diskNamed.optional(),
+  disks: z.array(diskNamed).min(1).max(maximumDisks).optional(),
   /** A peer's name: `to` on the source, `from` on the destination. */
   to: z.string().max(127).optional(),
   from: z.string().max(127).optional(),
@@ -17,12 +20,18 @@ const migrateFields = z.strictObject({
 })
 export const migrateRequest = migrateFields
   .refine(
+    ({ disk, disks }) => (disk === undefined) !== (disks === undefined),
+    'exactly one of disk and disks says what is moved',
+  )
+  .refine(({ disks = [] }) => new Set(disks).size === disks.length, 'disks names a disk twice')
+  .refine(
     (request) => (request.to === undefined) !== (request.from === undefined),
     'exactly one of to and from names the other site',
   )
   .refine(({ force, switchover }) => !force || switchover === 'now', 'force goes with a switchover now')
+  .transform(({ disk, disks, ...rest }) => ({ ...rest, disks: disks ?? [disk!] }))
 export type MigrateRequest = z.input<typeof migrateRequest>
-/** With the usual value of all that was not said. */
+/** With the usual value of all that was not said; its disks in a list. */
 export type CheckedMigrateRequest = z.output<typeof migrateRequest>
 
 /** Of a switchover: also while a client works at the source. Of a cancel: also without an answer of the source. */
@@ -71,15 +80,21 @@ export interface MovedDiskView {
   readonly owner: MigrationView['owner']
   readonly ownerName: MigrationView['ownerName']
   readonly ownerSide: MigrationView['ownerSide']
+  /** It was superseded: the migration goes on for the others. */
+  readonly hasLeft: boolean
   readonly bytes: MigrationView['bytes']
   readonly verified: boolean
+  readonly unreadable: readonly RangeView[]
   readonly differed: readonly RangeView[]
 }
 
-/** What stands beside `disks` is said of all of them together. */
+/**
+ * What stands beside `disks` is said of all of them together: bytes are sums, ranges are those of the first disk, then those of
+ * the next; who owns is said of those that have not left.
+ */
 export interface MigrationView {
   readonly id: string
-  /** Its name. */
+  /** Its name; of several: 'web01, web02'. */
   readonly disk: string
   readonly disks: readonly MovedDiskView[]
   readonly role: 'source' | 'destination'
@@ -89,7 +104,7 @@ export interface MigrationView {
   readonly switchover: string
   readonly transport: string
   readonly generation: number
-  /** The id of the site that owns the disk, or owned it when the migration ended; or `unknown`. */
+  /** The id of the site that owns the disks, or owned them when the migration ended; or `unknown`. */
   readonly owner: string
   /** What this site calls it: `this site`, a peer's name, or `unknown`. */
   readonly ownerName: string

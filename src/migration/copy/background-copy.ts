@@ -1,4 +1,4 @@
-// Copies everything that is still missing, after switchover, from the lowest block up, again until nothing is missing.
+// Copies everything that is still missing of a disk, after switchover, from the lowest block up, again until nothing is missing.
 // Holes come as metadata and land by punching; data in chunks, as many in flight as the window says.
 //
 // What always holds: at most `unsavedBoundBytes` of what landed is not yet durable together with its bits, so that a
@@ -15,7 +15,7 @@ import { PeerRefusal } from '../../link/channel.ts'
 import { merged, rangesText, unreadableIn } from '../unreadable.ts'
 import type { Pause } from './pause.ts'
 import type { RateLimit } from './rate-limit.ts'
-import { Window } from './window.ts'
+import type { Window } from './window.ts'
 
 const chunkBytes = 256 * 1024
 const unsavedBoundBytes = 48 * 2 ** 20
@@ -36,6 +36,8 @@ export interface BackgroundCopyParts {
   extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
   readonly limit: RateLimit
   readonly pause: Pause
+  /** One for all disks of a move: they come over the same path, one after the other. */
+  readonly window: Window
   /** What it waits for, or null when it goes on; and the ranges that the source cannot read. */
   trouble(sentence: string | null, unreadable: readonly Run[]): void
   /** Room for what lands. */
@@ -45,7 +47,6 @@ export interface BackgroundCopyParts {
 export class BackgroundCopy {
   readonly #parts: BackgroundCopyParts
   readonly #signal: AbortSignal
-  readonly #window = new Window()
   #inFlightBytes = 0
   readonly #tasks = new Set<Promise<void>>()
   #failure: unknown
@@ -61,8 +62,11 @@ export class BackgroundCopy {
     this.#signal = signal
   }
 
-  /** Resolves when nothing is missing. Rejects only when `signal` aborts or a sync failed. */
-  async run(): Promise<void> {
+  /**
+   * Resolves to true when nothing is missing; to false when nothing is but what the source cannot read, and other disks of the
+   * move wait for their turn. Rejects only when `signal` aborts or a sync failed.
+   */
+  async run(othersWait: () => boolean = () => false): Promise<boolean> {
     const { disk, clock, trouble } = this.#parts
     this.#extents = [] // What was a hole, as the source said, may be what the comparison has found to be wrong.
     let pauseMs = troublePauseMs
@@ -77,12 +81,14 @@ export class BackgroundCopy {
         const bad = error instanceof UnreadableRanges ? error.runs : []
         trouble(bad.length > 0 ? (error as Error).message : waitsFor(error as Error), bad)
         this.#overInBytes = bad.length > 0 ? 0 : overBytes // Ranges that cannot be read do not hold up the rest.
+        if (bad.length > 0 && othersWait()) return false
         await clock.sleep(pauseMs, this.#signal)
         // A failing disk is not worn out by reading it again and again; anything else may be over in a moment.
         pauseMs = bad.length > 0 ? Math.min(longestUnreadablePauseMs, pauseMs * 2) : troublePauseMs
         if (isNoSpace(error)) await this.#awaitRoom()
       }
     }
+    return true
   }
 
   #troubleIsOver(): void {
@@ -142,7 +148,7 @@ export class BackgroundCopy {
 
   /** Starts a chunk as soon as the window and the rate let it. */
   async #start(offset: number, lengthBytes: number): Promise<void> {
-    while (this.#inFlightBytes > 0 && this.#inFlightBytes + lengthBytes > this.#window.bytes)
+    while (this.#inFlightBytes > 0 && this.#inFlightBytes + lengthBytes > this.#parts.window.bytes)
       await Promise.race(this.#tasks)
     await this.#parts.limit.pass(lengthBytes, this.#signal)
     await this.#parts.pause.passed(this.#signal) // It may have begun while this chunk waited for its turn.
@@ -151,7 +157,7 @@ export class BackgroundCopy {
     const task = this.#fetch(offset, lengthBytes)
       .catch((error: unknown) => {
         this.#failure ??= error
-        this.#window.lost()
+        this.#parts.window.lost()
       })
       .finally(() => {
         this.#inFlightBytes -= lengthBytes
@@ -182,7 +188,7 @@ export class BackgroundCopy {
       }
     }
     limit.giveBack(zeroBytes)
-    this.#window.answered(lengthBytes, clock.now() - startedMs)
+    this.#parts.window.answered(lengthBytes, clock.now() - startedMs)
   }
 
   async #land(piece: Piece): Promise<void> {

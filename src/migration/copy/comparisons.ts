@@ -29,7 +29,7 @@ export interface ComparisonsParts {
   readonly log: CourseLog
   /** The operator's, of the background copy. */
   readonly pause: Pause
-  /** Ends when this site stops, and when the disk is superseded. */
+  /** Ends when this site stops, and when this disk is superseded. */
   readonly working: AbortSignal
   extents(offset: number, lengthBytes: number, signal: AbortSignal): Promise<readonly Extent[]>
   digests(runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]>
@@ -65,19 +65,22 @@ export class Comparisons {
     return { comparedBytes: verification.comparedBytes, differing: merged(differing) }
   }
 
-  /** Whether all is here, and is what the source has; then no comparison begins any more. Else something is missing again. */
-  async isLast(): Promise<boolean> {
-    if (!(await this.#isVerified())) return false
+  /**
+   * Whether all is here, and is what the source has; then no comparison begins any more. Else something is missing again, or it
+   * cannot be compared now, and other disks of the move wait for their turn. Rejects when `signal` aborts.
+   */
+  async isLast(signal: AbortSignal, othersWait: () => boolean = () => false): Promise<boolean> {
+    if (!(await this.#isVerified(signal, othersWait))) return false
     while (this.#asked.size > 0) await Promise.allSettled(this.#asked)
     this.#hasEnded = this.#parts.disk.arriving.missingBlocks === 0
     return this.#hasEnded
   }
 
-  async #isVerified(): Promise<boolean> {
-    const { disk, clock, pause, working, recordDiffering, note } = this.#parts
+  async #isVerified(signal: AbortSignal, othersWait: () => boolean): Promise<boolean> {
+    const { disk, clock, pause, recordDiffering, note } = this.#parts
     for (;;) {
       const differing: Run[] = []
-      const verification = this.#verification(pause, working, differing)
+      const verification = this.#verification(pause, signal, differing)
       try {
         try {
           await verification.run()
@@ -90,16 +93,16 @@ export class Comparisons {
           return true
         }
         note(`it differed from the source in ${rangesText(merged(differing))}: fetched again`)
-        await clock.sleep(troublePauseMs, working) // Storage that goes on lying must not make a busy loop.
+        await clock.sleep(troublePauseMs, signal) // Storage that goes on lying must not make a busy loop.
         return false
       } catch (error) {
-        working.throwIfAborted()
+        signal.throwIfAborted()
         if (disk.isFailed) throw error
         const isWhole = disk.arriving.missingBlocks === 0
         const standing = isWhole ? 'every block has come' : 'what differed is fetched again'
         note(`${standing}; the comparison with the source waits: ${(error as Error).message}`)
-        await clock.sleep(troublePauseMs, working)
-        if (!isWhole) return false // What is missing again does not wait for what cannot be compared.
+        await clock.sleep(troublePauseMs, signal)
+        if (!isWhole || othersWait()) return false // What is missing does not wait for what cannot be compared.
       }
     }
   }

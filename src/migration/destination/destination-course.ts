@@ -1,10 +1,13 @@
-// The destination's course of one migration: goes through the phases as the disk's state says, answers its source, does what the
-// operator here asks, and ends at any time when the disk is superseded.
+// The destination's course of one migration: goes through the phases as the states of its disks say, answers its source, and does
+// what the operator here asks. A disk that is superseded leaves the move at any time, and the move goes on for the others.
 //
-//   incoming   phases/incoming.ts    the source owns; the disk is served from afar, until switchover.ts takes it
-//   arriving   phases/arriving.ts    this site owns; what is missing is fetched and compared
+//   incoming   phases/incoming.ts    the source owns; the disks are served from afar, until switchover.ts takes them, all at once
+//   arriving   phases/arriving.ts    this site owns; what is missing is fetched and compared, one disk after the other
 //   owned      phases/finishing.ts   everything is here; the source is released
+//
+// What always holds: one phase runs at a time. It ends when a disk is to leave, and begins anew without it.
 
+import assert from 'node:assert/strict'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { RemotePart } from '../../disk/remote-part.ts'
@@ -14,32 +17,32 @@ import type { Comparison } from '../copy/comparisons.ts'
 import type { Counterpart, DestinationDesk } from '../counterpart.ts'
 import { Course, type CourseServices, type Pace } from '../course.ts'
 import type { WaitingGuests } from '../held-writes.ts'
+import { diskNames } from '../move.ts'
 import { clientAtWork, noAnswerToCancel, tooLate } from '../refusals.ts'
-import { type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
+import { leftNote, type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
+import { ComingDisk } from './coming-disk.ts'
 import { heeding } from './heeding.ts'
 import { type DestinationHost, recorded } from './host.ts'
 import { Arriving } from './phases/arriving.ts'
 import { Finishing } from './phases/finishing.ts'
 import { Incoming } from './phases/incoming.ts'
 import { Remote } from './remote.ts'
-import { Tally } from './tally.ts'
 
 export class DestinationCourse extends Course {
   readonly role = 'destination'
   readonly #host: DestinationHost
-  readonly #tally: Tally
+  readonly #coming: readonly ComingDisk[]
   readonly #incoming: Incoming
   readonly #arriving: Arriving
   readonly #finishing: Finishing
   #main: Promise<void> = Promise.resolve()
-  readonly #leaving = new AbortController()
-  /** The word that a later generation exists. */
-  #supersededBy: Supersession | undefined
+  /** Ends what the phase does now: a disk is to leave, or the operator ends the migration without the source. */
+  #interruption = new AbortController()
   /** What the source says. */
   readonly desk: DestinationDesk
 
   /**
-   * The course of a disk in the state that its record names, and the disk, opened with it. `fresh`: the source has just
+   * The course of disks in the states that their records name, and the disks, opened with it. `fresh`: the source has just
    * asked for it, so that nothing can have been granted yet.
    */
   static async open(
@@ -47,42 +50,49 @@ export class DestinationCourse extends Course {
     record: MigrationRecord,
     counterpart: Counterpart,
     fresh: boolean,
-    openDisk: (remote: RemotePart) => Promise<Disk>,
+    openDisk: (remote: RemotePart, id: string) => Promise<Disk>,
   ): Promise<DestinationCourse> {
-    const remote = new Remote()
-    const course = new DestinationCourse(services, await openDisk(remote), record, counterpart, fresh)
-    remote.connect(course.#incoming, course.#arriving)
-    return course
+    const inMove = record.disks.filter(({ hasLeft }) => !hasLeft)
+    const remotes = inMove.map(() => new Remote())
+    try {
+      const disks: Disk[] = []
+      for (const [index, { id }] of inMove.entries()) disks.push(await openDisk(remotes[index]!, id))
+      const course = new DestinationCourse(services, disks, record, counterpart, fresh)
+      const [incoming, arriving] = [course.#incoming.disks, course.#arriving.disks]
+      for (const [index, remote] of remotes.entries())
+        remote.connect({ incoming: incoming[index]!, arriving: arriving[index]! })
+      return course
+    } catch (error) {
+      for (const remote of remotes) remote.fail(error)
+      throw error
+    }
   }
 
   private constructor(
     services: CourseServices,
-    disk: Disk,
+    disks: readonly Disk[],
     record: MigrationRecord,
     counterpart: Counterpart,
     fresh: boolean,
   ) {
-    super(services, disk, record, counterpart)
-    const [stopping, leaving] = [this.stopping.signal, this.#leaving.signal]
+    super(services, disks, record, counterpart)
     this.#host = {
       course: this,
       services,
       source: heeding(counterpart.source(record.id), (error) => this.#heed(error)),
-      stopping,
-      leaving,
-      working: AbortSignal.any([stopping, leaving]),
-      update: (changes, through) => this.update(changes, through),
-      ending: (state, owner, moved) => this.ending(state, owner, moved),
+      stopping: this.stopping.signal,
+      update: (changes, plans) => this.update(changes, plans),
+      ending: (state, ownerOf, facts) => this.ending(state, ownerOf, facts),
       note: (sentence) => this.setNote(sentence),
       tell: (event) => this.tell(event),
       tellCutOff: () => this.tellCutOff(),
       now: () => this.now(),
       heed: (error) => this.#heed(error),
     }
-    this.#tally = new Tally(this.moved.counters)
-    this.#incoming = new Incoming(this.#host, fresh)
-    this.#arriving = new Arriving(this.#host, this.#tally)
-    this.#finishing = new Finishing(this.#host, this.#tally)
+    this.#coming = disks.map((disk) => new ComingDisk(this.#host, disk))
+    this.#incoming = new Incoming(this.#host, this.#coming, fresh)
+    this.#arriving = new Arriving(this.#host, this.#coming)
+    this.#finishing = new Finishing(this.#host, this.#coming)
     this.desk = {
       cancelled: () => this.#incoming.leave(),
       switchover: (force) => this.#switchoverForPeer(force),
@@ -93,15 +103,16 @@ export class DestinationCourse extends Course {
 
   get readyMessage(): string {
     const { switchover } = this.terms
-    const { name } = this.moved
-    if (switchover === 'now') return `${name} is served here, and is being taken over`
-    if (switchover === 'manual')
-      return `${name} is served here: move the machine, then: vmstore migration switchover ${this.id}`
-    return `${name} is served here: move the machine now; its first write here switches over`
+    const names = diskNames(this.record)
+    const [served, it] =
+      this.disks.length > 1 ? [`${names} are served here`, 'them'] : [`${names} is served here`, 'it']
+    if (switchover === 'now') return `${served}, and ${it === 'it' ? 'is' : 'are'} being taken over`
+    if (switchover === 'manual') return `${served}: move the machine, then: vmstore migration switchover ${this.id}`
+    return `${served}: move the machine now; its first write here switches over`
   }
 
-  get counters(): MigrationCounters {
-    return this.#tally.now
+  countersOf({ id }: { readonly id: string }): MigrationCounters {
+    return this.#comingOf(id).tally.now
   }
 
   get copyingMs(): number {
@@ -120,8 +131,8 @@ export class DestinationCourse extends Course {
     return this.#incoming.isSwitching ? 'switching' : this.record.state
   }
 
-  get owner(): string {
-    return this.disk.state === 'incoming' ? this.#incoming.owner : this.disk.record.owner
+  ownerOf(disk: Disk): string {
+    return disk.state === 'incoming' ? this.#incoming.ownerOf(this.#comingOf(disk.id)) : disk.record.owner
   }
 
   override linkChanged(isUp: boolean): void {
@@ -151,46 +162,70 @@ export class DestinationCourse extends Course {
     return this.#main
   }
 
-  /** Resolves once the source has confirmed that this is no old copy of the disk, or the disk is not arriving any more. */
+  /** Resolves once the source has confirmed that this is no old copy of the disks, or none of them is arriving any more. */
   get confirmed(): Promise<void> {
     return this.#arriving.confirmed
   }
 
   async #run(): Promise<void> {
     while (!this.stopping.signal.aborted && !this.ended) {
-      if (this.#supersededBy) return this.#becomeSuperseded(this.#supersededBy)
+      const interruption = new AbortController()
+      this.#interruption = interruption
+      const superseded = this.#superseded
+      if (superseded) {
+        await this.#becomeSuperseded(superseded)
+        continue
+      }
       const phase = this.#phase
       if (!phase) return
       try {
-        await phase.run()
+        await phase.run(AbortSignal.any([this.stopping.signal, interruption.signal]))
+        // A phase that is over has led to the next: all disks pass together.
+        assert(this.ended || this.stopping.signal.aborted || this.#phase !== phase)
       } catch (error) {
-        if (!this.#supersededBy && !this.ended) throw error
+        if (!interruption.signal.aborted && !this.ended) throw error
       }
     }
   }
 
   /** undefined: there is nothing left to do. */
-  get #phase(): { run(): Promise<void> } | undefined {
-    const { state } = this.disk
-    if (state === 'incoming') return this.#incoming
-    if (state === 'arriving') return this.#arriving
-    return state === 'owned' ? this.#finishing : undefined
+  get #phase(): { run(working: AbortSignal): Promise<void> } | undefined {
+    const inMove = this.#coming.filter((each) => each.isInMove)
+    if (inMove.some((each) => each.isIncoming)) return this.#incoming
+    if (inMove.some((each) => each.isArriving)) return this.#arriving
+    return inMove.length > 0 && this.#isAllOwned ? this.#finishing : undefined
+  }
+
+  get #isIncoming(): boolean {
+    return this.#coming.some((each) => each.isIncoming)
+  }
+
+  /** Every disk that is still in the move. */
+  get #isAllOwned(): boolean {
+    return this.#coming.every((each) => !each.isInMove || each.disk.state === 'owned')
+  }
+
+  #comingOf(id: string): ComingDisk {
+    const found = this.#coming.find((each) => each.id === id)
+    assert(found)
+    return found
   }
 
   // ---- what the operators ask
 
-  /** The operator at the source: now. That the disk has left is no news there. */
+  /** The operator at the source: now. That the disks have left is no news there. */
   async #switchoverForPeer(force: boolean): Promise<void> {
-    if (this.disk.state === 'incoming') await toPeer(this.switchover(force, this.stopping.signal))
+    if (this.#isIncoming) await toPeer(this.switchover(force, this.stopping.signal))
   }
 
   /** The operator: now. Resolves when the source has answered; or is being asked, and does not answer yet. @throws Refusal */
   async switchover(force: boolean, signal: AbortSignal): Promise<void> {
-    if (this.disk.state !== 'incoming') throw tooLate(this.disk, this.record, 'switched over')
+    if (!this.#isIncoming) throw this.#tooLate('switched over')
     const answer = await this.#incoming.switchover.order(force, signal)
-    if (answer?.answer === 'busy') throw clientAtWork(this.disk.name, answer.why, false)
+    const disk = diskNames(this.record)
+    if (answer?.answer === 'busy') throw clientAtWork(disk, answer.why, false)
     if (answer?.answer !== 'refused') return
-    const facts = { disk: this.disk.name, safe: 'Nothing was changed.' }
+    const facts = { disk, safe: 'Nothing was changed.' }
     throw new Refusal(answer.code, `the source refused the switchover: ${answer.message}`, facts)
   }
 
@@ -200,68 +235,100 @@ export class DestinationCourse extends Course {
   }
 
   /** `disk verify`: compares what is here, and was not written here, with the source. @throws Refusal, LinkError, PeerRefusal */
-  verify(signal: AbortSignal): Promise<Comparison> {
-    return this.#arriving.verify(signal)
+  verify(disk: Disk, signal: AbortSignal): Promise<Comparison> {
+    return this.#arriving.verify(disk.id, signal)
   }
 
   /** Has the source decide. `force`: leaves without its answer, or ends without telling it. @throws Refusal */
   async cancel(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state === 'cancelled') return
-    if (force && this.disk.state === 'owned' && !this.ended) return this.#endUntold()
-    if (this.disk.state !== 'incoming' || this.#incoming.switchover.hasGrant)
-      throw tooLate(this.disk, this.record, 'cancelled')
+    if (force && this.#isAllOwned && !this.ended) return this.#endUntold()
+    if (!this.#isIncoming || this.#incoming.switchover.hasGrant) throw this.#tooLate('cancelled')
     let answer = { cancelled: true, message: '' }
     let owner = this.record.peerSite
     try {
       answer = await this.#host.source.cancel(signal)
     } catch (error) {
       if (!(error instanceof LinkError) && !(error instanceof PeerRefusal)) throw error
-      if (!force) throw noAnswerToCancel(this.disk.name, error)
+      if (!force) throw noAnswerToCancel(diskNames(this.record), error)
       this.services.log('warn', { migration: this.id }, 'cancelled by force, without the source')
-      owner = this.owner // Where the source was asked for the disk, and has not answered, nobody here knows.
+      owner = this.owner // Where the source was asked for the disks, and has not answered, nobody here knows.
     }
     if (!answer.cancelled)
-      throw new Refusal('too-late', `the source refused to cancel: ${answer.message}`, { disk: this.disk.name })
+      throw new Refusal('too-late', `the source refused to cancel: ${answer.message}`, { disk: diskNames(this.record) })
     await this.#incoming.leave(owner)
+  }
+
+  #tooLate(what: string): Refusal {
+    const disk = this.#coming.find((each) => each.isInMove)?.disk ?? this.disks[0]!
+    return tooLate(disk, this.record, what)
   }
 
   async #endUntold(): Promise<void> {
     await this.#finishing.recordUntold()
-    this.#leaving.abort(new Error('the migration was ended by force'))
+    const reason = 'the migration was ended by force'
+    for (const each of this.#coming) each.leave(reason)
+    this.#interruption.abort(new Error(reason))
     this.tell({ kind: 'ended' })
   }
 
   // ---- a later generation exists elsewhere
 
-  /** Everything that works here ends when the source says that the disk is superseded. */
+  /** Everything that works here for a disk ends when the source says that it is superseded. */
   #heed(error: unknown): void {
-    const by = supersessionIn(error, this.disk.record.generation)
-    if (by) this.#leave(by)
+    for (const each of this.#coming) {
+      if (!each.isInMove) continue
+      const by = supersessionIn(error, each.disk.record.generation, each.id)
+      if (by) this.#leave(each, by)
+    }
   }
 
-  #leave(by: Supersession): void {
-    this.#supersededBy ??= by
-    this.#leaving.abort(new Error('the disk is superseded'))
+  /** An incoming disk that the source has taken back was never here: its migration is over there, and is left here. */
+  #leave(coming: ComingDisk, by: Supersession): void {
+    if (coming.isIncoming) return void this.#incoming.leave().catch(() => {}) // Where it was granted, the source says it again.
+    coming.supersededBy ??= by
+    const reason = `${coming.name} is superseded`
+    coming.leave(reason)
+    this.#interruption.abort(new Error(reason))
   }
 
-  /** A peer says so. */
-  async supersede(by: Supersession): Promise<void> {
-    this.#leave(by)
-    await this.#main
-    if (!this.ended && !this.stopping.signal.aborted) await this.#becomeSuperseded(by) // It had stopped before.
+  get #superseded(): ComingDisk | undefined {
+    return this.#coming.find((each) => each.isInMove && each.supersededBy)
   }
 
-  /** Nobody is served here any more, and the bytes stay. */
-  async #becomeSuperseded(by: Supersession): Promise<void> {
-    const { disk } = this
+  /** A peer says so. Resolves when that is on record. */
+  async supersede(by: Supersession, disk: Disk = this.disk): Promise<void> {
+    const coming = this.#comingOf(disk.id)
+    const isThere = () => coming.isInMove && !this.ended && !this.stopping.signal.aborted
+    if (!isThere()) return
+    this.#leave(coming, by)
+    await Promise.race([this.#main, coming.left])
+    if (!isThere()) return
+    // It had stopped before. Of two disks one leaves after the other.
+    const turn = this.#main.then(() => (isThere() ? this.#becomeSuperseded(coming) : undefined))
+    this.#main = turn.catch(() => {}) // It is told to whoever asked.
+    await turn
+  }
+
+  /** Nobody is served here any more, and the bytes stay. The move goes on for the other disks, if there are any. */
+  async #becomeSuperseded(coming: ComingDisk): Promise<void> {
+    const { disk } = coming
+    const by = coming.supersededBy!
     const { generation, owner } = by
-    const note = supersededNote(by)
+    const isLast = this.#coming.every((each) => each === coming || !each.isInMove)
+    const note = isLast ? supersededNote(by) : leftNote(disk.name, by)
     this.services.log('error', { migration: this.id, disk: disk.name, generation }, note)
     await disk.gate.freeze() // Requests in flight end first, against the file that they began with.
+    const left = { [disk.id]: { owner, hasLeft: true, counters: coming.tally.now } }
     const supersede = () =>
-      this.update({ ...this.ending('failed', owner), note }, (change) => disk.supersede(by, [change]))
-    await recorded(this.#host, 'that the disk is superseded', supersede, this.stopping.signal)
+      this.update({ ...(isLast ? this.ending('failed', owner) : { disks: left }), note }, [disk.supersede(by)])
+    await recorded(this.#host, [disk], 'that the disk is superseded', supersede, this.stopping.signal)
     disk.gate.thaw()
+    coming.hasLeft()
+    coming.supersededBy = undefined
+    coming.figures.missingBytes = 0
+    coming.figures.unreadable = []
+    if (!isLast) return this.tell({ kind: 'step', message: note })
     this.#arriving.settle()
     this.tell({ kind: 'ended' })
   }

@@ -1,4 +1,4 @@
-// What the destination tells its source unasked: that it serves the disk, how far the copy is, and whether it is paused.
+// What the destination tells its source unasked: that it serves the disks, how far the copy is, and whether it is paused.
 //
 // What always holds: each `taken` carries a higher mark, which is on record here before it is said, so that the source knows
 // an older copy of this site by it. Nothing else here has to be heard: it is said again.
@@ -14,6 +14,7 @@ import { retryDelayMs } from '../retries.ts'
 import { unlessAborted } from '../unless-aborted.ts'
 import { namedRanges } from '../unreadable.ts'
 import { withinTime } from '../within-time.ts'
+import type { ComingDisk } from './coming-disk.ts'
 
 const reportEveryMs = 500
 /** What an old copy lacks is seen when it is older than this. */
@@ -24,6 +25,7 @@ const informTimeoutMs = 5000
 
 export interface DestinationNoticesParts {
   readonly course: Course
+  readonly coming: readonly ComingDisk[]
   readonly clock: Clock
   /** Ends when this site stops. */
   readonly stopping: AbortSignal
@@ -112,9 +114,9 @@ export class DestinationNotices {
     for (let attempt = 1; ; attempt++) {
       try {
         await this.#parts.mark(course.record.mark + 1)
-        const { id: disk, generation } = course.moved
+        const disks = this.#inMove.map(({ frozen }) => frozen)
         const { mark } = course.record
-        await this.#parts.source.taken({ disks: [{ disk, generation }], mark, run: this.#run }, signal)
+        await this.#parts.source.taken({ disks, mark, run: this.#run }, signal)
         this.settle()
         attempt = 0
         await clock.sleep(markEveryMs, signal)
@@ -135,10 +137,9 @@ export class DestinationNotices {
 
   /** Tells listeners here, and the source, how far it is. */
   async report(signal: AbortSignal): Promise<void> {
-    const { course, clock } = this.#parts
+    const { clock } = this.#parts
     for (let round = 1; !signal.aborted; round++) {
-      if (round % roundsPerRecord === 0)
-        await this.#parts.update({ copyingMs: course.copyingMs, disk: { counters: course.counters } }).catch(() => {}) // Figures only.
+      if (round % roundsPerRecord === 0) await this.#recordFigures().catch(() => {}) // Figures only.
       this.#parts.progressed()
       await withinTime(clock, informTimeoutMs, signal, (limited) =>
         this.#parts.source.progress(this.#progress, limited),
@@ -149,10 +150,22 @@ export class DestinationNotices {
     }
   }
 
+  #recordFigures(): Promise<void> {
+    const { course, update } = this.#parts
+    const disks = Object.fromEntries(this.#inMove.map(({ id, tally }) => [id, { counters: tally.now }]))
+    return update({ copyingMs: course.copyingMs, disks })
+  }
+
   get #progress(): Progress {
-    const { counters, missingBytes: missing, unreadable, note, record, moved, pace, copyingMs } = this.#parts.course
-    const named = unreadable.slice(0, namedRanges)
-    const disk: DiskProgress = { disk: moved.id, ...counters, missing, unreadable: named }
-    return { disks: [disk], paused: record.paused, note, ...pace, copyingMs }
+    const { note, record, pace, copyingMs } = this.#parts.course
+    const disks = this.#inMove.map(({ id, tally, figures }): DiskProgress => {
+      const unreadable = figures.unreadable.slice(0, namedRanges)
+      return { disk: id, ...tally.now, missing: figures.missingBytes, unreadable }
+    })
+    return { disks, paused: record.paused, note, ...pace, copyingMs }
+  }
+
+  get #inMove(): readonly ComingDisk[] {
+    return this.#parts.coming.filter((each) => each.isInMove)
   }
 }

@@ -1,7 +1,7 @@
 // Whether a client that only reads has come to stay at the destination. A probe (nbdinfo, qemu-img info) opens the disk, looks
 // and goes: it moves nothing. What counts is a session that has been open for a while and has read.
 //
-// What always holds: it is looked at only while a client is attached to a disk that has not moved.
+// What always holds: it is looked at only while a client is attached to one of the disks of a move that have not moved.
 
 import type { Clock } from '../../block/clock.ts'
 import type { AttachedSessions } from '../../disk/sessions.ts'
@@ -12,7 +12,8 @@ const lookEveryMs = 1000
 
 export interface StayingReadersParts {
   readonly clock: Clock
-  readonly sessions: Pick<AttachedSessions, 'all' | 'count'>
+  /** Of each disk of the move. */
+  readonly sessions: readonly Pick<AttachedSessions, 'all' | 'count'>[]
   /** Ends when the disk is here, or never will be, or this site stops. */
   readonly signal: AbortSignal
   /** One has stayed and read. */
@@ -30,8 +31,8 @@ export class StayingReaders {
 
   /** One is there. */
   get any(): boolean {
-    const { clock, sessions } = this.#parts
-    for (const session of sessions.all) {
+    const { clock } = this.#parts
+    for (const session of this.#all) {
       const openedMs = this.#openedMs.get(session)
       if (session.hasRead && openedMs !== undefined && clock.now() - openedMs >= stayMs) return true
     }
@@ -40,16 +41,24 @@ export class StayingReaders {
 
   /** A session came, went or broke. */
   changed(): void {
-    const { clock, sessions } = this.#parts
-    for (const session of sessions.all) if (!this.#openedMs.has(session)) this.#openedMs.set(session, clock.now())
-    if (!this.#isWatching && sessions.count > 0) void this.#watch()
+    const { clock } = this.#parts
+    for (const session of this.#all) if (!this.#openedMs.has(session)) this.#openedMs.set(session, clock.now())
+    if (!this.#isWatching && this.#isAttached) void this.#watch()
+  }
+
+  get #all() {
+    return this.#parts.sessions.flatMap((sessions) => [...sessions.all])
+  }
+
+  get #isAttached(): boolean {
+    return this.#parts.sessions.some((sessions) => sessions.count > 0)
   }
 
   async #watch(): Promise<void> {
-    const { clock, sessions, signal, came } = this.#parts
+    const { clock, signal, came } = this.#parts
     this.#isWatching = true
     try {
-      while (sessions.count > 0 && !this.any) await clock.sleep(lookEveryMs, signal)
+      while (this.#isAttached && !this.any) await clock.sleep(lookEveryMs, signal)
       if (!signal.aborted && this.any) came()
     } catch {
       // There is nothing to look for any more.

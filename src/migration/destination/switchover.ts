@@ -1,21 +1,23 @@
 // The destination's side of switchover, from the first write that is held here to the record by which this site owns. The source
-// is asked for the grant until it has answered: on behalf of guests whose writes wait, of the operator, or of a grant that
-// may have been made already.
+// is asked for the grant, of all disks of the move together, until it has answered: on behalf of guests whose writes wait, of
+// the operator, or of a grant that may have been made already.
 //
 // What always holds:
-// - From the first question until its answer nobody here knows who owns the disk (`unanswered`). A source that answers `busy`
+// - From the first question until its answer nobody here knows who owns the disks (`unanswered`). A source that answers `busy`
 //   has not granted; a lost answer is asked for again.
-// - `arriving` is committed before a write that waited goes on (promise 2).
+// - `arriving` is committed, for all disks in one transaction, before a write to any of them that waited goes on (promise 2).
 // - Where a client works at the source the operator's word ends with that answer: it is not asked on until that client
 //   happens to pause.
 
+import type { DiskPlan } from '../../disk/plan.ts'
 import { GuestError } from '../../guest/export.ts'
 import { LinkError } from '../../link/channel.ts'
 import type { AcquireAnswer, AcquireReason, Granted, SourceDesk } from '../counterpart.ts'
-import { entryOf } from '../entry.ts'
+import { checkNamed } from '../entry.ts'
 import type { GuestsHere } from '../guest-notices.ts'
 import { retryDelayMs } from '../retries.ts'
-import { type DestinationHost, frozenDisk, recorded } from './host.ts'
+import type { ComingDisk } from './coming-disk.ts'
+import { type DestinationHost, recorded } from './host.ts'
 import { type OrderAnswer, Orders } from './orders.ts'
 
 const firstBusyPauseMs = 20
@@ -25,10 +27,11 @@ const quietTries = 4
 
 export interface SwitchoverParts {
   readonly host: DestinationHost
+  readonly coming: readonly ComingDisk[]
   readonly acquire: SourceDesk['acquire']
   /** Writes that wait, as they are told of. */
   readonly guests: Pick<GuestsHere, 'hold' | 'now'>
-  /** Ends when the disk is not incoming any more. */
+  /** Ends when the disks are not incoming any more. */
   readonly passed: AbortSignal
   /** Whether the migration is being left here. */
   isLeaving(): boolean
@@ -83,18 +86,18 @@ export class Switchover {
     return this.#why
   }
 
-  /** A guest's write came, and waits until this site owns. Rejects with a GuestError, or when the guest goes. */
-  async hold(signal: AbortSignal): Promise<void> {
+  /** A guest's write to a disk came, and waits until this site owns. Rejects with a GuestError, or when the guest goes. */
+  async hold(diskName: string, signal: AbortSignal): Promise<void> {
     const { host, guests } = this.#parts
     const { course, stopping } = host
     stopping.throwIfAborted()
     if (course.record.state === 'cancelled') throw new GuestError('not-served', `migration ${course.id} is cancelled`)
     const isManual = course.terms.switchover === 'manual' && !this.active
-    await guests.hold(() => (isManual ? this.#awaitOperator(signal) : this.#awaitGrant(signal)))
+    await guests.hold(() => (isManual ? this.#awaitOperator(diskName, signal) : this.#awaitGrant(signal)))
   }
 
   /** `--switchover manual`: a write waits for the operator's word, as long as it would for a busy source. */
-  async #awaitOperator(signal: AbortSignal): Promise<void> {
+  async #awaitOperator(diskName: string, signal: AbortSignal): Promise<void> {
     const { host, passed } = this.#parts
     const { course, services, stopping } = host
     const either = AbortSignal.any([signal, passed])
@@ -105,7 +108,7 @@ export class Switchover {
     signal.throwIfAborted()
     stopping.throwIfAborted() // Only the end of waiting for the operator lets the write go on.
     if (!isLate) return
-    const byHand = `${course.disk.name} is switched over by hand: vmstore migration switchover ${course.id}`
+    const byHand = `${diskName} is switched over by hand: vmstore migration switchover ${course.id}`
     throw new GuestError('not-permitted', byHand)
   }
 
@@ -170,7 +173,7 @@ export class Switchover {
 
   /** Whether there is still something to ask for. */
   get #isWanted(): boolean {
-    return this.#parts.host.course.disk.state === 'incoming' && !this.#parts.isLeaving()
+    return this.#parts.coming.some((each) => each.isIncoming) && !this.#parts.isLeaving()
   }
 
   async #ask(): Promise<void> {
@@ -239,8 +242,9 @@ export class Switchover {
   async #acquire(reason: AcquireReason, force: boolean): Promise<AcquireAnswer> {
     const { host, acquire } = this.#parts
     const signal = AbortSignal.any([host.stopping, this.#asking.signal])
-    const answer = await acquire({ disks: [frozenDisk(host)], reason, force }, signal)
-    if (answer.answer === 'granted') entryOf(answer.disks, host.course.moved.id) // A grant of another disk is none.
+    const asked = this.#parts.coming.filter((each) => each.isIncoming).map((each) => each.frozen)
+    const answer = await acquire({ disks: asked, reason, force }, signal)
+    if (answer.answer === 'granted') checkNamed(asked, answer.disks)
     return answer
   }
 
@@ -252,18 +256,26 @@ export class Switchover {
 
   /** Makes the grant durable here, however long it takes: the source has given up. Then writes that waited go on. */
   async #granted({ disks, cutOff }: Granted, askedMs: number): Promise<void> {
-    const { host, guests, switched } = this.#parts
-    const { course, services, update } = host
-    const { id, generation } = course.moved
-    const { powerLoss } = entryOf(disks, id)
+    const { host, coming, guests, switched } = this.#parts
+    const { services, update } = host
+    const taken = coming.filter((each) => each.isIncoming)
     this.#hasGrant = true // From here on there is no leaving.
+    const begin = async () => {
+      const plans: DiskPlan[] = []
+      for (const { id, disk, frozen } of taken) {
+        const { powerLoss } = disks.find((each) => each.disk === id)!
+        plans.push(await disk.arriving.begin(frozen.generation, powerLoss))
+      }
+      return plans
+    }
     const own = () => {
       const switchoverMs = services.clock.now() - askedMs
       const changes = { state: 'copying', switchedAt: host.now(), switchoverMs, cutOff }
-      const told = { refusedWrites: guests.now.refused, disk: { owner: services.siteId } }
-      return update({ ...changes, ...told }, (change) => course.disk.arriving.begin(generation, powerLoss, [change]))
+      const owned = Object.fromEntries(taken.map(({ id }) => [id, { owner: services.siteId }]))
+      return update({ ...changes, refusedWrites: guests.now.refused, disks: owned }, begin)
     }
-    await recorded(host, 'that this site owns it now', own, host.stopping)
+    const theirs = taken.map(({ disk }) => disk)
+    await recorded(host, theirs, `that this site owns ${theirs.length > 1 ? 'them' : 'it'} now`, own, host.stopping)
     host.tellCutOff()
     host.tell({ kind: 'switchover' })
     switched()

@@ -1,15 +1,15 @@
-// Takes in the disk that a peer is about to move here: decides whether it may come, makes an incoming disk of it, and starts
-// its course.
+// Takes in the disks that a peer is about to move here: decides whether they may come, makes incoming disks of them, and starts
+// the course of the move.
 //
-// What always holds: the disk and its migration are recorded in one transaction. Asked twice for the same migration, the
-// answer is the same. Nothing here makes this site the disk's owner.
+// What always holds: all disks and their migration are recorded in one transaction: none comes without the others. Asked
+// twice for the same migration, the answer is the same. Nothing here makes this site their owner.
 
 import type { Disk } from '../../disk/disk.ts'
 import type { Disks } from '../../disk/disks.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { lackOfRoom } from '../../disk/room.ts'
 import { PeerRefusal } from '../../link/channel.ts'
-import type { Change } from '../../store/records.ts'
+import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import type { OfferedDisk, Preparation } from '../counterpart.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
 import { newRecord } from '../new-record.ts'
@@ -26,20 +26,25 @@ export async function admit(
   const { disks, clock } = services
   const { migration, terms, boot } = preparation
   if (roster.get(migration)) return // Asked again: the answer was lost.
-  const disk = onlyDisk(preparation)
   if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
   const peer = services.peer(peerId)
-  const gone = disks.get(disk.id)
-  if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
-  using _return = checkReturn(disks, disk)
-  using _name = claimName(disks, disk.name, disk.id)
-  checkSpace(await services.freeBytes(), disk.name, disk.allocatedBytes)
+  checkDifferent(preparation.disks)
+  for (const { id } of preparation.disks) {
+    const gone = disks.get(id)
+    if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
+  }
+  using claims = new DisposableStack()
+  for (const disk of preparation.disks) {
+    claims.use(checkReturn(disks, disk))
+    claims.use(claimName(disks, disk.name, disk.id))
+  }
+  checkSpace(await services.freeBytes(), preparation.disks)
   const createdAt = clock.date().toISOString()
   const record = newRecord({
     id: migration,
     role: 'destination',
     state: 'ready',
-    disks: [disk],
+    disks: preparation.disks,
     owner: peer.site,
     peer,
     transport: services.transport(peerId),
@@ -47,20 +52,37 @@ export async function admit(
     startedAt: createdAt,
     sourceBoot: boot,
   })
-  const facts = { ...disk, owner: peer.site, migrationId: migration, createdAt }
-  const diskRecord = await disks.prepareIncoming(facts, [{ put: 'migration', record }] satisfies Change[])
-  const course = await DestinationCourse.open(services, record, services.counterpart(peerId), true, (remote) =>
-    disks.open(diskRecord, remote),
-  )
+  const facts = { owner: peer.site, migrationId: migration, createdAt }
+  const coming = preparation.disks.map((disk) => ({ ...disk, ...facts }))
+  const records = await disks.prepareIncoming(coming, [{ put: 'migration', record }])
+  const course = await openCourse(services, record, records)
   roster.add(course)
   course.start()
 }
 
+async function openCourse(
+  services: MigrationsServices,
+  record: MigrationRecord,
+  diskRecords: readonly DiskRecord[],
+): Promise<DestinationCourse> {
+  const { disks, counterpart } = services
+  try {
+    return await DestinationCourse.open(services, record, counterpart(record.peerId), true, (remote, id) =>
+      disks.open(diskRecords.find((each) => each.id === id)!, remote),
+    )
+  } catch (error) {
+    const trouble = `it cannot be opened: ${(error as Error).message}`
+    for (const each of diskRecords) await disks.setAside(each, trouble) // The next start goes on with it.
+    throw error
+  }
+}
+
 /** @throws PeerRefusal */
-function onlyDisk({ disks }: Preparation): OfferedDisk {
-  const [disk] = disks
-  if (disk && disks.length === 1) return disk
-  throw new PeerRefusal('several-disks', `a move is of one disk here, and ${disks.length} were offered`)
+function checkDifferent(disks: readonly OfferedDisk[]): void {
+  for (const what of ['id', 'name'] as const) {
+    const twice = disks.find((disk, index) => disks.findIndex((each) => each[what] === disk[what]) !== index)
+    if (twice) throw new PeerRefusal('same-disk', `${twice.name} (${twice.id}) was offered twice`)
+  }
 }
 
 /** A disk that was here before may come back; one that is here in any other way may not. */
@@ -96,7 +118,9 @@ function forPeer(claim: () => Disposable): Disposable {
   }
 }
 
-function checkSpace(freeBytes: number, name: string, neededBytes: number): void {
-  const lack = lackOfRoom(freeBytes, name, neededBytes)
+/** Room for all of them together. */
+function checkSpace(freeBytes: number, disks: readonly OfferedDisk[]): void {
+  const neededBytes = disks.reduce((sum, disk) => sum + disk.allocatedBytes, 0)
+  const lack = lackOfRoom(freeBytes, disks.map(({ name }) => name).join(', '), neededBytes)
   if (lack !== undefined) throw new PeerRefusal('no-space', `the destination has ${lack}`)
 }

@@ -1,12 +1,12 @@
 // A migration that the operator ended at the destination (`cancel --force`) while the source was away: everything is here,
-// and the disk is free. What is left is to tell the source, whenever it comes back, so that it is released.
+// and the disks are free. What is left is to tell the source, whenever it comes back, so that it is released.
 
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { movedOnCodes } from '../codes.ts'
 import type { SourceDesk } from '../counterpart.ts'
 import type { CourseServices } from '../course.ts'
-import { changed, onlyDisk } from '../move.ts'
+import { changed } from '../move.ts'
 import { retryDelayMs } from '../retries.ts'
 import { type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
 
@@ -15,17 +15,17 @@ export interface AfterwordParts extends Pick<CourseServices, 'clock' | 'records'
   /** The source of that migration. */
   readonly source: SourceDesk
   readonly signal: AbortSignal
-  /** The source took the disk back meanwhile. @throws while that cannot be recorded */
-  superseded(supersession: Supersession): Promise<void>
+  /** The source took this disk back meanwhile. @throws while that cannot be recorded */
+  superseded(disk: string, by: Supersession): Promise<void>
 }
 
-/** Resolves to the record once the source has heard it, or has said that it took the disk back. Rejects only when `signal` aborts. */
+/** Resolves to the record once the source has heard it, or has said that it took disks back. Rejects only when `signal` aborts. */
 export async function tellSource(parts: AfterwordParts): Promise<MigrationRecord> {
   const { clock, records, log, signal } = parts
   for (let attempt = 1; ; attempt++) {
     try {
       const by = await told(parts)
-      const record = by ? superseded(parts.record, by) : { ...parts.record, sourceTold: true }
+      const record = { ...superseded(parts.record, by), sourceTold: true }
       await records.commit([{ put: 'migration', record }])
       return record
     } catch (error) {
@@ -37,26 +37,47 @@ export async function tellSource(parts: AfterwordParts): Promise<MigrationRecord
   }
 }
 
-/** It was over here, and was void there already, or became so before the source had heard of it. */
-function superseded(record: MigrationRecord, by: Supersession): MigrationRecord {
-  return changed(record, { state: 'failed', sourceTold: true, note: supersededNote(by), disk: { owner: by.owner } })
+/**
+ * It was over here, and what the source says was void there already, or became so before the source had heard of it. The move
+ * has failed if that is so of all its disks.
+ */
+function superseded(record: MigrationRecord, by: ReadonlyMap<string, Supersession>): MigrationRecord {
+  const inMove = record.disks.filter(({ hasLeft }) => !hasLeft)
+  const voids = inMove.flatMap(({ id, name }) => {
+    const said = by.get(id)
+    return said ? [{ id, name, said }] : []
+  })
+  if (voids.length === 0) return record
+  const isOver = voids.length === inMove.length
+  const disks = voids.map(({ id, said: { owner } }) => [id, isOver ? { owner } : { owner, hasLeft: true }])
+  const sentences = voids.map(({ name, said }) =>
+    record.disks.length > 1 ? `${name}: ${supersededNote(said)}` : supersededNote(said),
+  )
+  const ended = isOver ? { state: 'failed' } : {}
+  return changed(record, { ...ended, note: sentences.join('; '), disks: Object.fromEntries(disks) })
 }
 
-/** Resolves to what the source says of a later generation, if it does. */
-async function told(parts: AfterwordParts): Promise<Supersession | undefined> {
+/** Resolves to what the source says of later generations, by the ids of the disks. */
+async function told(parts: AfterwordParts): Promise<ReadonlyMap<string, Supersession>> {
   const { record, source, signal } = parts
   const { copyingMs } = record
-  const { id: disk, generation, counters, verified, differed } = onlyDisk(record)
+  const inMove = record.disks.filter(({ hasLeft }) => !hasLeft)
+  const voids = new Map<string, Supersession>()
   try {
-    await source.complete({ disks: [{ disk, generation, ...counters, verified, differed }], copyingMs }, signal)
+    const disks = inMove.map(({ id: disk, generation, counters, verified, differed }) => {
+      return { disk, generation, ...counters, verified, differed }
+    })
+    await source.complete({ disks, copyingMs }, signal)
   } catch (error) {
-    const by = supersessionIn(error, generation)
-    if (by) {
-      await parts.superseded(by)
-      return by
+    for (const { id, generation } of inMove) {
+      const by = supersessionIn(error, generation, id)
+      if (!by) continue
+      await parts.superseded(id, by)
+      voids.set(id, by)
     }
     // The source has moved on since, or knows nothing of it any more.
-    if (!(error instanceof PeerRefusal) || !movedOnCodes.includes(error.code)) throw error
+    const isHeard = error instanceof PeerRefusal && movedOnCodes.includes(error.code)
+    if (voids.size === 0 && !isHeard) throw error
   }
-  return undefined
+  return voids
 }

@@ -1,16 +1,19 @@
 // Begins migrations, here or by asking the site that has the disk, and takes back those that could not be prepared.
 //
-// What always holds: the migration is on record, and its disk in it, before the destination hears of it. Until it is
-// prepared the disk is owned here; a beginning that fails leaves nothing behind, or is taken back for as long as that takes.
+// What always holds: the migration is on record, and all its disks in it by the same commit, before the destination hears of it. Until it is
+// prepared the disks are owned here; a beginning that fails leaves nothing behind, or is taken back for as long as that takes.
 
 import { nextOfTroubled } from '../../disk/acceptance.ts'
 import type { Disk } from '../../disk/disk.ts'
+import { commitTogether } from '../../disk/plan.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
+import type { MigrationRecord } from '../../store/records.ts'
 import type { Course } from '../course.ts'
-import { only } from '../move.ts'
+import { diskNames as namesOf } from '../move.ts'
 import { newRecord } from '../new-record.ts'
 import { asRefusal, clientAtWork, isElsewhere, notUndone, perhapsBegun } from '../refusals.ts'
+import { atWork } from '../source/attached.ts'
 import { SourceCourse } from '../source/source-course.ts'
 import type { Terms } from '../terms.ts'
 import { prepareTimeoutMs, reachPeer, withinTime } from '../within-time.ts'
@@ -30,49 +33,42 @@ export class Beginnings {
 
   /** Has a peer start the migration of disks of its own to this site. Resolves to the course here. @throws Refusal */
   async request(diskNames: readonly string[], peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<Course> {
-    const diskName = only(diskNames)
     const { clock, counterpart } = this.#services
-    await reachPeer(this.#services, peer, diskName, signal)
+    const named = diskNames.join(', ')
+    await reachPeer(this.#services, peer, named, signal)
     try {
       const id = await withinTime(clock, prepareTimeoutMs, signal, (limited) =>
-        counterpart(peer.id).request([diskName], terms, limited),
+        counterpart(peer.id).request(diskNames, terms, limited),
       )
       return this.#roster.course(id)
     } catch (error) {
-      if (error instanceof LinkError) throw perhapsBegun(diskName, peer.name, error)
-      throw asRefusal(error, diskName, peer.name)
+      if (error instanceof LinkError) throw perhapsBegun(named, peer.name, error)
+      throw asRefusal(error, named, peer.name)
     }
   }
 
   /** Starts the migration of disks of this site, which pass together. Throws, and then nothing has changed. */
   async start(diskNames: readonly string[], peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
-    const diskName = only(diskNames)
-    const { disks, newId, clock, records } = this.#services
-    checkMovable(disks.named(diskName))
-    await reachPeer(this.#services, peer, diskName, signal)
-    const disk = disks.named(diskName)
-    checkMovable(disk) // The world may have changed meanwhile.
-    const why = terms.switchover === 'now' && !terms.force ? disk.sessions.attachedReason() : undefined
-    if (why !== undefined) throw clientAtWork(disk.name, why, true)
-    const reservation = disk.reserve('a migration of it begins')
+    const { counterpart, newId, clock, records } = this.#services
+    this.#movable(diskNames)
+    await reachPeer(this.#services, peer, diskNames.join(', '), signal)
+    const disks = this.#movable(diskNames) // The world may have changed meanwhile.
+    const found = terms.switchover === 'now' && !terms.force ? atWork(disks) : undefined
+    if (found) throw clientAtWork(found.disk.name, found.why, true)
     const id = newId()
     const record = newRecord({
       id,
       role: 'source',
       state: 'preparing',
-      disks: [disk.record],
+      disks: disks.map((disk) => disk.record),
       owner: this.#services.siteId,
       peer,
       transport: this.#services.transport(peer.id),
       terms,
       startedAt: clock.date().toISOString(),
     })
-    try {
-      await disk.joinMigration(id, [{ put: 'migration', record }])
-    } finally {
-      reservation[Symbol.dispose]()
-    }
-    const course = new SourceCourse(this.#services, disk, record, this.#services.counterpart(peer.id))
+    await joinAll(disks, record)
+    const course = new SourceCourse(this.#services, disks, record, counterpart(peer.id))
     this.#roster.add(course)
     try {
       await withinTime(clock, prepareTimeoutMs, signal, (limited) => course.prepare(limited))
@@ -83,17 +79,30 @@ export class Beginnings {
         throw notUndone(course, error)
       }
       this.#roster.drop(course)
-      if (disk.isVoid) throw isElsewhere(disk)
+      const elsewhere = disks.find((disk) => disk.isVoid)
+      if (elsewhere) throw isElsewhere(elsewhere)
       if (error instanceof PeerRefusal) {
         this.#roster.past.forget(id)
         await records.commit([{ remove: 'migration', id }])
       }
-      throw asRefusal(error, disk.name, peer.name)
+      throw asRefusal(error, namesOf(record), peer.name)
     }
     return course
   }
 
-  /** Takes a beginning back, however long it takes: the file system may be full. The disk is owned here all the while. */
+  /** The disks of these names, each of which may be moved now. @throws Refusal */
+  #movable(diskNames: readonly string[]): readonly Disk[] {
+    const disks = diskNames.map((name) => this.#services.disks.named(name))
+    const twice = disks.find((disk, index) => disks.indexOf(disk) !== index)
+    if (twice) {
+      const facts = { disk: twice.name, safe: 'Nothing was changed.', next: 'Name each disk once.' }
+      throw new Refusal('same-disk', `${twice.name} is named twice`, facts)
+    }
+    for (const disk of disks) checkMovable(disk)
+    return disks
+  }
+
+  /** Takes a beginning back, however long it takes: the file system may be full. The disks are owned here all the while. */
   async undo(course: SourceCourse): Promise<void> {
     while (!(await this.#cancelled(course))) {
       try {
@@ -106,7 +115,7 @@ export class Beginnings {
 
   /** Whether a beginning could be taken back, durably. */
   async #cancelled(course: SourceCourse): Promise<boolean> {
-    if (course.ended) return true // Its disk was superseded meanwhile.
+    if (course.ended) return true // A disk of it was superseded meanwhile.
     try {
       await course.cancel()
       return true
@@ -142,4 +151,12 @@ function checkMovable(disk: Disk): void {
   }
   if (disk.lostPower) refuse('power-lost', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
   if (disk.trouble) refuse('disk-failed', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
+}
+
+/** All of them are in the migration from now on. Each is claimed in the step in which it was looked at. */
+async function joinAll(disks: readonly Disk[], record: MigrationRecord): Promise<void> {
+  using claims = new DisposableStack()
+  for (const disk of disks) claims.use(disk.reserve('a migration of it begins'))
+  const joined = disks.map((disk) => disk.joinMigration(record.id))
+  await commitTogether(joined, [{ put: 'migration', record }])
 }

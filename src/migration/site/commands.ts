@@ -8,6 +8,7 @@ import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { Comparison } from '../copy/comparisons.ts'
+import type { DiskAt } from '../counterpart.ts'
 import type { Course } from '../course.ts'
 import { diskNames } from '../move.ts'
 import {
@@ -28,6 +29,13 @@ import type { MigrationsServices } from './services.ts'
 const answerTimeoutMs = 5_000
 /** For a source that decides whether a migration is cancelled. */
 const cancelTimeoutMs = 10_000
+
+/** A disk of a move that was compared with its source. */
+export interface Compared {
+  readonly course: Course
+  readonly disk: Disk
+  readonly comparison: Comparison
+}
 
 export class Commands {
   readonly #services: MigrationsServices
@@ -63,39 +71,33 @@ export class Commands {
   }
 
   /**
-   * Takes a departed disk back because its destination is lost for good. Refused while that site answers in any way.
+   * Takes a departed disk back, and all that passed with it, because their destination is lost for good. Refused while that
+   * site answers in any way. Resolves to the disk that was named.
    * `isConfirmed`: the operator was told what is lost, and has said that the guest is off. @throws Refusal
    */
   async reclaim(diskName: string, isConfirmed: boolean, signal: AbortSignal): Promise<Disk> {
     const disk = this.#services.disks.named(diskName)
-    const course = this.#roster.sources().find((each) => each.disk === disk)
+    const course = this.#roster.sources().find((each) => each.inMove.includes(disk))
     if (!course || disk.state !== 'departed') throw notReclaimable(disk)
-    const count = disk.sessions.count
-    if (count > 0) {
-      throw new Refusal('disk-in-use', `${disk.name} has ${count} client(s) attached, of the time before it departed`, {
-        disk: disk.name,
-        safe: 'Nothing was changed.',
-        next: 'Detach them first: once the disk is taken back they would go on with it.',
-      })
-    }
+    for (const each of course.inMove) checkDetached(each)
     const peer = this.#services.peer(course.record.peerId)
     const says = await this.#whatPeerSays(course, signal)
     if (says !== undefined) throw destinationAnswers(disk, peer.name, says)
     if (!isConfirmed) throw notConfirmed(course.record, peer.name)
-    await course.reclaim()
-    this.#services.log('warn', { disk: disk.name, generation: disk.record.generation }, 'the disk was taken back')
+    for (const { name, record } of await course.reclaim(disk))
+      this.#services.log('warn', { disk: name, generation: record.generation }, 'the disk was taken back')
     return disk
   }
 
   /** Compares a disk on demand with the source that it comes from. @throws Refusal */
-  async verify(diskName: string, signal: AbortSignal): Promise<{ course: Course; comparison: Comparison }> {
+  async verify(diskName: string, signal: AbortSignal): Promise<Compared> {
     const disk = this.#services.disks.named(diskName)
-    const course = this.#roster.destinations().find((each) => each.disk === disk)
+    const course = this.#roster.destinations().find((each) => each.disks.includes(disk))
     if (!course) throw nothingToCompare(disk)
     const peer = this.#services.peer(course.record.peerId)
     if (disk.state === 'arriving') await reachPeer(this.#services, peer, disk.name, signal)
     try {
-      return { course, comparison: await course.verify(signal) }
+      return { course, disk, comparison: await course.verify(disk, signal) }
     } catch (error) {
       if (error instanceof LinkError || error instanceof PeerRefusal) throw notCompared(disk, peer.name, error)
       throw error
@@ -116,9 +118,9 @@ export class Commands {
       const { state, disks } = await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) =>
         counterpart(course.record.peerId).standing(id, limited),
       )
-      const generation = disks.find(({ disk }) => disk === course.moved.id)?.generation ?? 0
       if (state === 'failed') return undefined // It says itself that it serves the disk to nobody.
-      return state === 'unknown' ? `it knows nothing of migration ${id}` : `it has generation ${generation}, ${state}`
+      if (state === 'unknown') return `it knows nothing of migration ${id}`
+      return `it has ${generationsOf(course, disks)}, ${state}`
     } catch (error) {
       if (!(error instanceof LinkError) || error.code === 'protocol') return (error as Error).message
     }
@@ -130,4 +132,23 @@ export class Commands {
       return (error as Error).message
     }
   }
+}
+
+/** @throws Refusal */
+function checkDetached({ name: disk, sessions }: Disk): void {
+  if (sessions.count === 0) return
+  throw new Refusal('disk-in-use', `${disk} has ${sessions.count} client(s) attached, of the time before it departed`, {
+    disk,
+    safe: 'Nothing was changed.',
+    next: 'Detach them first: once the disk is taken back they would go on with it.',
+  })
+}
+
+/** What the other site has of the disks of a move. */
+function generationsOf(course: Course, theirs: readonly DiskAt[]): string {
+  const each = course.inMove.map(({ id, name }) => {
+    const generation = theirs.find(({ disk }) => disk === id)?.generation ?? 0
+    return course.disks.length > 1 ? `generation ${generation} of ${name}` : `generation ${generation}`
+  })
+  return each.join(', ')
 }

@@ -7,11 +7,12 @@
 // - What may come to an end by itself meanwhile (a move, a cancel, a deletion) is looked at again after each step.
 
 import type { Disk } from '../../disk/disk.ts'
+import { commitTogether } from '../../disk/plan.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { changed } from '../move.ts'
-import { isOld, mayServe, type Supersession, supersededNote } from '../supersession.ts'
+import { isOld, leftNote, mayServe, type Supersession, supersededNote } from '../supersession.ts'
 import type { MigrationsServices } from './services.ts'
 import type { SiteCourse } from './site-course.ts'
 
@@ -69,7 +70,7 @@ export class Fencing {
     while (this.#isDue(disk, pending.by)) {
       try {
         const course = this.#courseOf(disk)
-        if (course) await course.supersede(pending.by)
+        if (course) await course.supersede(pending.by, disk)
         else await drained.then(() => this.#supersedeIdle(disk, pending.by))
       } catch (error) {
         stopping.throwIfAborted()
@@ -90,7 +91,7 @@ export class Fencing {
   }
 
   #courseOf(disk: Disk): SiteCourse | undefined {
-    return this.#host.courses().find((each) => each.disk === disk && !each.ended)
+    return this.#host.courses().find((each) => each.inMove.includes(disk) && !each.ended)
   }
 
   /** A disk without a course: in no migration, or in one that was stopped until the next start. @throws Refusal when it is busy */
@@ -98,14 +99,27 @@ export class Fencing {
     if (this.#courseOf(disk)) return // It has begun while requests in flight ended.
     const { migrationId } = disk.record
     const stopped = migrationId === null ? undefined : this.#host.past.get(migrationId)
-    if (stopped) {
-      const endedAt = this.#services.clock.date().toISOString()
-      const record = changed(stopped, { state: 'failed', endedAt, note: supersededNote(by), disk: { owner: by.owner } })
-      await disk.supersede(by, [{ put: 'migration', record }])
-      this.#host.past.add(record)
-      return
-    }
+    if (stopped) return this.#supersedeStopped(disk, by, stopped)
     using _claim = disk.reserve('a later generation of it exists elsewhere')
-    await disk.supersede(by, [])
+    await commitTogether([disk.supersede(by)])
+  }
+
+  /** As its course would: before switchover the move ends, and its other disks are free; after it, it goes on without this one. */
+  async #supersedeStopped(disk: Disk, by: Supersession, stopped: MigrationRecord): Promise<void> {
+    const { clock, disks: ours } = this.#services
+    const others = stopped.disks.filter(({ id, hasLeft }) => id !== disk.id && !hasLeft)
+    const hasPassed = stopped.state === 'copying' || stopped.state === 'finishing'
+    const isOver = others.length === 0 || !hasPassed
+    const ending = others.length > 0 ? `${disk.name}: ${supersededNote(by)}` : supersededNote(by)
+    const record = changed(stopped, {
+      ...(isOver && { state: 'failed', endedAt: clock.date().toISOString() }),
+      note: isOver ? ending : leftNote(disk.name, by),
+      disks: { [disk.id]: { owner: by.owner, hasLeft: !isOver } },
+    })
+    const free = isOver ? others.flatMap(({ id }) => ours.get(id) ?? []) : []
+    const inIt = free.filter((each) => each.record.migrationId === stopped.id)
+    const plans = [disk.supersede(by), ...inIt.map((each) => each.leaveMigration())]
+    await commitTogether(plans, [{ put: 'migration', record }])
+    this.#host.past.add(record)
   }
 }

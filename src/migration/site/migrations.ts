@@ -120,8 +120,6 @@ export class Migrations {
   }
 
   async #requested(peerId: string, disks: readonly string[], terms: Terms, signal: AbortSignal): Promise<string> {
-    if (disks.length > 1)
-      throw new PeerRefusal('several-disks', `a move is of one disk there, and ${disks.length} were asked for`)
     try {
       return (await this.beginnings.start(disks, this.#services.peer(peerId), terms, signal)).id
     } catch (error) {

@@ -9,8 +9,7 @@ import type { MigrationRecord } from '../../store/records.ts'
 import { noRightCode, startingCode, unknownMigrationCode } from '../codes.ts'
 import type { AcquireAnswer, DiskAt, Release, SourceDesk, SourceStanding } from '../counterpart.ts'
 import { endedStates } from '../course.ts'
-import { onlyDisk } from '../move.ts'
-import { laterRefusal, restoredRefusal, type Supersession, supersededRefusal } from '../supersession.ts'
+import { restoredRefusal, type Supersession, supersededRefusal } from '../supersession.ts'
 import type { PastMigrations } from './past.ts'
 
 export class PastSource implements SourceDesk {
@@ -42,7 +41,9 @@ export class PastSource implements SourceDesk {
 
   async acquire(): Promise<AcquireAnswer> {
     const isDone = this.#isDone
-    const message = isDone ? 'it is complete' : `migration ${this.#migration} is cancelled; the source owns the disk`
+    const message = isDone
+      ? 'it is complete'
+      : `migration ${this.#migration} is cancelled; the source owns the ${this.#known && this.#known.disks.length > 1 ? 'disks' : 'disk'}`
     return { answer: 'refused', code: isDone ? 'already-taken' : 'cancelled', message }
   }
 
@@ -59,9 +60,11 @@ export class PastSource implements SourceDesk {
 
   /** The disk may have moved on since: whoever was restored hears of the latest owner that is known. */
   #restored(known: MigrationRecord): PeerRefusal {
-    const given = onlyDisk(known)
-    const now = this.#standingOf(given.id)
-    return now && now.generation > given.generation ? laterRefusal(known, now) : restoredRefusal(known)
+    const later = known.disks.flatMap(({ id, generation }) => {
+      const now = this.#standingOf(id)
+      return now && now.generation > generation ? [{ disk: id, generation: now.generation, owner: now.owner }] : []
+    })
+    return restoredRefusal(known, later)
   }
 
   async cancel(): Promise<{ cancelled: boolean; message: string }> {
@@ -69,11 +72,11 @@ export class PastSource implements SourceDesk {
     return { cancelled: !isDone, message: isDone ? 'it is complete' : '' }
   }
 
-  blocks({ generation }: DiskAt): never {
+  blocks({ disk, generation }: DiskAt): never {
     const known = this.#known
-    const given = known && onlyDisk(known)
+    const given = known?.disks.find(({ id }) => id === disk)
     if (known && given && given.reclaimedAs !== null && generation === given.generation)
-      throw supersededRefusal(known, given.reclaimedAs, this.#siteId)
+      throw supersededRefusal(known, this.#siteId)
     throw new PeerRefusal(noRightCode, `there is no migration ${this.#migration} to fetch for`)
   }
 
@@ -100,8 +103,7 @@ export class PastSource implements SourceDesk {
   /** Whoever took what was given away has to hear that it is void. */
   get #refusal(): PeerRefusal {
     const known = this.#known
-    const reclaimedAs = known ? onlyDisk(known).reclaimedAs : null
-    if (known && reclaimedAs !== null) return supersededRefusal(known, reclaimedAs, this.#siteId)
+    if (known?.disks.some(({ reclaimedAs }) => reclaimedAs !== null)) return supersededRefusal(known, this.#siteId)
     return new PeerRefusal(unknownMigrationCode, `there is no migration ${this.#migration} there`)
   }
 }

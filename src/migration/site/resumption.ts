@@ -1,12 +1,13 @@
 // Goes on with every migration that a daemon which ended has left, when the next one starts.
 //
-// What always holds: a migration whose disk is not in it is over, whatever its record says: it never began. One disk that
-// cannot be opened stops its own migration, until the next start, and no other disk.
+// What always holds: a migration whose disks are not in it is over, whatever its record says: it never began. One disk that
+// cannot be opened stops its own migration, until the next start, and no other: those that are on their way here with it are
+// set aside too, for they are served by that migration.
 
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
-import { changed, diskNames, onlyDisk } from '../move.ts'
+import { changed, diskNames } from '../move.ts'
 import { SourceCourse } from '../source/source-course.ts'
 import type { Beginnings } from './beginnings.ts'
 import type { Roster } from './roster.ts'
@@ -22,9 +23,9 @@ export interface ResumptionParts {
 /** Opens the disks that are on their way here, and goes on with every migration. Other disks are open already. */
 export async function takeUpAll(parts: ResumptionParts, records: readonly MigrationRecord[]): Promise<void> {
   for (const record of records) {
-    const diskRecord = diskRecordOf(parts, record)
     if (endedStates.includes(record.state)) parts.roster.remember(record)
-    else if (diskRecord?.migrationId !== record.id) await endStray(parts, record)
+    else if (!diskRecordsOf(parts, record).some(({ migrationId }) => migrationId === record.id))
+      await endStray(parts, record)
     else if (record.role === 'source') takeUpSource(parts, record)
     else await takeUpDestination(parts, record).catch((error: unknown) => leaveAside(parts, record, error))
   }
@@ -32,36 +33,46 @@ export async function takeUpAll(parts: ResumptionParts, records: readonly Migrat
   parts.roster.takenUp()
 }
 
-function diskRecordOf({ diskRecords }: ResumptionParts, record: MigrationRecord): DiskRecord | undefined {
-  return diskRecords.find((each) => each.id === onlyDisk(record).id)
+/** Of the disks that have not left the move. */
+function diskRecordsOf({ diskRecords }: ResumptionParts, { disks }: MigrationRecord): readonly DiskRecord[] {
+  const inMove = new Set(disks.filter(({ hasLeft }) => !hasLeft).map(({ id }) => id))
+  return diskRecords.filter(({ id }) => inMove.has(id))
 }
 
-/** A record whose disk is in no migration, or in another: what a commit that was reported as failed may leave. */
+/** A record whose disks are in no migration, or in another: what a commit that was reported as failed may leave. */
 async function endStray(parts: ResumptionParts, record: MigrationRecord): Promise<void> {
   const { services, roster } = parts
   const { clock, records, log } = services
   const endedAt = clock.date().toISOString()
-  const owner = diskRecordOf(parts, record)?.owner ?? onlyDisk(record).owner
-  const note = 'it never began: its disk was not put into it'
-  const ended = changed(record, { state: 'failed', endedAt, note, disk: { owner } })
+  const owners = diskRecordsOf(parts, record).map(({ id, owner }) => [id, { owner }])
+  const isOne = record.disks.length === 1
+  const note = `it never began: its ${isOne ? 'disk was' : 'disks were'} not put into it`
+  const ended = changed(record, { state: 'failed', endedAt, note, disks: Object.fromEntries(owners) })
   roster.past.add(ended)
   log('warn', { migration: record.id, disk: diskNames(record) }, 'a migration that never began is ended')
   await records.commit([{ put: 'migration', record: ended }]).catch(() => {}) // The next start does it again.
 }
 
-function leaveAside(parts: ResumptionParts, record: MigrationRecord, error: unknown): void {
+async function leaveAside(parts: ResumptionParts, record: MigrationRecord, error: unknown): Promise<void> {
   const { disks, log } = parts.services
   const reason = (error as Error).message
-  const diskRecord = diskRecordOf(parts, record)
-  if (diskRecord && !disks.get(diskRecord.id)) disks.addUnusable(diskRecord, `it cannot be opened: ${reason}`)
+  const trouble =
+    record.disks.length === 1
+      ? `it cannot be opened: ${reason}`
+      : `its migration, with ${diskNames(record)}, cannot be taken up: ${reason}`
+  for (const each of diskRecordsOf(parts, record)) {
+    const isServedByIt = each.state === 'incoming' || each.state === 'arriving'
+    if (isServedByIt || !disks.get(each.id)) await disks.setAside(each, trouble)
+  }
   parts.roster.past.add({ ...record, note: `stopped until the next start: ${reason}` })
   log('error', { migration: record.id, disk: diskNames(record), error: reason }, 'a migration cannot be taken up')
 }
 
 function takeUpSource({ services, roster, beginnings }: ResumptionParts, record: MigrationRecord): void {
-  const disk = services.disks.get(onlyDisk(record).id)
-  if (!disk) throw notRecorded(record)
-  const course = new SourceCourse(services, disk, record, services.counterpart(record.peerId))
+  const inMove = record.disks.filter(({ hasLeft }) => !hasLeft)
+  const disks = inMove.flatMap(({ id }) => services.disks.get(id) ?? [])
+  if (disks.length < inMove.length) throw notRecorded(record)
+  const course = new SourceCourse(services, disks, record, services.counterpart(record.peerId))
   roster.add(course)
   // Nobody waits any more for a migration that was only being prepared.
   if (record.state === 'preparing') void beginnings.undo(course)
@@ -71,18 +82,24 @@ function takeUpSource({ services, roster, beginnings }: ResumptionParts, record:
 async function takeUpDestination(parts: ResumptionParts, record: MigrationRecord): Promise<void> {
   const { services, roster } = parts
   const { disks, counterpart } = services
-  const course = await DestinationCourse.open(services, record, counterpart(record.peerId), false, async (remote) => {
-    const open = disks.get(onlyDisk(record).id)
-    if (open?.isUnusable) throw new Error(open.trouble)
-    if (open) return open
-    const diskRecord = diskRecordOf(parts, record)
-    if (!diskRecord) throw notRecorded(record)
-    return disks.open(diskRecord, remote)
-  })
+  const course = await DestinationCourse.open(
+    services,
+    record,
+    counterpart(record.peerId),
+    false,
+    async (remote, id) => {
+      const open = disks.get(id)
+      if (open?.isUnusable) throw new Error(open.trouble)
+      if (open) return open
+      const diskRecord = parts.diskRecords.find((each) => each.id === id)
+      if (!diskRecord) throw notRecorded(record)
+      return disks.open(diskRecord, remote)
+    },
+  )
   roster.add(course)
   course.start()
 }
 
 function notRecorded(record: MigrationRecord): Error {
-  return new Error(`migration ${record.id} is recorded, its disk ${diskNames(record)} is not`)
+  return new Error(`migration ${record.id} is recorded, not every disk of ${diskNames(record)} is`)
 }

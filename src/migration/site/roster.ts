@@ -10,7 +10,7 @@ import { Refusal } from '../../disk/refusal.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
 import type { DestinationCourse } from '../destination/destination-course.ts'
-import { diskNames, onlyDisk } from '../move.ts'
+import { diskNames } from '../move.ts'
 import type { SourceCourse } from '../source/source-course.ts'
 import type { Supersession } from '../supersession.ts'
 import { tellSource } from './afterword.ts'
@@ -98,16 +98,16 @@ export class Roster {
     course.listen((event) => {
       if (event.kind !== 'ended') return
       this.drop(course)
-      if (course.disk.state !== 'gone') return
-      this.#services.disks.remove(course.disk).catch((error: unknown) => {
-        this.#services.log(
-          'error',
-          { disk: course.disk.name, error: String(error) },
-          'a cancelled disk could not be removed',
-        )
-      })
+      for (const disk of course.disks) if (disk.state === 'gone') this.#remove(disk)
     })
     this.#onCourse(course)
+  }
+
+  #remove(disk: Disk): void {
+    const { disks, log } = this.#services
+    disks.remove(disk).catch((error: unknown) => {
+      log('error', { disk: disk.name, error: String(error) }, 'a cancelled disk could not be removed')
+    })
   }
 
   drop(course: SiteCourse): void {
@@ -154,8 +154,8 @@ export class Roster {
       record,
       source: counterpart(record.peerId).source(record.id),
       signal: this.stopping,
-      superseded: async (by) => {
-        const disk = this.#services.disks.get(onlyDisk(record).id)
+      superseded: async (id, by) => {
+        const disk = this.#services.disks.get(id)
         if (disk?.state === 'owned') await this.supersede(disk, by)
       },
     })

@@ -1,21 +1,24 @@
-// The source's side of switchover: decides whether a destination that asks is given the disk, freezes it, and gives it up.
+// The source's side of switchover: decides whether a destination that asks is given the disks, freezes them, and gives them up.
 //
 // What always holds:
 // - `departed` is committed before the grant leaves (promise 2). The same acquire is answered the same, until `taken`.
-// - Whether it is quiet is looked at in the same synchronous step in which the disk freezes. The operator's word needs less:
+// - Disks of one move pass together: all gates close in one synchronous step, so that what is frozen is one cut through the
+//   writes of all of them, and one transaction gives them all up. Nothing is granted of one alone.
+// - Whether they are quiet is looked at in the same synchronous step in which they freeze. The operator's word needs less:
 //   that no client which is attached here is at work; and `--force` nothing, but it is said and recorded whom it cut off.
-// - From the first attempt to commit on the disk stays frozen until a record is durable: till then nobody knows who owns it.
+// - From the first attempt to commit on they stay frozen until a record is durable: till then nobody knows who owns them.
 // - A disk that is void is granted to nobody, also where that was heard while its grant was being recorded.
 // Whoever calls lets one question end before the next, a cancel, or a taking back begins.
 
 import type { Clock } from '../../block/clock.ts'
 import type { Disk } from '../../disk/disk.ts'
-import type { Change, MigrationRecord, MovedDisk } from '../../store/records.ts'
+import type { MigrationRecord } from '../../store/records.ts'
 import type { AcquireAnswer, Acquisition, SourceStanding } from '../counterpart.ts'
-import type { Course } from '../course.ts'
+import type { Course, Plans } from '../course.ts'
 import { namedClients } from '../held-writes.ts'
-import type { MoveChanges } from '../move.ts'
+import { diskNames, type MoveChanges, ofEach } from '../move.ts'
 import { voidRefusal } from '../supersession.ts'
+import { attachedReason, attachedWriters, busyReason, sessionCount, writersAreGone } from './attached.ts'
 
 const commitRetryMs = 1000
 /** A hypervisor with reconnect-delay is back within this time, if its guest has anything to do. Less than --switchover-wait. */
@@ -26,23 +29,24 @@ export interface GrantParts {
   readonly clock: Clock
   readonly bootId: string
   readonly signal: AbortSignal
-  /** Whether the disk is in this migration, and no other. */
+  /** Whether the disks are in this migration, and no other. */
   isCurrent(): boolean
-  /** Whether a commit that takes the disk back was tried. */
+  /** Whether a commit that takes the disks back was tried. */
   isReclaiming(): boolean
-  /** Commits a change of the record together with what `through` adds. @throws what the commit throws */
-  update(changes: MoveChanges, through: (change: Change) => Promise<void>): Promise<void>
+  /** Commits a change of the record together with what becomes of disks. @throws what the commit throws */
+  update(changes: MoveChanges, plans: Plans): Promise<void>
   /** Time of day. */
   now(): string
   note(sentence: string | null): void
-  /** The disk was given up, and its record is durable. */
+  /** The disks were given up, and that is durable. */
   granted(): void
 }
 
 export class Grant {
   readonly #parts: GrantParts
   #granting = false
-  #frozen = false
+  /** Those that are held for a grant. */
+  #frozen: readonly Disk[] = []
   #cutOff: readonly string[] = []
   #returnsUntilMs = 0
 
@@ -54,9 +58,9 @@ export class Grant {
     return this.#granting
   }
 
-  /** The disk is frozen, and it is not known yet whether it is given away. */
+  /** The disks are frozen, and it is not known yet whether they are given away. */
   get isOpen(): boolean {
-    return this.#frozen
+    return this.#frozen.length > 0
   }
 
   /** The daemon has just started, its sessions are forgotten: a guest that runs is given the time to come back. */
@@ -64,50 +68,54 @@ export class Grant {
     this.#returnsUntilMs = this.#parts.clock.now() + returnGraceMs
   }
 
-  /** The disk is superseded, durably: there is nothing to give any more. */
+  /** The move is over, durably: there is nothing to give any more. */
   close(): void {
-    if (this.#frozen) this.#disk.gate.thaw()
-    this.#frozen = false
+    this.#thaw()
   }
 
   /** How the migration stands, for a destination that asks. */
   standing(): SourceStanding {
     const { state } = this.#record
+    const disks = this.#disks
     const answer = (word: SourceStanding['state']): SourceStanding => ({
       state: word,
-      writersAreGone: this.#disk.sessions.writersAreGone,
-      sessions: this.#disk.sessions.count,
+      writersAreGone: writersAreGone(disks),
+      sessions: sessionCount(disks),
       boot: this.#parts.bootId,
     })
     if (state === 'cancelled' || state === 'failed') return answer('cancelled')
     if (state === 'done') return answer('released')
-    if (this.#disk.state === 'departed') return answer(this.#disk.record.taken ? 'taken' : 'departed')
-    if (this.#frozen) return answer('unknown')
+    if (disks.some((disk) => disk.state === 'departed'))
+      return answer(disks.some(({ record }) => record.taken) ? 'taken' : 'departed')
+    if (this.isOpen) return answer('unknown')
     return answer(state === 'preparing' ? 'preparing' : 'ready')
   }
 
-  /** Gives the disk to the destination, or says why not. Rejects only when the site stops. */
+  /** Gives the disks to the destination, or says why not. Rejects only when the site stops. */
   async acquire(message: Acquisition): Promise<AcquireAnswer> {
-    const [disk, record] = [this.#disk, this.#record]
+    const [disks, record] = [this.#disks, this.#record]
     if (record.state === 'cancelled' || record.state === 'failed') {
       return {
         answer: 'refused',
         code: 'cancelled',
-        message: `migration ${record.id} is cancelled; the source owns ${disk.name}`,
+        message: `migration ${record.id} is cancelled; the source owns ${diskNames(record)}`,
       }
     }
     if (!this.#isMeant(message) || !this.#parts.isCurrent()) {
-      return {
-        answer: 'refused',
-        code: 'stale',
-        message: `migration ${record.id} leads to generation ${this.#moved.generation}`,
-      }
+      const generations = record.disks.map(({ name, generation }) =>
+        record.disks.length > 1 ? `${generation} of ${name}` : generation,
+      )
+      const text = `migration ${record.id} leads to generation ${generations.join(', ')}`
+      return { answer: 'refused', code: 'stale', message: text }
     }
-    if (disk.isVoid) return voidRefusal(disk)
-    if (this.#parts.isReclaiming()) return busy('the disk is being taken back there')
-    if (disk.state !== 'owned') return this.#grantAgain()
+    const elsewhere = disks.find((disk) => disk.isVoid)
+    if (elsewhere) return voidRefusal(elsewhere)
+    if (this.#parts.isReclaiming())
+      return busy(`the ${disks.length > 1 ? 'disks are' : 'disk is'} being taken back there`)
+    if (disks.some((disk) => disk.state !== 'owned')) return this.#grantAgain()
     if (record.state === 'preparing') return busy('the source has not recorded yet that all is prepared')
-    if (disk.isHeld) return busy(`power was lost there, and ${disk.name} waits for vmstore disk accept`)
+    const held = disks.find((disk) => disk.isHeld)
+    if (held) return busy(`power was lost there, and ${held.name} waits for vmstore disk accept`)
     this.#granting = true
     try {
       return await this.#grant(message)
@@ -116,8 +124,9 @@ export class Grant {
     }
   }
 
-  get #disk(): Disk {
-    return this.#parts.course.disk
+  /** Those that have not left the move. */
+  get #disks(): readonly Disk[] {
+    return this.#parts.course.inMove
   }
 
   /** As of its last commit. */
@@ -125,80 +134,91 @@ export class Grant {
     return this.#parts.course.record
   }
 
-  get #moved(): MovedDisk {
-    return this.#parts.course.moved
+  get #names(): string {
+    return this.#disks.map(({ name }) => name).join(', ')
   }
 
-  /** Whether it is asked for what this migration moves, and no other disk. */
-  #isMeant({ disks }: Acquisition): boolean {
-    const [asked] = disks
-    return disks.length === 1 && asked?.disk === this.#disk.record.id && asked.generation === this.#moved.generation
+  /** Whether it is asked for all that this migration moves, and for no other disk. */
+  #isMeant({ disks: asked }: Acquisition): boolean {
+    const { course } = this.#parts
+    const isAsked = (disk: Disk) =>
+      asked.some((each) => each.disk === disk.id && each.generation === course.moved(disk).generation)
+    return asked.length === this.#disks.length && this.#disks.every(isAsked)
   }
 
   async #grant(message: Acquisition): Promise<AcquireAnswer> {
-    const disk = this.#disk
+    const disks = this.#disks
     const startedMs = this.#parts.clock.now()
     const busyBefore = this.#busy(message)
     if (busyBefore) return busyBefore
-    if (!this.#frozen) {
-      try {
-        await disk.flush() // The guest goes on meanwhile; what the freeze has to sync is then little.
-      } catch (error) {
-        return this.#syncFailed(error)
-      }
+    if (!this.isOpen) {
+      const failedBefore = await this.#flush(disks) // The guest goes on meanwhile; what the freeze has to sync is then little.
+      if (failedBefore) return failedBefore
       const busyAfter = this.#busy(message)
       if (busyAfter) return busyAfter
-      await disk.gate.freeze()
-      this.#frozen = true
-      try {
-        await disk.flush()
-      } catch (error) {
-        this.#frozen = false
-        disk.gate.thaw()
-        return this.#syncFailed(error)
+      // All gates close in this step: a write of one disk that began after another was frozen is not let through.
+      await Promise.all(disks.map(({ gate }) => gate.freeze()))
+      this.#frozen = disks
+      const failed = await this.#flush(disks)
+      if (failed) {
+        this.#thaw()
+        return failed
       }
-      // A write that came while it froze is held, and nothing is on record yet: its guest runs, and goes on here.
+      // A write that came while they froze is held, and nothing is on record yet: its guest runs, and goes on here.
       // So does one that has come and reads only.
       const awoke = this.#awoke(message)
       if (awoke) {
-        this.#frozen = false
-        disk.gate.thaw()
+        this.#thaw()
         return awoke
       }
-      this.#cutOff = message.reason === 'operator' ? disk.sessions.attachedWriters().slice(0, namedClients) : []
+      this.#cutOff = message.reason === 'operator' ? attachedWriters(disks).slice(0, namedClients) : []
     }
-    await this.#commitDeparted(startedMs)
-    this.#frozen = false
-    disk.gate.thaw()
-    // What may be on record has not left this site; whoever superseded the disk holds its guests.
-    if (disk.isVoid) {
+    const isRecorded = await this.#commitDeparted(startedMs)
+    // What may be on record has not left this site; whoever superseded a disk holds its guests, and ends the move if that is
+    // not on record (`close`): until then the other disks are held too, for nobody knows who owns them.
+    const elsewhere = disks.find((disk) => disk.isVoid)
+    if (isRecorded || disks.length === 1) this.#thaw()
+    if (elsewhere) {
       this.#parts.note(null)
-      return voidRefusal(disk)
+      return voidRefusal(elsewhere)
     }
     this.#parts.granted()
     return this.#granted
   }
 
-  /** Why the disk is not given away now, if anything. */
+  #thaw(): void {
+    for (const { gate } of this.#frozen) gate.thaw()
+    this.#frozen = []
+  }
+
+  /** Syncs all of them. Resolves to the refusal when one could not be, once none is being synced any more. */
+  async #flush(disks: readonly Disk[]): Promise<AcquireAnswer | undefined> {
+    const outcomes = await Promise.allSettled(disks.map((disk) => disk.flush()))
+    for (const [index, outcome] of outcomes.entries())
+      if (outcome.status === 'rejected') return syncFailed(disks[index]!, outcome.reason)
+    return undefined
+  }
+
+  /** Why the disks are not given away now, if anything. */
   #busy(message: Acquisition): AcquireAnswer | undefined {
-    const { sessions } = this.#disk
-    if (message.reason === 'reader-only' && !sessions.writersAreGone)
+    const disks = this.#disks
+    if (message.reason === 'reader-only' && !writersAreGone(disks))
       return busy('a session that has written is open, or broke')
-    if (this.#frozen || message.reason === 'resume') return undefined
+    if (this.isOpen || message.reason === 'resume') return undefined
     if (message.reason === 'operator') return this.#atWork(message)
     if (this.#parts.clock.now() < this.#returnsUntilMs)
       return busy('vmstore has just started, and clients may be coming back')
-    const why = sessions.busyReason()
+    const why = busyReason(disks)
     return why === undefined ? undefined : busy(why)
   }
 
-  /** Who came while the disk froze, if anybody. */
+  /** Who came while the disks froze, if anybody. */
   #awoke(message: Acquisition): AcquireAnswer | undefined {
-    const { sessions } = this.#disk
+    const disks = this.#disks
     if (message.reason === 'resume') return undefined
     if (message.reason === 'operator') return this.#atWork(message)
-    const came = message.reason === 'reader-only' && !sessions.writersAreGone ? 'somebody has come back' : undefined
-    const why = sessions.busyReason() ?? came
+    const came = message.reason === 'reader-only' && !writersAreGone(disks) ? 'somebody has come back' : undefined
+    const why = busyReason(disks) ?? came
     return why === undefined ? undefined : busy(why)
   }
 
@@ -206,7 +226,7 @@ export class Grant {
   #atWork({ force }: Acquisition): AcquireAnswer | undefined {
     const { terms, id } = this.#parts.course
     if (force || terms.force) return undefined
-    const why = this.#disk.sessions.attachedReason()
+    const why = attachedReason(this.#disks)
     if (why === undefined) return undefined
     if (terms.switchover === 'now')
       this.#parts.note(
@@ -215,56 +235,65 @@ export class Grant {
     return { answer: 'busy', why, isAtWork: true }
   }
 
-  /** From the first attempt on there is no way back: the disk stays frozen until a record is durable; or it is void. */
-  async #commitDeparted(startedMs: number): Promise<void> {
+  /**
+   * From the first attempt on there is no way back: the disks stay frozen until a record is durable; or one of them is void.
+   * Resolves to whether it is on record.
+   */
+  async #commitDeparted(startedMs: number): Promise<boolean> {
     const { clock, note, signal } = this.#parts
-    while (!this.#disk.isVoid) {
+    while (!this.#disks.some((disk) => disk.isVoid)) {
       try {
         await this.#depart(clock.now() - startedMs)
         note(null)
-        return
+        return true
       } catch (error) {
+        const stay = this.#disks.length > 1 ? 'the disks stay' : 'the disk stays'
         note(
-          `the grant of ${this.#disk.name} cannot be recorded (${(error as Error).message}); the disk stays frozen until it can`,
+          `the grant of ${this.#names} cannot be recorded (${(error as Error).message}); ${stay} frozen until it can`,
         )
         await clock.sleep(commitRetryMs, signal)
       }
     }
+    return false
   }
 
-  /** The disk `departed` and the migration copying, in one transaction. */
+  /** The disks `departed` and the migration copying, in one transaction. */
   #depart(switchoverMs: number): Promise<void> {
-    const { bootId: sourceBoot, update, now } = this.#parts
-    const { generation } = this.#moved
+    const { bootId: sourceBoot, course, update, now } = this.#parts
     const owner = this.#record.peerSite
-    const switched = { switchedAt: now(), switchoverMs, cutOff: this.#cutOff, sourceBoot, disk: { owner } }
-    return update({ state: 'copying', ...switched }, (change) =>
-      this.#disk.departing.depart({ generation, owner }, [change]),
+    const disks = ofEach(this.#record, () => ({ owner }))
+    const departed = this.#disks.map((disk) =>
+      disk.departing.depart({ generation: course.moved(disk).generation, owner }),
     )
+    const switched = { switchedAt: now(), switchoverMs, cutOff: this.#cutOff, sourceBoot, disks }
+    return update({ state: 'copying', ...switched }, departed)
   }
 
   get #granted(): AcquireAnswer {
     const { sourceBoot, cutOff } = this.#record
-    const { generation } = this.#moved
-    const { powerLoss } = this.#disk.record
-    const disks = [{ disk: this.#disk.record.id, generation, powerLoss }]
+    const disks = this.#disks.map((disk) => {
+      const { generation } = this.#parts.course.moved(disk)
+      return { disk: disk.id, generation, powerLoss: disk.record.powerLoss }
+    })
     return { answer: 'granted', disks, boot: sourceBoot, cutOff }
   }
 
   #grantAgain(): AcquireAnswer {
-    const disk = this.#disk
-    const { generation } = this.#moved
-    const isGiven = disk.state === 'departed' && disk.record.generation === generation
-    const ours = isGiven && disk.record.owner === this.#record.peerSite
-    if (ours && !disk.record.taken) return this.#granted
-    const message = `generation ${generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
-    return { answer: 'refused', code: 'already-taken', message }
+    for (const disk of this.#disks) {
+      const { generation } = this.#parts.course.moved(disk)
+      const isGiven = disk.state === 'departed' && disk.record.generation === generation
+      const ours = isGiven && disk.record.owner === this.#record.peerSite
+      if (ours && !disk.record.taken) continue
+      const message = `generation ${generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
+      return { answer: 'refused', code: 'already-taken', message }
+    }
+    return this.#granted
   }
+}
 
-  #syncFailed(error: unknown): AcquireAnswer {
-    const message = `the source could not sync ${this.#disk.name} (${(error as Error).message}) and goes on owning it`
-    return { answer: 'refused', code: 'sync-failed', message }
-  }
+function syncFailed({ name }: Disk, error: unknown): AcquireAnswer {
+  const message = `the source could not sync ${name} (${(error as Error).message}) and goes on owning it`
+  return { answer: 'refused', code: 'sync-failed', message }
 }
 
 function busy(why: string): AcquireAnswer {

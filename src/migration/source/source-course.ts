@@ -1,17 +1,21 @@
-// The source's course of one migration: prepare the destination, answer what it asks (source-desk.ts), give the disk up when
+// The source's course of one migration: prepare the destination, answer what it asks (source-desk.ts), give the disks up when
 // it acquires (grant.ts), and be released; or be cancelled, taken back, or superseded.
 //
-// What always holds: cancel and grant exclude each other, and so do all that change who owns the disk: they run in `#alone`,
-// one after the other, and look again when their turn comes.
+// What always holds: cancel and grant exclude each other, and so do all that change who owns a disk: they run in `#alone`,
+// one after the other, and look again when their turn comes. Before switchover the move ends when one of its disks is superseded;
+// after it that disk leaves the move, which goes on for the others.
 
+import type { Disk } from '../../disk/disk.ts'
+import type { DiskPlan } from '../../disk/plan.ts'
 import type { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import { PeerRefusal } from '../../link/channel.ts'
-import type { MigrationCounters } from '../../store/records.ts'
+import type { MigrationCounters, MovedDisk } from '../../store/records.ts'
 import { atWorkCode } from '../codes.ts'
 import type { DestinationDesk, SourceDesk } from '../counterpart.ts'
 import { Course, type Pace } from '../course.ts'
 import type { WaitingGuests } from '../held-writes.ts'
+import { diskNames } from '../move.ts'
 import { preparationOf } from '../new-record.ts'
 import {
   clientAtWork,
@@ -22,7 +26,8 @@ import {
   pauseSentence,
   tooLate,
 } from '../refusals.ts'
-import { type Supersession, supersededNote } from '../supersession.ts'
+import { leftNote, type Supersession, supersededNote } from '../supersession.ts'
+import { attachedWriters, atWork, brokenReason, sessionCount } from './attached.ts'
 import { Grant } from './grant.ts'
 import { SourceAnswers } from './source-desk.ts'
 import { SourceNotices } from './source-notices.ts'
@@ -32,7 +37,7 @@ export class SourceCourse extends Course {
   readonly role = 'source'
   readonly #there: DestinationDesk = this.counterpart.destination(this.id)
   #turn: Promise<unknown> = Promise.resolve()
-  /** A commit that takes the disk back was tried: nothing is granted, served or released under the generation given away. */
+  /** A commit that takes the disks back was tried: nothing is granted, served or released under the generation given away. */
   #reclaiming = false
   readonly #reads = new SourceReads(this, this.services, () => this.#reclaiming)
   readonly #notices = new SourceNotices(this, this.#there, this.services, this.stopping.signal)
@@ -43,7 +48,7 @@ export class SourceCourse extends Course {
     signal: this.stopping.signal,
     isCurrent: () => this.#isCurrent,
     isReclaiming: () => this.#reclaiming,
-    update: (changes, through) => this.update(changes, through),
+    update: (changes, plans) => this.update(changes, plans),
     now: () => this.now(),
     note: (sentence) => this.setNote(sentence),
     granted: () => {
@@ -51,7 +56,7 @@ export class SourceCourse extends Course {
       this.tell({ kind: 'switchover' })
     },
   })
-  readonly #answers = new SourceAnswers({
+  readonly #answers: SourceAnswers = new SourceAnswers({
     course: this,
     services: this.services,
     grant: this.#grant,
@@ -59,8 +64,8 @@ export class SourceCourse extends Course {
     alone: (work) => this.#alone(work),
     isReclaiming: () => this.#reclaiming,
     isCurrent: () => this.#isCurrent,
-    update: (changes, through) => this.update(changes, through),
-    ending: (state, owner, disk) => this.ending(state, owner, disk),
+    update: (changes, plans) => this.update(changes, plans),
+    ending: (state, ownerOf, facts) => this.ending(state, ownerOf, facts),
     note: (sentence) => this.setNote(sentence),
     tell: (event) => this.tell(event),
     cancel: () => this.cancel(),
@@ -72,8 +77,8 @@ export class SourceCourse extends Course {
     return this.#answers
   }
 
-  get counters(): MigrationCounters {
-    return this.#answers.counters
+  countersOf(disk: { readonly id: string }): MigrationCounters {
+    return this.#answers.countersOf(disk)
   }
 
   protected get livePace(): Pace {
@@ -93,17 +98,17 @@ export class SourceCourse extends Course {
   }
 
   /** A source always knows: its own durable record decides. */
-  get owner(): string {
-    return this.#grant.isOpen ? unknownOwner : this.disk.record.owner
+  ownerOf(disk: Disk): string {
+    return this.#grant.isOpen ? unknownOwner : disk.record.owner
   }
 
-  /** Has the destination make an incoming disk. Throws, and then nothing has changed at the source. */
+  /** Has the destination make incoming disks. Throws, and then nothing has changed at the source. */
   async prepare(signal: AbortSignal): Promise<void> {
     this.tell({ kind: 'step', message: 'the destination makes room' })
-    await this.disk.departing.coverAnswered() // From now on the guest may leave this host.
-    await this.counterpart.prepare(preparationOf(this.record, this.disk, this.services.bootId), signal)
+    for (const disk of this.disks) await disk.departing.coverAnswered() // From now on the guest may leave this host.
+    await this.counterpart.prepare(preparationOf(this.record, this.disks, this.services.bootId), signal)
     await this.#alone(async () => {
-      if (this.ended) throw isElsewhere(this.disk)
+      if (this.ended) throw isElsewhere(this.#superseded)
       if (this.terms.switchover === 'now') this.checkIdle(this.terms.force) // It may have begun to work meanwhile.
       await this.update({ state: 'ready' })
     })
@@ -111,9 +116,9 @@ export class SourceCourse extends Course {
     this.tell({ kind: 'ready', message: this.readyMessage })
   }
 
-  /** Watches the sessions of the disk for the end of its writers. */
+  /** Watches the sessions of the disks for the end of their writers. */
   watch(): void {
-    this.disk.onSessions = () => this.#notices.sessionsChanged()
+    for (const disk of this.inMove) disk.onSessions = () => this.#notices.sessionsChanged()
     this.#notices.sessionsChanged() // They may have said goodbye before.
   }
 
@@ -128,8 +133,8 @@ export class SourceCourse extends Course {
 
   /** The operator's word is not taken while a client works here, but by force. @throws Refusal */
   checkIdle(force: boolean): void {
-    const why = force ? undefined : this.disk.sessions.attachedReason()
-    if (why !== undefined) throw clientAtWork(this.disk.name, why, true)
+    const found = force ? undefined : atWork(this.inMove)
+    if (found) throw clientAtWork(found.disk.name, found.why, true)
   }
 
   /** The operator here: now. The destination asks for the grant, as always. @throws Refusal, LinkError, PeerRefusal */
@@ -141,7 +146,8 @@ export class SourceCourse extends Course {
     } catch (error) {
       if (!(error instanceof PeerRefusal) || error.code !== atWorkCode) throw error
       this.checkIdle(false) // It came in between, and is named as it is known here.
-      throw clientAtWork(this.disk.name, 'it came while the disk was being given up', true)
+      const what = this.disks.length > 1 ? 'the disks were' : 'the disk was'
+      throw clientAtWork(diskNames(this.record), `it came while ${what} being given up`, true)
     }
   }
 
@@ -162,83 +168,121 @@ export class SourceCourse extends Course {
   async cancel(): Promise<void> {
     await this.#alone(async () => {
       if (this.record.state === 'cancelled') return
-      if (this.disk.state !== 'owned' || this.#grant.isOpen) throw this.#tooLate('cancelled')
-      await this.update(this.ending('cancelled', this.services.siteId), (change) => this.disk.leaveMigration([change]))
-      this.disk.onSessions = () => {}
-      this.tell({ kind: 'ended' })
+      const isGiven = this.disks.some((disk) => disk.state !== 'owned')
+      if (isGiven || this.#grant.isOpen) throw this.#tooLate('cancelled')
+      const left = this.disks.map((disk) => disk.leaveMigration())
+      await this.update(this.ending('cancelled', this.services.siteId), left)
+      this.#isOver()
     })
     this.#notices.cancelled()
   }
 
   /**
-   * Takes the disk back, above the generation that was given away. Whoever calls has seen that the destination does not
-   * answer, and the operator that its guest is off. @throws Refusal
+   * Takes all disks of the move back, each above the generation that was given away. Whoever calls has seen that the
+   * destination does not answer, and the operator that its guest is off. `asked`: the one of them that the operator named.
+   * @throws Refusal
    */
-  async reclaim(): Promise<void> {
-    await this.#alone(async () => {
-      if (this.disk.state !== 'departed' || !this.#isCurrent) throw notReclaimable(this.disk)
-      if (this.disk.isVoid) throw isElsewhere(this.disk)
-      const generation = this.moved.generation + 1
-      const note = `taken back as generation ${generation} by disk reclaim; what was written as generation ${this.moved.generation} is void`
+  async reclaim(asked: Disk = this.disk): Promise<readonly Disk[]> {
+    return this.#alone(async () => {
+      const disks = this.inMove
+      if (!disks.includes(asked) || asked.state !== 'departed' || !this.#isCurrent) throw notReclaimable(asked)
+      const elsewhere = disks.find((disk) => disk.isVoid)
+      if (elsewhere) throw isElsewhere(elsewhere)
       this.#reclaiming = true
       try {
-        const ended = this.ending('failed', this.services.siteId, { reclaimedAs: generation })
-        await this.update({ ...ended, note }, (change) => this.disk.departing.reclaim(generation, [change]))
+        const facts = ({ generation }: MovedDisk) => ({ reclaimedAs: generation + 1 })
+        const ended = this.ending('failed', this.services.siteId, facts)
+        await this.update({ ...ended, note: reclaimedNote(this.#movedHere) }, async () => {
+          const plans: DiskPlan[] = []
+          for (const disk of disks) plans.push(await disk.departing.reclaim(this.moved(disk).generation + 1))
+          return plans
+        })
       } catch (error) {
-        throw notReclaimed(this.disk, error)
+        throw notReclaimed(asked, error)
       }
-      this.disk.onSessions = () => {}
-      this.tell({ kind: 'ended' })
+      this.#isOver()
+      return disks
     })
   }
 
-  /** A later generation exists elsewhere: whatever this migration was at, the disk is served to nobody any more. */
-  async supersede(by: Supersession): Promise<void> {
+  /** A later generation of a disk exists elsewhere: whatever this migration was at, that disk is served to nobody any more. */
+  async supersede(by: Supersession, disk: Disk = this.disk): Promise<void> {
     await this.#alone(async () => {
-      const { disk } = this
-      if (this.ended) return
-      const { owner } = by
+      if (this.ended || !this.inMove.includes(disk)) return
+      const isOver = this.record.state !== 'copying' || this.inMove.length === 1
       await disk.gate.freeze()
       try {
-        await this.update({ ...this.ending('failed', owner), note: supersededNote(by) }, (change) =>
-          disk.supersede(by, [change]),
-        )
+        await (isOver ? this.#endSuperseded(disk, by) : this.#letGo(disk, by))
       } finally {
         disk.gate.thaw() // Whoever had it superseded holds the guests meanwhile.
       }
-      this.#grant.close()
       disk.onSessions = () => {}
-      this.tell({ kind: 'ended' })
+      if (!isOver) return
+      this.#grant.close()
+      this.#isOver()
       this.#notices.cancelled()
     })
   }
 
+  /** The move ends. Disks that are not given away yet are free, and stay owned. */
+  #endSuperseded(disk: Disk, by: Supersession): Promise<void> {
+    const { siteId } = this.services
+    const ended = this.ending('failed', ({ id }) => (id === disk.id ? by.owner : siteId))
+    const others = this.inMove.filter((each) => each !== disk)
+    const note = others.length > 0 ? `${disk.name}: ${supersededNote(by)}` : supersededNote(by)
+    return this.update({ ...ended, note }, [disk.supersede(by), ...others.map((each) => each.leaveMigration())])
+  }
+
+  /** The disks have passed: this one leaves the move, which goes on for the others. */
+  async #letGo(disk: Disk, by: Supersession): Promise<void> {
+    const note = leftNote(disk.name, by)
+    const left = { owner: by.owner, hasLeft: true, counters: this.countersOf(disk) }
+    await this.update({ disks: { [disk.id]: left }, note }, [disk.supersede(by)])
+    Object.assign(this.figures(disk), { missingBytes: 0, unreadable: [] })
+    this.tell({ kind: 'step', message: note })
+  }
+
+  #isOver(): void {
+    for (const disk of this.disks) disk.onSessions = () => {}
+    this.tell({ kind: 'ended' })
+  }
+
   get readyMessage(): string {
     const { switchover } = this.terms
-    const diskName = this.moved.name
+    const names = diskNames(this.record)
     const byHand = `vmstore migration switchover ${this.id}`
     if (switchover === 'now') {
-      const clients = this.disk.sessions.attachedWriters()
+      const clients = attachedWriters(this.inMove)
       const forced = clients.length > 0 ? `; by --force, which cuts off ${clients.join(', ')}` : ''
-      return `the destination serves ${diskName} and takes it over now${forced}`
+      return `the destination serves ${names} and takes ${this.disks.length > 1 ? 'them' : 'it'} over now${forced}`
     }
-    const open = `the destination serves ${diskName}: move the machine now`
+    const open = `the destination serves ${names}: move the machine now`
     if (switchover === 'manual') return `${open}, and then: ${byHand}`
     const first = `${open}; its first write there switches over`
-    const broken = this.disk.sessions.brokenReason()
+    const broken = brokenReason(this.inMove)
     if (broken)
       return `${first}, once all is flushed here. But ${broken}: when the machine is off or has moved, ${byHand}`
-    if (this.disk.sessions.count > 0) return first
+    if (sessionCount(this.inMove) > 0) return first
     return `${first}. No client is attached here: if the machine is off, ${byHand}`
   }
 
-  /** Whether the disk is in this migration, and no other. */
+  /** Whether the disks are in this migration, and in no other. */
   get #isCurrent(): boolean {
-    return this.disk.record.migrationId === this.id
+    return this.inMove.every(({ record }) => record.migrationId === this.id)
+  }
+
+  get #movedHere(): readonly MovedDisk[] {
+    return this.inMove.map((disk) => this.moved(disk))
+  }
+
+  /** Of a move that a superseded disk has ended. */
+  get #superseded(): Disk {
+    return this.disks.find(({ state }) => state === 'superseded') ?? this.disks[0]!
   }
 
   #tooLate(what: string): Refusal {
-    const { disk, record } = this
+    const { record } = this
+    const disk = this.inMove[0] ?? this.disks[0]!
     return record.state === 'preparing' ? notPreparedYet(disk, record) : tooLate(disk, record, what)
   }
 
@@ -248,4 +292,12 @@ export class SourceCourse extends Course {
     this.#turn = turn.catch(() => {})
     return turn
   }
+}
+
+function reclaimedNote(disks: readonly MovedDisk[]): string {
+  const as = ({ generation }: MovedDisk) => `as generation ${generation + 1}`
+  const was = ({ generation }: MovedDisk) => `as generation ${generation}`
+  const of = (each: (disk: MovedDisk) => string) =>
+    disks.map((disk) => (disks.length > 1 ? `${disk.name} ${each(disk)}` : each(disk))).join(', ')
+  return `taken back ${of(as)} by disk reclaim; what was written ${of(was)} is void`
 }

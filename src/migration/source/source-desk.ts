@@ -4,9 +4,10 @@
 // What always holds: what the destination took, and that it has every block, is durable here before it is answered.
 
 import type { Extent, Piece, Run, Urgency } from '../../block/units.ts'
+import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal } from '../../link/channel.ts'
-import type { Change, MigrationCounters, MigrationRecord, MovedDisk } from '../../store/records.ts'
+import type { MigrationCounters, MigrationRecord, MovedDisk } from '../../store/records.ts'
 import { startingCode } from '../codes.ts'
 import type {
   AcquireAnswer,
@@ -22,11 +23,11 @@ import type {
   SourceStanding,
   Taken,
 } from '../counterpart.ts'
-import { type Course, type CourseEvent, type CourseServices, type Pace, still } from '../course.ts'
-import { entryOf } from '../entry.ts'
+import { type Course, type CourseEvent, type CourseServices, type Pace, type Plans, still } from '../course.ts'
+import { otherDisks } from '../entry.ts'
 import { GuestsLog } from '../guest-notices.ts'
 import { nobodyWaits, type WaitingGuests } from '../held-writes.ts'
-import type { MoveChanges } from '../move.ts'
+import { diskNames, type MoveChanges } from '../move.ts'
 import { restoredRefusal } from '../supersession.ts'
 import type { Grant } from './grant.ts'
 import type { SourceReads } from './source-reads.ts'
@@ -41,12 +42,12 @@ export interface SourceDeskParts {
   readonly reads: SourceReads
   /** Runs what may change state one after the other. */
   alone<T>(work: () => Promise<T>): Promise<T>
-  /** Whether a commit that takes the disk back was tried. */
+  /** Whether a commit that takes the disks back was tried. */
   isReclaiming(): boolean
-  /** Whether the disk is in this migration, and no other. */
+  /** Whether the disks are in this migration, and no other. */
   isCurrent(): boolean
-  update(changes: MoveChanges, through: (change: Change) => Promise<void>): Promise<void>
-  ending(state: 'done', owner: string, disk: Partial<MovedDisk>): MoveChanges
+  update(changes: MoveChanges, plans: Plans): Promise<void>
+  ending(state: 'done', ownerOf: string, facts: (disk: MovedDisk) => Partial<MovedDisk>): MoveChanges
   note(sentence: string | null): void
   tell(event: CourseEvent): void
   /** @throws Refusal once a grant was made */
@@ -54,10 +55,16 @@ export interface SourceDeskParts {
   pausedThere(isPaused: boolean): Promise<void>
 }
 
+/** What a message says of a disk. */
+interface OfDisk<Entry> {
+  readonly disk: Disk
+  readonly entry: Entry
+}
+
 export class SourceAnswers implements SourceDesk {
   readonly #parts: SourceDeskParts
-  /** What the destination last told. */
-  #reported: MigrationCounters | undefined
+  /** What the destination last told of each disk. */
+  readonly #reported = new Map<string, MigrationCounters>()
   #pace: { readonly told: Pace; readonly atMs: number } | undefined
   #copyingMs: number
   #guests: WaitingGuests
@@ -68,14 +75,14 @@ export class SourceAnswers implements SourceDesk {
     const { id, copyingMs, refusedWrites } = parts.course.record
     this.#copyingMs = copyingMs
     this.#guests = { ...nobodyWaits, refused: refusedWrites }
-    this.#guestsLog = new GuestsLog(parts.services.log, { migration: id, disk: parts.course.moved.name })
+    this.#guestsLog = new GuestsLog(parts.services.log, { migration: id, disk: diskNames(parts.course.record) })
   }
 
-  /** What the destination last told of what landed, and what has left here. */
-  get counters(): MigrationCounters {
-    const { ended } = this.#parts.course
-    const counters = this.#reported ?? this.#parts.course.moved.counters
-    return ended ? counters : { ...counters, ...this.#parts.reads.sent }
+  /** What the destination last told of what landed of a disk, and what has left here. */
+  countersOf(disk: { readonly id: string }): MigrationCounters {
+    const { course, reads } = this.#parts
+    const counters = this.#reported.get(disk.id) ?? course.moved(disk).counters
+    return course.ended ? counters : { ...counters, ...reads.sentOf(disk) }
   }
 
   /** Nothing is known of it before the first report, and soon after the last. */
@@ -127,15 +134,16 @@ export class SourceAnswers implements SourceDesk {
 
   async progress(said: Progress): Promise<readonly SentOf[]> {
     const { course, services, note, tell, pausedThere } = this.#parts
-    const { missing, unreadable, ...counters } = this.#entry<DiskProgress>(said.disks)
+    const entries = this.#entries<DiskProgress>(said.disks)
     if (this.#record.state !== 'copying') return this.#sent
     void pausedThere(said.paused).catch(() => {}) // The next report says it again.
     const { rate, secondsLeft } = said
     this.#pace = { told: { rate, secondsLeft }, atMs: services.clock.now() }
     this.#copyingMs = said.copyingMs
-    course.missingBytes = missing
-    this.#hear(counters)
-    course.unreadable = unreadable
+    for (const { disk, entry } of entries) {
+      this.#hear(disk, entry)
+      Object.assign(course.figures(disk), { missingBytes: entry.missing, unreadable: entry.unreadable })
+    }
     note(said.note)
     tell({ kind: 'progress' })
     return this.#sent
@@ -171,68 +179,98 @@ export class SourceAnswers implements SourceDesk {
     return this.#parts.course.record
   }
 
-  #entry<Entry extends { readonly disk: string }>(entries: readonly Entry[]): Entry {
-    return entryOf(entries, this.#parts.course.moved.id)
+  /** What is said of each disk that is in the move here. A disk that has left here may not have left there yet. */
+  #entries<Entry extends { readonly disk: string }>(entries: readonly Entry[]): readonly OfDisk<Entry>[] {
+    const { course } = this.#parts
+    if (entries.some(({ disk }) => !course.record.disks.some(({ id }) => id === disk))) throw this.#others(entries)
+    return course.inMove.flatMap((disk) => {
+      const entry = entries.find((each) => each.disk === disk.id)
+      return entry ? [{ disk, entry }] : []
+    })
+  }
+
+  /** The same, of all disks that are in the move here. @throws PeerRefusal when one of them is not named */
+  #allEntries<Entry extends { readonly disk: string }>(entries: readonly Entry[]): readonly OfDisk<Entry>[] {
+    const found = this.#entries(entries)
+    if (found.length < this.#parts.course.inMove.length) throw this.#others(entries)
+    return found
+  }
+
+  #others(entries: readonly { readonly disk: string }[]): PeerRefusal {
+    const meant = this.#parts.course.inMove.map(({ id }) => id)
+    return otherDisks(meant, entries)
   }
 
   /** Durable before it is answered: a destination that is restored to an earlier mark is known by it. */
   async #taken({ disks, mark, run }: Taken): Promise<void> {
     const { course, update } = this.#parts
-    const { disk, record } = course
-    const { generation } = this.#entry(disks)
+    const { record } = course
+    const said = this.#entries(disks)
     // It was said while `complete` was dealt with: a run that has everything does not say it any more.
     if (record.state === 'done') throw restoredRefusal(record)
-    this.#checkGeneration(generation)
-    if (disk.state !== 'departed') return
+    for (const { disk, entry } of said) this.#checkGeneration(disk, entry.generation)
+    if (said.length === 0 || said.some(({ disk }) => disk.state !== 'departed')) return
     if (mark <= record.mark) {
       if (run !== record.markRun) throw restoredRefusal(record)
       return // Said again, or late.
     }
-    await update({ mark, markRun: run }, (change) => disk.departing.noteTaken([change]))
+    const taken = said.map(({ disk }) => disk.departing.noteTaken())
+    await update({ mark, markRun: run }, taken)
   }
 
   async #complete({ disks, copyingMs }: Completion): Promise<Release> {
-    const { course, services, update, ending, tell } = this.#parts
-    const { disk } = course
-    const said = this.#entry<CompleteDisk>(disks)
+    const { course, tell } = this.#parts
     if (this.#record.state === 'done') return { answer: 'released', disks: this.#sent } // Said again: the answer was lost.
-    this.#checkGeneration(said.generation)
-    if (disk.state === 'departed') {
-      const { verified, differed } = said
-      this.#hear(said)
+    const said = this.#allEntries<CompleteDisk>(disks) // Nothing is released of a move of which a disk is not there.
+    for (const { disk, entry } of said) this.#checkGeneration(disk, entry.generation)
+    if (said.every(({ disk }) => disk.state === 'departed')) {
       this.#copyingMs = copyingMs
-      const ended = ending('done', this.#record.peerSite, { counters: this.counters, verified, differed })
-      await update(ended, (change) => disk.departing.release([change]))
-      course.missingBytes = 0
-      disk.onSessions = () => {}
+      await this.#release(said)
     }
     tell({ kind: 'ended' })
-    if (course.terms.sourcePolicy === 'delete') {
-      await disk.departing.discardBytes().catch((error: unknown) => {
-        const message = 'the bytes of a released disk stay: delete the disk'
-        services.log('error', { disk: disk.name, error: String(error) }, message)
-      })
-    }
+    if (course.terms.sourcePolicy === 'delete') for (const { disk } of said) await this.#discardBytes(disk)
     return { answer: 'released', disks: this.#sent }
   }
 
+  async #release(said: readonly OfDisk<CompleteDisk>[]): Promise<void> {
+    const { course, update, ending } = this.#parts
+    for (const { disk, entry } of said) this.#hear(disk, entry)
+    const facts = ({ id }: MovedDisk) => {
+      const { verified, differed } = said.find(({ disk }) => disk.id === id)!.entry
+      return { counters: this.countersOf({ id }), verified, differed }
+    }
+    const released = said.map(({ disk }) => disk.departing.release())
+    await update(ending('done', this.#record.peerSite, facts), released)
+    for (const { disk } of said) {
+      course.figures(disk).missingBytes = 0
+      disk.onSessions = () => {}
+    }
+  }
+
+  async #discardBytes(disk: Disk): Promise<void> {
+    await disk.departing.discardBytes().catch((error: unknown) => {
+      const message = 'the bytes of a released disk stay: delete the disk'
+      this.#parts.services.log('error', { disk: disk.name, error: String(error) }, message)
+    })
+  }
+
   /** What landed is the destination's to say, what was sent is ours. */
-  #hear({ data, sent, skippedZero, resent }: MigrationCounters): void {
-    this.#reported = { data, skippedZero, ...this.#parts.reads.atLeast({ sent, resent }) }
+  #hear(disk: Disk, { data, sent, skippedZero, resent }: MigrationCounters): void {
+    this.#reported.set(disk.id, { data, skippedZero, ...this.#parts.reads.atLeast(disk, { sent, resent }) })
   }
 
   get #sent(): readonly SentOf[] {
-    const { sent, resent } = this.counters
-    return [{ disk: this.#parts.course.moved.id, sent, resent }]
+    return this.#parts.course.inMove.map((disk) => {
+      const { sent, resent } = this.countersOf(disk)
+      return { disk: disk.id, sent, resent }
+    })
   }
 
-  #checkGeneration(generation: number): void {
+  #checkGeneration(disk: Disk, generation: number): void {
     const { course, isReclaiming, isCurrent } = this.#parts
-    if (isReclaiming()) throw new PeerRefusal(startingCode, `${course.disk.name} is being taken back`)
-    if (isCurrent() && generation === course.moved.generation && course.disk.state !== 'owned') return
-    throw new PeerRefusal(
-      'stale',
-      `migration ${course.id} leads to generation ${course.moved.generation}, not ${generation}`,
-    )
+    if (isReclaiming()) throw new PeerRefusal(startingCode, `${disk.name} is being taken back`)
+    const leadsTo = course.moved(disk).generation
+    if (isCurrent() && generation === leadsTo && disk.state !== 'owned') return
+    throw new PeerRefusal('stale', `migration ${course.id} leads to generation ${leadsTo}, not ${generation}`)
   }
 }

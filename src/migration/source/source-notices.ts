@@ -1,4 +1,4 @@
-// What the source tells its destination unasked: that the disk's writers have gone, and that the migration is cancelled.
+// What the source tells its destination unasked: that the disks' writers have gone, and that the migration is cancelled.
 //
 // What always holds: nothing depends on its being heard. A destination that missed it asks when it comes back.
 
@@ -6,6 +6,7 @@ import { LinkError } from '../../link/channel.ts'
 import type { DestinationDesk } from '../counterpart.ts'
 import type { Course, CourseServices } from '../course.ts'
 import { withinTime } from '../within-time.ts'
+import { writersAreGone } from './attached.ts'
 
 /** How long a call that only informs the peer may take; it asks anyway when it comes back. */
 const informTimeoutMs = 5000
@@ -33,18 +34,18 @@ export class SourceNotices {
     void this.#inform('cancelled', (signal) => this.#there.cancelled(signal)) // The destination asks too, when it comes back.
   }
 
-  /** A session of the disk came, went or broke. */
+  /** A session of a disk came, went or broke. */
   sessionsChanged(): void {
-    const { record, disk, terms } = this.#course
+    const { record, terms } = this.#course
     if (terms.switchover !== 'auto' || record.state !== 'ready') return
-    if (disk.sessions.writersAreGone && !this.#tellingWritersGone) void this.#tellWritersGone()
+    if (writersAreGone(this.#course.inMove) && !this.#tellingWritersGone) void this.#tellWritersGone()
   }
 
   /** Until the destination has heard it, or it is not so any more. */
   async #tellWritersGone(): Promise<void> {
     this.#tellingWritersGone = true
     try {
-      while (this.#course.record.state === 'ready' && this.#course.disk.sessions.writersAreGone) {
+      while (this.#course.record.state === 'ready' && writersAreGone(this.#course.inMove)) {
         if (await this.#inform('writers-gone', (signal) => this.#there.writersGone(signal))) return
         await this.#services.clock.sleep(informTimeoutMs, this.#stopping)
       }

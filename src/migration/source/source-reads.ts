@@ -1,4 +1,4 @@
-// What the source lets its destination read of the disk: bytes, data and holes, and digests; and the sync that a guest's
+// What the source lets its destination read of the disks: bytes, data and holes, and digests; and the sync that a guest's
 // flush there asks for, before switchover.
 //
 // What always holds: before switchover the destination reads under the old generation, after it under the new one, and
@@ -7,6 +7,7 @@
 import { sha256 } from '../../block/digest.ts'
 import { giveBack } from '../../block/own-memory.ts'
 import type { Extent, Piece, Run, Urgency } from '../../block/units.ts'
+import type { Disk } from '../../disk/disk.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import { noRightCode, startingCode, syncFailedCode } from '../codes.ts'
 import type { DiskAt } from '../counterpart.ts'
@@ -19,9 +20,10 @@ const extentsInAnswer = 1024
 export class SourceReads {
   readonly #course: Course
   readonly #services: Pick<CourseServices, 'bootId' | 'clock'>
-  /** Whether a commit that takes the disk back was tried. */
+  /** Whether a commit that takes the disks back was tried. */
   readonly #isReclaiming: () => boolean
-  #sentCount: SentCount | undefined
+  /** Of frozen disks, by their ids: what was forwarded before switchover is not copied. */
+  readonly #counts = new Map<string, SentCount>()
 
   constructor(course: Course, services: Pick<CourseServices, 'bootId' | 'clock'>, isReclaiming: () => boolean) {
     this.#course = course
@@ -29,15 +31,16 @@ export class SourceReads {
     this.#isReclaiming = isReclaiming
   }
 
-  /** What has left of the frozen disk. undefined: nothing yet, as far as this daemon knows. */
-  get sent(): Sent | undefined {
-    return this.#sentCount?.now
+  /** What has left of a frozen disk. undefined: nothing yet, as far as this daemon knows. */
+  sentOf({ id }: { readonly id: string }): Sent | undefined {
+    return this.#counts.get(id)?.now
   }
 
   /** The destination remembers more than a source that has started anew. Returns what holds now. */
-  atLeast(sent: Sent): Sent {
-    this.#count.atLeast(sent)
-    return this.#count.now
+  atLeast(disk: Disk, sent: Sent): Sent {
+    const count = this.#countOf(disk)
+    count.atLeast(sent)
+    return count.now
   }
 
   /** Bytes for the destination: the newest before switchover, the frozen ones after. @throws PeerRefusal */
@@ -46,14 +49,14 @@ export class SourceReads {
     runs: readonly Run[],
     { urgency, signal }: { urgency: Urgency; signal: AbortSignal },
   ): AsyncGenerator<Piece> {
-    const { disk } = this.#course
     const { clock } = this.#services
-    for (const run of runs) this.#checkRun(run)
+    const disk = this.#diskOf(asked)
+    for (const run of runs) checkRun(disk, run)
     try {
       for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency), signal)) {
         // Looked at for every piece: what was read under a right that has ended does not leave.
         this.#checkRight(asked)
-        if (disk.state === 'departed') this.#count.add(piece)
+        if (disk.state === 'departed') this.#countOf(disk).add(piece)
         yield piece
       }
     } catch (error) {
@@ -63,8 +66,7 @@ export class SourceReads {
 
   /** Resolves when all that was answered here is durable. @throws PeerRefusal `no-right`, `sync-failed` */
   async flush(asked: DiskAt): Promise<{ readonly boot: string }> {
-    this.#checkRight(asked)
-    const { disk } = this.#course
+    const disk = this.#checkRight(asked)
     try {
       await disk.flush()
     } catch (error) {
@@ -74,9 +76,8 @@ export class SourceReads {
   }
 
   async extents(asked: DiskAt, run: Run): Promise<readonly Extent[]> {
-    this.#checkRight(asked)
-    this.#checkRun(run)
-    const { disk } = this.#course
+    const disk = this.#checkRight(asked)
+    checkRun(disk, run)
     return disk.departing.alignedExtents(run, extentsInAnswer, async () => {
       await this.#services.clock.turn()
       this.#checkRight(asked)
@@ -88,9 +89,9 @@ export class SourceReads {
     const digests: string[] = []
     for (const run of runs) {
       await clock.turn()
-      this.#checkRight(asked)
-      this.#checkRun(run)
-      const bytes = await this.#readWhole(run)
+      const disk = this.#checkRight(asked)
+      checkRun(disk, run)
+      const bytes = await readWhole(disk, run)
       const digest = await sha256(bytes, () => clock.turn())
       giveBack(bytes)
       digests.push(digest.toString('base64'))
@@ -99,23 +100,24 @@ export class SourceReads {
     return digests
   }
 
-  async #readWhole(run: Run): Promise<Uint8Array> {
-    try {
-      return await this.#course.disk.departing.readWhole(run)
-    } catch (error) {
-      throw unreadableToPeer(error)
-    }
+  #countOf({ id, sizeBytes }: Disk): SentCount {
+    const count = this.#counts.get(id) ?? new SentCount(sizeBytes)
+    this.#counts.set(id, count)
+    return count
   }
 
-  /** Of the frozen disk: what was forwarded before switchover is not copied. */
-  get #count(): SentCount {
-    this.#sentCount ??= new SentCount(this.#course.disk.sizeBytes)
-    return this.#sentCount
+  #diskOf({ disk: id }: DiskAt): Disk {
+    const { inMove, record } = this.#course
+    const disk = inMove.find((each) => each.id === id)
+    if (disk) return disk
+    throw new PeerRefusal(noRightCode, `migration ${record.id} is not of disk ${id}`)
   }
 
-  #checkRight({ disk: id, generation }: DiskAt): void {
-    const { disk, record, moved } = this.#course
-    if (id !== disk.record.id) throw new PeerRefusal(noRightCode, `migration ${record.id} is not of disk ${id}`)
+  #checkRight(asked: DiskAt): Disk {
+    const { record } = this.#course
+    const { generation } = asked
+    const disk = this.#diskOf(asked)
+    const moved = this.#course.moved(disk)
     const before =
       generation === moved.generation - 1 && disk.state === 'owned' && ['preparing', 'ready'].includes(record.state)
     const after =
@@ -128,17 +130,24 @@ export class SourceReads {
         startingCode,
         `${disk.name} may have lost writes with the power of its host: it waits for its operator`,
       )
-    if (before || after) return
+    if (before || after) return disk
     throw new PeerRefusal(
       noRightCode,
       `${disk.name} is ${disk.state} in generation ${disk.record.generation}; asked under ${generation}`,
     )
   }
+}
 
-  #checkRun(run: Run): void {
-    const { disk } = this.#course
-    const aligned = run.offset % 4096 === 0 && (run.length % 4096 === 0 || run.offset + run.length === disk.sizeBytes)
-    if (aligned && run.length > 0 && run.offset + run.length <= disk.sizeBytes) return
-    throw new PeerRefusal('bad-range', `${run.length} bytes at ${run.offset} are not whole blocks of ${disk.name}`)
+function checkRun(disk: Disk, run: Run): void {
+  const aligned = run.offset % 4096 === 0 && (run.length % 4096 === 0 || run.offset + run.length === disk.sizeBytes)
+  if (aligned && run.length > 0 && run.offset + run.length <= disk.sizeBytes) return
+  throw new PeerRefusal('bad-range', `${run.length} bytes at ${run.offset} are not whole blocks of ${disk.name}`)
+}
+
+async function readWhole(disk: Disk, run: Run): Promise<Uint8Array> {
+  try {
+    return await disk.departing.readWhole(run)
+  } catch (error) {
+    throw unreadableToPeer(error)
   }
 }

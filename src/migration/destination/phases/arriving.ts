@@ -1,86 +1,78 @@
 // The second phase of a destination's course, in which it owns: fetches what is missing, and has it compared with the source
-// (copy/comparisons.ts).
+// (arriving-disk.ts). Guests' fetches of any disk come at any time; the background copy takes one disk after the other.
 //
-// What always holds: `owned` is committed, with every byte durable and compared, before the source may be told that it is
-// released (promise 8). Nothing of it is done for an old copy of this site: the source has heard it first.
+// What always holds: `owned` is committed, with every byte durable and compared, for each disk when it has come, and before
+// the source may be told that it is released (promise 8). Nothing of it is done for an old copy of this site: the source has
+// heard it first.
 
-import { blockSizeBytes } from '../../../block/block-map.ts'
-import type { Run } from '../../../block/units.ts'
-import type { BlockSource } from '../../../disk/block-source.ts'
-import type { Landed } from '../../../disk/remote-part.ts'
-import { BackgroundCopy } from '../../copy/background-copy.ts'
-import { type Comparison, Comparisons } from '../../copy/comparisons.ts'
+import type { BackgroundCopy } from '../../copy/background-copy.ts'
+import type { Comparison } from '../../copy/comparisons.ts'
 import { CopyTime } from '../../copy/copy-time.ts'
-import { DataSurvey } from '../../copy/data-survey.ts'
 import { Pause } from '../../copy/pause.ts'
 import { RateLimit } from '../../copy/rate-limit.ts'
 import { RateMeter } from '../../copy/rate-meter.ts'
+import { Window } from '../../copy/window.ts'
 import type { Pace } from '../../course.ts'
 import { nothingToPause, pauseSentence } from '../../refusals.ts'
-import { merged, namedRanges } from '../../unreadable.ts'
+import type { ComingDisk } from '../coming-disk.ts'
 import { DestinationNotices } from '../destination-notices.ts'
-import { type DestinationHost, frozenDisk, recorded, remoteParts } from '../host.ts'
-import { RemoteBlocks } from '../remote-blocks.ts'
-import type { Tally } from '../tally.ts'
+import { type DestinationHost, recorded } from '../host.ts'
+import { ArrivingDisk } from './arriving-disk.ts'
+
+const firstRoundPauseMs = 1000
+const longestRoundPauseMs = 30_000
 
 export class Arriving {
   readonly #host: DestinationHost
-  readonly #tally: Tally
+  readonly #coming: readonly ComingDisk[]
   /** Bytes that came (data, and zeros that stood there as data), over time. */
   readonly #meter: RateMeter
   readonly #limit: RateLimit
   readonly #pause: Pause
-  readonly #comparisons: Comparisons
   readonly #notices: DestinationNotices
   readonly #copyTime: CopyTime
-  readonly #survey: DataSurvey
-  /** What guests' demand fetches ask for. */
-  readonly frozen: BlockSource
+  /** What each disk waits for, and the move with all of them. */
+  readonly #notes = new Map<ComingDisk | 'all', string>()
+  /** In the order of the move. */
+  readonly disks: readonly ArrivingDisk[]
 
-  constructor(host: DestinationHost, tally: Tally) {
+  constructor(host: DestinationHost, coming: readonly ComingDisk[]) {
     this.#host = host
-    this.#tally = tally
-    const { course, services, source, working, stopping, update, note, tell } = host
-    const { record, disk } = course
-    const { clock, log } = services
+    this.#coming = coming
+    const { course, services, source, stopping, update, tell } = host
+    const { record } = course
+    const { clock } = services
     this.#meter = new RateMeter(clock)
     this.#limit = new RateLimit(clock, course.terms.maxRate)
     this.#pause = new Pause(record.paused)
     this.#copyTime = new CopyTime(clock, record.copyingMs)
     this.#copyTime.set('pause', record.paused)
-    this.#survey = new DataSurvey({
-      sizeBytes: disk.sizeBytes,
-      clock,
-      missingBlocksIn: (span) => disk.arriving.missingBlocksIn(span),
-      extents: (offset, length, signal) => source.extents(frozenDisk(host), { offset, length }, signal),
-    })
     this.#notices = new DestinationNotices({
       course,
+      coming,
       clock,
       stopping,
       source,
       update,
-      mark: (mark) => update({ mark }, (change) => disk.arriving.noteMapLog([change])),
-      note,
-      reported: (sent) => tally.heard(sent, course.moved.id),
+      mark: (mark) => update({ mark }, () => this.#lacking.map(({ coming: { disk } }) => disk.arriving.noteMapLog())),
+      note: (sentence) => this.#note('all', sentence),
+      reported: (sent) => {
+        for (const each of coming) each.tally.heard(sent, each.id)
+      },
       progressed: () => tell({ kind: 'progress' }),
     })
-    this.#comparisons = new Comparisons({
-      migration: course.id,
-      disk,
-      clock,
-      log,
-      pause: this.#pause,
-      working,
-      extents: (offset, length, signal) => source.extents(frozenDisk(host), { offset, length }, signal),
-      digests: (runs, signal) => source.digests(frozenDisk(host), runs, signal),
-      recordDiffering: (differing) => this.#recordDiffering(differing),
-      note,
-    })
-    this.frozen = this.#demanded()
-    if (disk.state === 'arriving' && !disk.isUnusable)
-      course.missingBytes = disk.arriving.missingBlocks * blockSizeBytes
-    if (disk.state === 'owned') course.missingBytes = 0
+    this.disks = coming.map(
+      (each) =>
+        new ArrivingDisk({
+          host,
+          coming: each,
+          meter: this.#meter,
+          limit: this.#limit,
+          pause: this.#pause,
+          note: (sentence) => this.#note(each, sentence),
+          troubled: (isTroubled) => this.#copyTime.set('trouble', isTroubled),
+        }),
+    )
   }
 
   get copyingMs(): number {
@@ -89,8 +81,9 @@ export class Arriving {
 
   get pace(): Pace {
     const rate = this.#meter.rate()
-    const left = this.#survey.missingBytes
-    return { rate, secondsLeft: rate > 0 && left !== undefined ? left / rate : null }
+    const missing = this.disks.map((each) => each.missingDataBytes)
+    if (rate === 0 || missing.includes(undefined)) return { rate, secondsLeft: null }
+    return { rate, secondsLeft: missing.reduce((sum: number, bytes) => sum + bytes!, 0) / rate }
   }
 
   linkChanged(isUp: boolean): void {
@@ -110,13 +103,13 @@ export class Arriving {
   }
 
   /** `disk verify`: compares what is here, and was not written here, with the source. @throws Refusal, LinkError, PeerRefusal */
-  verify(signal: AbortSignal): Promise<Comparison> {
-    return this.#comparisons.ask(signal)
+  verify(diskId: string, signal: AbortSignal): Promise<Comparison> {
+    return this.disks.find(({ coming }) => coming.id === diskId)!.comparisons.ask(signal)
   }
 
-  /** Resolves once the source has confirmed that this is no old copy of the disk, or the disk is not arriving any more. */
+  /** Resolves once the source has confirmed that this is no old copy of the disks, or none of them is arriving any more. */
   get confirmed(): Promise<void> {
-    return this.#host.course.disk.state === 'arriving' ? this.#notices.confirmed : Promise.resolve()
+    return this.#lacking.length > 0 ? this.#notices.confirmed : Promise.resolve()
   }
 
   /** Whoever waits for the source's word waits no more. */
@@ -124,24 +117,15 @@ export class Arriving {
     this.#notices.settle()
   }
 
-  /** Resolves when every block is here, compared, and owned on record. Rejects when `working` ends. */
-  async run(): Promise<void> {
-    const { working, tell } = this.#host
+  /** Resolves when every block of every disk is here, compared, and owned on record. Rejects when `working` ends. */
+  async run(working: AbortSignal): Promise<void> {
     const ended = new AbortController()
     const signal = AbortSignal.any([ended.signal, working])
     const reports = this.#notices.report(signal)
     try {
       void this.#notices.sayTaken(signal).catch(() => {}) // Given up when the copy ends.
-      void this.#survey.run(signal).catch(() => {}) // So is this.
-      const copy = this.#copy()
-      do {
-        this.#copyTime.set('idle', false)
-        await copy.run()
-        this.#copyTime.set('idle', true)
-        tell({ kind: 'step', message: 'every block has come, and is being compared with the source' })
-      } while (!(await this.#comparisons.isLast()))
-      await this.#notices.heard(working) // An old copy of this site must not have the source released.
-      await this.#own()
+      void this.#survey(signal).catch(() => {}) // So is this.
+      await this.#bringAll(working)
     } finally {
       this.#copyTime.set('idle', true)
       ended.abort()
@@ -149,65 +133,80 @@ export class Arriving {
     }
   }
 
-  #copy(): BackgroundCopy {
-    const { course, services, source, working, note } = this.#host
-    const parts = {
-      disk: course.disk,
-      clock: services.clock,
-      source: new RemoteBlocks(remoteParts(this.#host, frozenDisk(this.#host))),
-      extents: (offset: number, length: number, signal: AbortSignal) =>
-        source.extents(frozenDisk(this.#host), { offset, length }, signal),
-      limit: this.#limit,
-      pause: this.#pause,
-      freeBytes: () => services.freeBytes(),
-      trouble: (sentence: string | null, unreadable: readonly Run[]) => {
-        course.unreadable = unreadable
-        this.#copyTime.set('trouble', sentence !== null)
-        note(sentence)
-      },
-    }
-    return new BackgroundCopy(parts, working)
+  async #survey(signal: AbortSignal): Promise<void> {
+    for (const each of this.disks) await each.survey(signal)
   }
 
-  async #own(): Promise<void> {
-    const { course, working, update, tell } = this.#host
-    const { disk } = course
-    course.missingBytes = 0
+  /** One disk after the other. One of which the source cannot read a range lets the next have its turn. */
+  async #bringAll(working: AbortSignal): Promise<void> {
+    const { clock } = this.#host.services
+    const window = new Window()
+    const copies = new Map(this.#lacking.map((each) => [each, each.copy(window, working)]))
+    for (let pauseMs = firstRoundPauseMs; this.#lacking.length > 0; ) {
+      let isOneOwned = false
+      for (const each of this.#lacking) {
+        if (!(await this.#bring(each, copies.get(each)!, working))) continue
+        await this.#own(each, working)
+        isOneOwned = true
+      }
+      if (isOneOwned) pauseMs = firstRoundPauseMs
+      else {
+        await clock.sleep(pauseMs, working)
+        pauseMs = Math.min(longestRoundPauseMs, 2 * pauseMs)
+      }
+    }
+  }
+
+  /** Whether all of it is here, compared, and no old copy of this site has it; else others have their turn. */
+  async #bring(each: ArrivingDisk, copy: BackgroundCopy, working: AbortSignal): Promise<boolean> {
+    const { tell } = this.#host
+    const othersWait = () => this.#lacking.length > 1
+    this.#copyTime.set('trouble', false)
+    for (;;) {
+      this.#copyTime.set('idle', false)
+      const isWhole = await copy.run(othersWait)
+      this.#copyTime.set('idle', true)
+      if (!isWhole) return false
+      tell({ kind: 'step', message: this.#of(each, 'every block has come, and is being compared with the source') })
+      if (await each.comparisons.isLast(working, othersWait)) break
+      if (!each.isLacking && othersWait()) return false
+    }
+    await this.#notices.heard(working) // An old copy of this site must not have the source released.
+    return true
+  }
+
+  /** The last one is owned together with the word that the move is finishing. */
+  async #own({ coming }: ArrivingDisk, working: AbortSignal): Promise<void> {
+    const { update, tell } = this.#host
+    const { id, disk, tally, figures } = coming
+    figures.missingBytes = 0
     const verified = disk.arriving.isComparable
+    const isLast = this.#lacking.length === 1
     const own = () =>
-      update({ state: 'finishing', disk: { counters: this.#tally.now, verified } }, (change) =>
-        disk.arriving.finish([change]),
+      update(
+        { ...(isLast && { state: 'finishing' }), disks: { [id]: { counters: tally.now, verified } } },
+        async () => [await disk.arriving.finish()],
       )
-    await recorded(this.#host, 'that every block has come', own, working)
-    tell({ kind: 'step', message: 'every block has come; the source is being released' })
+    await recorded(this.#host, [disk], 'that every block has come', own, working)
+    this.#note(coming, null)
+    const message = isLast
+      ? 'every block has come; the source is being released'
+      : `${disk.name}: every block has come; the other disks follow`
+    tell({ kind: 'step', message })
   }
 
-  /** They are named at the end, at both sites. That they are missing is durable first: a power loss must not bring them back. */
-  async #recordDiffering(differing: readonly Run[]): Promise<void> {
-    const { course, working, update } = this.#host
-    if (differing.length === 0) return
-    await recorded(this.#host, 'that it differed from the source', () => course.disk.flush(), working)
-    const differed = merged([...course.moved.differed, ...differing]).slice(0, namedRanges)
-    await update({ disk: { differed } }).catch(() => {}) // The log has them, and what they said is missing again already.
+  get #lacking(): readonly ArrivingDisk[] {
+    return this.disks.filter(({ coming }) => coming.isArriving)
   }
 
-  /** A guest's demand fetch ends when the disk is superseded. */
-  #demanded(): BlockSource {
-    const { leaving } = this.#host
-    const blocks = new RemoteBlocks(remoteParts(this.#host, frozenDisk(this.#host)))
-    return {
-      fetch: (runs, { urgency, signal }) => blocks.fetch(runs, { urgency, signal: AbortSignal.any([signal, leaving]) }),
-    }
+  #of({ coming }: ArrivingDisk, sentence: string): string {
+    return this.#coming.length > 1 ? `${coming.name}: ${sentence}` : sentence
   }
 
-  /** The disk tells of each landing, whoever had it fetched. */
-  landed({ piece, bytes, kind }: Landed): void {
-    this.#tally.landed(bytes, kind === 'data')
-    if (kind !== 'hole') {
-      this.#meter.add(bytes) // A hole takes no time: it says nothing of how long the rest takes.
-      this.#survey.landed(piece.offset, bytes)
-    }
-    const { course } = this.#host
-    course.missingBytes = course.disk.arriving.missingBlocks * blockSizeBytes
+  /** What one disk waits for does not hide what another does. */
+  #note(of: ComingDisk | 'all', sentence: string | null): void {
+    if (sentence === null) this.#notes.delete(of)
+    else this.#notes.set(of, of === 'all' || this.#coming.length === 1 ? sentence : `${of.name}: ${sentence}`)
+    this.#host.note([...this.#notes.values()].join('; ') || null)
   }
 }

@@ -1,30 +1,37 @@
 // The last phase of a destination's course: every block is here and owned, the source is released, and the migration is over.
 //
-// What always holds: the source is told only what is on record here (promise 8). It need not be alive: what it has said for
-// good may be proven by something else; and the operator may end the migration without it, then it is told later.
+// What always holds: the source is told only what is on record here (promise 8), of all disks together. It need not be alive:
+// what it has said for good may be proven by something else; and the operator may end the migration without it, then it is
+// told later.
 
 import { PeerRefusal } from '../../../link/channel.ts'
 import { movedOnCodes } from '../../codes.ts'
-import type { Completion, Release } from '../../counterpart.ts'
+import type { CompleteDisk, Release } from '../../counterpart.ts'
+import type { MoveChanges } from '../../move.ts'
+import { diskNames } from '../../move.ts'
 import { retryDelayMs } from '../../retries.ts'
-import { type DestinationHost, frozenDisk, recorded } from '../host.ts'
-import type { Tally } from '../tally.ts'
+import type { ComingDisk } from '../coming-disk.ts'
+import { type DestinationHost, recorded } from '../host.ts'
 
 export class Finishing {
   readonly #host: DestinationHost
-  readonly #tally: Tally
+  readonly #coming: readonly ComingDisk[]
 
-  constructor(host: DestinationHost, tally: Tally) {
+  constructor(host: DestinationHost, coming: readonly ComingDisk[]) {
     this.#host = host
-    this.#tally = tally
+    this.#coming = coming
   }
 
   /** Resolves when the migration is over, on record. Rejects when `working` ends. */
-  async run(): Promise<void> {
-    const { course, services, working, note, update, tell } = this.#host
+  async run(working: AbortSignal): Promise<void> {
+    const { course, services, source, note, update, tell } = this.#host
+    // Of several disks the last to arrive may have left the move.
+    const finishing = () => update({ state: 'finishing' })
+    if (course.record.state !== 'finishing')
+      await recorded(this.#host, [], 'that every block has come', finishing, working)
     for (let attempt = 1; ; attempt++) {
       try {
-        this.#released(await this.#host.source.complete(this.#completion, working))
+        this.#released(await source.complete({ disks: this.#complete, copyingMs: course.copyingMs }, working))
         break
       } catch (error) {
         working.throwIfAborted()
@@ -34,35 +41,46 @@ export class Finishing {
       }
     }
     note(null)
-    const over = () => this.#host.ending('done', services.siteId, { counters: this.#tally.now })
-    const end = () => update(over(), (change) => course.disk.leaveMigration([change]))
-    await recorded(this.#host, 'that the migration is over', end, working)
+    await recorded(this.#host, [], 'that the migration is over', () => this.#end(), working)
     tell({ kind: 'ended' })
   }
 
   /** The operator does not wait for the source any longer: it is told when it comes back. Resolves when that is on record. */
   async recordUntold(): Promise<void> {
-    const { course, services, ending, update } = this.#host
-    const note = 'ended without the source, which is told when it comes back'
-    const ended = { ...ending('done', services.siteId, { counters: this.#tally.now }), sourceTold: false, note }
-    await update(ended, (change) => course.disk.leaveMigration([change]))
+    await this.#end({ sourceTold: false, note: 'ended without the source, which is told when it comes back' })
   }
 
-  get #completion(): Completion {
-    const { verified, differed } = this.#host.course.moved
-    const disk = { ...frozenDisk(this.#host), ...this.#tally.now, verified, differed }
-    return { disks: [disk], copyingMs: this.#host.course.copyingMs }
+  /** The move is over, and its disks are free, in one transaction. */
+  #end(changes: MoveChanges = {}): Promise<void> {
+    const { services, ending, update } = this.#host
+    const counters = new Map(this.#owned.map(({ id, tally }) => [id, { counters: tally.now }]))
+    const ended = ending('done', services.siteId, ({ id }) => counters.get(id) ?? {})
+    const leave = () => this.#owned.map(({ disk }) => disk.leaveMigration())
+    return update({ ...ended, ...changes }, leave)
+  }
+
+  get #owned(): readonly ComingDisk[] {
+    return this.#coming.filter((each) => each.isInMove)
+  }
+
+  get #complete(): readonly CompleteDisk[] {
+    return this.#owned.map(({ frozen, tally, moved: { verified, differed } }) => ({
+      ...frozen,
+      ...tally.now,
+      verified,
+      differed,
+    }))
   }
 
   /** The source has heard it; or it is gone for good, and its word is proven by something else. */
   #released(release: Release): void {
     const { course, services, tell } = this.#host
     if (release.answer === 'released') {
-      this.#tally.heard(release.disks, course.moved.id)
+      for (const each of this.#owned) each.tally.heard(release.disks, each.id)
       return
     }
-    const message = `every block has come; the source is gone, and that it gave the disk up is proven by ${release.proof.foundIn}`
-    services.log('info', { migration: course.id, disk: course.disk.name }, message)
+    const message = `every block has come; the source is gone, and that it gave the ${this.#owned.length > 1 ? 'disks' : 'disk'} up is proven by ${release.proof.foundIn}`
+    services.log('info', { migration: course.id, disk: diskNames(course.record) }, message)
     tell({ kind: 'step', message })
   }
 }

@@ -1,26 +1,28 @@
-// The first phase of a destination's course, in which the source owns: its bytes are read from afar (forwarded-reads.ts), a
-// flush has it sync (forwarded-flushes.ts), and the disk is taken when a guest writes here, a reader stays, or the operator
-// says so (switchover.ts). It ends with switchover, or is left when the migration is cancelled.
+// The first phase of a destination's course, in which the source owns: each disk is served from afar (incoming-disk.ts), and all
+// of them are taken together when a guest writes here to any of them, a reader stays, or the operator says so (switchover.ts).
+// It ends with switchover, or is left when the migration is cancelled.
 //
-// What always holds: `incoming` becomes `gone` only on the source's durable word, or by the operator's force.
+// What always holds: `incoming` becomes `gone` only on the source's durable word, or by the operator's force; for all disks in
+// one transaction.
 
 import { unknownOwner } from '../../../disk/states.ts'
 import { GuestError } from '../../../guest/export.ts'
 import { GuestsHere } from '../../guest-notices.ts'
 import type { WaitingGuests } from '../../held-writes.ts'
+import { diskNames } from '../../move.ts'
 import { tooLate } from '../../refusals.ts'
-import { ForwardedFlushes } from '../forwarded-flushes.ts'
-import { ForwardedReads } from '../forwarded-reads.ts'
-import { type DestinationHost, recorded, remoteParts } from '../host.ts'
+import { unlessAborted } from '../../unless-aborted.ts'
+import type { ComingDisk } from '../coming-disk.ts'
+import { type DestinationHost, recorded } from '../host.ts'
 import { Inquiry } from '../inquiry.ts'
-import type { PassedRightParts } from '../passed-right.ts'
-import { RemoteBlocks } from '../remote-blocks.ts'
 import { StayingReaders } from '../staying-readers.ts'
 import { Switchover } from '../switchover.ts'
+import { IncomingDisk } from './incoming-disk.ts'
 
 export class Incoming {
   readonly #host: DestinationHost
-  /** Aborts when the disk is not incoming any more, or this site stops. */
+  readonly #coming: readonly ComingDisk[]
+  /** Aborts when the disks are not incoming any more, or this site stops. */
   readonly #passed = new AbortController()
   /** Resolves then. */
   readonly #over = Promise.withResolvers<void>()
@@ -32,16 +34,18 @@ export class Incoming {
   #sourceBoot: string | null
   /** Whether the source has told, since this daemon started, that it still owns. */
   #sourceConfirmed: boolean
-  readonly reads: ForwardedReads
-  readonly flushes: ForwardedFlushes
+  /** In the order of the move. */
+  readonly disks: readonly IncomingDisk[]
   readonly switchover: Switchover
 
   /** `fresh`: the source has just asked for it, so that nothing can have been granted yet. */
-  constructor(host: DestinationHost, fresh: boolean) {
+  constructor(host: DestinationHost, coming: readonly ComingDisk[], fresh: boolean) {
     this.#host = host
+    this.#coming = coming
     this.#sourceConfirmed = fresh
-    const { course, services, source, stopping, working, note } = host
+    const { course, services, source, stopping, note } = host
     const { clock } = services
+    const sessions = course.disks.map((disk) => disk.sessions)
     this.#sourceBoot = course.record.sourceBoot
     this.#inquiry = new Inquiry({
       clock,
@@ -57,44 +61,39 @@ export class Incoming {
       source,
       progressed: () => host.tell({ kind: 'progress' }),
     })
-    const right: PassedRightParts = {
-      diskName: course.disk.name,
+    const right = {
       isIncoming: () => this.#isHere,
       isAcquiring: () => this.switchover.active,
       inquire: () => this.#inquiry.answer(),
       hasDeparted: () => this.switchover.command('resume'),
       isCancelled: () => this.leave(),
     }
-    const { id: disk, generation } = course.moved
-    const before = { disk, generation: generation - 1 } // Until the source has given the disk up.
-    this.reads = new ForwardedReads({
-      ...right,
-      clock,
-      remote: (refused) =>
-        new RemoteBlocks({
-          ...remoteParts(host, before),
-          refused: (error, signal) => {
-            host.heed(error)
-            return refused(error, signal)
-          },
+    this.disks = coming.map(
+      (each) =>
+        new IncomingDisk({
+          host,
+          coming: each,
+          right,
+          passed: this.#passed.signal,
+          hearBoot: (answer) => this.#hearBoot(answer),
+          sourceBoot: () => this.#sourceBoot,
+          hold: (diskName, signal) => this.switchover.hold(diskName, signal),
         }),
-    })
-    this.flushes = new ForwardedFlushes({
-      ...right,
-      clock,
-      stallTimeoutMs: course.terms.stallTimeoutMs,
-      signal: AbortSignal.any([working, this.#passed.signal]),
-      ask: async (signal) => this.#hearBoot(await source.flush(before, signal)),
-      sourceBoot: () => this.#sourceBoot,
-    })
+    )
     this.#readers = new StayingReaders({
       clock,
-      sessions: course.disk.sessions,
+      sessions,
       signal: AbortSignal.any([stopping, this.#passed.signal]),
       came: () => this.#readerStays(),
     })
-    this.switchover = new Switchover({
-      host,
+    this.switchover = this.#makeSwitchover()
+  }
+
+  #makeSwitchover(): Switchover {
+    const { source, note } = this.#host
+    return new Switchover({
+      host: this.#host,
+      coming: this.#coming,
       guests: this.#guests,
       passed: this.#passed.signal,
       acquire: async (asked, signal) => {
@@ -123,10 +122,9 @@ export class Incoming {
     return this.switchover.active && this.#isHere
   }
 
-  /** The site that owns the disk while it is incoming here, or `unknown`. */
-  get owner(): string {
-    if (this.switchover.unanswered || !this.#sourceConfirmed) return unknownOwner
-    return this.#host.course.disk.record.owner
+  /** The site that owns an incoming disk, or `unknown`: its owner on record, if the source is known to have it still. */
+  ownerOf({ disk }: ComingDisk): string {
+    return this.switchover.unanswered || !this.#sourceConfirmed ? unknownOwner : disk.record.owner
   }
 
   /** The source may have forgotten who waits here. */
@@ -134,9 +132,9 @@ export class Incoming {
     this.#guests.again()
   }
 
-  /** Listens to the sessions of the disk; clients may have come before. */
+  /** Listens to the sessions of the disks; clients may have come before. */
   start(): void {
-    this.#host.course.disk.onSessions = () => this.#sessionsChanged()
+    for (const { disk } of this.#coming) disk.onSessions = () => this.#sessionsChanged()
     this.#sessionsChanged()
   }
 
@@ -144,10 +142,9 @@ export class Incoming {
     this.#pass()
   }
 
-  /** Finds out how the migration stands, and resolves when the disk is not incoming any more, or this site stops. */
-  async run(): Promise<void> {
+  /** Finds out how the migration stands, and resolves when the disks are not incoming any more, or this site stops. */
+  async run(working: AbortSignal): Promise<void> {
     const { course, note } = this.#host
-    const { disk, terms } = course
     const over = this.#over.promise
     const answer = await Promise.race([this.#inquiry.answer(), over.then(() => undefined)])
     if (answer === undefined || !this.#isHere) return
@@ -156,10 +153,10 @@ export class Incoming {
     if (state === 'departed')
       this.switchover.command('resume') // It was granted, and the answer was lost.
     else if (state === 'preparing' || state === 'ready') this.#sourceConfirmed = true
-    else note(`the source says ${state} of ${disk.name}: look at both sites with vmstore disk show`)
-    if (terms.switchover === 'now') this.switchover.command('operator')
+    else note(`the source says ${state} of ${diskNames(course.record)}: look at both sites with vmstore disk show`)
+    if (course.terms.switchover === 'now') this.switchover.command('operator')
     else if (writersAreGone) this.writersGone()
-    await over
+    await unlessAborted(over, working)
   }
 
   /** Every writer at the source has said goodbye: a guest that only reads, and stays, is not served from afar for ever. */
@@ -180,24 +177,26 @@ export class Incoming {
 
   async #leave(owner: string): Promise<void> {
     const { course, stopping, update, ending, tell } = this.#host
-    const { disk, record } = course
+    const { record } = course
     if (!this.#isHere) return
-    if (this.switchover.hasGrant) throw tooLate(disk, record, 'cancelled')
-    this.switchover.end(new GuestError('not-served', `migration ${course.id} of ${disk.name} is cancelled`))
-    const gone = () => update(ending('cancelled', owner), (change) => disk.arriving.abandon([change]))
-    await recorded(this.#host, 'that the migration is cancelled', gone, stopping)
+    const disks = this.#coming.filter((each) => each.isIncoming).map(({ disk }) => disk)
+    if (this.switchover.hasGrant) throw tooLate(disks[0]!, record, 'cancelled')
+    this.switchover.end(new GuestError('not-served', `migration ${course.id} of ${diskNames(record)} is cancelled`))
+    const gone = () => update(ending('cancelled', owner), () => disks.map((disk) => disk.arriving.abandon()))
+    await recorded(this.#host, disks, 'that the migration is cancelled', gone, stopping)
     this.#pass()
     tell({ kind: 'ended' })
   }
 
-  /** The disk has moved on from here, or nothing is done about it any more. */
+  /** The disks have moved on from here, or nothing is done about it any more. */
   #pass(): void {
     this.#passed.abort()
     this.#over.resolve()
   }
 
+  /** They pass together: while one of them is incoming, all are. */
   get #isHere(): boolean {
-    return this.#host.course.disk.state === 'incoming'
+    return this.#coming.some((each) => each.isIncoming)
   }
 
   get #isForReaders(): boolean {
@@ -218,7 +217,7 @@ export class Incoming {
     )
   }
 
-  /** The source runs under this boot, or gave the disk up under it. Whatever waits for its sync has to know at once. */
+  /** The source runs under this boot, or gave the disks up under it. Whatever waits for its sync has to know at once. */
   #hearBoot<Answer extends { readonly boot: string | null }>(answer: Answer): Answer {
     const { boot } = answer
     const { course, update } = this.#host

@@ -1,0 +1,244 @@
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { Disks } from '../../src/disk/disks.ts'
+import { GuestError } from '../../src/guest/export.ts'
+import { PeerRefusal } from '../../src/link/channel.ts'
+import type { OfferedDisk, Preparation } from '../../src/migration/counterpart.ts'
+import { admit } from '../../src/migration/site/admission.ts'
+import { Beginnings } from '../../src/migration/site/beginnings.ts'
+import { takeUpAll } from '../../src/migration/site/resumption.ts'
+import { Roster } from '../../src/migration/site/roster.ts'
+import type { MigrationsServices } from '../../src/migration/site/services.ts'
+import type { DiskRecord, MigrationRecord } from '../../src/store/records.ts'
+import { block, diskServices, isSettled, read, settled, WatchedFiles } from '../disk/hand.ts'
+import { removeFoldersAfterEach, temporaryFolder } from '../store/folder.ts'
+import { usualTerms } from '../store/samples.ts'
+import { FakeClock } from './fake-time.ts'
+import { scriptedSite } from './scripted-site.ts'
+import { ids, Ledger } from './two-disks.ts'
+
+const peer = { id: 'ab'.repeat(32), site: 'there', name: 'tokyo' }
+const mebibyte = 2 ** 20
+
+/** A site to which another moves disks, over real files. The other site answers nothing until `answers` is resolved. */
+class Site {
+  readonly folder = temporaryFolder()
+  readonly records = new Ledger()
+  readonly files = new WatchedFiles()
+  freeBytes = 2 ** 40
+  disks!: Disks
+  roster!: Roster
+  #services!: MigrationsServices
+
+  constructor() {
+    this.#make()
+  }
+
+  #make(): void {
+    const { records } = this
+    const layout = {
+      diskFolder: (id: string) => join(this.folder, id),
+      passingFolder: (id: string) => join(this.folder, `passing-${id}`),
+    }
+    this.disks = new Disks(diskServices(this.files, records), layout)
+    this.#services = {
+      records,
+      clock: new FakeClock(),
+      siteId: 'here',
+      bootId: 'boot-1',
+      log: () => {},
+      freeBytes: async () => this.freeBytes,
+      disks: this.disks,
+      newId: () => 'm-2',
+      counterpart: () => scriptedSite({ inquire: () => new Promise(() => {}) }),
+      peer: () => peer,
+      keep: () => ({ [Symbol.dispose]: () => {} }),
+      readOnly: false,
+      transport: () => 'tcp',
+      probe: async () => {},
+    }
+    this.roster = new Roster(this.#services, () => {})
+    this.roster.takenUp()
+  }
+
+  prepare(disks: readonly OfferedDisk[]): Promise<void> {
+    const preparation: Preparation = { migration: 'm-1', disks, terms: usualTerms, boot: 'boot-2' }
+    return admit(this.#services, this.roster, peer.id, preparation)
+  }
+
+  /** The next daemon takes up what is on record. */
+  async restart(): Promise<void> {
+    const [disks, migrations] = [new Map<string, DiskRecord>(), new Map<string, MigrationRecord>()]
+    for (const change of this.records.commits.flat()) {
+      if (!('put' in change)) continue
+      if (change.put === 'disk') disks.set(change.record.id, change.record)
+      if (change.put === 'migration') migrations.set(change.record.id, change.record)
+    }
+    await this.close()
+    this.#make()
+    const [services, roster] = [this.#services, this.roster]
+    const parts = { services, roster, beginnings: new Beginnings(services, roster), diskRecords: [...disks.values()] }
+    await takeUpAll(parts, [...migrations.values()])
+  }
+
+  async close(): Promise<void> {
+    await this.roster.stop()
+    await this.disks.close()
+  }
+
+  /** Block files of disks, wherever they are. */
+  get left(): string[] {
+    return Object.values(ids).flatMap((id) => {
+      const folder = join(this.folder, id)
+      return existsSync(folder) ? readdirSync(folder) : []
+    })
+  }
+}
+
+const offered: readonly OfferedDisk[] = (['web01', 'web02'] as const).map((name) => ({
+  id: ids[name],
+  name,
+  sizeBytes: 64 * block,
+  generation: 1,
+  allocatedBytes: 40 * mebibyte,
+}))
+
+describe('disks that a peer moves here together', () => {
+  removeFoldersAfterEach()
+  let site: Site
+  beforeEach(() => {
+    site = new Site()
+  })
+  afterEach(() => site.close())
+
+  it('come in one transaction with their migration, and no other answer is given when it is asked again', async () => {
+    await site.prepare(offered)
+    assert.deepEqual(site.records.put(), [['web01 incoming', 'web02 incoming', 'move ready']])
+    assert.deepEqual(
+      site.roster.course('m-1').disks.map(({ name, state, record }) => [name, state, record.migrationId]),
+      [
+        ['web01', 'incoming', 'm-1'],
+        ['web02', 'incoming', 'm-1'],
+      ],
+    )
+    await site.prepare(offered)
+    assert.equal(site.records.commits.length, 1)
+  })
+
+  it('are both refused when one of them may not come', async () => {
+    const other = { id: '77777777-7777-4777-8777-777777777777', name: 'web02', sizeBytes: block }
+    await site.disks.create(other, '2026-01-01T00:00:00.000Z', async () => {})
+    const before = site.records.commits.length
+    await assert.rejects(
+      site.prepare(offered),
+      new PeerRefusal('disk-exists', 'there is a disk web02 there already (owned)'),
+    )
+    assert.deepEqual([site.records.commits.length, site.left], [before, []])
+    assert.deepEqual(
+      site.disks.all().map(({ id }) => id),
+      [other.id],
+    )
+    await site.disks.remove(site.disks.named('web02'))
+    await site.prepare(offered) // Names and disks that were claimed are free again.
+  })
+
+  it('need room for both together', async () => {
+    site.freeBytes = (40 + 40 + 64) * mebibyte - 1
+    await assert.rejects(site.prepare(offered), { code: 'no-space', message: /web01, web02 needs? 80 MiB/ })
+    site.freeBytes++
+    await site.prepare(offered)
+  })
+
+  it('are different disks', async () => {
+    const [web01] = offered
+    await assert.rejects(site.prepare([web01!, web01!]), { code: 'same-disk' })
+    await assert.rejects(site.prepare([web01!, { ...offered[1]!, name: 'web01' }]), { code: 'same-disk' })
+    assert.deepEqual([site.records.commits, site.left], [[], []])
+  })
+
+  it('leave nothing behind when they cannot be recorded', async () => {
+    site.records.failure = Object.assign(new Error('no space left on device'), { nothingRecorded: true })
+    await assert.rejects(site.prepare(offered), /no space left/)
+    assert.deepEqual([site.left, site.disks.all(), site.roster.courses()], [[], [], []])
+    site.records.failure = undefined
+    await site.prepare(offered)
+  })
+
+  it('leave nothing behind when the second has no room for its file', async () => {
+    const { createBlockFile } = site.files
+    site.files.createBlockFile = async function (path, sizeBytes) {
+      if (path.endsWith('web02.raw')) throw new Error('no space left on device')
+      return createBlockFile.call(this, path, sizeBytes)
+    }
+    await assert.rejects(site.prepare(offered), /no space left/)
+    assert.deepEqual([site.records.commits, site.left], [[], []])
+  })
+
+  it('a guest that opens the first before the second is open waits for both', async () => {
+    const opened = Promise.withResolvers<void>()
+    const { openBlockFile } = site.files
+    site.files.openBlockFile = async function (path, readOnly) {
+      if (path.endsWith('web02.raw')) await opened.promise
+      return openBlockFile.call(this, path, readOnly)
+    }
+    const preparing = site.prepare(offered)
+    while (!site.disks.find('web01')) await settled()
+    const guest = site.disks.find('web01')!.open('guest')
+    const flushed = guest.flush()
+    const reading = read(guest, 0, 512)
+    for (const request of [flushed, reading]) assert.equal(await isSettled(Promise.resolve(request)), false)
+    for (const request of [flushed, reading]) Promise.resolve(request).catch(() => {}) // Nobody answers them here.
+    opened.resolve()
+    await preparing
+  })
+
+  describe('at the next start', () => {
+    it('are taken up together', async () => {
+      await site.prepare(offered)
+      await site.restart()
+      assert.deepEqual(
+        site.roster.course('m-1').disks.map(({ state, isUnusable }) => [state, isUnusable]),
+        [
+          ['incoming', false],
+          ['incoming', false],
+        ],
+      )
+    })
+
+    it('are served to nobody when one of them cannot be opened, and taken up by the start after it is mended', async () => {
+      await site.prepare(offered)
+      const { openBlockFile } = site.files
+      site.files.openBlockFile = async function (path, readOnly) {
+        if (path.endsWith('web02.raw')) throw new Error('input/output error')
+        return openBlockFile.call(this, path, readOnly)
+      }
+      await site.restart()
+      assert.deepEqual(
+        ['web01', 'web02'].map((name) => site.disks.named(name).trouble),
+        Array(2).fill('its migration, with web01, web02, cannot be taken up: input/output error'),
+      )
+      assert.deepEqual([site.disks.find('web01'), site.disks.find('web02')], [undefined, undefined])
+      await assert.rejects(async () => read(site.disks.named('web01').open('guest'), 0, 512), GuestError)
+      assert.throws(() => site.roster.course('m-1'), { code: 'migration-stopped' })
+      site.files.openBlockFile = openBlockFile
+      await site.restart()
+      assert.equal(site.roster.course('m-1').disks.length, 2)
+    })
+
+    it('that are in no migration end the one that names them', async () => {
+      await site.prepare(offered)
+      const puts = site.records.commits[0]!.map((change) =>
+        'put' in change && change.put === 'disk'
+          ? { put: 'disk' as const, record: { ...change.record, state: 'gone', migrationId: null } }
+          : change,
+      )
+      await site.records.commit(puts)
+      await site.restart()
+      assert.deepEqual(
+        site.roster.past.all().map(({ state, note }) => [state, note]),
+        [['failed', 'it never began: its disks were not put into it']],
+      )
+    })
+  })
+})
