@@ -14,10 +14,6 @@ export function only<T>(items: readonly T[]): T {
   return items[0]!
 }
 
-export function onlyDisk({ disks }: MigrationRecord): MovedDisk {
-  return only(disks)
-}
-
 export function movedDisk({ id: move, disks }: MigrationRecord, id: string): MovedDisk {
   const found = disks.find((each) => each.id === id)
   assert(found, `${id} is not in migration ${move}`)

@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../../src/block/block-map.ts'
-import { onlyDisk } from '../../src/migration/move.ts'
 import { sectorBytes } from './sim-file.ts'
 import { diskId, sectors } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
@@ -70,12 +69,12 @@ describe('comparison with the source, interrupted', () => {
     }
     await ends({ sites, id })
     assert.equal(waited, 1)
-    const { differed } = onlyDisk(sites.b.database.migration.get(id)!)
+    const { differed } = sites.b.database.migration.get(id)!.disks[0]!
     assert(
       differed.some(({ offset }) => offset === block * blockSizeBytes),
       JSON.stringify(differed),
     )
-    assert.deepEqual(onlyDisk(sites.a.database.migration.get(id)!).differed, differed)
+    assert.deepEqual(sites.a.database.migration.get(id)!.disks[0]!.differed, differed)
   })
 
   it('promise 8: what differed is fetched again though another range cannot be compared', async () => {
@@ -84,7 +83,7 @@ describe('comparison with the source, interrupted', () => {
     flip(sites, differing)
     sites.a.blockFile()!.unreadable.add(unreadable)
     await sites.drive(sites.b.migrations!.commands.setPaused(id, false, never()))
-    await sites.until('it is found', () => onlyDisk(sites.b.database.migration.get(id)!).differed.length > 0)
+    await sites.until('it is found', () => sites.b.database.migration.get(id)!.disks[0]!.differed.length > 0)
     const isHere = () => sites.b.disks!.get(diskId)!.arriving.missingBlocks === 0
     await sites.until('it has come', isHere)
     assert.equal(sites.b.blockFile()!.isHole(differing), true)

@@ -1,7 +1,6 @@
 // What a move counts, on two simulated sites: every byte that came, whoever had it fetched.
 
 import assert from 'node:assert/strict'
-import { onlyDisk } from '../../src/migration/move.ts'
 import type { MigrationCounters } from '../../src/store/records.ts'
 import { blocks, diskId, sectors, sizeBytes } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
@@ -29,6 +28,6 @@ describe('the counters of a move', () => {
     await sites.drive(b.migrations!.commands.setPaused(id, false, never()))
     await sites.until('it is over', () => sites.record(b)?.migrationId === null)
     for (const site of [a, b])
-      assert.equal(cameOf(onlyDisk(site.database.migration.get(id)!).counters), sizeBytes, site.name)
+      assert.equal(cameOf(site.database.migration.get(id)!.disks[0]!.counters), sizeBytes, site.name)
   })
 })

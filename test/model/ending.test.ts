@@ -1,7 +1,6 @@
 // The end of a move, on two sites in one process, when the destination's storage and its database fail at the worst moment.
 
 import assert from 'node:assert/strict'
-import { onlyDisk } from '../../src/migration/move.ts'
 import { TwoSites } from './two-sites.ts'
 
 describe('the end of a move', () => {
@@ -31,7 +30,7 @@ describe('the end of a move', () => {
     await sites.until('B owns', () => sites.record(b)?.state === 'owned')
     b.machine.syncFaultRate = 1
     await sites.until('the move is over', () => sites.record(b)?.migrationId === null)
-    const verified = [a, b].map((site) => onlyDisk(site.database.migration.get(id)!).verified)
+    const verified = [a, b].map((site) => site.database.migration.get(id)!.disks[0]!.verified)
     assert.deepEqual(verified, [true, true])
     assert.notEqual(sites.record(b)?.failedSync, null)
   })

@@ -2,7 +2,6 @@
 // migrate. On two sites in one process.
 
 import assert from 'node:assert/strict'
-import { onlyDisk } from '../../src/migration/move.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, diskName } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
@@ -12,7 +11,7 @@ const never = () => new AbortController().signal
 const ended = (site: SimSite, id: string) => {
   const record = site.database.migration.get(id)!
   assert.notEqual(record.endedAt, null, `${site.name}: ${record.state}`)
-  return [record.state, onlyDisk(record).owner]
+  return [record.state, record.disks[0]!.owner]
 }
 
 describe('promise 2: the owner that is on record when a move is over', () => {
@@ -21,7 +20,7 @@ describe('promise 2: the owner that is on record when a move is over', () => {
     const { a, b } = sites
     const id = await sites.migrate('now')
     assert.deepEqual(
-      [a, b].map((site) => onlyDisk(site.database.migration.get(id)!).owner),
+      [a, b].map((site) => site.database.migration.get(id)!.disks[0]!.owner),
       ['A', 'A'],
     )
     await sites.until('it is over', () => sites.record(b)?.state === 'owned' && sites.record(b)?.migrationId === null)

@@ -8,7 +8,7 @@ import type { DiskAt, SourceDesk } from '../counterpart.ts'
 import { mayAskAgain, retryDelayMs } from '../retries.ts'
 import { Stall } from './stall.ts'
 
-/** Runs in one request (link/wire/coverage.ts takes no more). */
+/** Runs in one request. A link takes more (link/wire/coverage.ts): what is asked for at once is lost at once. */
 const maximumRuns = 1024
 
 export interface RemoteBlocksParts {
