@@ -167,6 +167,7 @@ export class Client {
     const answersForAll = state === 'owned' || state === 'arriving' || state === 'incoming'
     if (answer.kind === 'good' && answersForAll) {
       flushed()
+      this.stage.counts.flushes++
       if (state === 'incoming') this.stage.counts.flushesThere++
     }
     return answer

@@ -85,9 +85,9 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'an answer before the mark of unflushed writes',
-    file: 'src/disk/session.ts',
-    was: 'const isMarked = await this.#host.unsynced.set()',
-    becomes: 'void this.#host.unsynced.set()\nconst isMarked = true',
+    file: 'src/disk/sync/unsynced.ts',
+    was: 'return this.#setting\n',
+    becomes: 'return Promise.resolve(true)\n',
   },
   {
     name: 'a mark of unflushed writes taken off by any sync',
@@ -97,9 +97,10 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a disk that arrives without the mark of unflushed writes',
-    file: 'src/disk/sync/unsynced.ts',
-    was: 'return this.#parts.sessions.anyElsewhere ? this.#mark : null',
-    becomes: 'return null',
+    file: 'src/disk/arriving.ts',
+    was: "unsynced: atArrival, powerLoss }\n    await moves.to('arriving', facts, others)\n    unsynced.adopt()",
+    becomes:
+      "unsynced: null, powerLoss }\nvoid atArrival\nawait moves.to('arriving', facts, others)\nunsynced.isSet = true",
   },
   {
     name: 'a freeze without a sync',

@@ -53,6 +53,7 @@ class Run implements Stage {
   readonly counts: Counts = {
     reads: 0,
     writes: 0,
+    flushes: 0,
     flushesThere: 0,
     raggedWrites: 0,
     zerosTold: 0,

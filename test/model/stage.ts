@@ -35,7 +35,8 @@ export interface StageDisk {
 export interface Counts {
   reads: number
   writes: number
-  /** Flushes answered where the disk was incoming. */
+  /** Flushes answered; of these, where the disk was incoming. */
+  flushes: number
   flushesThere: number
   /** Writes that began or ended within a sector; sectors that a block status called zeros. */
   raggedWrites: number

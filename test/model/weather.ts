@@ -7,8 +7,13 @@ import type { SimSite } from './sim-site.ts'
 import type { Stage } from './stage.ts'
 import type { SimProcess } from './world.ts'
 
-/** Of a hundred steps after a comparison has found something, in so many the power goes, as a fraction. */
+/** Of a hundred steps in which there is something that has to outlive the power, in so many it goes, as a fraction. */
 const strikeRate = 0.03
+/** One run in so many has syncs fail where the disk arrives, and nowhere else: at its owner they would keep it from moving. */
+const arrivalFaultsEvery = 3
+const arrivalFaultRate = 0.1
+/** Of a hundred steps after that, in so many the operator starts the daemon again, as a fraction. */
+const restartRate = 0.02
 
 export interface Climate {
   /** Nothing happens at all. */
@@ -29,6 +34,11 @@ export class Weather {
   #cleared = false
   /** Sites with a damaged map log. */
   readonly #rotten = new Map<SimSite, Rot>()
+  /**
+   * Sites that were started again after a failed sync, under the same kernel, which may show what it dropped and never write
+   * it: how many flushes had been answered by then.
+   */
+  readonly #outlived = new Map<SimSite, number>()
 
   constructor(stage: Stage) {
     const { random } = stage.world
@@ -62,6 +72,11 @@ export class Weather {
     // Comparisons come last, when the weather has mostly cleared: what they find has to outlive the power too.
     const hasFound = disks.some(({ comparison }) => comparison.hasFound)
     if (hasFound && !this.#climate.calm && b.process.alive && random.chance(strikeRate)) this.#crash(b, true)
+    // What a failed sync dropped and nobody wrote anew is missed only by a guest that has flushed, once the power goes.
+    for (const [site, flushes] of this.#outlived) {
+      const isDue = site.process.alive && this.#stage.counts.flushes > flushes
+      if (isDue && random.chance(strikeRate)) this.#crash(site, true)
+    }
     if (!may || this.#climate.calm) {
       this.#clear()
       return
@@ -74,11 +89,22 @@ export class Weather {
     if (random.chance(0.004)) link.cut()
     for (const site of this.#sites) {
       site.database.faultRate = this.#climate.commitFaultRate
-      site.machine.syncFaultRate = this.#climate.syncFaultRate
+      site.machine.syncFaultRate = this.#syncFaultRate(site)
       if (this.#climate.disksFillUp && random.chance(0.01)) site.machine.isFull = !site.machine.isFull
       if (site.process.alive && random.chance(0.005)) this.#crash(site)
       else if (site.up && random.chance(0.002)) void this.stop(site)
+      else if (this.#waitsForRestart(site) && random.chance(restartRate)) void this.stop(site)
     }
+  }
+
+  /** A disk that arrives takes no more writes after a failed sync, until its daemon is started again. */
+  #waitsForRestart(site: SimSite): boolean {
+    return site.up && this.#stage.disks.some(({ id }) => site.failedSyncs.has(id) && isArriving(site, id))
+  }
+
+  #syncFaultRate(site: SimSite): number {
+    if (this.#stage.world.seed % arrivalFaultsEvery !== 0) return this.#climate.syncFaultRate
+    return this.#stage.disks.some(({ id }) => isArriving(site, id)) ? arrivalFaultRate : 0
   }
 
   /** Stops a daemon as its operator does, and starts it again. */
@@ -134,6 +160,7 @@ export class Weather {
       site.losePower()
       this.#rot(site)
       site.failedSyncs.clear() // What was dropped is seen to be gone.
+      this.#outlived.delete(site)
       for (const { id, oracle } of disks) {
         const record = site.database.disk.get(id)
         const isOwner = record?.state === 'owned' || record?.state === 'arriving'
@@ -155,6 +182,7 @@ export class Weather {
     await this.#stage.world.event(undefined, `${site.name} starts again`)
     if (site.process !== process) return
     for (const { id, oracle } of this.#stage.disks) if (site.hasForgottenSync(id)) oracle.syncForgotten()
+    if (site.failedSyncs.size > 0) this.#outlived.set(site, this.#stage.counts.flushes)
     site.failedSyncs.clear()
     const starting = site.start().then(() => (this.#rotten.has(site) ? this.#putBack(site) : this.#accept(site)))
     await starting.catch((error: unknown) => {
@@ -203,4 +231,8 @@ export class Weather {
       this.#stage.world.log(`${process.name}: not accepted: ${error}`)
     }
   }
+}
+
+function isArriving(site: SimSite, id: string): boolean {
+  return site.database.disk.get(id)?.state === 'arriving'
 }
