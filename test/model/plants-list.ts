@@ -98,9 +98,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a disk that arrives without the mark of unflushed writes',
     file: 'src/disk/arriving.ts',
-    was: "unsynced: atArrival, powerLoss }\n    await moves.to('arriving', facts, others)\n    unsynced.adopt()",
-    becomes:
-      "unsynced: null, powerLoss }\nvoid atArrival\nawait moves.to('arriving', facts, others)\nunsynced.isSet = true",
+    was: 'unsynced: unsynced.atArrival, powerLoss }),\n      committed: () => unsynced.adopt(),',
+    becomes: 'unsynced: null, powerLoss }),\n      committed: () => {\n        unsynced.isSet = true\n      },',
   },
   {
     name: 'a freeze without a sync',
