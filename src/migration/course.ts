@@ -227,6 +227,8 @@ export abstract class Course {
    */
   protected update(changes: MoveChanges, plans: Plans = []): Promise<void> {
     const work = this.#updates.then(async () => {
+      // What was still to be told of a move that is over now would be put on top of what its end says, and of what comes after.
+      if (this.ended && changes.endedAt === undefined) return
       const planned = typeof plans === 'function' ? await plans() : plans
       const record = changed(this.#record, changes)
       const committed = () => {

@@ -3,6 +3,7 @@ import { Disk } from '../../src/disk/disk.ts'
 import { commitTogether } from '../../src/disk/plan.ts'
 import type { CourseServices } from '../../src/migration/course.ts'
 import { DestinationCourse } from '../../src/migration/destination/destination-course.ts'
+import type { MigrationRecord, Records } from '../../src/store/records.ts'
 import { block, closeDisksAfterEach, isSettled, openDisk, ReadySource } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { migrationRecord } from '../store/samples.ts'
@@ -93,5 +94,29 @@ describe('the course of an arriving disk', () => {
     )
     assert.match(steps.at(-1) ?? '', /the source is gone, and .* proven by s3:\/\/moves\/m-1\/decision/)
     assert.deepEqual(lines, steps)
+  })
+
+  it('puts nothing on record any more of a move that has ended, whatever was still to be told of it', async () => {
+    const { disk, records } = await openDisk(new ReadySource(), { migrationId: 'm-1' })
+    await disk.open('guest').cache(0, disk.sizeBytes)
+    const kept: MigrationRecord[] = []
+    const watched: Records = {
+      load: () => records.load(),
+      close: () => records.close(),
+      commit: async (changes) => {
+        await records.commit(changes)
+        for (const change of changes) if ('put' in change && change.put === 'migration') kept.push(change.record)
+      },
+    }
+    const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const services: CourseServices = { ...facts, records: watched, clock: new FakeClock() }
+    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'finishing' })
+    const course = await DestinationCourse.open(services, record, scriptedSite({}), false, async () => disk)
+    await commitTogether([await disk.arriving.finish()])
+    const ending = course.cancel(true, new AbortController().signal)
+    const late = (course as unknown as { update(changes: object): Promise<void> }).update({ mark: 8 })
+    await Promise.all([ending, late])
+    assert.equal(course.record.state, 'done')
+    assert.deepEqual([course.record.mark, kept.filter(({ mark }) => mark === 8)], [record.mark, []])
   })
 })
