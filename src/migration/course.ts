@@ -227,9 +227,10 @@ export abstract class Course {
    */
   protected update(changes: MoveChanges, plans: Plans = []): Promise<void> {
     const work = this.#updates.then(async () => {
-      // What was still to be told of a move that is over now would be put on top of what its end says, and of what comes after.
-      if (this.ended && changes.endedAt === undefined) return
       const planned = typeof plans === 'function' ? await plans() : plans
+      // What was still to be told of a move that is over now would be put on top of what its end says, and of what comes after.
+      // What becomes of a disk is never left out: whoever has it committed goes on as if it were.
+      if (this.ended && changes.endedAt === undefined && planned.length === 0) return
       const record = changed(this.#record, changes)
       const committed = () => {
         this.#record = record

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
-import { closeDisksAfterEach, isSettled, read } from '../disk/hand.ts'
+import { closeDisksAfterEach, isSettled, read, settled } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { ids, TwoDisks } from './two-disks.ts'
 
@@ -272,6 +272,25 @@ describe('a move of two disks, at its destination', () => {
       await two.until('it is over', () => two.course.ended)
       assert.deepEqual(two.states, ['owned', 'superseded'])
       assert.equal(two.course.record.state, 'done')
+    })
+
+    it('is superseded also when the operator ends the move in the same moment', async () => {
+      await started(new TwoDisks())
+      two.source.complete = () => Promise.reject(new LinkError('lost', 'the lane broke'))
+      await two.write('web01')
+      await two.until('the source is told', () => /not released yet/.test(two.course.note ?? ''))
+      const commit = two.records.commit.bind(two.records)
+      const held = Promise.withResolvers<void>()
+      two.records.commit = async (changes) => {
+        await held.promise
+        await commit(changes)
+      }
+      const superseding = two.course.supersede(by, two.disk('web01'))
+      const ending = two.course.cancel(true, AbortSignal.timeout(60_000))
+      await settled() // It waits for its turn behind the end.
+      held.resolve()
+      await Promise.all([superseding, ending, two.course.settled()])
+      assert.deepEqual([two.course.record.state, two.states], ['done', ['superseded', 'owned']])
     })
 
     it('ends the move when the other has left it before', async () => {
