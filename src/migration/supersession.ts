@@ -51,6 +51,12 @@ export function supersededRefusal(record: MigrationRecord, siteId: string): Peer
   return new PeerRefusal(supersededCode, message, record.disks.length > 1 ? { disks: said } : said[0])
 }
 
+/** The source's answer to whatever is asked under the generation `given` of a disk that was superseded here after it had passed. */
+export function leftRefusal({ id: disk, name, record: { generation, owner } }: Disk, given: number): PeerRefusal {
+  const message = `generation ${generation} of ${name} exists elsewhere: generation ${given} is void`
+  return new PeerRefusal(supersededCode, message, { disks: [{ disk, generation, owner }] })
+}
+
 /**
  * The source's answer to a destination that was further once than it knows. `later`: of its disks that have moved on since, as
  * this site knows.

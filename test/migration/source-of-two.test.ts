@@ -305,4 +305,23 @@ describe('the source of two disks', () => {
       ['elsewhere', 'there'],
     )
   })
+
+  it('promise 1: whoever has taken a disk that has left the move hears so of it, and goes on with the other', async () => {
+    await open()
+    await acquire()
+    await course.supersede({ generation: 9, owner: 'elsewhere' }, web01!)
+    const run = { offset: 0, length: block }
+    for (const ask of [course.desk.extents(asked[0]!, run, never), course.desk.digests(asked[0]!, [run], never)]) {
+      const error = await ask.then(
+        () => assert.fail('it was answered'),
+        (reason: unknown) => reason,
+      )
+      assert.deepEqual(supersessionIn(error, 2, ids.web01), { generation: 9, owner: 'elsewhere' })
+      assert.equal(supersessionIn(error, 2, ids.web02), undefined)
+    }
+    assert.equal((await course.desk.digests(asked[1]!, [run], never)).length, 1)
+    // One that has not taken it leaves the whole move on this word: it is not told.
+    const before = { disk: ids.web01, generation: 1 }
+    await assert.rejects(course.desk.extents(before, run, never), { code: 'no-right' })
+  })
 })

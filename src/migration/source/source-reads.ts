@@ -12,6 +12,7 @@ import { PeerRefusal } from '../../link/channel.ts'
 import { noRightCode, startingCode, syncFailedCode } from '../codes.ts'
 import type { DiskAt } from '../counterpart.ts'
 import type { Course, CourseServices } from '../course.ts'
+import { leftRefusal } from '../supersession.ts'
 import { unreadableToPeer } from '../unreadable.ts'
 import { type Sent, SentCount } from './sent-count.ts'
 
@@ -106,10 +107,13 @@ export class SourceReads {
     return count
   }
 
-  #diskOf({ disk: id }: DiskAt): Disk {
-    const { inMove, record } = this.#course
+  #diskOf({ disk: id, generation }: DiskAt): Disk {
+    const { disks, inMove, record } = this.#course
     const disk = inMove.find((each) => each.id === id)
     if (disk) return disk
+    const left = disks.find((each) => each.id === id)
+    // Whoever has taken it would ask for ever, and hold up the others: that it is void is durable here.
+    if (left && generation === this.#course.moved(left).generation) throw leftRefusal(left, generation)
     throw new PeerRefusal(noRightCode, `migration ${record.id} is not of disk ${id}`)
   }
 
