@@ -293,6 +293,22 @@ describe('a move of two disks, at its destination', () => {
       assert.deepEqual([two.course.record.state, two.states], ['done', ['superseded', 'owned']])
     })
 
+    it('says no more what it waited for', async () => {
+      const refusal = new PeerRefusal('no-right', 'it is not departed')
+      const isHeld = new Set<string>([ids.web01, ids.web02])
+      await started(
+        new TwoDisks({ blocks: (at, runs) => (isHeld.has(at.disk) ? failing(refusal) : two.bytes.fetch(runs)) }),
+      )
+      await two.write('web02')
+      await two.until('the copy waits', () => /^web01: the background copy waits/.test(two.course.note ?? ''))
+      await two.course.supersede(by, two.disk('web01'))
+      await two.until('the other waits', () => /web02: the background copy/.test(two.course.note ?? ''))
+      assert.doesNotMatch(two.course.note ?? '', /web01/)
+      isHeld.clear()
+      await two.until('it is over', () => two.course.ended)
+      assert.deepEqual(two.states, ['superseded', 'owned'])
+    })
+
     it('ends the move when the other has left it before', async () => {
       await firstIsOwned()
       two.source.complete = () => Promise.reject(new LinkError('lost', 'the lane broke'))

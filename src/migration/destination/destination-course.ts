@@ -328,7 +328,10 @@ export class DestinationCourse extends Course {
     coming.supersededBy = undefined
     coming.figures.missingBytes = 0
     coming.figures.unreadable = []
-    if (!isLast) return this.tell({ kind: 'step', message: note })
+    if (!isLast) {
+      this.#arriving.hasLeft(coming)
+      return this.tell({ kind: 'step', message: note })
+    }
     this.#arriving.settle()
     this.tell({ kind: 'ended' })
   }

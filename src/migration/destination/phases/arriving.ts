@@ -117,6 +117,11 @@ export class Arriving {
     this.#notices.settle()
   }
 
+  /** A disk has left the move: what it waited for is waited for no more. */
+  hasLeft(coming: ComingDisk): void {
+    this.#note(coming, null)
+  }
+
   /** Resolves when every block of every disk is here, compared, and owned on record. Rejects when `working` ends. */
   async run(working: AbortSignal): Promise<void> {
     const ended = new AbortController()
