@@ -15,7 +15,7 @@ const top = join(import.meta.dirname, '../..')
 const tablePath = join(top, 'docs/safety.md')
 const seedLimit = 8000
 const soundSeeds = 200
-const timeLimitMs = 300_000
+const timeLimitMs = 600_000
 
 interface Finding {
   readonly seed: number
