@@ -142,7 +142,8 @@ async function measureTransport(
     for (let round = 1; round <= rounds; round++) {
       for (const load of loads) {
         console.error(`${transport}, round ${round} of ${rounds}: ${load.name}`)
-        for (const server of servers) await measure(server, load, round)
+        // Whoever comes first meets what the load before left: that is each in turn.
+        for (const server of round % 2 === 1 ? servers : servers.toReversed()) await measure(server, load, round)
       }
     }
     // Once, and last: what it leaves behind in a server must not be found by the other loads.
