@@ -3,8 +3,7 @@
 // dirty_background_ratio and dirty_ratio); a daemon with one loop must not be the one that sleeps. The kernel's own counts
 // are read again after each share of the room that was used up. What they do not show (the limit of a control group, a
 // slow file system's own) shows in writes that took long: then there is no room for a while. On a busy machine a write takes
-// long also because others have the processor. So one that took long has the next ones looked at more closely, which costs
-// them a microsecond each; those that waited for something else than a processor were braked.
+// long also because others have the processor. So one that took long has the next ones looked at more closely for a second; those that waited for something else than a processor were braked.
 
 import { openSync, readFileSync, readSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
@@ -26,6 +25,9 @@ const restMs = 500
 /** How long writes are looked at closely after one that took long. */
 const suspectMs = 1000
 
+/** To ask takes a microsecond, of the eight that a small write takes: so old may the answer be. Less than a brake is longer than `slowWriteMs`. */
+const queuedAgeMs = 1
+
 export interface DirtyCounts {
   /** Pages that are to be written back or are being written back. */
   readonly dirtyPages: number
@@ -40,8 +42,9 @@ export class DirtyRoom {
   #leftBytes = 0
   #closedUntilMs = Number.NEGATIVE_INFINITY
   #suspectUntilMs = Number.NEGATIVE_INFINITY
-  /** Of the write under way, if it is looked at closely: what `queuedMs` said when it began. */
+  /** Of the write under way, if it is looked at closely: what `queuedMs` said when it began, or less than `queuedAgeMs` before. */
   #queuedBeforeMs: number | undefined
+  #queuedAtMs = 0
 
   /** `queuedMs`: how long this thread has waited for a processor so far. */
   constructor(
@@ -72,7 +75,11 @@ export class DirtyRoom {
 
   /** A write that there was room for begins now, at `nowMs`. */
   begins(nowMs: number): void {
-    this.#queuedBeforeMs = nowMs < this.#suspectUntilMs ? this.#queuedMs() : undefined
+    if (nowMs >= this.#suspectUntilMs) this.#queuedBeforeMs = undefined
+    else if (this.#queuedBeforeMs === undefined || nowMs - this.#queuedAtMs >= queuedAgeMs) {
+      this.#queuedBeforeMs = this.#queuedMs()
+      this.#queuedAtMs = nowMs
+    }
   }
 
   /** It took this long. */

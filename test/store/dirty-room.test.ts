@@ -115,4 +115,26 @@ describe('dirty room', () => {
     assert(dirtyPages >= 0)
     assert(backgroundThresholdPages > 0 && thresholdPages >= backgroundThresholdPages)
   })
+
+  it('asks how long the thread has waited once a millisecond at most, however many writes are looked at', () => {
+    let [nowMs, asked] = [0, 0]
+    const room = new DirtyRoom(
+      () => undefined,
+      () => nowMs,
+      () => {
+        asked++
+        return 0
+      },
+    )
+    room.begins(nowMs)
+    nowMs += 9
+    room.wrote(9)
+    assert.equal(asked, 0)
+    for (let count = 0; count < 1000; count++) {
+      room.begins(nowMs)
+      nowMs += 0.01
+      room.wrote(0.01)
+    }
+    assert(asked >= 5 && asked <= 11, `${asked}`)
+  })
 })
