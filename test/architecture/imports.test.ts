@@ -141,7 +141,7 @@ const libraries: Readonly<Record<string, { readonly places: readonly string[]; r
   'reflect-metadata': { places: ['peer'], why: '@peculiar/x509 needs it' },
   undici: { places: ['control'], why: 'the control client' },
   zod: {
-    places: ['control', 'daemon', 'link', 'migration', 'peer', 'store'],
+    places: ['control', 'daemon', 'deed', 'link', 'migration', 'peer', 'store'],
     why: 'what comes from outside is checked by the part that understands it',
   },
 }
