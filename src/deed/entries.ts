@@ -10,9 +10,10 @@ const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const base64 = z.string().regex(/^[A-Za-z0-9+/]+={0,2}$/)
 /** Time of day, as Date's toISOString writes it. */
 const timeOfDay = z.string().regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/)
-const words = (maxLength: number) =>
+const words = (maxLength: number, minLength = 0) =>
   z
     .string()
+    .min(minLength)
     .max(maxLength)
     .refine((text) => text.isWellFormed() && !/\p{Cc}/u.test(text), { error: 'it has characters that are no text' })
 
@@ -37,7 +38,7 @@ export const entryShape = z.discriminatedUnion('kind', [
     /** Fingerprint of the key that holds the disk from here on; the site's name, for people; the migration. */
     to: hash,
     toSite: words(200),
-    move: z.uuid(),
+    move: words(64, 1),
     signature,
   }),
   z.strictObject({

@@ -4,7 +4,7 @@
 // it goes on record before anybody learns of it, and what was recorded once is not signed anew.
 
 import { DeedError, fault, maximumEntries, standingOf } from './deed.ts'
-import { canonicalBytes, type Deed, type DeedEntry, type Unsigned } from './entries.ts'
+import { canonicalBytes, type Deed, type DeedEntry, entryShape, type Unsigned } from './entries.ts'
 import { type SigningKey, signBytes } from './keys.ts'
 
 /** A new disk's. `at`: time of day. */
@@ -56,7 +56,11 @@ export function signRekeyed(key: SigningKey, deed: Deed, to: string, at: string)
 
 function signed(key: SigningKey, deed: Deed | undefined, unsigned: Unsigned): Deed {
   const entry = { ...unsigned, signature: signBytes(key, canonicalBytes(unsigned)) } as DeedEntry
-  const wrong = fault(deed && standingOf(deed), entry, deed ? deed[0]!.disk : entry.disk)
+  const [issue] = entryShape.safeParse(entry).error?.issues ?? []
+  const wrong =
+    issue === undefined
+      ? fault(deed && standingOf(deed), entry, deed ? deed[0]!.disk : entry.disk)
+      : `${issue.path.join('.')}: ${issue.message}`
   if (wrong !== undefined) throw new DeedError(`${entry.kind} cannot be signed: ${wrong}`, deed?.length)
   if (deed && deed.length >= maximumEntries)
     throw new DeedError(`${entry.kind} cannot be signed: the deed has ${deed.length} entries, as many as one may have`)
