@@ -6,6 +6,7 @@ import { BaseCommand } from '../cli/base-command.ts'
 import { transportSettings } from '../cli/config.ts'
 import { isJournal, journalText } from '../cli/journal.ts'
 import { ServiceManager, takeManagerWords } from '../cli/service-manager.ts'
+import { timeFlag } from '../cli/sizes.ts'
 
 export default class Serve extends BaseCommand {
   static override summary = 'serve the disks of this site over NBD, to hypervisors and to peers'
@@ -47,6 +48,41 @@ export default class Serve extends BaseCommand {
     })(),
     'read-only': Flags.boolean({ description: 'guests may read only' }),
     insecure: Flags.boolean({ description: 'let plain NBD listen beyond loopback, and beside TLS' }),
+    sessions: Flags.integer({
+      description: 'NBD clients that each address serves at once',
+      helpValue: 'NUMBER',
+      helpGroup: 'LIMITS',
+      min: 1,
+      default: 256,
+    }),
+    newcomers: Flags.integer({
+      description:
+        'connections that each NBD or peer address negotiates with at once; when there are more, the oldest makes room',
+      helpValue: 'NUMBER',
+      helpGroup: 'LIMITS',
+      min: 1,
+      default: 256,
+    }),
+    'newcomers-per-address': Flags.integer({
+      description: 'of these, those that come from one address (IPv6: from one /64)',
+      helpValue: 'NUMBER',
+      helpGroup: 'LIMITS',
+      min: 1,
+      default: 128,
+    }),
+    'first-byte-within': timeFlag({
+      description: 'time for the first byte of a newcomer [default: 3s]',
+      helpGroup: 'LIMITS',
+    }),
+    'negotiation-within': timeFlag({
+      description: 'time for a negotiation or handshake as a whole [default: 10s]',
+      helpGroup: 'LIMITS',
+    }),
+    'dead-host-after': timeFlag({
+      description:
+        'time after which a host that acknowledges nothing, or makes no room for what waits, is given up; 0s: as the system does [default: 2m]',
+      helpGroup: 'LIMITS',
+    }),
     'log-level': Flags.option({
       description: 'least level of the log on stderr',
       options: ['debug', 'info', 'warn', 'error'] as const,
@@ -85,6 +121,14 @@ export default class Serve extends BaseCommand {
         ? { folder: resolve(flags['tls-certificates']), verifyPeer: flags['tls-verify-peer'] }
         : undefined,
       insecure: flags.insecure,
+      limits: {
+        sessions: flags.sessions,
+        newcomers: flags.newcomers,
+        newcomersPerAddress: flags['newcomers-per-address'],
+        firstByteMs: flags['first-byte-within'] ?? 3000,
+        negotiationMs: flags['negotiation-within'] ?? 10_000,
+        deadHostMs: flags['dead-host-after'] ?? 120_000,
+      },
       version: this.config.version,
       drivers: successes.map(({ result }) => result),
       transportSettings: await transportSettings(),

@@ -10,6 +10,7 @@ import {
   type CreateEvent,
   createDiskRequest,
   type DiskView,
+  type DroppedSessionView,
   forceRequest,
   type InviteView,
   inviteRequest,
@@ -19,6 +20,7 @@ import {
   migrateRequest,
   type PeerView,
   reclaimRequest,
+  type SessionView,
   type SiteView,
   type StatusView,
   type VerifyView,
@@ -89,6 +91,13 @@ export const routes = {
       body: acceptRequest,
       answer: document<DiskView>(),
     },
+  },
+
+  /** Connections of NBD clients that use a disk; named by id. */
+  sessions: {
+    list: { name: 'listSessions', method: 'GET', path: '/v1/sessions', answer: document<SessionView[]>() },
+    /** Its requests in flight are answered, then the client is cut off without a word. Answered when it is. */
+    drop: { name: 'dropSession', method: 'DELETE', path: '/v1/sessions/:id', answer: document<DroppedSessionView>() },
   },
 
   peers: {

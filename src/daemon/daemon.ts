@@ -15,6 +15,7 @@ import { signingKey } from '../deed/keys.ts'
 import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
+import type { NewcomerLimits } from '../entrance/newcomers.ts'
 import { answersOverLink, overLink } from '../migration/over-link.ts'
 import { Migrations } from '../migration/site/migrations.ts'
 import type { MigrationsServices } from '../migration/site/services.ts'
@@ -41,6 +42,7 @@ import type { PassedSocket } from './passed-sockets.ts'
 import { PeerBook } from './peer-book.ts'
 import { serveFile, stateFolderOf } from './served-file.ts'
 import { LocalSite } from './site.ts'
+import { drainLimitMs } from './site-sessions.ts'
 import type { Naming } from './views.ts'
 
 export interface DaemonOptions {
@@ -59,6 +61,7 @@ export interface DaemonOptions {
   readonly tls: TlsServerOptions | undefined
   /** Plain NBD over TCP may listen beyond loopback, with certificates too. */
   readonly insecure: boolean
+  readonly limits: DaemonLimits
   readonly version: string
   /** What transport plugins offered. */
   readonly drivers: readonly unknown[]
@@ -66,8 +69,13 @@ export interface DaemonOptions {
   readonly log: Logger
 }
 
-/** How long guests' requests in flight may take when the daemon stops; what waits for a peer may never end. */
-const drainLimitMs = 5000
+/** Against those whom nobody knows yet, and hosts that are gone. */
+export interface DaemonLimits extends NewcomerLimits {
+  /** NBD clients that use a disk, at one listener. */
+  readonly sessions: number
+  /** How long a host may take to acknowledge what was sent. 0: as long as the system lets it. */
+  readonly deadHostMs: number
+}
 
 export class Daemon {
   readonly #options: DaemonOptions
@@ -154,6 +162,8 @@ export class Daemon {
       handlers: answersOverLink((peerId) => migrations!.desk(peerId)),
       log,
       settings: this.#options.transportSettings,
+      newcomers: this.#options.limits,
+      deadHostMs: this.#options.limits.deadHostMs,
     })
     this.#stops.push(() => links.close())
     const naming = namingOf(identity.siteId, book, links, disks)
@@ -220,8 +230,15 @@ export class Daemon {
     siteName: string
   }): Promise<void> {
     const { disks, folder, files, migrations, book, links, naming, identity, siteName } = parts
-    const { log, peer, version } = this.#options
-    const nbd = new NbdServer({ catalog: disks, log, tls: this.#tls, plainIsAllowed: this.#options.insecure })
+    const { log, peer, version, limits } = this.#options
+    const { sessions: connections, deadHostMs: deadClientMs, ...newcomers } = limits
+    const nbd = new NbdServer({
+      catalog: disks,
+      log,
+      limits: { ...newcomers, connections, deadClientMs },
+      tls: this.#tls,
+      plainIsAllowed: this.#options.insecure,
+    })
     this.#stops.push(() => stopGuests(nbd))
     const { nbd: wanted, sockets } = this.#options
     const uris = wanted.length + sockets.length > 0 ? wanted : [formatUnixUri(folder.nbdPath)]
@@ -251,7 +268,12 @@ export class Daemon {
       links,
       naming,
       bus: this.#bus,
-      refusedConnections: () => nbd.refused,
+      nbd,
+      patience: {
+        firstByteSeconds: limits.firstByteMs / 1000,
+        negotiationSeconds: limits.negotiationMs / 1000,
+        deadHostSeconds: limits.deadHostMs === 0 ? null : limits.deadHostMs / 1000,
+      },
     })
     const server: ControlServer = await startControlServer({
       service,

@@ -4,6 +4,7 @@
 import type { Logger } from 'pino'
 import { systemTimers } from '../block/clock.ts'
 import { Refusal } from '../disk/refusal.ts'
+import type { NewcomerLimits, Newcomers } from '../entrance/newcomers.ts'
 import type { PeerHandlers } from '../link/channel.ts'
 import { StreamLanes } from '../link/lane/stream-lanes.ts'
 import { LinkHub } from '../link/peers/hub.ts'
@@ -25,6 +26,10 @@ export interface LinksOptions {
   readonly handlers: PeerHandlers
   readonly log: Logger
   readonly settings: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+  /** At the address where peers dial. */
+  readonly newcomers: NewcomerLimits
+  /** How long a peer's host may take to acknowledge what was sent. 0: as long as the system lets it. */
+  readonly deadHostMs: number
 }
 
 export class Links {
@@ -64,19 +69,29 @@ export class Links {
     this.#secure = new SecureServer({
       identity,
       isPaired: (fingerprint) => book.has(fingerprint),
-      onLink: ({ fingerprint, stream }) => this.hub.accept(fingerprint, lanes.accept(fingerprint, stream)),
-      onPair: (secured) =>
-        void this.#inviter.serve(secured).then(
+      onLink: ({ fingerprint, stream }, known) => {
+        const lane = lanes.accept(fingerprint, stream)
+        lane.opened.then(known, () => {})
+        this.hub.accept(fingerprint, lane)
+      },
+      onPair: (secured, known) =>
+        void this.#inviter.serve(secured, known).then(
           (peer) => log.info({ site: peer.siteId }, 'a site joined'),
           (error: Error) => log.warn({ reason: error.message }, 'a site was not let in'),
         ),
-      onRefused: (reason) => log.warn({ reason }, 'a stream on the peer address was closed'),
+      onRefused: (reason, client) => log.warn({ client, reason }, 'a stream on the peer address was closed'),
+      limits: options.newcomers,
     })
   }
 
   /** Where peers dial, if this site listens. */
   get address(): string | undefined {
     return this.#listener?.address.href
+  }
+
+  /** Those at the address where peers dial that are not known yet. */
+  get newcomers(): Newcomers {
+    return this.#secure.newcomers
   }
 
   async listen(address: string): Promise<void> {

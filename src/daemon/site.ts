@@ -2,15 +2,17 @@
 
 import type { EventBus } from '../control/event-bus.ts'
 import type { Service, ServiceOf } from '../control/service.ts'
-import type { CountView, SiteView, StatusView } from '../control/types.ts'
+import type { PatienceView, SiteView, StatusView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
+import type { NbdServer } from '../nbd/server/server.ts'
 import type { Files } from '../store/files.ts'
 import type { Links } from './links.ts'
 import type { PeerBook } from './peer-book.ts'
 import { LocalDisks } from './site-disks.ts'
 import { LocalMigrations } from './site-migrations.ts'
 import { LocalPeers } from './site-peers.ts'
+import { LocalSessions, nbdDoorView, peerDoorView } from './site-sessions.ts'
 import type { Naming } from './views.ts'
 
 export interface SiteParts {
@@ -24,13 +26,14 @@ export interface SiteParts {
   readonly naming: Naming
   /** Where the site tells what happens. */
   readonly bus: EventBus
-  /** Connections of NBD clients that were refused. */
-  readonly refusedConnections: () => CountView | null
+  readonly nbd: NbdServer
+  readonly patience: PatienceView
 }
 
 export class LocalSite implements Service {
   readonly site: ServiceOf<'site'>
   readonly disks: LocalDisks
+  readonly sessions: LocalSessions
   readonly peers: LocalPeers
   readonly migrations: LocalMigrations
 
@@ -38,14 +41,17 @@ export class LocalSite implements Service {
     const { view } = parts
     const shared = { ...parts, siteId: view.id }
     this.disks = new LocalDisks(shared)
+    this.sessions = new LocalSessions(parts.nbd)
     this.peers = new LocalPeers(shared)
     this.migrations = new LocalMigrations(shared)
     this.site = { describe: () => view, status: () => this.#status(parts) }
   }
 
-  async #status({ view, refusedConnections }: SiteParts): Promise<StatusView> {
+  async #status({ view, nbd, links, patience }: SiteParts): Promise<StatusView> {
+    const ofPeers = view.peer === null ? [] : [peerDoorView(view.peer, links.newcomers)]
+    const doors = [...nbd.doors.map((door) => nbdDoorView(door, view.control)), ...ofPeers]
     const disks = await this.disks.list()
     const [peers, migrations] = [this.peers.list(), this.migrations.list()]
-    return { site: view, refusedConnections: refusedConnections(), disks, peers, migrations }
+    return { site: view, doors, patience, refusedConnections: nbd.refused, disks, peers, migrations }
   }
 }

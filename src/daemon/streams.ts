@@ -6,6 +6,7 @@ import { LinkError } from '../link/channel.ts'
 import type { LaneTarget } from '../link/lane/lane.ts'
 import type { Identity } from '../peer/identity.ts'
 import { linkProtocol, secureClient } from '../peer/secure.ts'
+import { setTcpUserTimeout } from '../system/sockets.ts'
 import type { Listener, Log, TransportOptions } from '../transport/index.ts'
 import type { Drivers } from './drivers.ts'
 
@@ -14,6 +15,8 @@ export interface StreamsOptions {
   readonly drivers: Drivers
   readonly log: Log
   readonly settings: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+  /** How long a host may take to acknowledge what was sent. 0: as long as the system lets it. */
+  readonly deadHostMs: number
   /** What a peer is called here. */
   name(peerId: string): string
 }
@@ -56,6 +59,18 @@ export class Streams {
     this.#closing.abort(new Error('this site is stopping'))
   }
 
+  /** A host that is gone is noticed whatever a lane waits for, and before there is one. */
+  #tune(fd: number): void {
+    const { deadHostMs, log } = this.#options
+    if (deadHostMs === 0) return
+    try {
+      setTcpUserTimeout(fd, deadHostMs)
+    } catch (error) {
+      // A socket of another kind, or one that is closed by now.
+      log.debug({ err: error }, 'a stream of a transport has no such timeout')
+    }
+  }
+
   #transportOptions(url: URL, purpose: TransportOptions['purpose']): TransportOptions {
     const scheme = url.protocol.replace(/:$/, '')
     return {
@@ -63,7 +78,7 @@ export class Streams {
       log: this.#options.log,
       purpose,
       settings: this.#options.settings[scheme] ?? {},
-      tune: () => {},
+      tune: (fd) => this.#tune(fd),
     }
   }
 }

@@ -96,6 +96,10 @@ export class DiskSession implements ExportHandle {
     return this.#run('status', (io) => io.status(kind, offset, lengthBytes, limit))
   }
 
+  get hasUnflushed(): boolean {
+    return this.#host.sessions.hasUnflushed(this.#activity)
+  }
+
   /** The client is known to be gone: a write that it left waiting for switchover must not bring one about. */
   hangUp(): void {
     this.#host.sessions.hangUp(this.#activity)

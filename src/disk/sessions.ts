@@ -23,6 +23,8 @@ export class SessionActivity {
   hasRead = false
   inFlight = 0
   writesInFlight = 0
+  /** When the last of its writes that succeeded ended. */
+  lastWrittenAt = 0
   /** When its last request other than a flush ended. */
   lastEndedAt = 0
   /** Whether it was busy when its client went, if that is known to have happened before its last requests ended. */
@@ -126,6 +128,7 @@ export class Sessions {
       this.#writesOver++
       if (good) {
         activity.hasWritten = true
+        activity.lastWrittenAt = this.#tick + 1
         if (activity.openedAt > this.#writerBrokeAt) this.#writerBrokeAt = 0
       }
     } else if (kind === 'read' && good) {
@@ -133,6 +136,11 @@ export class Sessions {
     }
     if (kind !== 'flush') activity.lastEndedAt = ++this.#tick
     else if (good) this.#flushed(activity, began)
+  }
+
+  /** Whether it has written what no answered flush covers, its own or another's. */
+  hasUnflushed({ writesInFlight, lastWrittenAt }: SessionActivity): boolean {
+    return writesInFlight > 0 || lastWrittenAt > this.#flushedAt
   }
 
   /** The client is known to be gone while requests may be in flight: their answers reach nobody. */

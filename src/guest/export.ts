@@ -120,6 +120,8 @@ export interface ExportHandle {
     lengthBytes: number,
     limit: number,
   ): MaybePromise<readonly StatusExtent[]>
+  /** Whether a write of this session was answered, or is under way, that no flush covers yet. */
+  readonly hasUnflushed?: boolean
   /** The client is known to be gone, or to send nothing more, while requests may be in flight: nobody waits for these. */
   hangUp?(): void
   /** The session is over. Called once; nothing is called after. */

@@ -2,6 +2,7 @@
 // guest-facing servers share has its maximum here. What a protocol bounds of its own is added by its server.
 
 export interface GuestLimits {
+  /** With an export, at one listener. */
   readonly connections: number
   /** Requests of one connection that a handle has and has not answered. */
   readonly inFlightRequests: number
@@ -26,6 +27,8 @@ export interface GuestLimits {
   readonly pollMs: number
   /** How long a client has to read its last replies. */
   readonly lingerMs: number
+  /** How long a client's host may take to acknowledge what was sent, or to make room for it. 0: as long as the system lets it. */
+  readonly deadClientMs: number
 }
 
 export const defaultGuestLimits: GuestLimits = {
@@ -40,4 +43,5 @@ export const defaultGuestLimits: GuestLimits = {
   turnSteps: 512,
   pollMs: 0.1,
   lingerMs: 10_000,
+  deadClientMs: 120_000,
 }

@@ -18,7 +18,7 @@ export interface BudgetMember {
 export class MemoryBudget {
   readonly #maxBytes: number
   readonly #waitMs: number
-  readonly #harmlessBytes: number
+  #harmlessBytes: number
   readonly #members = new Set<BudgetMember>()
   readonly #waiting = new Set<BudgetMember>()
   #usedBytes = 0
@@ -28,6 +28,11 @@ export class MemoryBudget {
     this.#maxBytes = maxBytes
     this.#harmlessBytes = maxBytes / maxMembers / 2
     this.#waitMs = waitMs
+  }
+
+  /** There may be more members, or fewer, from now on. */
+  expect(maxMembers: number): void {
+    this.#harmlessBytes = this.#maxBytes / maxMembers / 2
   }
 
   get usedBytes(): number {

@@ -6,7 +6,7 @@
 import { closeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { PagePipe } from '../system/page-pipe.ts'
-import { descriptorOf, duplicate, sendNow, setSendBuffer } from '../system/sockets.ts'
+import { descriptorOf, duplicate, sendNow, setSendBuffer, setTcpUserTimeout } from '../system/sockets.ts'
 
 /** Free bytes before what arrives, where a connection puts what it has left of earlier bytes. */
 export const headroomBytes = 16 * 1024
@@ -16,6 +16,9 @@ const readBytes = 256 * 1024
 
 /** Of a Unix socket. The usual 208 KiB are less than one piece of a long read: writer and reader would take turns. */
 const unixSendBufferBytes = 1024 * 1024
+
+/** After which an idle client's host is asked whether it is there. */
+const keepAliveMs = 60_000
 
 /** Gets [from, to) of `bytes`, which last for the time of the call; `headroomBytes` before `from` are free, if `from` is that large. */
 export type Receive = (bytes: Buffer, from: number, to: number) => void
@@ -55,13 +58,26 @@ export class SharedPipe {
   }
 }
 
-/** A socket in the place of an accepted one, which must not have been read from. What arrives goes to `receive`. */
-export function takeOver(accepted: Socket, buffer: ReadBuffer, receive: Receive): { socket: Socket; fd: number } {
+/**
+ * A socket in the place of an accepted one, which must not have been read from. What arrives goes to `receive`. A host that
+ * is gone, with replies under way or idle, ends the connection after `deadClientMs`; 0: when the system says so.
+ */
+export function takeOver(
+  accepted: Socket,
+  { buffer, deadClientMs }: { readonly buffer: ReadBuffer; readonly deadClientMs: number },
+  receive: Receive,
+): { socket: Socket; fd: number } {
   const fd = duplicate(descriptorOf(accepted))
   try {
-    if (accepted.remoteAddress === undefined) setSendBuffer(fd, unixSendBufferBytes)
+    const isUnix = accepted.remoteAddress === undefined
+    if (isUnix) setSendBuffer(fd, unixSendBufferBytes)
+    else if (deadClientMs > 0) setTcpUserTimeout(fd, deadClientMs)
     accepted.destroy()
-    return { socket: socketOf(fd, buffer, receive), fd }
+    const socket = socketOf(fd, buffer, receive)
+    socket.setNoDelay(true)
+    // An idle host is asked from half of that time on; the kernel gives it up at the end of it.
+    socket.setKeepAlive(true, deadClientMs > 0 ? Math.min(keepAliveMs, deadClientMs / 2) : keepAliveMs)
+    return { socket, fd }
   } catch (error) {
     closeSync(fd)
     throw error

@@ -18,8 +18,6 @@ export const maximumTokenCharacters = 4096
 export const invitationLifeMs = 15 * 60 * 1000
 export const maximumInvitations = 16
 export const pairDeadlineMs = 10_000
-/** Attempts to join that are under way at the inviter. */
-const maximumJoins = 16
 const exporterLabel = 'EXPORTER-vmstore-pair'
 /** One sentence for every secret that does not open: unknown, used, expired. */
 const refusal = 'the invitation is not valid (any more): ask for a new one'
@@ -125,7 +123,6 @@ export class Inviter {
   readonly #options: InviterOptions
   readonly #now: () => number
   readonly #invitations = new Map<string, Invitation>()
-  #joins = 0
 
   constructor(options: InviterOptions) {
     this.#options = options
@@ -156,24 +153,20 @@ export class Inviter {
     return { token: encodeToken(token.data), expiresAt }
   }
 
-  /** Serves one joiner and closes its stream. Rejects, for the log, with why nobody was admitted. */
-  async serve(secured: SecuredStream): Promise<PairedPeer> {
-    const { stream } = secured
-    if (this.#joins >= maximumJoins) {
-      stream.destroy()
-      throw new PeerError('pairing-refused', `over ${maximumJoins} sites try to join`)
-    }
-    this.#joins++
-    const lines = new LineStream(stream, pairDeadlineMs)
+  /**
+   * Serves one joiner and closes its stream; how many there are at once is bounded by whoever brings them. `known`: it has
+   * proven an invitation. Rejects, for the log, with why nobody was admitted.
+   */
+  async serve(secured: SecuredStream, known = () => {}): Promise<PairedPeer> {
+    const lines = new LineStream(secured.stream, pairDeadlineMs)
     try {
-      return await this.#answer(lines, secured)
+      return await this.#answer(lines, secured, known)
     } finally {
-      this.#joins--
       lines.close()
     }
   }
 
-  async #answer(lines: LineStream, secured: SecuredStream): Promise<PairedPeer> {
+  async #answer(lines: LineStream, secured: SecuredStream, known: () => void): Promise<PairedPeer> {
     const message = joinMessage.safeParse(await lines.read())
     if (!message.success) throw await refused(lines, refusal)
     const { invitation: id, proof, name, siteId, address } = message.data
@@ -187,6 +180,7 @@ export class Inviter {
     if (!invitation || !proven || invitation.busy || siteId !== siteIdOf(secured.fingerprint)) {
       throw await refused(lines, refusal)
     }
+    known()
     const peer: PairedPeer = { fingerprint: secured.fingerprint, siteId, name, address }
     // One at a time: two that prove the same secret at once are not both let in.
     invitation.busy = true

@@ -4,11 +4,11 @@
 import type { KeyObject } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { connect, createServer, type TLSSocket } from 'node:tls'
+import { dismissalTexts, type NewcomerLimits, Newcomers } from '../entrance/newcomers.ts'
+import { sourceOfAddress } from '../entrance/source.ts'
 import { fingerprintOf, type Identity, PeerError } from './identity.ts'
 
 export const handshakeDeadlineMs = 10_000
-/** Streams in the middle of a handshake; more are closed. */
-export const maximumHandshakes = 64
 export const linkProtocol = 'vmstore-link/1'
 export const pairProtocol = 'vmstore-pair/1'
 const exportedBytes = 32
@@ -98,48 +98,58 @@ export interface SecureServerOptions {
   readonly identity: Identity
   /** Of those whose link streams are taken. Asked at each stream. */
   isPaired(fingerprint: string): boolean
-  onLink(secured: SecuredStream): void
-  /** A peer that is not known yet and has to prove an invitation. Without it, or when it says no, nobody pairs. */
-  onPair?(secured: SecuredStream): void
-  /** Why a stream was closed, once each. */
-  onRefused?(why: string): void
-  readonly deadlineMs?: number
+  /** `known`: to be told when the peer has said what the stream is for. Until then it holds a newcomer's place. */
+  onLink(secured: SecuredStream, known: () => void): void
+  /**
+   * A peer that is not known yet and has to prove an invitation; `known`: to be told when it has. Without it, or when it
+   * says no, nobody pairs.
+   */
+  onPair?(secured: SecuredStream, known: () => void): void
+  /** Why a stream was closed, once each, and who was at its other end, where the transport tells. */
+  onRefused?(why: string, client: string | undefined): void
+  readonly limits?: Partial<NewcomerLimits>
 }
 
-/** Takes the streams of a transport's listener. */
+/** Takes the streams of a transport's listener. Always: a stream holds a newcomer's place until its peer is known, or it is closed. */
 export class SecureServer {
+  readonly newcomers: Newcomers
   readonly #options: SecureServerOptions
-  /** Streams in the middle of a handshake. */
+  /** Those of newcomers. */
   readonly #pending = new Set<Duplex>()
   #closed = false
 
   constructor(options: SecureServerOptions) {
     this.#options = options
+    this.newcomers = new Newcomers(options.limits)
   }
 
   accept(stream: Duplex): void {
     stream.on('error', () => {}) // TLS reports it.
-    const { identity, deadlineMs = handshakeDeadlineMs } = this.#options
-    let pending = true
-    const settle = () => {
-      clearTimeout(timer)
-      this.#pending.delete(stream)
-      const first = pending
-      pending = false
-      return first
-    }
+    const { identity } = this.#options
+    const { address, client } = whoIs(stream)
     const refuse = (why: string) => {
-      const first = settle()
+      const isFirst = this.#pending.delete(stream)
       stream.destroy()
-      if (first) this.#options.onRefused?.(why)
+      place.leave()
+      if (isFirst) this.#options.onRefused?.(why, client)
     }
-    const timer = setTimeout(() => refuse('a client did not finish its handshake in time'), deadlineMs)
-    if (this.#closed || this.#pending.size >= maximumHandshakes) {
-      refuse(this.#closed ? 'this site is stopping' : `over ${maximumHandshakes} handshakes are under way`)
-      return
+    const known = () => {
+      this.#pending.delete(stream)
+      place.leave()
     }
     this.#pending.add(stream)
-    stream.once('close', () => refuse('a client left in the middle of its handshake'))
+    const place = this.newcomers.enter({
+      source: sourceOfAddress(address),
+      hasSpoken: () => hasSpoken(stream),
+      dismiss: (why) => refuse(dismissalTexts[why]),
+    })
+    if (this.#closed) {
+      refuse('this site is stopping')
+      return
+    }
+    let isTaken = false
+    // Whoever has taken the stream tells of its end.
+    stream.once('close', () => (isTaken ? known() : refuse('a client left in the middle of its handshake')))
 
     // A server of its own for each stream: its ticket keys die with it, so no session is ever resumed, and each stream proves
     // its keys. (`new TLSSocket(…, { isServer: true })` would take certificates that were not checked.)
@@ -151,7 +161,7 @@ export class SecureServer {
       requestCert: true,
       // The pin decides; that the client holds the key of its certificate is checked by TLS in any case.
       rejectUnauthorized: false,
-      handshakeTimeout: deadlineMs,
+      handshakeTimeout: this.newcomers.limits.negotiationMs,
     })
     server.on('tlsClientError', (error) => refuse(`a handshake failed: ${error.message}`))
     server.on('secureConnection', (socket: TLSSocket) => {
@@ -161,19 +171,22 @@ export class SecureServer {
       if (typeof taker === 'string' || !secured) {
         socket.destroy()
         refuse(String(taker))
-      } else if (settle()) taker(secured)
+      } else if (this.#pending.has(stream)) {
+        isTaken = true
+        taker(secured, known)
+      }
     })
     server.emit('connection', stream)
   }
 
-  /** Streams that were handed over live on. */
+  /** Streams of those that are known live on. */
   close(): void {
     this.#closed = true
     for (const stream of [...this.#pending]) stream.destroy()
   }
 
   /** Or why nobody takes it. */
-  #takerOf(secured: SecuredStream | undefined): ((secured: SecuredStream) => void) | string {
+  #takerOf(secured: SecuredStream | undefined): SecureServerOptions['onLink'] | string {
     const { isPaired, onLink, onPair } = this.#options
     if (!secured) return 'a client showed no certificate'
     if (secured.alpn === linkProtocol) {
@@ -181,6 +194,19 @@ export class SecureServer {
     }
     return secured.alpn === pairProtocol && onPair ? onPair : 'a client speaks none of our protocols'
   }
+}
+
+/** Where a stream comes from, if it is a socket, or says so as one does. */
+function whoIs(stream: Duplex): { readonly address: string | undefined; readonly client: string | undefined } {
+  const { remoteAddress: address, remotePort: port } = stream as { remoteAddress?: unknown; remotePort?: unknown }
+  if (typeof address !== 'string') return { address: undefined, client: undefined }
+  return { address, client: `${address}:${port}` }
+}
+
+/** A stream that does not tell counts as one that has. */
+function hasSpoken(stream: Duplex): boolean {
+  const { bytesRead } = stream as { bytesRead?: unknown }
+  return typeof bytesRead !== 'number' || bytesRead > 0
 }
 
 /** undefined: the peer showed no certificate. */

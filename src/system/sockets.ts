@@ -29,6 +29,7 @@ const AF_INET6 = 10
 const SOL_SOCKET = 1
 const SO_TYPE = 3
 const SO_SNDBUF = 7
+const SO_PEERCRED = 17
 const SO_ACCEPTCONN = 30
 const IPPROTO_TCP = 6
 const TCP_USER_TIMEOUT = 18
@@ -126,6 +127,21 @@ export function sendNow(fd: number, bytes: Uint8Array, more: boolean): number {
   const count = Number(callSend(fd, bytes, bytes.length, flags))
   if (count >= 0) return count
   return getSystemErrorName(-koffi.errno()) === 'EAGAIN' ? 0 : -1
+}
+
+/** The process that connected over a Unix socket; undefined where the system does not tell, as of another pid namespace. */
+export function peerProcess(fd: number): number | undefined {
+  // struct ucred: pid, uid, gid.
+  const credentials = [0, 0, 0]
+  if (callGetsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, [12]) !== 0) return undefined
+  return credentials[0] || undefined
+}
+
+/** How long what was sent may stay without an acknowledgement, as setTcpUserTimeout() set it. @throws ErrnoException */
+export function tcpUserTimeout(fd: number): number {
+  const value = [0]
+  if (callGetsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, value, [4]) !== 0) throw errnoError('getsockopt', koffi.errno())
+  return value[0]!
 }
 
 /** Asks for a send buffer of this size; the kernel may grant less. @throws ErrnoException */

@@ -10,11 +10,13 @@ import type { Service, ServiceOf } from '../../src/control/service.ts'
 import {
   type CreateEvent,
   type DiskView,
+  type DoorView,
   ExitCode,
   type MigrationEvent,
   type MigrationState,
   type MigrationView,
   type PeerView,
+  type SessionView,
   type SiteView,
 } from '../../src/control/types.ts'
 
@@ -89,6 +91,33 @@ const peer: PeerView = {
   connected: true,
   link: { state: 'up', since: '2024-05-01T09:00:00.000Z', why: null },
 }
+const door: DoorView = {
+  kind: 'nbd',
+  address: 'nbd://127.0.0.1:10809',
+  sessions: { now: 2, most: 256 },
+  newcomers: { now: 1, most: 256, mostOfOneAddress: 128 },
+  refused: null,
+  pushedOut: { count: 12, last: '2024-05-01T10:00:00.000Z' },
+  silent: null,
+  slow: null,
+}
+export const sessionView: SessionView = {
+  id: '3f9a12c4',
+  disk: 'web01',
+  diskId: 'disk-1',
+  client: '192.0.2.7:41234',
+  pid: null,
+  listener: 'nbd://0.0.0.0:10809',
+  tls: 'TLSv1.3',
+  since: '2024-05-01T10:00:00.000Z',
+  state: 'open',
+  reads: { count: 3, bytes: 12_288 },
+  writes: { count: 0, bytes: 0 },
+  flushes: 1,
+  inFlight: 0,
+  unread: 0,
+  unflushed: false,
+}
 const copying = (missing: number) => migrationView('copying', { bytes: { ...migrationView('done').bytes, missing } })
 
 /** A whole migration, as a daemon would tell it. */
@@ -138,6 +167,8 @@ export class FakeSite implements Service {
     describe: () => this.#describe(),
     status: async () => ({
       site: this.#describe(),
+      doors: [door],
+      patience: { firstByteSeconds: 3, negotiationSeconds: 10, deadHostSeconds: 120 },
       refusedConnections: null,
       disks: [diskView('web01')],
       peers: [peer],
@@ -157,6 +188,13 @@ export class FakeSite implements Service {
       control,
       root: '/r',
     }
+  }
+  readonly sessions: ServiceOf<'sessions'> = {
+    list: () => [sessionView],
+    drop: (id) => {
+      this.asked.push(id)
+      return { ...sessionView, safe: 'All that it was answered stays.', next: 'It may come back.' }
+    },
   }
   readonly disks: ServiceOf<'disks'> = {
     create: (request, signal) => {

@@ -23,6 +23,8 @@ const onTheWire = [
   'POST /v1/disks/:/verify',
   'POST /v1/disks/:/reclaim',
   'POST /v1/disks/:/accept',
+  'GET /v1/sessions',
+  'DELETE /v1/sessions/:',
   'GET /v1/peers',
   'POST /v1/peers/invite',
   'POST /v1/peers/join',

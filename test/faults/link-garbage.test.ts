@@ -2,8 +2,9 @@
 // Promise 11: each is closed, and a peer beside them is served.
 
 import assert from 'node:assert/strict'
+import type { Socket } from 'node:net'
 import type { Identity } from '../../src/peer/identity.ts'
-import { linkProtocol, maximumHandshakes, secureClient } from '../../src/peer/secure.ts'
+import { linkProtocol, secureClient } from '../../src/peer/secure.ts'
 import { handTimers } from '../hand-timers.ts'
 import { randomOf } from '../link/pair.ts'
 import { cleanUp, dial, gate, never, newIdentity, readToClose } from '../peer/sites.ts'
@@ -67,14 +68,18 @@ describe('faults: garbage at the peer port', () => {
     await welcome(at.port)
   })
 
-  it('handshakes that are under way are bounded, and make room when they end', async () => {
+  it('the oldest handshake makes room for a new one, and none lasts for ever', async () => {
     using timers = handTimers()
-    const at = await gate({ identity: tokyo, isPaired: () => true, deadlineMs: 10_000 })
-    const silent = await Promise.all(Array.from({ length: maximumHandshakes }, () => dial(at.port)))
-    const closed = silent.map(readToClose)
-    assert.equal((await readToClose(await dial(at.port))).length, 0)
-    assert.match(String(await at.next()), /handshakes are under way/)
-    timers.pass(10_000)
+    const limits = { newcomers: 8, firstByteMs: 3000, negotiationMs: 10_000 }
+    const at = await gate({ identity: tokyo, isPaired: () => true, limits })
+    const first = await dial(at.port)
+    const silent: Socket[] = []
+    while (silent.length < limits.newcomers) silent.push(await dial(at.port))
+    assert.equal((await readToClose(first)).length, 0)
+    assert.match(String(await at.next()), /a newer connection needed the place/)
+    await welcome(at.port)
+    const closed = silent.slice(1).map(readToClose)
+    timers.pass(3000)
     await Promise.all(closed)
     await welcome(at.port)
   })

@@ -31,7 +31,7 @@ describe('nbd faults: huge options', () => {
 
   it('4 GiB announced and not sent costs no memory, and the deadline ends it', async () => {
     using timers = handTimers()
-    await using site = await serve([new MemoryExport()], { negotiationTimeoutMs: 10_000 })
+    await using site = await serve([new MemoryExport()], { negotiationMs: 10_000 })
     const before = process.memoryUsage().arrayBuffers
     const clients = await Promise.all(Array.from({ length: 20 }, () => RawClient.connect(site.path)))
     for (const client of clients) {

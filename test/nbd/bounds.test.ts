@@ -4,9 +4,11 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, statSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { join } from 'node:path'
+import { NbdClient } from '../../src/nbd/client/client.ts'
 import { NbdServer } from '../../src/nbd/server/server.ts'
-import { Command, OptionType } from '../../src/nbd/wire/constants.ts'
+import { Command, OptionType, ReplyType } from '../../src/nbd/wire/constants.ts'
 import { encodeClientFlags, encodeInfoRequest, encodeOption } from '../../src/nbd/wire/negotiation-codecs.ts'
 import { handTimers } from '../hand-timers.ts'
 import { Gate, RawClient, recordingLog, requestBytesOf, serve, temporaryFolder, until } from './harness.ts'
@@ -24,10 +26,10 @@ describe('nbd bounds', () => {
     await client.closed
   })
 
-  it('refuses a connection above the cap, and gives the place back on every way out', async () => {
+  it('gives the place of a newcomer, and of a session, back on every way out', async () => {
     const disk = new MemoryExport()
     using timers = handTimers()
-    await using site = await serve([disk], { connections: 1, negotiationTimeoutMs: 10_000 })
+    await using site = await serve([disk], { connections: 1, newcomers: 1, negotiationMs: 10_000 })
     const waysOut: ((client: RawClient) => void)[] = [
       (client) => client.destroy(),
       (client) => client.send(encodeOption(OptionType.abort)),
@@ -39,12 +41,11 @@ describe('nbd bounds', () => {
     for (const leave of waysOut) {
       const client = await RawClient.connect(site.path)
       await client.greet()
-      const refused = await RawClient.connect(site.path)
-      await refused.closed
-      assert.equal(refused.leftBytes, 0)
+      assert.equal(site.server.doors.at(-1)!.newcomers.size, 1)
       leave(client)
       await client.closed
       await until(() => site.server.sessions === 0)
+      assert.equal(site.server.doors.at(-1)!.newcomers.size, 0)
     }
     const inTransmission: ((client: RawClient) => void)[] = [
       (client) => client.destroy(),
@@ -54,6 +55,9 @@ describe('nbd bounds', () => {
     ]
     for (const leave of inTransmission) {
       const client = await RawClient.open(site.path)
+      const refused = await RawClient.connect(site.path)
+      await refused.closed
+      assert.equal(refused.leftBytes, 0)
       leave(client)
       await client.closed
       await until(() => site.server.sessions === 0)
@@ -89,6 +93,39 @@ describe('nbd bounds', () => {
     assert(Date.parse(site.server.refused!.last) > 0)
     assert.equal(site.log.filter((line) => line.message.startsWith('connection refused: there are too many')).length, 3)
     client.destroy()
+  })
+
+  it('newcomers have places beside those of sessions: the oldest makes room for whoever comes', async () => {
+    await using site = await serve([new MemoryExport()], { connections: 1, newcomers: 2 })
+    const [first, second] = [await RawClient.connect(site.path), await RawClient.connect(site.path)]
+    await Promise.all([first.greet(), second.greet()])
+    const third = await RawClient.connect(site.path)
+    await Promise.all([third.greet(), first.closed])
+    assert.equal(site.server.refused, null)
+    assert.equal(site.server.doors.at(-1)!.newcomers.counts.pushedOut?.count, 1)
+    const reply = await second.go('disk')
+    assert.equal(reply.at(-1)!.type, ReplyType.ack)
+    const [refused] = await third.go('disk')
+    assert.equal(refused!.type, ReplyType.errPolicy)
+    assert.match(refused!.payload.toString(), /all 1 places for clients are taken here/)
+    assert.equal(site.server.refused!.count, 1)
+    for (const client of [second, third]) client.destroy()
+  })
+
+  it('no listener takes the places of another', async () => {
+    await using site = await serve([new MemoryExport()], { connections: 1, newcomers: 1 })
+    const tcp = await site.server.listen('nbd://127.0.0.1:0')
+    const port = Number(new URL(tcp.uri).port)
+    const idle = connect({ host: '127.0.0.1', port })
+    const held = await NbdClient.connect(`nbd://127.0.0.1:${port}/disk`)
+    const first = await RawClient.open(site.path)
+    assert.deepEqual(
+      site.server.doors.map(({ sessions }) => sessions),
+      [0, 1, 1],
+    )
+    await held.disconnect()
+    idle.destroy()
+    first.destroy()
   })
 
   it('begins no more requests than the bound while none is answered, and goes on as they are', async () => {

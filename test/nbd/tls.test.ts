@@ -234,7 +234,7 @@ describe('nbd over TLS', () => {
 
     it('the deadline of negotiation covers it', async () => {
       using timers = handTimers()
-      await using site = await serveSecurely({ limits: { negotiationTimeoutMs: 10_000 } })
+      await using site = await serveSecurely({ limits: { negotiationMs: 10_000 } })
       const guest = await RawClient.connect(site.path)
       await guest.greet()
       await guest.option(OptionType.startTls)
@@ -246,7 +246,7 @@ describe('nbd over TLS', () => {
 
     it('the deadline of negotiation covers what comes behind it', async () => {
       using timers = handTimers()
-      await using site = await serveSecurely({ limits: { negotiationTimeoutMs: 10_000 } })
+      await using site = await serveSecurely({ limits: { negotiationMs: 10_000 } })
       const guest = await openSecurely(site)
       timers.pass(10_000)
       await guest.closed

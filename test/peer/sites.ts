@@ -47,7 +47,8 @@ export async function gate(
     if (waiter) waiter(what)
     else queue.push(what)
   }
-  const take = (secured: SecuredStream) => {
+  const take = (secured: SecuredStream, known: () => void) => {
+    known()
     taken.push(secured)
     closing.push(() => secured.stream.destroy())
     tell(secured)

@@ -1,10 +1,10 @@
 // The bounds of the NBD server: those of any guest-facing server, and what is NBD's own.
 
+import { defaultNewcomerLimits, type NewcomerLimits } from '../../entrance/newcomers.ts'
 import { defaultGuestLimits, type GuestLimits } from '../../guest/limits.ts'
 
-export interface NbdLimits extends GuestLimits {
-  /** From accept to the end of negotiation. */
-  readonly negotiationTimeoutMs: number
+/** A client is a newcomer until it has agreed on an export. */
+export interface NbdLimits extends GuestLimits, NewcomerLimits {
   /** Options in one negotiation, on top of one for each export. */
   readonly options: number
   readonly optionBytes: number
@@ -14,7 +14,7 @@ export interface NbdLimits extends GuestLimits {
 
 export const defaultLimits: NbdLimits = {
   ...defaultGuestLimits,
-  negotiationTimeoutMs: 10_000,
+  ...defaultNewcomerLimits,
   options: 32,
   optionBytes: 64 * 1024,
   extents: 512,

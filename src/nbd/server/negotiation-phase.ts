@@ -24,6 +24,8 @@ export interface NegotiationPhaseOptions {
   readonly log: ServerLog
   /** Without it, or with mode 'off', all is in the clear. */
   readonly tls: { readonly mode: TlsMode; readonly server: TlsServer } | undefined
+  /** Why no client may have an export now; undefined: it may. */
+  refusal(): string | undefined
   /** TLS is in the place of the plain socket; what it brings belongs to push(). */
   onSecured(secured: TLSSocket): void
   /** `rest`: bytes behind the last option. */
@@ -75,7 +77,9 @@ export class NegotiationPhase {
   }
 
   #open(wanted: Export): ExportHandle {
-    const { client, log, socket } = this.#options
+    const { client, log, socket, refusal } = this.#options
+    const why = refusal()
+    if (why !== undefined) throw new NbdError('EPERM', why)
     try {
       return wanted.open(client, isElsewhere(socket))
     } catch (error) {

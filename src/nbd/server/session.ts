@@ -1,9 +1,11 @@
-// One client connection from accept to the end: negotiation under a deadline, transmission, and the ways out.
+// One client connection from accept to the end: negotiation in a newcomer's place, transmission, and the ways out.
 // Always: the handle is closed exactly once, after every request that it had has been answered or has failed, with
 // 'disconnected' only after NBD_CMD_DISC; `onOver` comes exactly once, when socket and handle are both done with.
 
+import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { type Dismissal, dismissalTexts, type Place } from '../../entrance/newcomers.ts'
 import type { BlockPool } from '../../guest/blocks.ts'
 import type { BusyPoll } from '../../guest/busy-poll.ts'
 import type { Export, ExportCatalog, SessionEnd } from '../../guest/export.ts'
@@ -12,11 +14,12 @@ import type { MemoryBudget } from '../../guest/memory-budget.ts'
 import type { TurnShare } from '../../guest/turn-share.ts'
 import { type ReadBuffer, type SharedPipe, takeOver, Wire } from '../../guest/wire.ts'
 import { ProtocolError } from '../wire/negotiation-codecs.ts'
+import { type Client, type Door, sourceOfClient } from './door.ts'
 import { toldCodeOf } from './guest-errors.ts'
 import type { NbdLimits } from './limits.ts'
 import type { Agreement } from './negotiation.ts'
 import { NegotiationPhase } from './negotiation-phase.ts'
-import type { TlsMode } from './tls-mode.ts'
+import { Tally } from './tally.ts'
 import type { TlsServer } from './tls-server.ts'
 import { Transmission } from './transmission.ts'
 
@@ -31,8 +34,6 @@ const moves: Readonly<Record<SessionState, readonly SessionState[]>> = {
   over: [],
 }
 
-const keepAliveMs = 60_000
-
 export interface SessionOptions {
   /** As it was accepted: nothing was read. */
   readonly socket: Socket
@@ -40,19 +41,48 @@ export interface SessionOptions {
   readonly pipe: SharedPipe
   readonly poll: BusyPoll
   readonly share: TurnShare
-  readonly client: string
+  readonly client: Client
+  /** Through which it came in. */
+  readonly door: Door
   readonly catalog: ExportCatalog
   /** The memory for an export's payloads and replies; given back at the end of the session. */
   readonly pools: { take(of: Export): BlockPool; giveBack(of: Export): void }
   readonly limits: NbdLimits
   readonly budget: MemoryBudget
   readonly log: ServerLog
-  /** Without it, or with mode 'off', all is in the clear. */
-  readonly tls?: { readonly mode: TlsMode; readonly server: TlsServer } | undefined
+  readonly tls: TlsServer | undefined
+  /** Why nobody may have an export now; undefined: the client may. */
+  refusal(): string | undefined
   onOver(): void
 }
 
+/** What is told of a session that has an export. */
+export interface SessionFacts {
+  readonly id: string
+  readonly exportId: string
+  readonly exportName: string
+  readonly client: Client
+  readonly door: string
+  /** undefined: in the clear. */
+  readonly tlsVersion: string | undefined
+  readonly since: Date
+  /** `ending`: no request of it is begun any more. */
+  readonly state: 'open' | 'ending'
+  readonly tally: Readonly<Tally>
+  readonly inFlight: number
+  /** Replies that the client has left unread, beyond what the system holds for it. */
+  readonly unreadBytes: number
+  readonly hasUnflushed: boolean
+}
+
 export class Session {
+  readonly id = randomUUID().slice(0, 8)
+  readonly #tally = new Tally()
+  readonly #client: string
+  readonly #place: Place
+  #since: Date | undefined
+  #hasSpoken = false
+  readonly #whenOver: (() => void)[] = []
   readonly #options: SessionOptions
   readonly #negotiation: NegotiationPhase
   /** The client's; from STARTTLS on the one that TLS made of it. */
@@ -73,12 +103,13 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.#options = options
-    const { catalog, limits, client, log, tls } = options
-    const { socket, fd } = takeOver(options.socket, options.readBuffer, (bytes, from, to) =>
+    const { catalog, limits, log, tls, door } = options
+    const client = options.client.name
+    const { deadClientMs } = limits
+    const { socket, fd } = takeOver(options.socket, { buffer: options.readBuffer, deadClientMs }, (bytes, from, to) =>
       this.#received(bytes, from, to),
     )
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, keepAliveMs)
+    this.#client = client
     this.#socket = socket
     this.#fd = fd
     this.#negotiation = new NegotiationPhase({
@@ -87,10 +118,10 @@ export class Session {
       catalog,
       limits,
       log,
-      tls,
+      tls: tls && { mode: door.tlsMode, server: tls },
+      refusal: () => options.refusal(),
       onSecured: (secured) => this.#secured(secured),
       onAgreed: (agreement, rest) => {
-        clearTimeout(this.#timer)
         this.#transmit(agreement, rest)
       },
       onHangUp: () => this.#hangUp(),
@@ -100,7 +131,11 @@ export class Session {
       },
     })
     this.#listen()
-    this.#timer = setTimeout(() => this.#breakOff('negotiation took too long'), limits.negotiationTimeoutMs)
+    this.#place = door.newcomers.enter({
+      source: sourceOfClient(options.client),
+      hasSpoken: () => this.#hasSpoken,
+      dismiss: (why) => this.#dismissed(why),
+    })
   }
 
   #listen(): void {
@@ -114,6 +149,38 @@ export class Session {
 
   get isOver(): boolean {
     return this.#state === 'over'
+  }
+
+  /** undefined: it has no export. */
+  get facts(): SessionFacts | undefined {
+    const agreement = this.#agreement
+    if (agreement === undefined || this.#state === 'over') return undefined
+    return {
+      id: this.id,
+      exportId: agreement.export.id,
+      exportName: agreement.export.name,
+      client: this.#options.client,
+      door: this.#options.door.name,
+      tlsVersion: this.#tlsVersion,
+      since: this.#since!,
+      state: this.#state === 'transmitting' ? 'open' : 'ending',
+      tally: this.#tally,
+      inFlight: this.#transmission!.inFlight,
+      unreadBytes: this.#wire!.queuedBytes,
+      hasUnflushed: agreement.handle.hasUnflushed ?? false,
+    }
+  }
+
+  /** Resolves when socket and handle are both done with. */
+  get over(): Promise<void> {
+    if (this.isOver) return Promise.resolve()
+    return new Promise((resolve) => this.#whenOver.push(resolve))
+  }
+
+  #dismissed(why: Dismissal): void {
+    // One that was refused, or has taken its leave, only waits for its client to read the last of it.
+    if (this.#isDropped || this.#socketIsClosed) return
+    this.#breakOff(dismissalTexts[why])
   }
 
   /** Lets requests in flight finish, answers them, then drops the connection. */
@@ -140,6 +207,7 @@ export class Session {
         this.#transmission!.receive(bytes, from, to)
         this.#options.poll.ended()
       } else if (this.#state === 'negotiating') {
+        this.#hasSpoken = true
         this.#negotiation.push(bytes, from, to)
       }
     } catch (error) {
@@ -158,8 +226,12 @@ export class Session {
 
   #transmit(agreement: Agreement, rest: Buffer): void {
     this.#move('transmitting')
+    this.#place.leave()
+    this.#options.door.sessions++
+    this.#since = new Date()
     this.#agreement = agreement
-    const { limits, budget, log, client, pools, share } = this.#options
+    const { limits, budget, log, pools, share } = this.#options
+    const client = this.#client
     const socket = this.#socket
     const { style } = agreement
     const facts = { client, export: agreement.export.name, replies: style.name, tls: this.#tlsVersion }
@@ -174,6 +246,7 @@ export class Session {
       share,
       log,
       client,
+      tally: this.#tally,
       onDisconnect: () => {
         this.#end = 'disconnected'
         this.#move('finishing')
@@ -242,11 +315,15 @@ export class Session {
   #over(): void {
     if (this.#state === 'over') return
     this.#move('over')
+    this.#place.leave()
+    if (this.#agreement !== undefined) this.#options.door.sessions--
     this.#options.onOver()
+    for (const resolve of this.#whenOver.splice(0)) resolve()
   }
 
   #closeHandle(): void {
-    const { log, client, pools } = this.#options
+    const { log, pools } = this.#options
+    const client = this.#client
     const agreement = this.#agreement!
     pools.giveBack(agreement.export)
     log.info({ client, export: agreement.export.name, end: this.#end }, 'session over')
@@ -260,8 +337,7 @@ export class Session {
   #failed(error: unknown): void {
     if (error instanceof ProtocolError || toldCodeOf(error) !== undefined) this.#breakOff((error as Error).message)
     else {
-      const { log, client } = this.#options
-      log.error({ client, err: error }, 'connection dropped: the server failed')
+      this.#options.log.error({ client: this.#client, err: error }, 'connection dropped: the server failed')
       this.destroy()
     }
   }
@@ -271,11 +347,11 @@ export class Session {
   }
 
   #breakOff(reason: string): void {
-    this.#options.log.info({ client: this.#options.client }, `connection dropped: ${reason}`)
+    this.#options.log.info({ client: this.#client }, `connection dropped: ${reason}`)
     this.destroy()
   }
 
   #logBreak(error: Error): void {
-    this.#options.log.debug({ client: this.#options.client, err: error }, `connection broke: ${error.message}`)
+    this.#options.log.debug({ client: this.#client, err: error }, `connection broke: ${error.message}`)
   }
 }

@@ -21,6 +21,7 @@ import type { Agreement } from './negotiation.ts'
 import { Output } from './output.ts'
 import { PayloadWriter } from './payload-writer.ts'
 import { RequestRunner } from './request-runner.ts'
+import type { Tally } from './tally.ts'
 
 export interface TransmissionOptions {
   readonly wire: Wire
@@ -31,6 +32,7 @@ export interface TransmissionOptions {
   readonly share: TurnShare
   readonly log: ServerLog
   readonly client: string
+  readonly tally: Tally
   onDisconnect(): void
   /** After clientEnded(): all that had arrived has been begun. */
   onAllBegun(): void
@@ -93,6 +95,11 @@ export class Transmission implements BudgetMember {
     })
     this.#payloads = new PayloadWriter(agreement.handle, this.#runner, lease(limits.payloadBytes))
     budget.join(this)
+  }
+
+  /** Requests that are begun and not answered. */
+  get inFlight(): number {
+    return this.#runner.inFlight
   }
 
   get clientHeldBytes(): number {
@@ -216,6 +223,7 @@ export class Transmission implements BudgetMember {
     if (request === undefined) return this.#skip !== undefined
     if (request.type === Command.write && request.lengthBytes > 0) {
       this.#request = undefined
+      this.#options.tally.count(request)
       this.#payloads.begin(request)
       return this.#writeOn()
     }
@@ -224,6 +232,7 @@ export class Transmission implements BudgetMember {
       if (!this.#runner.hasRoomFor(request)) return this.#hold()
     }
     this.#request = undefined
+    this.#options.tally.count(request)
     if (request.type === Command.blockStatus) this.#steps += statusSteps
     else if (request.type !== Command.read && request.type !== Command.flush) {
       this.#steps += pooledSteps
