@@ -15,6 +15,7 @@ import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { answersOverLink, overLink } from '../migration/over-link.ts'
+import { rightsOf } from '../migration/peer-rights.ts'
 import { Migrations } from '../migration/site/migrations.ts'
 import type { MigrationsServices } from '../migration/site/services.ts'
 import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
@@ -194,6 +195,7 @@ export class Daemon {
       newId: randomUUID,
       counterpart: (peerId) => overLink(links.hub.channel(peerId)),
       peer: (peerId) => peerOf(book, peerId),
+      rights: (peerId) => rightsOf(book.get(peerId)),
       keep: (peerId) => links.hub.keep(peerId),
       freeBytes: () => freeBytes(folder.disksFolder),
       transport: (peerId) => book.get(peerId)?.address?.split(':')[0] ?? 'tcp',

@@ -3,7 +3,7 @@
 import { Refusal } from '../disk/refusal.ts'
 import type { PeerFacts } from '../migration/site/services.ts'
 import type { PairedPeer } from '../peer/pairing.ts'
-import type { PeerRecord, Records } from '../store/records.ts'
+import { type PeerRecord, type Records, untouchedPeer } from '../store/records.ts'
 
 export class PeerBook {
   readonly #records: Records
@@ -53,6 +53,8 @@ export class PeerBook {
     let name = wantedName ?? known?.name ?? peer.name
     for (let count = 2; !isFree(name); count++) name = `${peer.name}-${count}`
     const record: PeerRecord = {
+      ...untouchedPeer,
+      ...(known && { mayTake: known.mayTake, limits: known.limits }), // Paired again, it is the same site: the key is its name.
       fingerprint: peer.fingerprint,
       site: peer.siteId,
       name,

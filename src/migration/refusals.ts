@@ -241,6 +241,15 @@ export function clientAtWork(disk: string, why: string, isHere: boolean): Refusa
   return new Refusal(atWorkCode, message(isHere ? 'this site' : 'the source'), facts)
 }
 
+/** Only the operator at the source says so, and has not. `why`: a sentence's end. */
+export function ownersWord(disk: string, why: string): Refusal {
+  return new Refusal('owners-word', `the source gave ${disk} up to nobody: ${why}`, {
+    disk,
+    safe: 'Nothing was changed: the source owns the disk and serves it as before.',
+    next: 'Say it at the source. Its operator lets this site say it from the next move on with vmstore peer allow NAME --take DISK --give.',
+  })
+}
+
 const atWorkAdvice = {
   safe: 'Nothing was changed: the source owns the disk and serves it as before.',
   next: 'Stop the machine there, or move it, and say it again. With --force that client is cut off: whatever it does next fails.',

@@ -71,6 +71,8 @@ const migration = z.looseObject({
   sourceTold: z.boolean(),
   mark: count,
   markRun: text.nullable(),
+  ordered: z.object({ force: z.boolean() }).nullable(),
+  peerDecides: z.boolean(),
 })
 
 const peer = z.looseObject({
@@ -79,6 +81,8 @@ const peer = z.looseObject({
   name: text,
   address: text.nullable(),
   pairedAt: text,
+  mayTake: z.array(z.looseObject({ disk: text, give: z.boolean() })),
+  limits: z.partialRecord(z.enum(['disks', 'bytes', 'sizeBytes', 'calls', 'digests', 'junkBytes']), count),
 })
 
 const shapes = { disk, migration, peer } as const

@@ -15,6 +15,7 @@ import {
   untouchedDisk,
   untouchedMigration,
   untouchedMovedDisk,
+  untouchedPeer,
 } from './records.ts'
 import { damagedRow, parsedRow } from './records-problem.ts'
 
@@ -57,6 +58,26 @@ export function upgradeFrom2(database: DatabaseSync, path: string, siteId: strin
     put.run(text, rowChecksum('migration', id, text), id)
   }
   database.exec('PRAGMA user_version = 3')
+  database.exec('COMMIT')
+}
+
+/** What a peer may is on record, and whose word a switchover has. @throws when a row is damaged */
+export function upgradeFrom3(database: DatabaseSync, path: string): void {
+  const steps = [
+    { table: 'migration', added: { ordered: untouchedMigration.ordered, peerDecides: untouchedMigration.peerDecides } },
+    { table: 'peer', added: untouchedPeer },
+  ] as const
+  database.exec('BEGIN IMMEDIATE')
+  for (const { table, added } of steps) {
+    const put = database.prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`)
+    for (const { id, body } of rowsOf(database, path, table)) {
+      const text = JSON.stringify({ ...added, ...body })
+      const found = shaped(table, id, JSON.parse(text))
+      if ('wrong' in found) throw damagedRow(path, table, id, found.wrong)
+      put.run(text, rowChecksum(table, id, text), id)
+    }
+  }
+  database.exec('PRAGMA user_version = 4')
   database.exec('COMMIT')
 }
 

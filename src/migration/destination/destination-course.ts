@@ -18,7 +18,7 @@ import type { Counterpart, DestinationDesk } from '../counterpart.ts'
 import { Course, type CourseServices, type Pace } from '../course.ts'
 import type { WaitingGuests } from '../held-writes.ts'
 import { diskNames } from '../move.ts'
-import { clientAtWork, noAnswerToCancel, tooLate } from '../refusals.ts'
+import { clientAtWork, noAnswerToCancel, ownersWord, tooLate } from '../refusals.ts'
 import { leftNote, type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
 import { ComingDisk } from './coming-disk.ts'
 import { heeding } from './heeding.ts'
@@ -223,7 +223,8 @@ export class DestinationCourse extends Course {
     if (!this.#isIncoming) throw this.#tooLate('switched over')
     const answer = await this.#incoming.switchover.order(force, signal)
     const disk = diskNames(this.record)
-    if (answer?.answer === 'busy') throw clientAtWork(disk, answer.why, false)
+    if (answer?.answer === 'busy')
+      throw answer.isOwners ? ownersWord(disk, answer.why) : clientAtWork(disk, answer.why, false)
     if (answer?.answer !== 'refused') return
     const facts = { disk, safe: 'Nothing was changed.' }
     throw new Refusal(answer.code, `the source refused the switchover: ${answer.message}`, facts)

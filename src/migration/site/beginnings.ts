@@ -66,6 +66,7 @@ export class Beginnings {
       transport: this.#services.transport(peer.id),
       terms,
       startedAt: clock.date().toISOString(),
+      peerDecides: disks.every(({ id: disk }) => this.#services.rights(peer.id).maySayWhen(disk)),
     })
     await joinAll(disks, record)
     const course = new SourceCourse(this.#services, disks, record, counterpart(peer.id))

@@ -5,18 +5,17 @@
 // the last daemon left is known nothing is said of any.
 
 import type { Disk } from '../../disk/disk.ts'
-import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import { startingCode, unknownMigrationCode } from '../codes.ts'
 import type { DestinationStanding, SiteDesk } from '../counterpart.ts'
 import type { Supersession } from '../supersession.ts'
-import type { Terms } from '../terms.ts'
 import { admit } from './admission.ts'
 import { Beginnings } from './beginnings.ts'
 import { Commands } from './commands.ts'
 import { Generations } from './generations.ts'
 import { PastSource } from './past-source.ts'
+import { beginForPeer } from './requests.ts'
 import { takeUpAll } from './resumption.ts'
 import { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
@@ -79,7 +78,8 @@ export class Migrations {
     if (!this.#roster.isTakenUp) throw new PeerRefusal(startingCode, 'that site is starting: ask again')
     return {
       generations: async (claims) => this.generations.answer(peerId, claims),
-      request: (disks, terms, signal) => this.#requested(peerId, disks, terms, signal),
+      request: (disks, terms, signal) =>
+        beginForPeer(this.#services, this.beginnings, peerId, { disks, terms }, signal),
       prepare: (preparation) => admit(this.#services, this.#roster, peerId, preparation),
       standing: async (migration) => this.#standing(peerId, migration),
       source: (migration) => {
@@ -117,14 +117,5 @@ export class Migrations {
     const record = this.#roster.get(migration)?.record ?? this.past().find(({ id }) => id === migration)
     if (record?.peerId !== peerId || record.role !== 'destination') return { state: 'unknown', disks: [] }
     return { state: record.state, disks: record.disks.map(({ id, generation }) => ({ disk: id, generation })) }
-  }
-
-  async #requested(peerId: string, disks: readonly string[], terms: Terms, signal: AbortSignal): Promise<string> {
-    try {
-      return (await this.beginnings.start(disks, this.#services.peer(peerId), terms, signal)).id
-    } catch (error) {
-      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
-      throw error
-    }
   }
 }

@@ -141,10 +141,13 @@ export class SourceCourse extends Course {
   async switchover(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state !== 'ready') throw this.#tooLate('switched over')
     this.checkIdle(force || this.terms.force)
+    await this.update({ ordered: { force } }) // By this word alone the destination's question counts as the operator's.
     try {
       await this.#there.switchover(force, signal)
     } catch (error) {
-      if (!(error instanceof PeerRefusal) || error.code !== atWorkCode) throw error
+      if (!(error instanceof PeerRefusal)) throw error // It may have heard it.
+      if (this.record.state === 'ready') await this.update({ ordered: null })
+      if (error.code !== atWorkCode) throw error
       this.checkIdle(false) // It came in between, and is named as it is known here.
       const what = this.disks.length > 1 ? 'the disks were' : 'the disk was'
       throw clientAtWork(diskNames(this.record), `it came while ${what} being given up`, true)
