@@ -8,6 +8,8 @@ import { type PeerRecord, type Records, untouchedPeer } from '../store/records.t
 export class PeerBook {
   readonly #records: Records
   readonly #peers = new Map<string, PeerRecord>()
+  /** One after the other, so that each sees what the one before allowed. */
+  #allowed: Promise<unknown> = Promise.resolve()
 
   constructor(records: Records, peers: readonly PeerRecord[]) {
     this.#records = records
@@ -70,6 +72,22 @@ export class PeerBook {
   checkName(name: string, fingerprint: string | undefined): void {
     const other = this.all().find((peer) => peer.name === name)
     if (other && other.fingerprint !== fingerprint) throw nameTaken(name)
+  }
+
+  /** What the peer may; durable when it resolves. */
+  async allow(
+    fingerprint: string,
+    rights: (now: PeerRecord) => Pick<PeerRecord, 'mayTake' | 'limits'>,
+  ): Promise<PeerRecord> {
+    const work = this.#allowed.then(async () => {
+      const now = this.named(fingerprint) // It may have been removed meanwhile.
+      const record = { ...now, ...rights(now) }
+      await this.#records.commit([{ put: 'peer', record }])
+      this.#peers.set(fingerprint, record)
+      return record
+    })
+    this.#allowed = work.catch(() => {})
+    return work
   }
 
   async remove(peer: PeerRecord): Promise<void> {

@@ -12,6 +12,8 @@ export interface PeerRights {
   /** Whether its operator may say when the disk passes. */
   maySayWhen(diskId: string): boolean
   readonly limits: PeerLimits
+  /** The peer wanted more than that: it is counted. */
+  reached(limit: keyof PeerLimits): void
 }
 
 /** For every disk of a site, also those that are not there yet. */
@@ -29,12 +31,16 @@ export const usualLimits: PeerLimits = {
 }
 
 /** undefined: it is no peer any more. */
-export function rightsOf(peer: Pick<PeerRecord, 'mayTake' | 'limits'> | undefined): PeerRights {
+export function rightsOf(
+  peer: Pick<PeerRecord, 'mayTake' | 'limits'> | undefined,
+  reached: PeerRights['reached'] = () => {},
+): PeerRights {
   const allowed = peer?.mayTake ?? []
   const entriesOf = (diskId: string) => allowed.filter(({ disk }) => disk === everyDisk || disk === diskId)
   return {
     mayTake: (diskId) => entriesOf(diskId).length > 0,
     maySayWhen: (diskId) => entriesOf(diskId).some(({ give }) => give),
     limits: { ...usualLimits, ...peer?.limits },
+    reached,
   }
 }

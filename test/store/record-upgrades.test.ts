@@ -86,7 +86,7 @@ describe('records of format 2', () => {
     }
     store(written({ ...move, ...disk, ...terms, endOwner: 'site-there' }))
     assert.deepEqual(await loaded(), [{ ...migrationRecord({ ...move, terms }, { ...disk, owner: 'site-there' }) }])
-    assert.equal(formatOf(), 3)
+    assert.equal(formatOf(), 4)
     assert.equal((await loaded()).length, 1, 'and so they are at the next start')
   })
 

@@ -15,6 +15,7 @@ import { Beginnings } from './beginnings.ts'
 import { Commands } from './commands.ts'
 import { Generations } from './generations.ts'
 import { PastSource } from './past-source.ts'
+import type { Placed } from './placements.ts'
 import { beginForPeer } from './requests.ts'
 import { takeUpAll } from './resumption.ts'
 import { Roster } from './roster.ts'
@@ -51,6 +52,11 @@ export class Migrations {
 
   courses(): readonly SiteCourse[] {
     return this.#roster.courses()
+  }
+
+  /** What a peer has moved to this site. */
+  placedBy(peerId: string): Placed {
+    return this.#roster.placedBy(peerId)
   }
 
   past(): readonly MigrationRecord[] {

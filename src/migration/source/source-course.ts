@@ -18,7 +18,11 @@ import type { WaitingGuests } from '../held-writes.ts'
 import { diskNames } from '../move.ts'
 import { preparationOf } from '../new-record.ts'
 import {
+  cancelledWithout,
   clientAtWork,
+  endedBefore,
+  givenStranded,
+  grantNotRecorded,
   isElsewhere,
   notPreparedYet,
   notReclaimable,
@@ -178,6 +182,23 @@ export class SourceCourse extends Course {
       this.#isOver()
     })
     this.#notices.cancelled()
+  }
+
+  async endWithout(peerName: string): Promise<string> {
+    return this.#alone(async () => {
+      if (this.ended) return endedBefore(this.record)
+      if (this.#grant.isOpen) throw grantNotRecorded(this.record)
+      const disks = this.inMove
+      const isGiven = disks.some((disk) => disk.state !== 'owned')
+      const left = disks.map((disk) => disk.leaveMigration())
+      const said = isGiven ? givenStranded(this.record, peerName, this.missingBytes) : cancelledWithout(this.record)
+      const ended = isGiven
+        ? this.ending('failed', this.record.peerSite)
+        : this.ending('cancelled', this.services.siteId)
+      await this.update({ ...ended, note: said }, left)
+      this.#isOver()
+      return said
+    })
   }
 
   /**
