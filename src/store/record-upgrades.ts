@@ -15,6 +15,7 @@ import {
   untouchedDisk,
   untouchedMigration,
   untouchedMovedDisk,
+  untouchedPeer,
 } from './records.ts'
 import { damagedRow, parsedRow } from './records-problem.ts'
 
@@ -61,13 +62,14 @@ export function upgradeFrom2(database: DatabaseSync, path: string, siteId: strin
 }
 
 /**
- * Disks get a deed, and moves what their destination signed: none yet. A deed is signed with the key of this site, which is not
+ * Disks get a deed, and moves what their destination signed: none yet. What a peer may is on record, and whose word a switchover has. A deed is signed with the key of this site, which is not
  * known here: the daemon signs what was before deeds when it starts, before anybody is served (migration/adoption.ts). Until
  * then a record without a deed says just that.
  */
 export function upgradeFrom3(database: DatabaseSync, path: string): void {
   database.exec('BEGIN IMMEDIATE')
   upgradeRows(database, path, 'disk', (body) => ({ ...untouchedDisk, ...body }))
+  upgradeRows(database, path, 'peer', (body) => ({ ...untouchedPeer, ...body }))
   upgradeRows(database, path, 'migration', (body) => {
     const before = body as Partial<MigrationRecord>
     return {
@@ -84,7 +86,7 @@ export function upgradeFrom3(database: DatabaseSync, path: string): void {
 function upgradeRows(
   database: DatabaseSync,
   path: string,
-  table: 'disk' | 'migration',
+  table: 'disk' | 'migration' | 'peer',
   upgraded: (body: object) => object,
 ): void {
   const put = database.prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`)
