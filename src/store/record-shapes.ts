@@ -36,6 +36,7 @@ const disk = z.looseObject({
   mapLog: z.object({ key: count, records: count }).nullable(),
   unsynced: z.looseObject({}).nullable(),
   powerLoss: z.looseObject({}).nullable(),
+  dirtyEpoch: text.nullable(),
   createdAt: text,
 })
 

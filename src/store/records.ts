@@ -34,6 +34,8 @@ export interface DiskRecord {
   readonly unsynced: UnsyncedMark | null
   /** owned, arriving: power was lost while that was so, and the operator has not accepted it. */
   readonly powerLoss: PowerLossMark | null
+  /** departed: the epoch of the map, beside its bytes, of what its destination lacks (dirty-map-file.ts); null: of everything. */
+  readonly dirtyEpoch: string | null
   readonly createdAt: string
 }
 
@@ -63,7 +65,7 @@ export interface FailedSyncMark {
 /** A disk to which nothing has happened. A record that lacks one of these was written before it was there, and means it. */
 export const untouchedDisk: Pick<
   DiskRecord,
-  'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync' | 'mapLog' | 'unsynced' | 'powerLoss'
+  'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync' | 'mapLog' | 'unsynced' | 'powerLoss' | 'dirtyEpoch'
 > = {
   migrationId: null,
   servedFile: null,
@@ -73,6 +75,7 @@ export const untouchedDisk: Pick<
   mapLog: null,
   unsynced: null,
   powerLoss: null,
+  dirtyEpoch: null,
 }
 
 /**
