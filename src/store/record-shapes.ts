@@ -43,6 +43,7 @@ const disk = z.looseObject({
   deed,
   offered: deed,
   rival: deed,
+  dirtyEpoch: text.nullable(),
   createdAt: text,
 })
 

@@ -62,8 +62,8 @@ export function upgradeFrom2(database: DatabaseSync, path: string, siteId: strin
 }
 
 /**
- * Disks get a deed, and moves what their destination signed: none yet. What a peer may is on record, and whose word a switchover has. A deed is signed with the key of this site, which is not
- * known here: the daemon signs what was before deeds when it starts, before anybody is served (migration/adoption.ts). Until
+ * What was not on record before is: a disk's deed, what a peer may, whose word a switchover has (untouchedDisk and its like say
+ * what a record of before means). A deed is signed with the key of this site, which is not known here: the daemon signs what was before deeds when it starts, before anybody is served (migration/adoption.ts). Until
  * then a record without a deed says just that.
  */
 export function upgradeFrom3(database: DatabaseSync, path: string): void {

@@ -44,6 +44,8 @@ export interface DiskRecord {
   readonly offered: Deed | null
   /** superseded: a deed that forks from ours, so that nobody can say which of the two is valid. */
   readonly rival: Deed | null
+  /** departed: the epoch of the map, beside its bytes, of what its destination lacks (dirty-map-file.ts); null: of everything. */
+  readonly dirtyEpoch: string | null
   readonly createdAt: string
 }
 
@@ -84,6 +86,7 @@ export const untouchedDisk: Pick<
   | 'deed'
   | 'offered'
   | 'rival'
+  | 'dirtyEpoch'
 > = {
   migrationId: null,
   servedFile: null,
@@ -96,6 +99,7 @@ export const untouchedDisk: Pick<
   deed: null,
   offered: null,
   rival: null,
+  dirtyEpoch: null,
 }
 
 /**

@@ -32,6 +32,7 @@ export function putDisk(site: SimSite, random: Random, index = 0): number[] {
     deed: null,
     offered: null,
     rival: null,
+    dirtyEpoch: null,
   }
   site.database.disk.set(id, { ...identity, ...standing, createdAt: '2026-01-01T00:00:00.000Z' })
   return initial

@@ -12,8 +12,11 @@ import { startingCode } from '../codes.ts'
 import type {
   AcquireAnswer,
   Acquisition,
+  Collected,
+  Collection,
   CompleteDisk,
   Completion,
+  Copied,
   DiskAt,
   DiskProgress,
   Progress,
@@ -22,6 +25,7 @@ import type {
   SourceDesk,
   SourceStanding,
   Taken,
+  Tracked,
 } from '../counterpart.ts'
 import { type Course, type CourseEvent, type CourseServices, type Pace, type Plans, still } from '../course.ts'
 import { otherDisks } from '../entry.ts'
@@ -108,6 +112,14 @@ export class SourceAnswers implements SourceDesk {
     return this.#parts.alone(() => this.#parts.grant.acquire(asked))
   }
 
+  track(disk: DiskAt, copied: Copied | null): Promise<Tracked> {
+    return this.#parts.reads.track(disk, copied)
+  }
+
+  collect(asked: Collection): Promise<Collected> {
+    return this.#parts.reads.collect(asked)
+  }
+
   flush(disk: DiskAt): Promise<{ readonly boot: string }> {
     return this.#parts.reads.flush(disk)
   }
@@ -135,7 +147,7 @@ export class SourceAnswers implements SourceDesk {
   async progress(said: Progress): Promise<readonly SentOf[]> {
     const { course, services, note, tell, pausedThere } = this.#parts
     const entries = this.#entries<DiskProgress>(said.disks)
-    if (this.#record.state !== 'copying') return this.#sent
+    if (this.#record.state !== 'ready' && this.#record.state !== 'copying') return this.#sent
     void pausedThere(said.paused).catch(() => {}) // The next report says it again.
     const { rate, secondsLeft } = said
     this.#pace = { told: { rate, secondsLeft }, atMs: services.clock.now() }
