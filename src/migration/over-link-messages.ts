@@ -43,7 +43,7 @@ const migration = { migration: id }
 const diskAt = { disk: id, generation }
 const run = { offset: bytes, length: bytes.positive() }
 const ranges = z.array(z.object(run)).max(namedRanges)
-const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes }
+const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes, spared: bytes.default(0) }
 
 /** An entry for each disk of the move, each named once. */
 function eachDisk<Shape extends z.ZodRawShape & { disk: typeof id }>(shape: Shape) {

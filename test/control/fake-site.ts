@@ -14,6 +14,7 @@ import {
   type MigrationEvent,
   type MigrationState,
   type MigrationView,
+  type MovedDiskView,
   type PeerView,
   type SiteView,
 } from '../../src/control/types.ts'
@@ -61,6 +62,7 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
     sent: 300 * MiB,
     skippedZero: 202 * MiB,
     resent: 0,
+    spared: 0,
     missing: 0,
     exposed: 0,
   },
@@ -80,6 +82,23 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   startedAt: '2024-05-01T10:00:00.000Z',
   ...more,
 })
+
+/** A disk of a migration that is done. */
+export const movedDisk = (name: string, more: Partial<MovedDiskView> = {}): MovedDiskView => {
+  const { owner, ownerName, ownerSide, bytes } = migrationView('done')
+  const generation = name === 'web01' ? 2 : 3
+  const facts = {
+    id: `id of ${name}`,
+    name,
+    generation,
+    state: 'released',
+    owner,
+    ownerName,
+    ownerSide,
+    hasLeft: false,
+  }
+  return { ...facts, bytes, verified: true, unreadable: [], differed: [], ...more }
+}
 
 const peer: PeerView = {
   name: 'tokyo',

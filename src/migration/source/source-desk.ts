@@ -255,8 +255,8 @@ export class SourceAnswers implements SourceDesk {
   }
 
   /** What landed is the destination's to say, what was sent is ours. */
-  #hear(disk: Disk, { data, sent, skippedZero, resent }: MigrationCounters): void {
-    this.#reported.set(disk.id, { data, skippedZero, ...this.#parts.reads.atLeast(disk, { sent, resent }) })
+  #hear(disk: Disk, { data, sent, skippedZero, resent, spared = 0 }: MigrationCounters): void {
+    this.#reported.set(disk.id, { data, skippedZero, spared, ...this.#parts.reads.atLeast(disk, { sent, resent }) })
   }
 
   get #sent(): readonly SentOf[] {
