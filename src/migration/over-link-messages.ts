@@ -22,8 +22,10 @@
 //   writers-gone source → destination
 
 import { z } from 'zod'
+import { blockSizeBytes } from '../block/block-size.ts'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 import { largestGeneration } from '../disk/states.ts'
+import { cellBytes } from './copy/seed.ts'
 import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
 import { namedClients, waitingGuests } from './held-writes.ts'
 import { peerWords } from './peer-words.ts'
@@ -139,9 +141,17 @@ export const digestsMessage = z.object({
     .array(z.object({ offset: bytes, length: bytes.positive().max(digestedBytes) }))
     .min(1)
     .max(digestsAtOnce),
+  /** A digest of each so many bytes of each run, and a short one. */
+  stepBytes: z.union([z.literal(blockSizeBytes), z.literal(cellBytes)]).optional(),
 })
-/** How many there are, one for each run. The digests are the answer's body: SHA-256, one after the other. */
-export const digestsAnswer = z.object({ digests: z.number().int().min(1).max(digestsAtOnce) })
+/** How many there are, one for each run, or each step of it. The digests are the answer's body, one after the other. */
+export const digestsAnswer = z.object({
+  digests: z
+    .number()
+    .int()
+    .min(1)
+    .max(digestsAtOnce * (digestedBytes / blockSizeBytes)),
+})
 export type DigestsAnswer = z.infer<typeof digestsAnswer>
 export const digestBytes = 32
 

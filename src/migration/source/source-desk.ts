@@ -116,8 +116,8 @@ export class SourceAnswers implements SourceDesk {
     return this.#parts.reads.extents(disk, run)
   }
 
-  digests(disk: DiskAt, runs: readonly Run[]): Promise<readonly string[]> {
-    return this.#parts.reads.digests(disk, runs)
+  digests(disk: DiskAt, runs: readonly Run[], _: AbortSignal, stepBytes?: number): Promise<readonly string[]> {
+    return this.#parts.reads.digests(disk, runs, stepBytes)
   }
 
   blocks(
