@@ -124,12 +124,14 @@ export class BlockMap {
   }
 
   get segmentCount(): number {
-    return this.#segments.length
+    return Math.ceil(this.blocks / segmentBlocks)
   }
 
   /** Of a segment: all of it, none, or its bits, the first block's being the lowest of the first byte. */
   segmentAt(index: number): 'empty' | 'full' | Uint8Array {
-    const words = this.#segments[index]!
+    const group = this.#groups[Math.floor(index / groupSegments)]!
+    if (typeof group === 'string') return group
+    const words = group.segments[index % groupSegments]!
     if (typeof words === 'string') return words
     const bytes = Buffer.allocUnsafe(segmentBytes)
     for (let at = 0; at < segmentWords; at++) bytes.writeUInt32LE(words[at]!, at * 4)
@@ -138,25 +140,30 @@ export class BlockMap {
 
   /** Puts bits, as `segmentAt` gives them, in the place of what the segment had. @throws RangeError for a bit behind the end */
   putSegment(index: number, bytes: Uint8Array): void {
-    assert(index < this.#segments.length && bytes.length === segmentBytes)
+    assert(index < this.segmentCount && bytes.length === segmentBytes)
     const view = new DataView(bytes.buffer, bytes.byteOffset, segmentBytes)
     const words = new Uint32Array(segmentWords)
     for (let at = 0; at < segmentWords; at++) words[at] = view.getUint32(at * 4, true)
-    const size = Math.min(segmentBlocks, this.blocks - index * segmentBlocks)
+    const first = index * segmentBlocks
+    const size = Math.min(segmentBlocks, this.blocks - first)
     const count = countBits(words, 0, size)
     if (size < segmentBlocks && countBits(words, size, segmentBlocks) > 0)
       throw new RangeError('a bit lies behind the end')
-    this.#count += count - this.#counts[index]!
-    this.#counts[index] = count
-    this.#segments[index] = count === size ? 'full' : count === 0 ? 'empty' : words
+    this.#assign(first, first + size, count === size)
+    if (count === 0 || count === size) return
+    this.#assign(first, first + 1, true) // The segment is mixed now, and has one block.
+    const { segments, counts, ...group } = this.#groups[Math.floor(index / groupSegments)] as MixedGroup
+    segments[index % groupSegments] = words
+    counts[index % groupSegments] = count
+    this.#groups[Math.floor(index / groupSegments)] = { segments, counts, count: group.count + count - 1 }
+    this.#count += count - 1
   }
 
   copy(): BlockMap {
     const copy = new BlockMap(this.blocks)
-    for (const [index, words] of this.#segments.entries()) {
-      copy.#segments[index] = typeof words === 'string' ? words : words.slice()
+    for (const [index, group] of this.#groups.entries()) {
+      copy.#groups[index] = typeof group === 'string' ? group : copyOf(group)
     }
-    copy.#counts.set(this.#counts)
     copy.#count = this.#count
     return copy
   }
@@ -225,6 +232,11 @@ function mixedGroup(settled: 'empty' | 'full', size: number): MixedGroup {
     counts[length - 1] = size - (length - 1) * segmentBlocks
   }
   return { segments: new Array<Segment>(length).fill(settled), counts, count: settled === 'full' ? size : 0 }
+}
+
+function copyOf({ segments, counts, count }: MixedGroup): MixedGroup {
+  const copied = segments.map((segment) => (typeof segment === 'string' ? segment : segment.slice()))
+  return { segments: copied, counts: counts.slice(), count }
 }
 
 /** Of [from, to) within a group of `size` blocks. */

@@ -12,10 +12,14 @@ export interface Extent extends Run {
   readonly data: boolean
 }
 
-/** Bytes that came: `bytes` has `length` of them, or is undefined and they are all zero (`hole`: and were not allocated). */
+/**
+ * Bytes that came: `bytes` has `length` of them, or is undefined and they are all zero (`hole`: and were not allocated).
+ * `isSpared`: they were at this site already, and did not travel.
+ */
 export interface Piece extends Run {
   readonly bytes: Uint8Array | undefined
   readonly hole?: boolean
+  readonly isSpared?: boolean
 }
 
 /** `demand`: a guest waits. `background`: nobody does. */

@@ -4,7 +4,7 @@
 import { Listr, type ListrTaskWrapper } from 'listr2'
 import type { ToldMigrationEvent } from '../control/client.ts'
 import type { MigrationState, MigrationView } from '../control/types.ts'
-import { percent, progressOf } from './migration-text.ts'
+import { generationsOf, percent, progressLines, progressOf } from './migration-text.ts'
 import { formatSeconds } from './sizes.ts'
 import { asSentence, type Standing, standingOf } from './standing-text.ts'
 import { canDraw, loggerOn, printable } from './terminal.ts'
@@ -48,7 +48,10 @@ export class LinesDisplay implements Display {
     if (event.type !== 'progress') return
     const { bytes } = event.migration
     const tenth = Math.floor(percent(bytes.disk - bytes.missing, bytes.disk) / 10)
-    if (tenth > this.#tenth) this.tell(progressOf(event.migration))
+    if (tenth > this.#tenth) {
+      this.tell(progressOf(event.migration))
+      for (const line of progressLines(event.migration)) this.tell(`  ${line}`)
+    }
     this.#tenth = Math.max(tenth, this.#tenth)
   }
 
@@ -77,11 +80,14 @@ export class LinesDisplay implements Display {
 }
 
 const switchoverText = (event: { generation: number; seconds: number; migration: MigrationView }): string =>
-  `the destination owns ${event.migration.disk} now, as generation ${event.generation} (${formatSeconds(event.seconds)}).`
+  `the destination owns ${event.migration.disk} now, as generation ${generationsOf(event.migration)} (${formatSeconds(event.seconds)}).`
 
 /** Every block has come, and the destination is not done: the source is not told more than that. */
 const comparing = ({ bytes }: MigrationView): string =>
   bytes.missing === 0 ? 'every block is being compared with the source' : ''
+
+/** Disks below the step that copies; a move may have 64. */
+const shownLines = 8
 
 const steps = ['Check and prepare', 'Ready', 'Switchover', 'Copy', 'Finish'] as const
 const stepOf: Readonly<Record<MigrationState, number>> = {
@@ -98,6 +104,8 @@ const stepOf: Readonly<Record<MigrationState, number>> = {
 /** What each step says. What stood in the way of one is gone from it when the next begins. Pure. */
 export class StepTexts {
   readonly texts: string[] = steps.map(() => '')
+  /** Below the step that copies: a line for each disk of several. */
+  lines: readonly string[] = []
   /** What was last told of each step. */
   readonly #messages: string[] = steps.map(() => '')
   #at = 0
@@ -113,6 +121,7 @@ export class StepTexts {
     if (isSwitched) this.texts[stepOf.switching] = this.#messages[stepOf.switching] = switchoverText(event)
     this.#advance(isSwitched ? stepOf.copying : stepOf[view.state])
     const at = this.#present
+    this.lines = progressLines(view)
     if (event.type === 'step' || event.type === 'ready') this.#messages[at] = event.message
     if (stepOf[view.state] > stepOf.copying) this.texts[stepOf.copying] = progressOf(view)
     if (event.type === 'result') return
@@ -149,6 +158,7 @@ export class StepsDisplay implements Display {
     const tasks = steps.map((title, step) => ({
       title,
       task: (_: unknown, task: unknown) => this.#run(step, task as never),
+      rendererOptions: { outputBar: shownLines },
     }))
     const list = new Listr(tasks, {
       exitOnError: true,
@@ -194,6 +204,9 @@ export class StepsDisplay implements Display {
   #label(step: number): void {
     const text = this.#course.texts[step]!
     const task = this.#tasks[step]
-    if (task !== undefined) task.title = text === '' ? steps[step]! : `${steps[step]}: ${printable(text)}`
+    if (task === undefined) return
+    task.title = text === '' ? steps[step]! : `${steps[step]}: ${printable(text)}`
+    const { lines } = this.#course
+    if (step === stepOf.copying && lines.length > 0) task.output = lines.slice(0, shownLines).map(printable).join('\n')
   }
 }

@@ -1,6 +1,6 @@
 // A migration in words. Pure.
 
-import type { MigrationView, RangeView } from '../control/types.ts'
+import type { MigrationView, MovedDiskView, RangeView } from '../control/types.ts'
 import { exactSize, formatRate, formatSeconds, formatSize } from './sizes.ts'
 import { exposureOf, linkText, refusedText, type Standing, standingOf } from './standing-text.ts'
 import { facts } from './table.ts'
@@ -9,6 +9,19 @@ import { facts } from './table.ts'
 export function progressOf({ bytes, rate, secondsLeft }: MigrationView): string {
   const amounts = { done: bytes.disk - bytes.missing, total: bytes.disk }
   return progressText(bytes.missing === 0 ? amounts : { ...amounts, rate, secondsLeft })
+}
+
+/** A line for each disk of several, and none of one alone. */
+export function progressLines({ disks }: MigrationView): readonly string[] {
+  if (disks.length < 2) return []
+  const width = Math.max(...disks.map(({ name }) => name.length))
+  return disks.map((disk) => `${disk.name.padEnd(width)}  ${diskProgress(disk)}`)
+}
+
+/** '310 MiB of 512 MiB (60%)' */
+function diskProgress({ bytes, hasLeft, ownerName }: MovedDiskView): string {
+  if (hasLeft) return `has left the migration: ${ownerName} owns it`
+  return progressText({ done: bytes.disk - bytes.missing, total: bytes.disk })
 }
 
 export function progressText(progress: {
@@ -36,15 +49,16 @@ export function course({ disk, role, peer }: MigrationView): string {
 
 /** The last words of `migrate`. */
 export function reportOf(view: MigrationView): string {
-  const { bytes, seconds } = view
+  const { bytes, seconds, disks } = view
   const where = view.role === 'source' ? `moved to ${view.peer}` : `moved here from ${view.peer}`
   const average = seconds.copying > 0 ? ` (${formatRate(bytes.sent / seconds.copying)})` : ''
   const held = seconds.postcopy - seconds.copying >= 1 && seconds.copying > 0
   return [
-    `${view.disk} has ${where}, as generation ${view.generation}, in ${formatSeconds(seconds.total)}.`,
+    `${view.disk} ${disks.length > 1 ? 'have' : 'has'} ${where}, as generation ${generationsOf(view)}, in ${formatSeconds(seconds.total)}.`,
     facts({
       '  disk': `${formatSize(bytes.disk)}, of which ${formatSize(bytes.data)} data`,
       '  sent': `${formatSize(bytes.sent)}${average}, again: ${formatSize(bytes.resent)}`,
+      '  spared': bytes.spared > 0 ? `${formatSize(bytes.spared)} were at the destination already` : null,
       '  skipped as zero': formatSize(bytes.skippedZero),
       '  switchover': formatSeconds(seconds.switchover),
       '  copy after it': `${formatSeconds(seconds.postcopy)}${held ? `, of which it copied for ${formatSeconds(seconds.copying)}` : ''}`,
@@ -54,7 +68,25 @@ export function reportOf(view: MigrationView): string {
       '  differed, and fetched again': rangesOf(view.differed),
       '  note': view.note,
     }),
+    ...reportLines(view),
   ].join('\n')
+}
+
+/** Of several disks, what each of them was. */
+function reportLines({ disks }: MigrationView): readonly string[] {
+  if (disks.length < 2) return []
+  const lines = disks.map(({ name, bytes, verified, hasLeft, ownerName }) => {
+    if (hasLeft) return [`  ${name}`, `has left the migration: ${ownerName} owns it`]
+    const sent = `${formatSize(bytes.disk)}, of which ${formatSize(bytes.data)} data, ${formatSize(bytes.sent)} sent`
+    return [`  ${name}`, `${sent}, ${verified ? 'verified' : 'not verified'}`]
+  })
+  return [facts(Object.fromEntries(lines))]
+}
+
+/** '2', or '2 of web01, 5 of db01' where they differ. */
+export function generationsOf({ generation, disks }: MigrationView): string {
+  if (disks.every((disk) => disk.generation === generation)) return String(generation)
+  return disks.map((disk) => `${disk.generation} of ${disk.name}`).join(', ')
 }
 
 /** What `migration show` prints. */
@@ -68,11 +100,12 @@ export function detailsOf(view: MigrationView): string {
     mode: view.mode,
     switchover: view.switchover,
     transport: view.transport,
-    generation: view.generation,
+    generation: generationsOf(view),
     owner: view.ownerName === view.owner ? view.owner : `${view.ownerName} (${view.owner})`,
     link: linkText(view.link) || null,
     copied: progressOf(view),
-    sent: `${formatSize(view.bytes.sent)}, again: ${formatSize(view.bytes.resent)}, skipped as zero: ${formatSize(view.bytes.skippedZero)}`,
+    ...Object.fromEntries(disksOf(view).map((disk) => [`  ${disk.name}`, diskProgress(disk)])),
+    sent: sentOf(view),
     started: view.startedAt,
     took: formatSeconds(view.seconds.total),
     verified: view.verified ? 'yes' : 'no',
@@ -84,6 +117,14 @@ export function detailsOf(view: MigrationView): string {
     note: isOver(view) ? view.note : null,
     ...Object.fromEntries(standingOf(view).map(({ kind, text }) => [titleOf[kind], text])),
   })
+}
+
+const disksOf = ({ disks }: MigrationView): readonly MovedDiskView[] => (disks.length > 1 ? disks : [])
+
+function sentOf({ bytes }: MigrationView): string {
+  const { sent, resent, skippedZero, spared } = bytes
+  const parts = [formatSize(sent), `again: ${formatSize(resent)}`, `skipped as zero: ${formatSize(skippedZero)}`]
+  return [...parts, ...(spared > 0 ? [`at the destination already: ${formatSize(spared)}`] : [])].join(', ')
 }
 
 const titleOf = {

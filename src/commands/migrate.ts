@@ -28,10 +28,12 @@ const clock = {
 
 export default class Migrate extends BaseCommand {
   static override long = true
-  static override strict = false // Several disks are understood, and refused with a sentence.
-  static override summary = 'move the disk of a running machine to another site, or from one'
+  static override strict = false // Several disks.
+  static override summary = 'move the disks of a running machine to another site, or from one'
   static override description =
     `Post-copy: the destination serves the disk at once, fetches what it lacks on demand, and copies the rest.
+Several disks pass together, at one moment: the first write to any of them at the destination takes all, and what is found
+there is one cut through the writes of all.
 Ctrl-C leaves the migration running (exit code 7).
 --switchover now is refused while a client works at the source, unless --force says that it may be cut off.
 --source delete cannot be undone: it asks, or wants --yes.
@@ -42,6 +44,10 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
       description: 'On the source: move web01 to the peer tokyo',
       command: '<%= config.bin %> migrate web01 --to tokyo',
     },
+    {
+      description: 'All disks of a machine, at one moment',
+      command: '<%= config.bin %> migrate web01-root web01-data --to tokyo',
+    },
     { description: 'On the destination: fetch it', command: '<%= config.bin %> migrate web01 --from osaka' },
     {
       description: 'The machine is off, and the network is shared',
@@ -50,7 +56,11 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
   ]
 
   static override args = {
-    disk: Args.string({ description: 'the disk, by name', required: true }),
+    disk: Args.string({
+      name: 'DISK...',
+      description: 'the disk, by name; or several, which pass together',
+      required: true,
+    }),
   }
 
   static override flags = {
@@ -117,13 +127,14 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     }
   }
 
-  async #start(client: ControlClient, request: AskedMove, signal: AbortSignal): Promise<MigrationView> {
+  async #start(client: ControlClient, request: MigrateRequest, signal: AbortSignal): Promise<MigrationView> {
     try {
       return await client.migrate(request, signal)
     } catch (error) {
-      if (signal.aborted) throw detached(request.disk, undefined, error)
+      const disk = disksOf(request).join(', ')
+      if (signal.aborted) throw detached(disk, undefined, error)
       if ((error as ControlError).code !== 'daemon-lost') throw error
-      throw ownerUnknown(request.disk, (error as ControlError).message, undefined, error)
+      throw ownerUnknown(disk, (error as ControlError).message, undefined, error)
     }
   }
 
@@ -160,9 +171,6 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
   }
 }
 
-/** Of one disk. */
-type AskedMove = MigrateRequest & { readonly disk: string }
-
 interface Asked {
   to?: string
   from?: string
@@ -176,15 +184,16 @@ interface Asked {
   force?: boolean
 }
 
-function requestOf(disks: readonly string[], asked: Asked): AskedMove {
+/** In the order in which the operator named them. */
+const disksOf = ({ disk, disks }: MigrateRequest): readonly string[] => disks ?? [disk!]
+
+function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
   const { to, from, via, mode, switchover, source } = asked
-  const disk = disks[0]!
+  const disk = disks.join(', ')
+  const twice = disks.find((name, index) => disks.indexOf(name) !== index)
+  if (twice !== undefined) throw new UsageError(`${twice} is named twice.`, 'Name each disk once.')
   if ([to, from, via].filter((side) => side !== undefined).length !== 1) {
     throw new UsageError('Say where the disk goes or comes from: exactly one of --to PEER, --from PEER and --via URL.')
-  }
-  if (disks.length > 1) {
-    const next = `Move them one by one, beginning with vmstore migrate ${disk}.`
-    throw refused('not-yet', 'Moving several disks in one switchover comes in a later version.', { next })
   }
   if (via !== undefined) {
     const next = 'Use --to or --from with a peer that can be reached.'
@@ -198,7 +207,7 @@ function requestOf(disks: readonly string[], asked: Asked): AskedMove {
     throw new UsageError('--force goes with --switchover now: it says that a client at work is cut off.', next)
   }
   return {
-    disk,
+    ...(disks.length === 1 ? { disk: disks[0]! } : { disks: [...disks] }),
     ...(to !== undefined && { to }),
     ...(from !== undefined && { from }),
     mode,
@@ -212,9 +221,12 @@ function requestOf(disks: readonly string[], asked: Asked): AskedMove {
 }
 
 /** The source's bytes are what a way back would spare sending, and the last copy should the destination be lost. */
-async function confirmDeletion({ disk, from }: AskedMove, mayAsk: boolean): Promise<void> {
+async function confirmDeletion(request: MigrateRequest, mayAsk: boolean): Promise<void> {
+  const { from } = request
+  const disks = disksOf(request)
+  const disk = disks.join(', ')
   const where = from === undefined ? 'this site' : from
-  const message = `Moving ${disk} with --source delete removes its bytes at ${where} for good, once the destination has every block.`
+  const message = `Moving ${disk} with --source delete removes ${disks.length > 1 ? 'their' : 'its'} bytes at ${where} for good, once the destination has every block.`
   const next = 'Say so with --yes, or keep them with --source keep.'
   const warning = refused('not-confirmed', message, { disk, next })
   const isAsked = mayAsk && process.stdin.isTTY

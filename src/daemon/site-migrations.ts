@@ -46,18 +46,22 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
     return [...past, ...migrations.courses().map((course) => courseView(course, naming))]
   }
 
-  show(id: string): MigrationView {
-    const found = id === '' ? [] : this.list().filter((migration) => migration.id.startsWith(id))
+  /** By its id, the beginning of it, or the name of one of its disks. @throws Refusal `migration-unknown` */
+  show(named: string): MigrationView {
+    const found = foundIn(this.list(), named)
     if (found.length === 1) return found[0]!
     const message =
-      found.length === 0 ? `there is no migration ${id} here` : `${id} begins the ids of ${found.length} migrations`
+      found.length === 0
+        ? `there is no migration ${named || '(empty)'} here, nor one of a disk of that name`
+        : `${named} may be any of ${found.length} migrations: ${found.map(({ id }) => id).join(', ')}`
     throw new Refusal('migration-unknown', message, {
+      safe: 'Nothing was changed.',
       next: 'See the migrations of this site: vmstore migration list.',
     })
   }
 
-  async switchover(id: string, { force = false }: ForceRequest): Promise<MigrationView> {
-    this.#refuseIfOver(id, 'switched over')
+  async switchover(named: string, { force = false }: ForceRequest): Promise<MigrationView> {
+    const id = this.#underWay(named, 'switched over')
     const { commands } = this.#parts.migrations
     const course = await commands.switchover(id, force, AbortSignal.timeout(10_000))
     return courseView(course, this.#parts.naming)
@@ -71,20 +75,20 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
     return this.#setPaused(id, false)
   }
 
-  async #setPaused(id: string, paused: boolean): Promise<MigrationView> {
-    this.#refuseIfOver(id, paused ? 'paused' : 'resumed')
+  async #setPaused(named: string, paused: boolean): Promise<MigrationView> {
+    const id = this.#underWay(named, paused ? 'paused' : 'resumed')
     const course = await this.#parts.migrations.commands.setPaused(id, paused, AbortSignal.timeout(15_000))
     return courseView(course, this.#parts.naming)
   }
 
-  async cancel(id: string, { force = false }: ForceRequest): Promise<MigrationView> {
-    this.#refuseIfOver(id, 'cancelled')
+  async cancel(named: string, { force = false }: ForceRequest): Promise<MigrationView> {
+    const id = this.#underWay(named, 'cancelled')
     const course = await this.#parts.migrations.commands.cancel(id, force, AbortSignal.timeout(15_000))
     return this.show(course.id)
   }
 
-  async *events(id: string, signal: AbortSignal): AsyncGenerator<MigrationEvent> {
-    const shown = this.show(id)
+  async *events(named: string, signal: AbortSignal): AsyncGenerator<MigrationEvent> {
+    const shown = this.show(named)
     const course = this.#parts.migrations.courses().find((each) => each.id === shown.id)
     if (!course) {
       yield { type: 'result', ...shown }
@@ -99,12 +103,30 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
     }
   }
 
-  #refuseIfOver(id: string, what: string): void {
-    const { state, disk, id: whole } = this.show(id)
-    if (!['done', 'cancelled', 'failed'].includes(state)) return
-    throw new Refusal('migration-over', `migration ${whole} of ${disk} is ${state}: it cannot be ${what}`, {
+  /** The whole id of a migration that is under way. @throws Refusal `migration-unknown`, `migration-over` */
+  #underWay(named: string, what: string): string {
+    const { state, disk, id } = this.show(named)
+    if (!isOver(state)) return id
+    throw new Refusal('migration-over', `migration ${id} of ${disk} is ${state}: it cannot be ${what}`, {
       disk,
       safe: 'Nothing was changed.',
     })
   }
+}
+
+const isOver = (state: MigrationView['state']): boolean => ['done', 'cancelled', 'failed'].includes(state)
+
+/**
+ * A whole id means that one. Else all that are meant by the beginning of their ids, and by the name of a disk: of these the one
+ * under way, or the latest.
+ */
+function foundIn(all: readonly MigrationView[], named: string): readonly MigrationView[] {
+  if (named === '') return []
+  const whole = all.find(({ id }) => id === named)
+  if (whole) return [whole]
+  const ofDisk = all.filter(({ disks }) => disks.some(({ name }) => name === named))
+  const underWay = ofDisk.filter(({ state }) => !isOver(state))
+  const latest = ofDisk.toSorted((one, other) => other.startedAt.localeCompare(one.startedAt)).slice(0, 1)
+  const byDisk = underWay.length > 0 ? underWay : latest
+  return [...new Set([...byDisk, ...all.filter(({ id }) => id.startsWith(named))])]
 }

@@ -92,6 +92,14 @@ export class Arriving {
     return this.#parts.landing.unsavedBytes
   }
 
+  /** What the disk was here before it left, for reading: a seed. undefined: there is nothing, or it cannot be opened. */
+  async openOldBytes(): Promise<BlockFile | undefined> {
+    const { record, storage } = this.#parts
+    const { before } = record.now
+    if (!before) return undefined
+    return storage.openBlockFile(before.path, true).catch(() => undefined) // They may have been deleted.
+  }
+
   // ---- the comparison with the source
 
   /** Whether every block that the guest did not write is known, so that it can be compared with the source. */

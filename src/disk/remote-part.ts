@@ -1,7 +1,7 @@
 // What a disk needs of its migration while it is incoming or arriving, written by its user, the disk: where the source's
 // bytes can be had, how the right to write is asked for, and who is told of what has landed.
 
-import type { Run } from '../block/units.ts'
+import type { Piece } from '../block/units.ts'
 import type { BlockSource } from './block-source.ts'
 
 /** While it is incoming. */
@@ -20,7 +20,7 @@ export interface IncomingPart {
 /** What a landing wrote: what was here already, or is the guest's, of a piece does not land. */
 export interface Landed {
   /** The piece that came. */
-  readonly piece: Run
+  readonly piece: Omit<Piece, 'bytes' | 'hole'>
   /** How much of it was still missing, and is here now. */
   readonly bytes: number
   /** `zeros`: they stood at the source as data; `hole`: nothing did. */

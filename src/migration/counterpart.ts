@@ -216,8 +216,11 @@ export interface SourceDesk {
   taken(said: Taken, signal: AbortSignal): Promise<void>
   /** Data and holes of the disk, frozen or tracked, from the beginning of `run` on, and perhaps not to its end. */
   extents(disk: DiskAt, run: Run, signal: AbortSignal): Promise<readonly Extent[]>
-  /** SHA-256 of runs of the disk, frozen or tracked, in base64, in their order. */
-  digests(disk: DiskAt, runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]>
+  /**
+   * SHA-256 of runs of the disk, frozen or tracked, in base64, in their order. With `stepBytes`: short digests (block/digest.ts) of each step of each run; of a
+   * disk that is not frozen they are of this moment, as blocks are.
+   */
+  digests(disk: DiskAt, runs: readonly Run[], signal: AbortSignal, stepBytes?: number): Promise<readonly string[]>
   /** Pieces that cover the runs exactly once, in any order, each checked. What was yielded before a failure is good. */
   blocks(disk: DiskAt, runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncIterable<Piece>
   progress(said: Progress, signal: AbortSignal): Promise<readonly SentOf[]>

@@ -33,13 +33,14 @@ export function ofEach(
   return Object.fromEntries(record.disks.filter(({ hasLeft }) => !hasLeft).map((disk) => [disk.id, facts(disk)]))
 }
 
-export function summed(counters: readonly MigrationCounters[]): MigrationCounters {
-  const sum = { data: 0, sent: 0, skippedZero: 0, resent: 0 }
-  for (const { data, sent, skippedZero, resent } of counters) {
+export function summed(counters: readonly MigrationCounters[]): Required<MigrationCounters> {
+  const sum = { data: 0, sent: 0, skippedZero: 0, resent: 0, spared: 0 }
+  for (const { data, sent, skippedZero, resent, spared = 0 } of counters) {
     sum.data += data
     sum.sent += sent
     sum.skippedZero += skippedZero
     sum.resent += resent
+    sum.spared += spared
   }
   return sum
 }

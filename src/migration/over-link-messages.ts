@@ -27,6 +27,7 @@ import { z } from 'zod'
 import { blockSizeBytes } from '../block/block-size.ts'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 import { largestGeneration } from '../disk/states.ts'
+import { cellBytes } from './copy/seed.ts'
 import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
 import { namedClients, waitingGuests } from './held-writes.ts'
 import { peerWords } from './peer-words.ts'
@@ -54,7 +55,7 @@ const blocks = z
   .max(largestDiskBytes / blockSizeBytes)
 const copied = { epoch, confirmed: round, round }
 const ranges = z.array(z.object(run)).max(namedRanges)
-const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes }
+const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes, spared: bytes.default(0) }
 
 /** An entry for each disk of the move, each named once. */
 function eachDisk<Shape extends z.ZodRawShape & { disk: typeof id }>(shape: Shape) {
@@ -172,9 +173,17 @@ export const digestsMessage = z.object({
     .array(z.object({ offset: bytes, length: bytes.positive().max(digestedBytes) }))
     .min(1)
     .max(digestsAtOnce),
+  /** A digest of each so many bytes of each run, and a short one. */
+  stepBytes: z.union([z.literal(blockSizeBytes), z.literal(cellBytes)]).optional(),
 })
-/** How many there are, one for each run. The digests are the answer's body: SHA-256, one after the other. */
-export const digestsAnswer = z.object({ digests: z.number().int().min(1).max(digestsAtOnce) })
+/** How many there are, one for each run, or each step of it. The digests are the answer's body, one after the other. */
+export const digestsAnswer = z.object({
+  digests: z
+    .number()
+    .int()
+    .min(1)
+    .max(digestsAtOnce * (digestedBytes / blockSizeBytes)),
+})
 export type DigestsAnswer = z.infer<typeof digestsAnswer>
 export const digestBytes = 32
 

@@ -6,6 +6,7 @@
 
 import type { z } from 'zod'
 import { BlockMap } from '../block/block-map.ts'
+import { shortDigestBytes } from '../block/digest.ts'
 import { encodeMap, encodeMaps, longestMapBytes, MapReader } from '../block/map-codec.ts'
 import { spanOf } from '../block/span.ts'
 import {
@@ -72,13 +73,15 @@ function sourceOverLink(channel: PeerChannel, ask: Ask, migration: string): Sour
         return placed
       })
     },
-    async digests(disk, runs, signal) {
-      const maximumBytes = runs.length * shapes.digestBytes
-      const params = { migration, ...disk, runs }
+    async digests(disk, runs, signal, stepBytes) {
+      const digestBytes = stepBytes === undefined ? shapes.digestBytes : shortDigestBytes
+      const count = runs.reduce((sum, { length }) => sum + Math.ceil(length / (stepBytes ?? length)), 0)
+      const maximumBytes = count * digestBytes
+      const params = { migration, ...disk, runs, ...(stepBytes !== undefined && { stepBytes }) }
       const { answer, body } = await channel.callForBody('digests', params, { maximumBytes, signal })
       await understood('digests', shapes.digestsAnswer, answer, body)
       const all = await wholeBody(body, maximumBytes)
-      return runs.map((_, at) => all.toString('base64', at * shapes.digestBytes, (at + 1) * shapes.digestBytes))
+      return Array.from({ length: count }, (_, at) => all.toString('base64', at * digestBytes, (at + 1) * digestBytes))
     },
     blocks: (disk, runs, options) => channel.fetch({ migration, ...disk, runs }, options),
     progress: async (said, signal) => (await ask('progress', { migration, ...said }, shapes.sentAnswer, signal)).disks,
@@ -237,8 +240,8 @@ const answers = {
     const extents = await source.extents({ disk, generation }, run, signal)
     return { extents: extents.map(({ length, data }) => ({ length, data })) }
   }),
-  digests: ofSource(shapes.digestsMessage, async (source, { runs, ...disk }, signal) => {
-    const digests = await source.digests(disk, runs, signal)
+  digests: ofSource(shapes.digestsMessage, async (source, { runs, stepBytes, ...disk }, signal) => {
+    const digests = await source.digests(disk, runs, signal, stepBytes)
     const answer: shapes.DigestsAnswer = { digests: digests.length }
     return new AnswerWithBody(answer, [Buffer.concat(digests.map((digest) => Buffer.from(digest, 'base64')))])
   }),

@@ -53,7 +53,7 @@ const movedDisk = z.looseObject({
   sizeBytes: count,
   generation: count.min(1),
   owner: text,
-  counters: z.object({ data: figure, sent: figure, skippedZero: figure, resent: figure }),
+  counters: z.object({ data: figure, sent: figure, skippedZero: figure, resent: figure, spared: figure.optional() }),
   verified: z.boolean(),
   differed: ranges,
   reclaimedAs: count.nullable(),

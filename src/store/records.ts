@@ -218,6 +218,8 @@ export interface MigrationCounters {
   readonly sent: number
   readonly skippedZero: number
   readonly resent: number
+  /** Data that landed, and that was at the destination already. Absent: none, or written before it was counted. */
+  readonly spared?: number
 }
 
 export interface PeerRecord {

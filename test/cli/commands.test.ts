@@ -14,6 +14,7 @@ import {
   each,
   MiB,
   migrationView,
+  movedDisk,
   refusal,
   type Served,
   serveFakeSite,
@@ -328,7 +329,6 @@ describe('commands', () => {
     })
 
     const refusals: [string, RegExp][] = [
-      ['migrate web01 web02 --to tokyo', /several disks .* comes in a later version/],
       ['migrate web01 --via s3://bucket/x', /object store .* comes in a later version/],
       ['migrate web01 --to tokyo --mode hybrid', /mode hybrid comes in a later version/],
       ['migrate web01 --to tokyo --mode pre-copy', /mode pre-copy comes in a later version/],
@@ -342,6 +342,24 @@ describe('commands', () => {
         assert.deepEqual(served.site.asked, [])
       })
     }
+
+    it('of several disks asks for one move of all of them, in their order, and names them all', async () => {
+      const disks = ['web01', 'db01'].map((name) => ({ ...movedDisk(name), hasLeft: false }))
+      const several = migrationView('done', { disk: 'web01, db01', disks })
+      served.site.events = () => each([wholeMigration[0]!, { type: 'result', ...several }])
+      const { exit, stdout } = await run('migrate', 'web01', 'db01', '--to', 'tokyo')
+      assert.equal(exit, 0)
+      const asked = served.site.asked[0] as { disks: string[]; disk?: string }
+      assert.deepEqual([asked.disks, asked.disk], [['web01', 'db01'], undefined])
+      assert.match(stdout, /^web01, db01 have moved to tokyo, as generation 2 of web01, 3 of db01, in 12\.5 s\.\n/)
+      assert.match(stdout, /^ {2}db01: +512 MiB, of which 310 MiB data, 300 MiB sent, verified$/m)
+    })
+
+    it('of one disk twice is not understood: exit 2', async () => {
+      const { exit, stderr } = await run('migrate', 'web01', 'web01', '--to', 'tokyo')
+      assert.equal(exit, 2)
+      assert.match(stderr, /^web01 is named twice\./)
+    })
 
     for (const exit of [3, 4, 5, 6] as const) {
       it(`ends with the exit code of the error event: ${exit}`, async () => {

@@ -5,7 +5,15 @@ import { diskFacts, diskRow } from '../../src/cli/disk-text.ts'
 import { viewOfAny } from '../../src/cli/errors.ts'
 import { follow } from '../../src/cli/follow.ts'
 import { LinesDisplay, StepTexts } from '../../src/cli/migration-display.ts'
-import { detailsOf, migrationRow, progressOf, rangeText, reportOf, wayBack } from '../../src/cli/migration-text.ts'
+import {
+  detailsOf,
+  migrationRow,
+  progressLines,
+  progressOf,
+  rangeText,
+  reportOf,
+  wayBack,
+} from '../../src/cli/migration-text.ts'
 import { defaultRoot } from '../../src/cli/paths.ts'
 import {
   exactSize,
@@ -22,7 +30,7 @@ import { jsonText, printable } from '../../src/cli/terminal.ts'
 import type { ToldMigrationEvent } from '../../src/control/client.ts'
 import { ControlError } from '../../src/control/errors.ts'
 import { contentOf, filesBelow } from '../architecture/sources.ts'
-import { diskView, MiB, migrationView, wholeMigration } from '../control/fake-site.ts'
+import { diskView, MiB, migrationView, movedDisk, wholeMigration } from '../control/fake-site.ts'
 
 describe('cli: sizes', () => {
   const sizes: [string, number][] = [
@@ -123,6 +131,32 @@ describe('cli: tables', () => {
   })
   it('facts without a value are left out', () => {
     assert.equal(facts({ id: 'x', note: null, size: 3 }), 'id:   x\nsize: 3')
+  })
+})
+
+describe('cli: the progress of several disks', () => {
+  const missing = (name: string, bytes: number) =>
+    movedDisk(name, { bytes: { ...movedDisk(name).bytes, missing: bytes } })
+  const view = migrationView('copying', { disks: [missing('web01', 256 * MiB), missing('data-of-db01', 0)] })
+
+  it('has a line a disk, with the names aligned; one that left says who owns it', () => {
+    assert.deepEqual(progressLines(view), [
+      'web01         256 MiB of 512 MiB (50%)',
+      'data-of-db01  512 MiB of 512 MiB (100%)',
+    ])
+    const left = migrationView('copying', { disks: [movedDisk('web01'), movedDisk('db01', { hasLeft: true })] })
+    assert.match(progressLines(left)[1]!, /^db01 {3}has left the migration: tokyo owns it$/)
+  })
+  it('is that of all where there is one', () => {
+    assert.deepEqual(progressLines(migrationView('copying', { disks: [movedDisk('web01')] })), [])
+  })
+  it('is told below each tenth', () => {
+    const told: string[] = []
+    const display = new LinesDisplay((line) => told.push(line))
+    const bytes = { ...view.bytes, disk: 1024 * MiB, missing: 256 * MiB }
+    display.show({ type: 'progress', migration: { ...view, bytes } })
+    assert.equal(told.length, 3)
+    assert.match(told[1]!, /^ {2}web01 /)
   })
 })
 

@@ -15,6 +15,7 @@ import {
   type MigrationEvent,
   type MigrationState,
   type MigrationView,
+  type MovedDiskView,
   type PeerView,
   type SessionView,
   type SiteView,
@@ -63,6 +64,7 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
     sent: 300 * MiB,
     skippedZero: 202 * MiB,
     resent: 0,
+    spared: 0,
     missing: 0,
     exposed: 0,
   },
@@ -84,6 +86,23 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
 })
 
 const limit = (most: number) => ({ most, isSet: false, used: 0, reached: null })
+
+/** A disk of a migration that is done. */
+export const movedDisk = (name: string, more: Partial<MovedDiskView> = {}): MovedDiskView => {
+  const { owner, ownerName, ownerSide, bytes } = migrationView('done')
+  const generation = name === 'web01' ? 2 : 3
+  const facts = {
+    id: `id of ${name}`,
+    name,
+    generation,
+    state: 'released',
+    owner,
+    ownerName,
+    ownerSide,
+    hasLeft: false,
+  }
+  return { ...facts, bytes, verified: true, unreadable: [], differed: [], ...more }
+}
 
 const peer: PeerView = {
   name: 'tokyo',

@@ -43,7 +43,7 @@ describe('the view of a migration of one disk', () => {
 })
 
 describe('the view of a migration of several disks', () => {
-  const counters = { data: 400, sent: 300, skippedZero: 200, resent: 100 }
+  const counters = { data: 400, sent: 300, skippedZero: 200, resent: 100, spared: 50 }
   const [first, second, left] = [
     movedDisk({ name: 'web01', sizeBytes: 4096, owner: 'site-b', verified: true, counters, generation: 7 }),
     movedDisk({ id: 'two', name: 'web02', sizeBytes: 8192, owner: 'site-b', verified: true, counters }),
@@ -55,7 +55,7 @@ describe('the view of a migration of several disks', () => {
   it('names them all, and sums up what is counted', () => {
     const { disk, bytes } = viewOf(first, second)
     assert.equal(disk, 'web01, web02')
-    const sums = { data: 800, sent: 600, skippedZero: 400, resent: 200 }
+    const sums = { data: 800, sent: 600, skippedZero: 400, resent: 200, spared: 100 }
     assert.deepEqual(bytes, { disk: 12_288, ...sums, missing: 0, exposed: 0 })
   })
 

@@ -18,7 +18,7 @@ import { ids, Ledger } from './two-disks.ts'
 
 const never = new AbortController().signal
 const asked: readonly DiskAt[] = [ids.web01, ids.web02].map((disk) => ({ disk, generation: 2 }))
-const counters = { data: 8, sent: 9, skippedZero: 7, resent: 1 }
+const counters = { data: 8, sent: 9, skippedZero: 7, resent: 1, spared: 3 }
 const complete = (disk: string): CompleteDisk => ({ disk, generation: 2, ...counters, verified: true, differed: [] })
 
 describe('the source of two disks', () => {

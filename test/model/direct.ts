@@ -25,7 +25,8 @@ export function direct(link: SimLink, way: Way, toPeerId: string): Counterpart {
         flush: (disk, signal) => at('flush', signal, (source) => source.flush(disk, signal)),
         taken: (said, signal) => at('taken', signal, (source) => source.taken(said, signal)),
         extents: (disk, run, signal) => at('extents', signal, (source) => source.extents(disk, run, signal)),
-        digests: (disk, runs, signal) => at('digests', signal, (source) => source.digests(disk, runs, signal)),
+        digests: (disk, runs, signal, stepBytes) =>
+          at('digests', signal, (source) => source.digests(disk, runs, signal, stepBytes)),
         blocks: (disk, runs, options) =>
           link.stream(way, { ...disk, runs }, options.signal, (end) =>
             end.desk(way.fromPeerId).source(migration).blocks(disk, runs, options),

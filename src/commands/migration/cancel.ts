@@ -1,7 +1,8 @@
 // vmstore migration cancel
 
-import { Args, Flags } from '@oclif/core'
+import { Flags } from '@oclif/core'
 import { BaseCommand } from '../../cli/base-command.ts'
+import { migrationArgument } from '../../cli/migration-argument.ts'
 import { course } from '../../cli/migration-text.ts'
 
 export default class MigrationCancel extends BaseCommand {
@@ -9,7 +10,7 @@ export default class MigrationCancel extends BaseCommand {
   static override description =
     `The source alone decides, so that it must answer. After switchover there is no cancel, only a move back.`
   static override examples = ['<%= config.bin %> migration cancel 3f2a']
-  static override args = { id: Args.string({ description: 'its id, or the beginning of it', required: true }) }
+  static override args = { id: migrationArgument }
   static override flags = {
     force: Flags.boolean({
       description: 'forget it here though the other site does not answer; it may keep what it has',

@@ -1,7 +1,7 @@
 // vmstore migration pause
 
-import { Args } from '@oclif/core'
 import { BaseCommand } from '../../cli/base-command.ts'
+import { migrationArgument } from '../../cli/migration-argument.ts'
 import { course } from '../../cli/migration-text.ts'
 
 export default class MigrationPause extends BaseCommand {
@@ -10,7 +10,7 @@ export default class MigrationPause extends BaseCommand {
     `Lasts until it is resumed, across restarts of either site. No guest waits for it: reads are fetched, writes are taken,
 and the first write at the destination switches over as before.`
   static override examples = ['<%= config.bin %> migration pause 3f2a']
-  static override args = { id: Args.string({ description: 'its id, or the beginning of it', required: true }) }
+  static override args = { id: migrationArgument }
 
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(MigrationPause)

@@ -1,13 +1,13 @@
 // vmstore migration resume
 
-import { Args } from '@oclif/core'
 import { BaseCommand } from '../../cli/base-command.ts'
+import { migrationArgument } from '../../cli/migration-argument.ts'
 import { course } from '../../cli/migration-text.ts'
 
 export default class MigrationResume extends BaseCommand {
   static override summary = 'let a paused background copy go on where it was'
   static override examples = ['<%= config.bin %> migration resume 3f2a']
-  static override args = { id: Args.string({ description: 'its id, or the beginning of it', required: true }) }
+  static override args = { id: migrationArgument }
 
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(MigrationResume)

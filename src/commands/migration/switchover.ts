@@ -1,7 +1,8 @@
 // vmstore migration switchover
 
-import { Args, Flags } from '@oclif/core'
+import { Flags } from '@oclif/core'
 import { BaseCommand } from '../../cli/base-command.ts'
+import { migrationArgument } from '../../cli/migration-argument.ts'
 import { course, cutOffOf } from '../../cli/migration-text.ts'
 
 export default class MigrationSwitchover extends BaseCommand {
@@ -11,7 +12,7 @@ export default class MigrationSwitchover extends BaseCommand {
 There is no way back but a move back.
 Refused while a client works at the source: it has written and not flushed since, or may have, for vmstore was started again.`
   static override examples = ['<%= config.bin %> migration switchover 3f2a']
-  static override args = { id: Args.string({ description: 'its id, or the beginning of it', required: true }) }
+  static override args = { id: migrationArgument }
   static override flags = {
     force: Flags.boolean({ description: 'also while a client works at the source: it is cut off, and named' }),
   }

@@ -117,6 +117,8 @@ export interface MigrationView {
     readonly sent: number
     readonly skippedZero: number
     readonly resent: number
+    /** Data that did not travel, because the destination had it already. */
+    readonly spared: number
     /** Still missing at the destination. */
     readonly missing: number
     /** Since switchover: what exists only at the source. */

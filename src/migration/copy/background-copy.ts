@@ -184,12 +184,14 @@ export class BackgroundCopy {
     const { clock, source, limit } = this.#parts
     const startedMs = clock.now()
     const end = offset + lengthBytes
-    let zeroBytes = 0
+    let costless = 0
+    let sparedBytes = 0
     for (let at = offset; at < end; ) {
       try {
         const runs = [{ offset: at, length: end - at }]
         for await (const piece of source.fetch(runs, { urgency: 'background', signal: this.#signal })) {
-          if (!piece.bytes) zeroBytes += piece.length
+          if (!piece.bytes || piece.isSpared) costless += piece.length
+          if (piece.isSpared) sparedBytes += piece.length
           await this.#land(piece)
           giveBack(piece.bytes)
         }
@@ -201,8 +203,9 @@ export class BackgroundCopy {
         at = bad.offset + bad.length // What lies before it has come.
       }
     }
-    limit.giveBack(zeroBytes)
-    this.#parts.window.answered(lengthBytes, clock.now() - startedMs)
+    limit.giveBack(costless)
+    // What did not travel says nothing of the path.
+    if (sparedBytes === 0) this.#parts.window.answered(lengthBytes, clock.now() - startedMs)
   }
 
   async #land(piece: Piece): Promise<void> {

@@ -4,6 +4,7 @@
 import { blockSizeBytes } from '../../block/block-map.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { MovedDisk } from '../../store/records.ts'
+import { type Seed, seedOf } from '../copy/seed.ts'
 import type { DiskAt } from '../counterpart.ts'
 import type { DiskFigures } from '../course.ts'
 import type { Supersession } from '../supersession.ts'
@@ -95,6 +96,16 @@ export class ComingDisk {
   get before(): DiskAt {
     return { disk: this.id, generation: this.moved.generation - 1 }
   }
+
+  // ---- what is here of it already
+
+  /** The bytes that it had here before it left, and the seed that the operator named. Never rejects. */
+  async openSeeds(): Promise<readonly Seed[]> {
+    const before = await this.disk.arriving.openOldBytes()
+    return before ? [seedOf(before, `what ${this.name} was here before`, false)] : []
+  }
+
+  // ---- at the source
 
   /** For reads of the source's blocks, under a generation. Whatever the source refuses is heeded. */
   remoteParts(at: DiskAt): RemoteBlocksParts {

@@ -4,20 +4,22 @@ import type { MigrationCounters } from '../../store/records.ts'
 import type { SentOf } from '../counterpart.ts'
 
 export class Tally {
-  readonly #counters: { data: number; sent: number; skippedZero: number; resent: number }
+  readonly #counters: { data: number; sent: number; skippedZero: number; resent: number; spared: number }
 
   /** `counters`: what is on record. */
   constructor(counters: MigrationCounters) {
-    this.#counters = { ...counters }
+    this.#counters = { spared: 0, ...counters }
   }
 
   get now(): MigrationCounters {
     return { ...this.#counters }
   }
 
-  landed(bytes: number, isData: boolean): void {
+  /** `isSpared`: it was here already, and did not travel. */
+  landed(bytes: number, isData: boolean, isSpared = false): void {
     if (isData) this.#counters.data += bytes
     else this.#counters.skippedZero += bytes
+    if (isData && isSpared) this.#counters.spared += bytes
   }
 
   /** The source counts what it sends; here it is kept, should the source start anew. */

@@ -127,7 +127,7 @@ export class Grant {
     this.#granting = true
     try {
       // Frozen disks were granted once, and only their record is lacking.
-      return await this.#grant('answer' in asked ? frozenAlready : asked)
+      return await this.#grant('answer' in asked ? frozenAlready : asked, message)
     } finally {
       this.#granting = false
     }
@@ -155,7 +155,7 @@ export class Grant {
     return asked.length === this.#disks.length && this.#disks.every(isAsked)
   }
 
-  async #grant(message: Weighed): Promise<AcquireAnswer> {
+  async #grant(message: Weighed, asked: Acquisition): Promise<AcquireAnswer> {
     const disks = this.#disks
     const startedMs = this.#parts.clock.now()
     const busyBefore = this.#busy(message)
@@ -198,7 +198,7 @@ export class Grant {
       return voidRefusal(elsewhere)
     }
     this.#parts.granted()
-    return this.#granted(message)
+    return this.#granted(asked)
   }
 
   /** What was copied before counts only if that is durable before the disks are given up. Never rejects. */

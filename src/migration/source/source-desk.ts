@@ -128,8 +128,8 @@ export class SourceAnswers implements SourceDesk {
     return this.#parts.reads.extents(disk, run)
   }
 
-  digests(disk: DiskAt, runs: readonly Run[]): Promise<readonly string[]> {
-    return this.#parts.reads.digests(disk, runs)
+  digests(disk: DiskAt, runs: readonly Run[], _: AbortSignal, stepBytes?: number): Promise<readonly string[]> {
+    return this.#parts.reads.digests(disk, runs, stepBytes)
   }
 
   blocks(
@@ -267,8 +267,8 @@ export class SourceAnswers implements SourceDesk {
   }
 
   /** What landed is the destination's to say, what was sent is ours. */
-  #hear(disk: Disk, { data, sent, skippedZero, resent }: MigrationCounters): void {
-    this.#reported.set(disk.id, { data, skippedZero, ...this.#parts.reads.atLeast(disk, { sent, resent }) })
+  #hear(disk: Disk, { data, sent, skippedZero, resent, spared = 0 }: MigrationCounters): void {
+    this.#reported.set(disk.id, { data, skippedZero, spared, ...this.#parts.reads.atLeast(disk, { sent, resent }) })
   }
 
   get #sent(): readonly SentOf[] {

@@ -4,9 +4,10 @@
 // What always holds: before switchover the destination reads under the old generation, after it under the new one, and
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
-import { sha256 } from '../../block/digest.ts'
+import { sha256, shortDigest } from '../../block/digest.ts'
 import { giveBack } from '../../block/own-memory.ts'
 import { spanOf } from '../../block/span.ts'
+import { stepBytes as hashStepBytes } from '../../block/turns.ts'
 import type { Extent, Piece, Run, Urgency } from '../../block/units.ts'
 import { EpochOver } from '../../disk/departing.ts'
 import type { Disk } from '../../disk/disk.ts'
@@ -19,6 +20,8 @@ import { unreadableToPeer } from '../unreadable.ts'
 import { type Sent, SentCount } from './sent-count.ts'
 
 const extentsInAnswer = 1024
+/** Hashed in one turn of the loop, whatever the steps. */
+const hashedAtOnce = hashStepBytes
 
 export class SourceReads {
   readonly #course: Course
@@ -117,7 +120,8 @@ export class SourceReads {
     })
   }
 
-  async digests(asked: DiskAt, runs: readonly Run[]): Promise<readonly string[]> {
+  /** Of each run; with `stepBytes` short ones, of each step of it. @throws PeerRefusal */
+  async digests(asked: DiskAt, runs: readonly Run[], stepBytes?: number): Promise<readonly string[]> {
     const { clock } = this.#services
     const digests: string[] = []
     for (const run of runs) {
@@ -125,12 +129,19 @@ export class SourceReads {
       const disk = this.#checkRight(asked)
       checkRun(disk, run)
       const bytes = await readWhole(disk, run)
-      const digest = await sha256(bytes, () => clock.turn())
+      if (stepBytes === undefined) digests.push((await sha256(bytes, () => clock.turn())).toString('base64'))
+      else for await (const digest of this.#steps(bytes, stepBytes)) digests.push(digest)
       giveBack(bytes)
-      digests.push(digest.toString('base64'))
     }
     this.#checkRight(asked)
     return digests
+  }
+
+  async *#steps(bytes: Uint8Array, stepBytes: number): AsyncGenerator<string> {
+    for (let at = 0; at < bytes.length; at += stepBytes) {
+      if (at % hashedAtOnce === 0) await this.#services.clock.turn()
+      yield shortDigest(bytes.subarray(at, at + stepBytes))
+    }
   }
 
   #countOf({ id, sizeBytes }: Disk): SentCount {

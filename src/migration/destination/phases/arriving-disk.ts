@@ -1,6 +1,7 @@
 // What an arriving disk needs, for itself: its missing blocks, fetched for guests and by the background copy; the comparison with
 // the source; and how much of it is still to come. When its turn is, and when it is owned, is the move's business (arriving.ts).
 
+import { spanOf } from '../../../block/span.ts'
 import type { Run } from '../../../block/units.ts'
 import type { BlockSource } from '../../../disk/block-source.ts'
 import type { Landed } from '../../../disk/remote-part.ts'
@@ -15,6 +16,7 @@ import { merged, namedRanges } from '../../unreadable.ts'
 import type { ComingDisk } from '../coming-disk.ts'
 import { type DestinationHost, recorded } from '../host.ts'
 import { RemoteBlocks } from '../remote-blocks.ts'
+import { SeedsHere } from '../seeds-here.ts'
 
 export interface ArrivingDiskParts {
   readonly host: DestinationHost
@@ -35,6 +37,8 @@ export class ArrivingDisk {
   readonly comparisons: Comparisons
   /** What guests' demand fetches ask for. */
   readonly frozen: BlockSource
+  /** What of it is here already. */
+  readonly #seeds: SeedsHere
 
   constructor(parts: ArrivingDiskParts) {
     this.#parts = parts
@@ -62,6 +66,19 @@ export class ArrivingDisk {
       note,
     })
     this.frozen = this.#demanded()
+    this.#seeds = new SeedsHere({
+      source: host.source,
+      clock,
+      sizeBytes: disk.sizeBytes,
+      isFrozen: true,
+      isMissing: ({ offset, length }) => disk.arriving.missingBlocksIn(spanOf(offset, length)) > 0,
+      open: () => coming.openSeeds(),
+    })
+  }
+
+  /** It has come, or is not copied any more. */
+  closeSeeds(): Promise<void> {
+    return this.#seeds.close()
   }
 
   get isLacking(): boolean {
@@ -84,7 +101,7 @@ export class ArrivingDisk {
     const parts = {
       disk: coming.disk,
       clock: services.clock,
-      source: new RemoteBlocks(coming.remoteParts(coming.frozen)),
+      source: new RemoteBlocks({ ...coming.remoteParts(coming.frozen), source: this.#seeds }),
       extents: (offset: number, length: number, limited: AbortSignal) => this.#extents(offset, length, limited),
       limit,
       pause,
@@ -102,7 +119,7 @@ export class ArrivingDisk {
   /** The disk tells of each landing, whoever had it fetched. */
   landed({ piece, bytes, kind }: Landed): void {
     const { coming, meter } = this.#parts
-    coming.tally.landed(bytes, kind === 'data')
+    coming.tally.landed(bytes, kind === 'data', piece.isSpared)
     if (kind !== 'hole') {
       meter.add(bytes) // A hole takes no time: it says nothing of how long the rest takes.
       this.#survey.landed(piece.offset, bytes)

@@ -135,6 +135,7 @@ export class Arriving {
       this.#copyTime.set('idle', true)
       ended.abort()
       await reports
+      for (const each of this.disks) await each.closeSeeds()
     }
   }
 
@@ -152,6 +153,7 @@ export class Arriving {
       for (const each of this.#lacking) {
         if (!(await this.#bring(each, copies.get(each)!, working))) continue
         await this.#own(each, working)
+        await each.closeSeeds()
         isOneOwned = true
       }
       if (isOneOwned) pauseMs = firstRoundPauseMs
