@@ -67,7 +67,11 @@ describe('the course of an arriving disk', () => {
   })
 
   it('promise 10: is left by force though its source refuses to cancel, and nobody is said to own the disk', async () => {
-    const { disk, records } = await openDisk(new ReadySource(), { state: 'incoming', generation: 1, migrationId: 'm-1' })
+    const { disk, records } = await openDisk(new ReadySource(), {
+      state: 'incoming',
+      generation: 1,
+      migrationId: 'm-1',
+    })
     const refuses = { cancelled: false, message: 'it is copying' }
     const there = scriptedSite({ inquire: () => new Promise(() => {}), cancel: async () => refuses })
     const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
