@@ -255,7 +255,8 @@ export class StreamLane implements Lane {
     if (this.#hasTakenItsTurn) return
     this.#hasTakenItsTurn = true
     this.#stream.pause()
-    void loopTurns.next(this.#use?.purpose === 'background' ? 'background' : 'demand').then(() => {
+    const urgency = this.#use?.purpose === 'background' ? 'background' : 'demand'
+    void loopTurns.next(urgency, this.#options.peerId).then(() => {
       this.#hasTakenItsTurn = false
       this.#bytesOfTurn = 0
       if (this.#state !== 'closed' && !this.#paused) this.#stream.resume()

@@ -59,7 +59,7 @@ export class SourceReads {
     const disk = this.#diskOf(asked)
     for (const run of runs) checkRun(disk, run)
     try {
-      for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency), signal)) {
+      for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency, this.#peerId), signal)) {
         // Looked at for every piece: what was read under a right that has ended does not leave.
         this.#checkRight(asked)
         // What is forwarded before switchover is not copied.
@@ -115,7 +115,7 @@ export class SourceReads {
     const disk = this.#checkRight(asked)
     checkRun(disk, run)
     return disk.departing.alignedExtents(run, extentsInAnswer, async () => {
-      await this.#services.clock.turn()
+      await this.#services.clock.turn('background', this.#peerId)
       this.#checkRight(asked)
     })
   }
@@ -125,11 +125,11 @@ export class SourceReads {
     const { clock } = this.#services
     const digests: string[] = []
     for (const run of runs) {
-      await clock.turn()
+      await clock.turn('background', this.#peerId)
       const disk = this.#checkRight(asked)
       checkRun(disk, run)
       const bytes = await readWhole(disk, run)
-      if (stepBytes === undefined) digests.push((await sha256(bytes, () => clock.turn())).toString('base64'))
+      if (stepBytes === undefined) digests.push((await sha256(bytes, () => clock.turn('background', this.#peerId))).toString('base64'))
       else for await (const digest of this.#steps(bytes, stepBytes)) digests.push(digest)
       giveBack(bytes)
     }
@@ -139,9 +139,14 @@ export class SourceReads {
 
   async *#steps(bytes: Uint8Array, stepBytes: number): AsyncGenerator<string> {
     for (let at = 0; at < bytes.length; at += stepBytes) {
-      if (at % hashedAtOnce === 0) await this.#services.clock.turn()
+      if (at % hashedAtOnce === 0) await this.#services.clock.turn('background', this.#peerId)
       yield shortDigest(bytes.subarray(at, at + stepBytes))
     }
+  }
+
+  /** For whom all of this is done: it has one turn of the loop after the other, beside those of others. */
+  get #peerId(): string {
+    return this.#course.record.peerId
   }
 
   #countOf({ id, sizeBytes }: Disk): SentCount {
