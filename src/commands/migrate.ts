@@ -87,6 +87,12 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     'stall-timeout': timeFlag({
       description: "how long a guest's read waits for a source that is away before it fails (default: for ever)",
     }),
+    seed: Flags.string({
+      description:
+        "what the destination's site has already: a disk of it, or a raw image that it lends (serve --seed-folder)",
+      helpValue: 'NAME|FILE',
+    }),
+    as: Flags.string({ description: 'another name for the disk at the destination', helpValue: 'NAME' }),
     source: Flags.string({
       description: "the source's bytes afterwards: keep them for the way back, or delete them",
       options: [...sourcePolicies],
@@ -180,6 +186,8 @@ interface Asked {
   'switchover-wait'?: number
   'max-rate'?: number
   'stall-timeout'?: number
+  seed?: string
+  as?: string
   source: MigrateRequest['source']
   force?: boolean
 }
@@ -202,6 +210,9 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
   if (mode !== 'post-copy') {
     throw refused('not-yet', `The mode ${mode} comes in a later version.`, { disk, next: 'Use --mode post-copy.' })
   }
+  if (asked.as !== undefined && disks.length > 1) {
+    throw new UsageError('--as names one disk, and several are moved.', 'Move them under their own names.')
+  }
   if (asked.force && switchover !== 'now') {
     const next = 'What waits for a busy source is switched over with vmstore migration switchover --force.'
     throw new UsageError('--force goes with --switchover now: it says that a client at work is cut off.', next)
@@ -215,6 +226,8 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
     switchoverWaitMs: asked['switchover-wait'] ?? 10_000,
     ...(asked['max-rate'] !== undefined && { maxRate: asked['max-rate'] }),
     ...(asked['stall-timeout'] !== undefined && { stallTimeoutMs: asked['stall-timeout'] }),
+    ...(asked.seed !== undefined && { seed: asked.seed }),
+    ...(asked.as !== undefined && { as: asked.as }),
     source,
     ...(asked.force && { force: true }),
   }

@@ -38,6 +38,7 @@ import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
 import { ownIdentity, siteNameOf } from './own-identity.ts'
 import type { PassedSocket } from './passed-sockets.ts'
 import { PeerBook } from './peer-book.ts'
+import { LentSeeds } from './seeds.ts'
 import { serveFile, stateFolderOf } from './served-file.ts'
 import { LocalSite } from './site.ts'
 import type { Naming } from './views.ts'
@@ -52,6 +53,9 @@ export interface DaemonOptions {
   readonly peer: string | undefined
   readonly control: string | undefined
   readonly readOnly: boolean
+  /** What peers may have used as seeds: absolute folders of images, and disks by their names. */
+  readonly seedFolders?: readonly string[]
+  readonly seedDisks?: readonly string[]
   /** Of clients at other hosts, and a disk that may have lost what was answered to them: until the operator accepts it. */
   readonly afterPowerLoss: 'serve' | 'hold'
   /** Where guests' TLS has its files; `nbd://` over TCP demands TLS then. */
@@ -182,8 +186,16 @@ export class Daemon {
     files: Files
   }): Migrations {
     const { records, disks, identity, book, links, naming, folder, files } = parts
-    const { log } = this.#options
+    const { log, seedFolders = [], seedDisks = [] } = this.#options
+    const seeds = new LentSeeds({
+      disks,
+      files,
+      folders: seedFolders,
+      diskNames: seedDisks,
+      migrations: () => [...made.past(), ...made.courses().map(({ record }) => record)],
+    })
     const services: MigrationsServices = {
+      seeds,
       records,
       disks,
       clock: systemClock,
@@ -199,11 +211,12 @@ export class Daemon {
       transport: (peerId) => book.get(peerId)?.address?.split(':')[0] ?? 'tcp',
       probe: (peerId, signal) => links.hub.probe(peerId, { signal }),
     }
-    return new Migrations(services, (course) => {
+    const made = new Migrations(services, (course) => {
       logCourse(course, log)
       announceCourse(course, this.#bus, naming)
       if (links.hub.facts(course.record.peerId)?.state === 'down') course.linkChanged(false)
     })
+    return made
   }
 
   async #listen(parts: {

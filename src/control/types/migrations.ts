@@ -28,6 +28,7 @@ export const migrateRequest = migrateFields
     (request) => (request.to === undefined) !== (request.from === undefined),
     'exactly one of to and from names the other site',
   )
+  .refine(({ as, disks }) => as === undefined || disks === undefined, 'as names one disk')
   .refine(({ force, switchover }) => !force || switchover === 'now', 'force goes with a switchover now')
   .transform(({ disk, disks, ...rest }) => ({ ...rest, disks: disks ?? [disk!] }))
 export type MigrateRequest = z.input<typeof migrateRequest>

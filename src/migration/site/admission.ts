@@ -39,6 +39,7 @@ export async function admit(
     claims.use(claimName(disks, disk.name, disk.id))
   }
   checkSpace(await services.freeBytes(), preparation.disks)
+  await checkSeed(services, peerId, terms.seed)
   const createdAt = clock.date().toISOString()
   const record = newRecord({
     id: migration,
@@ -117,6 +118,15 @@ function forPeer(claim: () => Disposable): Disposable {
     throw error
   }
 }
+
+/** A site lends only what its operator allowed: by what is fetched of a seed and what is not, a peer learns what it is. */
+async function checkSeed({ seeds }: MigrationsServices, peerId: string, seed: string | undefined): Promise<void> {
+  const refusal =
+    seed === undefined ? undefined : ((await seeds?.refusal(seed, peerId)) ?? (seeds ? undefined : noSeeds))
+  if (refusal !== undefined) throw new PeerRefusal('seed-unknown', refusal)
+}
+
+const noSeeds = 'that site lends no seeds'
 
 /** Room for all of them together. */
 function checkSpace(freeBytes: number, disks: readonly OfferedDisk[]): void {

@@ -36,6 +36,7 @@ export class Beginnings {
     const { clock, counterpart } = this.#services
     const named = diskNames.join(', ')
     await reachPeer(this.#services, peer, named, signal)
+    if (terms.seed !== undefined) this.#services.seeds?.allow(terms.seed, peer.id)
     try {
       const id = await withinTime(clock, prepareTimeoutMs, signal, (limited) =>
         counterpart(peer.id).request(diskNames, terms, limited),
