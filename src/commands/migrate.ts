@@ -5,6 +5,7 @@ import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
 import { confirmed } from '../cli/confirm.ts'
 import { refused, UsageError } from '../cli/errors.ts'
+import { estimateText, foreseenText } from '../cli/estimate-text.ts'
 import { follow, ownerUnknown } from '../cli/follow.ts'
 import { type Display, displayFor, silentDisplay } from '../cli/migration-display.ts'
 import { course, reportOf, wayBack } from '../cli/migration-text.ts'
@@ -13,6 +14,7 @@ import { asSentence } from '../cli/standing-text.ts'
 import type { ControlClient } from '../control/client.ts'
 import { ControlError } from '../control/errors.ts'
 import {
+  type EstimateView,
   ExitCode,
   type MigrateRequest,
   type MigrationView,
@@ -20,6 +22,9 @@ import {
   sourcePolicies,
   switchoverModes,
 } from '../control/types.ts'
+
+/** How long a move waits to know what it will cost. */
+const foreseeMs = 5000
 
 const clock = {
   nowMs: () => performance.now(),
@@ -104,6 +109,9 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     force: Flags.boolean({
       description: 'with --switchover now: also while a client works at the source, which is cut off, and named',
     }),
+    'dry-run': Flags.boolean({
+      description: 'say what it would cost, or why it would be refused, and stop: nothing changes at either site',
+    }),
     detach: Flags.boolean({ description: 'start the migration and return (exit code 0)' }),
     'reconnect-for': timeFlag({
       description: 'how long to look for a daemon that went away (default 1m)',
@@ -114,6 +122,7 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
   async run(): Promise<unknown> {
     const { argv, flags } = await this.parse(Migrate)
     const request = requestOf(argv as string[], flags as Asked)
+    if (flags['dry-run']) return this.#sayCost(await this.connect(flags), request)
     if (request.source === 'delete' && !flags.yes) await confirmDeletion(request, !this.jsonEnabled())
     const client = await this.connect(flags)
     const interrupt = new AbortController()
@@ -121,13 +130,15 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     const onInterrupt = () => (interrupt.signal.aborted ? process.exit(ExitCode.detached) : interrupt.abort())
     if (!flags.detach) process.on('SIGINT', onInterrupt)
     try {
+      const foreseen = flags.detach ? undefined : await foresee(client, request, interrupt.signal)
       const started = await this.#start(client, request, interrupt.signal)
       if (flags.detach)
         return this.#finish(started, `Migration ${started.id} of ${course(started)} has begun; ${wayBack(started.id)}.`)
       const display = this.jsonEnabled() ? silentDisplay((line) => this.tell(line)) : displayFor(process.stderr)
       const patienceMs = flags['reconnect-for'] ?? 60_000
       const view = await this.#watch({ client, started, display, signal: interrupt.signal, patienceMs })
-      return this.#finish(view, reportOf(view))
+      const report = foreseen ? `${reportOf(view)}\n${foreseenText(foreseen)}` : reportOf(view)
+      return this.#finish(view, report, foreseen)
     } finally {
       process.off('SIGINT', onInterrupt)
     }
@@ -171,8 +182,15 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     }
   }
 
-  #finish(view: MigrationView, text: string): void {
-    this.event({ ...view, type: 'result' })
+  async #sayCost(client: ControlClient, request: MigrateRequest): Promise<void> {
+    const estimate = await client.estimate(request)
+    this.event({ ...estimate, type: 'result' })
+    this.log('%s', estimateText(estimate))
+  }
+
+  /** `foreseen`: what was said of it before it began. */
+  #finish(view: MigrationView, text: string, foreseen?: EstimateView): void {
+    this.event({ ...view, ...(foreseen && { estimate: foreseen }), type: 'result' })
     this.log('%s', text)
   }
 }
@@ -190,6 +208,20 @@ interface Asked {
   as?: string
   source: MigrateRequest['source']
   force?: boolean
+}
+
+/** What it will cost, to be told beside what it has cost. Nothing waits long for it, and nothing fails with it. */
+async function foresee(
+  client: ControlClient,
+  request: MigrateRequest,
+  signal: AbortSignal,
+): Promise<EstimateView | undefined> {
+  if (request.to === undefined) return undefined // It is said where the disk is.
+  try {
+    return await client.estimate(request, AbortSignal.any([signal, AbortSignal.timeout(foreseeMs)]))
+  } catch {
+    return undefined // Whatever is wrong, the move itself will say.
+  }
 }
 
 /** In the order in which the operator named them. */

@@ -10,6 +10,7 @@ import {
   type CreateEvent,
   createDiskRequest,
   type DiskView,
+  type EstimateView,
   forceRequest,
   type InviteView,
   inviteRequest,
@@ -119,6 +120,14 @@ export const routes = {
       path: '/v1/migrations',
       body: migrateRequest,
       answer: document<MigrationView>(),
+    },
+    /** What it would cost, asked of the site that has the disks. Nothing changes; what would be refused is refused. */
+    estimate: {
+      name: 'estimate',
+      method: 'POST',
+      path: '/v1/migrations/estimate',
+      body: migrateRequest,
+      answer: document<EstimateView>(),
     },
     show: { name: 'showMigration', method: 'GET', path: '/v1/migrations/:id', answer: document<MigrationView>() },
     switchover: {

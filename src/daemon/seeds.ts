@@ -54,6 +54,12 @@ export class LentSeeds implements SeedShelf {
     return this.#opened(name, true) // It was allowed when the move was admitted.
   }
 
+  async kept(diskId: string): Promise<Seed | undefined> {
+    const disk = this.#parts.disks.get(diskId)
+    if (disk?.state !== 'released' && disk?.state !== 'superseded') return undefined
+    return this.#openedDisk(disk).catch(() => undefined) // Its bytes may have been deleted.
+  }
+
   #isAllowed(name: string, peerId: string): boolean {
     return this.#allowed.has(`${peerId} ${name}`)
   }

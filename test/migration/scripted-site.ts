@@ -29,6 +29,7 @@ export function scriptedSite(source: Partial<SourceDesk>): Counterpart {
     peerId: 'peer',
     generations: never('generations'),
     request: never('request'),
+    estimate: never('estimate'),
     prepare: never('prepare'),
     standing: never('standing'),
     source: () => scriptedSource(source),

@@ -157,6 +157,30 @@ export interface MigrationView {
   readonly startedAt: string
 }
 
+/** Bytes. What is spared is part of the data, and is not sent. */
+export interface EstimatedBytes {
+  readonly disk: number
+  /** By extents, without zeros that stand there as data, as far as a look at some of it says. */
+  readonly data: number
+  /** Of it, what the destination has already, as far as a look at some of it says. */
+  readonly spared: number
+  readonly sent: number
+}
+
+/** What a move would cost: of all its disks together, and of each. */
+export interface EstimateView {
+  readonly disk: string
+  readonly peer: string
+  readonly bytes: EstimatedBytes
+  readonly disks: readonly { readonly name: string; readonly bytes: EstimatedBytes }[]
+  /** Free at the destination; what it has to keep is the data. */
+  readonly free: number
+  /** Bytes a second, as the last move between the two sites went, and within --max-rate; null: not known. */
+  readonly rate: number | null
+  /** null: not known. */
+  readonly seconds: number | null
+}
+
 /** Events of a long command, one JSON document a line; the last is `result` or `error`. */
 export type MigrationEvent =
   | {

@@ -28,18 +28,12 @@ export async function admit(
   if (roster.get(migration)) return // Asked again: the answer was lost.
   if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
   const peer = services.peer(peerId)
-  checkDifferent(preparation.disks)
   for (const { id } of preparation.disks) {
     const gone = disks.get(id)
     if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
   }
   using claims = new DisposableStack()
-  for (const disk of preparation.disks) {
-    claims.use(checkReturn(disks, disk))
-    claims.use(claimName(disks, disk.name, disk.id))
-  }
-  checkSpace(await services.freeBytes(), preparation.disks)
-  await checkSeed(services, peerId, terms.seed)
+  await claimAll(services, peerId, preparation, claims)
   const createdAt = clock.date().toISOString()
   const record = newRecord({
     id: migration,
@@ -59,6 +53,34 @@ export async function admit(
   const course = await openCourse(services, record, records)
   roster.add(course)
   course.start()
+}
+
+/** Whether they may come, looked at in the same way, and nothing else. @throws PeerRefusal */
+export async function checkAdmission(
+  services: MigrationsServices,
+  peerId: string,
+  preparation: Pick<Preparation, 'disks' | 'terms'>,
+): Promise<void> {
+  if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
+  using claims = new DisposableStack()
+  await claimAll(services, peerId, preparation, claims)
+}
+
+/** @throws PeerRefusal */
+async function claimAll(
+  services: MigrationsServices,
+  peerId: string,
+  preparation: Pick<Preparation, 'disks' | 'terms'>,
+  claims: DisposableStack,
+): Promise<void> {
+  const { disks } = services
+  checkDifferent(preparation.disks)
+  for (const disk of preparation.disks) {
+    claims.use(checkReturn(disks, disk))
+    claims.use(claimName(disks, disk.name, disk.id))
+  }
+  checkSpace(await services.freeBytes(), preparation.disks)
+  await checkSeed(services, peerId, preparation.terms.seed)
 }
 
 async function openCourse(

@@ -51,9 +51,9 @@ export class Beginnings {
   /** Starts the migration of disks of this site, which pass together. Throws, and then nothing has changed. */
   async start(diskNames: readonly string[], peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
     const { counterpart, newId, clock, records } = this.#services
-    this.#movable(diskNames)
+    this.movable(diskNames)
     await reachPeer(this.#services, peer, diskNames.join(', '), signal)
-    const disks = this.#movable(diskNames) // The world may have changed meanwhile.
+    const disks = this.movable(diskNames) // The world may have changed meanwhile.
     const found = terms.switchover === 'now' && !terms.force ? atWork(disks) : undefined
     if (found) throw clientAtWork(found.disk.name, found.why, true)
     const id = newId()
@@ -92,7 +92,7 @@ export class Beginnings {
   }
 
   /** The disks of these names, each of which may be moved now. @throws Refusal */
-  #movable(diskNames: readonly string[]): readonly Disk[] {
+  movable(diskNames: readonly string[]): readonly Disk[] {
     const disks = diskNames.map((name) => this.#services.disks.named(name))
     const twice = disks.find((disk, index) => disks.indexOf(disk) !== index)
     if (twice) {
