@@ -5,6 +5,7 @@ import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
 import { confirmed } from '../cli/confirm.ts'
 import { refused, UsageError } from '../cli/errors.ts'
+import { estimateText, foreseenText } from '../cli/estimate-text.ts'
 import { follow, ownerUnknown } from '../cli/follow.ts'
 import { type Display, displayFor, silentDisplay } from '../cli/migration-display.ts'
 import { course, reportOf, wayBack } from '../cli/migration-text.ts'
@@ -13,6 +14,7 @@ import { asSentence } from '../cli/standing-text.ts'
 import type { ControlClient } from '../control/client.ts'
 import { ControlError } from '../control/errors.ts'
 import {
+  type EstimateView,
   ExitCode,
   type MigrateRequest,
   type MigrationView,
@@ -20,6 +22,9 @@ import {
   sourcePolicies,
   switchoverModes,
 } from '../control/types.ts'
+
+/** How long a move waits to know what it will cost. */
+const foreseeMs = 5000
 
 const clock = {
   nowMs: () => performance.now(),
@@ -87,6 +92,12 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     'stall-timeout': timeFlag({
       description: "how long a guest's read waits for a source that is away before it fails (default: for ever)",
     }),
+    seed: Flags.string({
+      description:
+        "what the destination's site has already: a disk of it, or a raw image that it lends (serve --seed-folder)",
+      helpValue: 'NAME|FILE',
+    }),
+    as: Flags.string({ description: 'another name for the disk at the destination', helpValue: 'NAME' }),
     source: Flags.string({
       description: "the source's bytes afterwards: keep them for the way back, or delete them",
       options: [...sourcePolicies],
@@ -98,6 +109,9 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     force: Flags.boolean({
       description: 'with --switchover now: also while a client works at the source, which is cut off, and named',
     }),
+    'dry-run': Flags.boolean({
+      description: 'say what it would cost, or why it would be refused, and stop: nothing changes at either site',
+    }),
     detach: Flags.boolean({ description: 'start the migration and return (exit code 0)' }),
     'reconnect-for': timeFlag({
       description: 'how long to look for a daemon that went away (default 1m)',
@@ -108,6 +122,7 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
   async run(): Promise<unknown> {
     const { argv, flags } = await this.parse(Migrate)
     const request = requestOf(argv as string[], flags as Asked)
+    if (flags['dry-run']) return this.#sayCost(await this.connect(flags), request)
     if (request.source === 'delete' && !flags.yes) await confirmDeletion(request, !this.jsonEnabled())
     const client = await this.connect(flags)
     const interrupt = new AbortController()
@@ -115,13 +130,15 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     const onInterrupt = () => (interrupt.signal.aborted ? process.exit(ExitCode.detached) : interrupt.abort())
     if (!flags.detach) process.on('SIGINT', onInterrupt)
     try {
+      const foreseen = flags.detach ? undefined : await foresee(client, request, interrupt.signal)
       const started = await this.#start(client, request, interrupt.signal)
       if (flags.detach)
         return this.#finish(started, `Migration ${started.id} of ${course(started)} has begun; ${wayBack(started.id)}.`)
       const display = this.jsonEnabled() ? silentDisplay((line) => this.tell(line)) : displayFor(process.stderr)
       const patienceMs = flags['reconnect-for'] ?? 60_000
       const view = await this.#watch({ client, started, display, signal: interrupt.signal, patienceMs })
-      return this.#finish(view, reportOf(view))
+      const report = foreseen ? `${reportOf(view)}\n${foreseenText(foreseen)}` : reportOf(view)
+      return this.#finish(view, report, foreseen)
     } finally {
       process.off('SIGINT', onInterrupt)
     }
@@ -165,8 +182,15 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     }
   }
 
-  #finish(view: MigrationView, text: string): void {
-    this.event({ ...view, type: 'result' })
+  async #sayCost(client: ControlClient, request: MigrateRequest): Promise<void> {
+    const estimate = await client.estimate(request)
+    this.event({ ...estimate, type: 'result' })
+    this.log('%s', estimateText(estimate))
+  }
+
+  /** `foreseen`: what was said of it before it began. */
+  #finish(view: MigrationView, text: string, foreseen?: EstimateView): void {
+    this.event({ ...view, ...(foreseen && { estimate: foreseen }), type: 'result' })
     this.log('%s', text)
   }
 }
@@ -180,8 +204,24 @@ interface Asked {
   'switchover-wait'?: number
   'max-rate'?: number
   'stall-timeout'?: number
+  seed?: string
+  as?: string
   source: MigrateRequest['source']
   force?: boolean
+}
+
+/** What it will cost, to be told beside what it has cost. Nothing waits long for it, and nothing fails with it. */
+async function foresee(
+  client: ControlClient,
+  request: MigrateRequest,
+  signal: AbortSignal,
+): Promise<EstimateView | undefined> {
+  if (request.to === undefined) return undefined // It is said where the disk is.
+  try {
+    return await client.estimate(request, AbortSignal.any([signal, AbortSignal.timeout(foreseeMs)]))
+  } catch {
+    return undefined // Whatever is wrong, the move itself will say.
+  }
 }
 
 /** In the order in which the operator named them. */
@@ -202,6 +242,9 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
   if (mode !== 'post-copy') {
     throw refused('not-yet', `The mode ${mode} comes in a later version.`, { disk, next: 'Use --mode post-copy.' })
   }
+  if (asked.as !== undefined && disks.length > 1) {
+    throw new UsageError('--as names one disk, and several are moved.', 'Move them under their own names.')
+  }
   if (asked.force && switchover !== 'now') {
     const next = 'What waits for a busy source is switched over with vmstore migration switchover --force.'
     throw new UsageError('--force goes with --switchover now: it says that a client at work is cut off.', next)
@@ -215,6 +258,8 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
     switchoverWaitMs: asked['switchover-wait'] ?? 10_000,
     ...(asked['max-rate'] !== undefined && { maxRate: asked['max-rate'] }),
     ...(asked['stall-timeout'] !== undefined && { stallTimeoutMs: asked['stall-timeout'] }),
+    ...(asked.seed !== undefined && { seed: asked.seed }),
+    ...(asked.as !== undefined && { as: asked.as }),
     source,
     ...(asked.force && { force: true }),
   }

@@ -46,6 +46,17 @@ export default class Serve extends BaseCommand {
       options: ['serve', 'hold'] as const,
       default: 'serve',
     })(),
+    'seed-folder': Flags.string({
+      description:
+        'a folder of raw images of which peers may have bytes used here (migrate --seed FILE); may be given again',
+      helpValue: 'DIR',
+      multiple: true,
+    }),
+    'seed-disk': Flags.string({
+      description: 'a disk of which peers may have bytes used here (migrate --seed NAME); may be given again',
+      helpValue: 'NAME',
+      multiple: true,
+    }),
     'read-only': Flags.boolean({ description: 'guests may read only' }),
     insecure: Flags.boolean({ description: 'let plain NBD listen beyond loopback, and beside TLS' }),
     sessions: Flags.integer({
@@ -116,6 +127,8 @@ export default class Serve extends BaseCommand {
       peer: flags.peer,
       control: flags.control,
       readOnly: flags['read-only'],
+      seedFolders: (flags['seed-folder'] ?? []).map((folder) => resolve(folder)),
+      seedDisks: flags['seed-disk'] ?? [],
       afterPowerLoss: flags['after-power-loss'],
       tls: flags['tls-certificates']
         ? { folder: resolve(flags['tls-certificates']), verifyPeer: flags['tls-verify-peer'] }

@@ -12,6 +12,7 @@ import {
   createDiskRequest,
   type DiskView,
   type DroppedSessionView,
+  type EstimateView,
   forceRequest,
   type InviteView,
   inviteRequest,
@@ -146,6 +147,14 @@ export const routes = {
       path: '/v1/migrations',
       body: migrateRequest,
       answer: document<MigrationView>(),
+    },
+    /** What it would cost, asked of the site that has the disks. Nothing changes; what would be refused is refused. */
+    estimate: {
+      name: 'estimate',
+      method: 'POST',
+      path: '/v1/migrations/estimate',
+      body: migrateRequest,
+      answer: document<EstimateView>(),
     },
     show: { name: 'showMigration', method: 'GET', path: '/v1/migrations/:id', answer: document<MigrationView>() },
     switchover: {

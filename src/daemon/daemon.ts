@@ -42,6 +42,7 @@ import { ownIdentity, siteNameOf } from './own-identity.ts'
 import type { PassedSocket } from './passed-sockets.ts'
 import { PeerBook } from './peer-book.ts'
 import { PeerGuard } from './peer-guard.ts'
+import { LentSeeds } from './seeds.ts'
 import { serveFile, stateFolderOf } from './served-file.ts'
 import { LocalSite } from './site.ts'
 import { drainLimitMs } from './site-sessions.ts'
@@ -57,6 +58,9 @@ export interface DaemonOptions {
   readonly peer: string | undefined
   readonly control: string | undefined
   readonly readOnly: boolean
+  /** What peers may have used as seeds: absolute folders of images, and disks by their names. */
+  readonly seedFolders?: readonly string[]
+  readonly seedDisks?: readonly string[]
   /** Of clients at other hosts, and a disk that may have lost what was answered to them: until the operator accepts it. */
   readonly afterPowerLoss: 'serve' | 'hold'
   /** Where guests' TLS has its files; `nbd://` over TCP demands TLS then. */
@@ -198,8 +202,16 @@ export class Daemon {
     guard: PeerGuard
   }): Migrations {
     const { records, disks, identity, book, links, naming, folder, files, guard } = parts
-    const { log } = this.#options
+    const { log, seedFolders = [], seedDisks = [] } = this.#options
+    const seeds = new LentSeeds({
+      disks,
+      files,
+      folders: seedFolders,
+      diskNames: seedDisks,
+      migrations: () => [...made.past(), ...made.courses().map(({ record }) => record)],
+    })
     const services: MigrationsServices = {
+      seeds,
       records,
       disks,
       clock: systemClock,
@@ -216,11 +228,12 @@ export class Daemon {
       transport: (peerId) => book.get(peerId)?.address?.split(':')[0] ?? 'tcp',
       probe: (peerId, signal) => links.hub.probe(peerId, { signal }),
     }
-    return new Migrations(services, (course) => {
+    const made = new Migrations(services, (course) => {
       logCourse(course, log)
       announceCourse(course, this.#bus, naming)
       if (links.hub.facts(course.record.peerId)?.state === 'down') course.linkChanged(false)
     })
+    return made
   }
 
   async #listen(parts: {

@@ -2,8 +2,16 @@
 
 import type { EventBus } from '../control/event-bus.ts'
 import type { ServiceOf } from '../control/service.ts'
-import type { CheckedMigrateRequest, ForceRequest, MigrationEvent, MigrationView } from '../control/types.ts'
+import type {
+  CheckedMigrateRequest,
+  EstimatedBytes,
+  EstimateView,
+  ForceRequest,
+  MigrationEvent,
+  MigrationView,
+} from '../control/types.ts'
 import { Refusal } from '../disk/refusal.ts'
+import type { Estimate } from '../migration/site/estimates.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { Terms } from '../migration/terms.ts'
 import { presentEvents } from './migration-events.ts'
@@ -26,18 +34,25 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
 
   async begin(request: CheckedMigrateRequest, signal: AbortSignal): Promise<MigrationView> {
     const { book, migrations } = this.#parts
-    const { disks, to, from, mode, source, ...rest } = request
-    if (mode !== 'post-copy') {
-      const message = `this vmstore moves disks in mode post-copy; ${mode} is not there yet`
-      throw new Refusal('mode-unknown', message, { disk: disks.join(', '), safe: 'Nothing was changed.' })
-    }
-    const terms: Terms = { ...rest, mode, sourcePolicy: source }
+    const { disks, to, from } = request
+    const terms = termsIn(request)
     const peer = peerFacts(book.named(to ?? from ?? ''))
     const course =
       to === undefined
         ? await migrations.beginnings.request(disks, peer, terms, signal)
         : await migrations.beginnings.start(disks, peer, terms, signal)
     return courseView(course, this.#parts.naming)
+  }
+
+  async estimate(request: CheckedMigrateRequest, signal: AbortSignal): Promise<EstimateView> {
+    const { book, migrations } = this.#parts
+    const { disks, to, from } = request
+    if (to === undefined) {
+      const facts = { disk: disks.join(', '), safe: 'Nothing was changed.', next: `Say it at ${from}, with --to.` }
+      throw new Refusal('not-here', 'what a move costs is said at the site that has the disk', facts)
+    }
+    const peer = peerFacts(book.named(to))
+    return estimateView(await migrations.estimates.make(disks, peer, termsIn(request), signal), peer.name)
   }
 
   list(): MigrationView[] {
@@ -112,6 +127,23 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
       safe: 'Nothing was changed.',
     })
   }
+}
+
+/** @throws Refusal `mode-unknown` */
+function termsIn({ disks, to: _to, from: _from, mode, source, ...rest }: CheckedMigrateRequest): Terms {
+  if (mode === 'post-copy') return { ...rest, mode, sourcePolicy: source }
+  const message = `this vmstore moves disks in mode post-copy; ${mode} is not there yet`
+  throw new Refusal('mode-unknown', message, { disk: disks.join(', '), safe: 'Nothing was changed.' })
+}
+
+function estimateView({ disks, freeBytes, rate }: Estimate, peer: string): EstimateView {
+  const each = disks.map(({ name, sizeBytes, dataBytes: data, sparedBytes: spared }) => {
+    return { name, bytes: { disk: sizeBytes, data, spared, sent: data - spared } }
+  })
+  const sum = (figure: keyof EstimatedBytes) => each.reduce((all, { bytes }) => all + bytes[figure], 0)
+  const bytes = { disk: sum('disk'), data: sum('data'), spared: sum('spared'), sent: sum('sent') }
+  const seconds = rate === null ? null : bytes.sent / rate
+  return { disk: disks.map(({ name }) => name).join(', '), peer, bytes, disks: each, free: freeBytes, rate, seconds }
 }
 
 const isOver = (state: MigrationView['state']): boolean => ['done', 'cancelled', 'failed'].includes(state)

@@ -263,12 +263,34 @@ export interface SiteDesk {
   generations(claims: readonly Claim[], signal: AbortSignal): Promise<readonly Claim[]>
   /** Start a migration of disks of yours, by their names, to me. Resolves to its id. */
   request(disks: readonly string[], terms: Terms, signal: AbortSignal): Promise<string>
+  /** What would become of these, if they came? */
+  estimate(disks: readonly EstimatedDisk[], terms: Terms, signal: AbortSignal): Promise<Forecast>
   /** Make incoming disks of these. */
   prepare(preparation: Preparation, signal: AbortSignal): Promise<void>
   /** What is at the destination? Asked before a disk is taken back. */
   standing(migration: string, signal: AbortSignal): Promise<DestinationStanding>
   source(migration: string): SourceDesk
   destination(migration: string): DestinationDesk
+}
+
+/** A cell of a disk that is about to move, of which the destination may say whether it has it. Short digests. */
+export interface Sample {
+  readonly offset: number
+  readonly cell: string
+  readonly blocks: readonly string[]
+}
+
+export interface EstimatedDisk extends OfferedDisk {
+  readonly samples: readonly Sample[]
+}
+
+/** What would become of disks that came, as the destination sees it. Nothing changes by it. */
+export interface Forecast {
+  /** Why they could not come; null: they could. */
+  readonly refusal: { readonly code: string; readonly message: string } | null
+  readonly freeBytes: number
+  /** Of the samples of each disk, in their order, how many bytes are there already. */
+  readonly sparedBytes: readonly number[]
 }
 
 /** The other site, as this one speaks to it. */

@@ -6,6 +6,7 @@ import type { Run } from '../block/units.ts'
 import type { Disk } from '../disk/disk.ts'
 import { commitTogether, type DiskPlan } from '../disk/plan.ts'
 import type { MigrationCounters, MigrationRecord, MovedDisk, Records } from '../store/records.ts'
+import type { SeedShelf } from './copy/seed.ts'
 import type { Counterpart } from './counterpart.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import { changed, diskNames, type MoveChanges, movedDisk, ofEach, only, summed } from './move.ts'
@@ -19,6 +20,8 @@ export interface CourseServices {
   /** Of this site's kernel. */
   readonly bootId: string
   readonly log: CourseLog
+  /** What operators may name as seeds. Absent: nothing. */
+  readonly seeds?: SeedShelf
   /** Bytes free for new disks, and for what lands. */
   freeBytes(): Promise<number>
 }

@@ -2,7 +2,7 @@
 
 import type { Disk } from '../disk/disk.ts'
 import { type MigrationRecord, type MovedDisk, untouchedMigration, untouchedMovedDisk } from '../store/records.ts'
-import type { Preparation } from './counterpart.ts'
+import type { OfferedDisk, Preparation } from './counterpart.ts'
 import { type Terms, termsOf } from './terms.ts'
 
 export interface Beginning {
@@ -52,16 +52,17 @@ export function newRecord(beginning: Beginning): MigrationRecord {
 
 /** The record keeps the terms as the operator chose them. */
 export function preparationOf(record: MigrationRecord, disks: readonly Disk[], boot: string): Preparation {
-  return {
-    migration: record.id,
-    disks: disks.map((disk) => ({
-      id: disk.id,
-      name: disk.name,
-      sizeBytes: disk.sizeBytes,
-      generation: disk.record.generation,
-      allocatedBytes: disk.allocatedBytes(),
-    })),
-    terms: termsOf(record),
-    boot,
-  }
+  const terms = termsOf(record)
+  return { migration: record.id, disks: offeredAs(disks, terms), terms, boot }
+}
+
+/** Disks as they are offered to a destination, under the names that they are to have there. */
+export function offeredAs(disks: readonly Disk[], { as }: Terms): OfferedDisk[] {
+  return disks.map((disk) => ({
+    id: disk.id,
+    name: as !== undefined && disks.length === 1 ? as : disk.name,
+    sizeBytes: disk.sizeBytes,
+    generation: disk.record.generation,
+    allocatedBytes: disk.allocatedBytes(),
+  }))
 }

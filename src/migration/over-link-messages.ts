@@ -3,6 +3,7 @@
 //
 //   generations  either way             claims
 //   request      destination → source   start a migration (`migrate --from`)
+//   estimate     source → destination
 //   prepare      source → destination
 //   inquire      destination → source
 //   acquire      destination → source   answered with a body where disks were copied before: their final maps, one after the other
@@ -27,6 +28,7 @@ import { z } from 'zod'
 import { blockSizeBytes } from '../block/block-size.ts'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 import { largestGeneration } from '../disk/states.ts'
+import { maximumSamples } from './copy/sampling.ts'
 import { cellBytes } from './copy/seed.ts'
 import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
 import { namedClients, waitingGuests } from './held-writes.ts'
@@ -78,23 +80,40 @@ export const claimsMessage = z.object({
 export const requestMessage = z.object({ disks: z.array(name).min(1).max(maximumDisks), terms })
 export const requestAnswer = z.object(migration)
 
-export const prepareMessage = z.object({
-  ...migration,
-  disks: z
-    .array(
-      z.object({
-        id,
-        name,
-        sizeBytes: bytes.positive().multipleOf(512).max(largestDiskBytes),
-        generation,
-        allocatedBytes: bytes,
-      }),
-    )
+const offered = {
+  id,
+  name,
+  sizeBytes: bytes.positive().multipleOf(512).max(largestDiskBytes),
+  generation,
+  allocatedBytes: bytes,
+}
+
+function offeredDisks<Shape extends z.ZodRawShape & typeof offered>(shape: Shape) {
+  return z
+    .array(z.object(shape))
     .min(1)
     .max(maximumDisks)
-    .refine((disks) => new Set(disks.map((disk) => disk.id)).size === disks.length, { error: 'a disk is named twice' }),
+    .refine((disks) => new Set(disks.map((disk) => (disk as { id: string }).id)).size === disks.length, {
+      error: 'a disk is named twice',
+    })
+}
+
+export const prepareMessage = z.object({ ...migration, disks: offeredDisks(offered), terms, boot })
+
+const shortDigestText = z.string().length(24)
+const sample = z.object({
+  offset: bytes,
+  cell: shortDigestText,
+  blocks: z.array(shortDigestText).max(cellBytes / blockSizeBytes),
+})
+export const estimateMessage = z.object({
+  disks: offeredDisks({ ...offered, samples: z.array(sample).max(maximumSamples) }),
   terms,
-  boot,
+})
+export const estimateAnswer = z.object({
+  refusal: z.object({ code: peerWords(100), message: peerWords(1000) }).nullable(),
+  freeBytes: bytes,
+  sparedBytes: z.array(bytes).max(maximumDisks),
 })
 
 export const inquireAnswer = z.object({

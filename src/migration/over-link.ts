@@ -33,6 +33,7 @@ export function overLink(channel: PeerChannel): Counterpart {
     generations: async (claims, signal) => (await ask('generations', { claims }, shapes.claimsMessage, signal)).claims,
     request: async (disks, terms, signal) =>
       (await ask('request', { disks, terms }, shapes.requestAnswer, signal)).migration,
+    estimate: (disks, terms, signal) => ask('estimate', { disks, terms }, shapes.estimateAnswer, signal),
     prepare: async (preparation, signal) => void (await ask('prepare', preparation, shapes.nothing, signal)),
     standing: (migration, signal) => ask('standing', { migration }, shapes.standingAnswer, signal),
     source: (migration) => sourceOverLink(channel, ask, migration),
@@ -219,6 +220,10 @@ const answers = {
   request: async (desk, params, signal) => {
     const { disks, terms } = shapes.requestMessage.parse(params)
     return { migration: await desk.request(disks, terms, signal) }
+  },
+  estimate: async (desk, params, signal) => {
+    const { disks, terms } = shapes.estimateMessage.parse(params)
+    return desk.estimate(disks, terms, signal)
   },
   prepare: (desk, params, signal) => heard(desk.prepare(shapes.prepareMessage.parse(params), signal)),
   standing: async (desk, params, signal) => desk.standing(shapes.migrationMessage.parse(params).migration, signal),

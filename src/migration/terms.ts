@@ -23,6 +23,13 @@ export const terms = z.object({
   /** How long a guest's read waits for a source that is away before it fails; null: for ever. */
   stallTimeoutMs: z.number().int().min(1).nullable(),
   sourcePolicy: z.enum(sourcePolicies),
+  /** Bytes of the destination's site that may spare sending: a disk there, or a raw image. Absent: what it kept, if anything. */
+  seed: z.string().min(1).max(4096).optional(),
+  /** What the disk is called at the destination. Absent: as at the source. Not with several. */
+  as: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$/)
+    .optional(),
   /** With `now`: also while a client works at the source, which is cut off then. */
   force: z.boolean().default(false),
 })

@@ -355,6 +355,24 @@ describe('commands', () => {
       assert.match(stdout, /^ {2}db01: +512 MiB, of which 310 MiB data, 300 MiB sent, verified$/m)
     })
 
+    it('--dry-run says what it would cost, and begins nothing', async () => {
+      const { exit, stdout } = await run(...words, '--dry-run')
+      assert.equal(exit, 0)
+      assert.match(stdout, /^web01 could move to tokyo\. Nothing was changed\.\n/)
+      assert.match(
+        stdout,
+        /already there: +about 10 MiB\n +to send: +about 300 MiB\n +time: +about 10 s, at 30 MiB\/s\n/,
+      )
+      assert.deepEqual(served.site.asked, [])
+      const told = await run(...words, '--dry-run', '--json')
+      assert.deepEqual(lines(told.stdout).at(-1).bytes.sent, 300 * MiB)
+    })
+
+    it('the report says what was estimated before, and --json has it', async () => {
+      assert.match((await run(...words)).stdout, /estimated before: 300 MiB to send in 10 s$/m)
+      assert.equal(lines((await run(...words, '--json')).stdout).at(-1).estimate.seconds, 10)
+    })
+
     it('of one disk twice is not understood: exit 2', async () => {
       const { exit, stderr } = await run('migrate', 'web01', 'web01', '--to', 'tokyo')
       assert.equal(exit, 2)

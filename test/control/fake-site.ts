@@ -11,6 +11,7 @@ import {
   type CreateEvent,
   type DiskView,
   type DoorView,
+  type EstimateView,
   ExitCode,
   type MigrationEvent,
   type MigrationState,
@@ -102,6 +103,12 @@ export const movedDisk = (name: string, more: Partial<MovedDiskView> = {}): Move
     hasLeft: false,
   }
   return { ...facts, bytes, verified: true, unreadable: [], differed: [], ...more }
+}
+
+const estimateView = (disk: string): EstimateView => {
+  const bytes = { disk: 512 * MiB, data: 310 * MiB, spared: 10 * MiB, sent: 300 * MiB }
+  const disks = [{ name: disk, bytes }]
+  return { disk, peer: 'tokyo', bytes, disks, free: 1024 * MiB, rate: 30 * MiB, seconds: 10 }
 }
 
 const peer: PeerView = {
@@ -282,6 +289,10 @@ export class FakeSite implements Service {
       if (this.migrateError !== undefined) throw this.migrateError
       await this.migrating(signal)
       return migrationView('preparing')
+    },
+    estimate: async (request) => {
+      if (this.migrateError !== undefined) throw this.migrateError
+      return estimateView(request.disks.join(', '))
     },
     list: () => [migrationView('copying', this.shown)],
     show: (id) => migrationView('copying', { id, ...this.shown }),

@@ -31,6 +31,7 @@ export function scriptedSite(source: Partial<SourceDesk>): Counterpart {
     peerId: 'peer',
     generations: never('generations'),
     request: never('request'),
+    estimate: never('estimate'),
     prepare: never('prepare'),
     standing: never('standing'),
     source: () => scriptedSource(source),

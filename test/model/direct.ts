@@ -12,6 +12,7 @@ export function direct(link: SimLink, way: Way, toPeerId: string): Counterpart {
     peerId: toPeerId,
     generations: (claims, signal) => ask('generations', signal, (desk) => desk.generations(claims, signal)),
     request: (disks, terms, signal) => ask('request', signal, (desk) => desk.request(disks, terms, signal)),
+    estimate: (disks, terms, signal) => ask('estimate', signal, (desk) => desk.estimate(disks, terms, signal)),
     prepare: (preparation, signal) => ask('prepare', signal, (desk) => desk.prepare(preparation, signal)),
     standing: (migration, signal) => ask('standing', signal, (desk) => desk.standing(migration, signal)),
     source: (migration): SourceDesk => {

@@ -28,6 +28,7 @@ export const migrateRequest = migrateFields
     (request) => (request.to === undefined) !== (request.from === undefined),
     'exactly one of to and from names the other site',
   )
+  .refine(({ as, disks }) => as === undefined || disks === undefined, 'as names one disk')
   .refine(({ force, switchover }) => !force || switchover === 'now', 'force goes with a switchover now')
   .transform(({ disk, disks, ...rest }) => ({ ...rest, disks: disks ?? [disk!] }))
 export type MigrateRequest = z.input<typeof migrateRequest>
@@ -154,6 +155,30 @@ export interface MigrationView {
   /** What it waits for, or what went wrong, in a sentence; or null. */
   readonly note: string | null
   readonly startedAt: string
+}
+
+/** Bytes. What is spared is part of the data, and is not sent. */
+export interface EstimatedBytes {
+  readonly disk: number
+  /** By extents, without zeros that stand there as data, as far as a look at some of it says. */
+  readonly data: number
+  /** Of it, what the destination has already, as far as a look at some of it says. */
+  readonly spared: number
+  readonly sent: number
+}
+
+/** What a move would cost: of all its disks together, and of each. */
+export interface EstimateView {
+  readonly disk: string
+  readonly peer: string
+  readonly bytes: EstimatedBytes
+  readonly disks: readonly { readonly name: string; readonly bytes: EstimatedBytes }[]
+  /** Free at the destination; what it has to keep is the data. */
+  readonly free: number
+  /** Bytes a second, as the last move between the two sites went, and within --max-rate; null: not known. */
+  readonly rate: number | null
+  /** null: not known. */
+  readonly seconds: number | null
 }
 
 /** Events of a long command, one JSON document a line; the last is `result` or `error`. */

@@ -17,6 +17,18 @@ export interface Seed {
   close(): Promise<void>
 }
 
+/** What this site has that may be a seed, by the names that operators use: a disk's, or a raw image's. */
+export interface SeedShelf {
+  /** Why the site of a peer may not have it used here, as a sentence for its operator; undefined: it may. */
+  refusal(name: string, peerId: string): Promise<string | undefined>
+  /** What is kept here of a disk that left. */
+  kept(diskId: string): Promise<Seed | undefined>
+  /** undefined: there is no such thing any more, or it cannot be read. `except`: the id of the disk that it is a seed for. */
+  open(name: string, except: string): Promise<Seed | undefined>
+  /** The operator of this site names it for what comes from that peer, until the daemon ends. */
+  allow(name: string, peerId: string): void
+}
+
 /** A file, or whatever is read as one. */
 export function seedOf(file: Omit<Seed, 'name' | 'isNamed'>, name: string, isNamed: boolean): Seed {
   return {

@@ -101,8 +101,14 @@ export class ComingDisk {
 
   /** The bytes that it had here before it left, and the seed that the operator named. Never rejects. */
   async openSeeds(): Promise<readonly Seed[]> {
+    const { seed: named } = this.#host.course.terms
     const before = await this.disk.arriving.openOldBytes()
-    return before ? [seedOf(before, `what ${this.name} was here before`, false)] : []
+    const seed = named === undefined ? undefined : await this.#host.services.seeds?.open(named, this.id)
+    if (named !== undefined && !seed) {
+      const facts = { migration: this.#host.course.id, disk: this.name, seed: named }
+      this.#host.services.log('warn', facts, 'the seed cannot be read any more: it spares nothing')
+    }
+    return [...(before ? [seedOf(before, `what ${this.name} was here before`, false)] : []), ...(seed ? [seed] : [])]
   }
 
   // ---- at the source

@@ -31,19 +31,13 @@ export async function admit(
   if (known || roster.past.get(migration)) throw knownMigration(migration)
   if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
   const peer = services.peer(peerId)
-  checkDifferent(preparation.disks)
   for (const { id } of preparation.disks) {
     const gone = disks.get(id)
     if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
   }
   using claims = new DisposableStack()
   claims.use(roster.placements.claimId(migration))
-  for (const disk of preparation.disks) {
-    claims.use(checkReturn(disks, disk, isTheirs(roster, peerId, disk.id)))
-    claims.use(claimName(disks, disk.name, disk.id))
-  }
-  claims.use(roster.placements.claim(peerId, services.rights(peerId), roster.placedBy(peerId), preparation.disks))
-  checkSpace(services, await services.freeBytes(), preparation.disks)
+  await claimAll(services, roster, peerId, preparation, claims)
   const createdAt = clock.date().toISOString()
   const record = newRecord({
     id: migration,
@@ -63,6 +57,37 @@ export async function admit(
   const course = await openCourse({ ...services, freeBytes: () => roster.roomOf(peerId) }, record, records)
   roster.add(course)
   course.start()
+}
+
+/** Whether they may come, looked at in the same way, and nothing else. @throws PeerRefusal */
+export async function checkAdmission(
+  services: MigrationsServices,
+  roster: Roster,
+  peerId: string,
+  preparation: Pick<Preparation, 'disks' | 'terms'>,
+): Promise<void> {
+  if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
+  using claims = new DisposableStack()
+  await claimAll(services, roster, peerId, preparation, claims)
+}
+
+/** @throws PeerRefusal */
+async function claimAll(
+  services: MigrationsServices,
+  roster: Roster,
+  peerId: string,
+  preparation: Pick<Preparation, 'disks' | 'terms'>,
+  claims: DisposableStack,
+): Promise<void> {
+  const { disks } = services
+  checkDifferent(preparation.disks)
+  for (const disk of preparation.disks) {
+    claims.use(checkReturn(disks, disk, isTheirs(roster, peerId, disk.id)))
+    claims.use(claimName(disks, disk.name, disk.id))
+  }
+  claims.use(roster.placements.claim(peerId, services.rights(peerId), roster.placedBy(peerId), preparation.disks))
+  checkSpace(services, await services.freeBytes(), preparation.disks)
+  await checkSeed(services, peerId, preparation.terms.seed)
 }
 
 async function openCourse(
@@ -99,7 +124,7 @@ function isSame(record: MigrationRecord, peerId: string, { disks }: Preparation)
 }
 
 /** Whether the disk has moved between this site and the peer: then it may know how it stands here. */
-function isTheirs(roster: Roster, peerId: string, diskId: string): boolean {
+export function isTheirs(roster: Roster, peerId: string, diskId: string): boolean {
   const isOf = ({ id }: { readonly id: string }) => id === diskId
   return roster.past.all().some((record) => record.peerId === peerId && record.disks.some(isOf))
 }
@@ -139,6 +164,15 @@ function forPeer(claim: () => Disposable): Disposable {
     throw error
   }
 }
+
+/** A site lends only what its operator allowed: by what is fetched of a seed and what is not, a peer learns what it is. */
+async function checkSeed({ seeds }: MigrationsServices, peerId: string, seed: string | undefined): Promise<void> {
+  const refusal =
+    seed === undefined ? undefined : ((await seeds?.refusal(seed, peerId)) ?? (seeds ? undefined : noSeeds))
+  if (refusal !== undefined) throw new PeerRefusal('seed-unknown', refusal)
+}
+
+const noSeeds = 'that site lends no seeds'
 
 /** Room for all of them together. How much there is the operator here is told, and not the peer. */
 function checkSpace({ log }: MigrationsServices, freeBytes: number, disks: readonly OfferedDisk[]): void {

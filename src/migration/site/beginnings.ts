@@ -36,6 +36,7 @@ export class Beginnings {
     const { clock, counterpart } = this.#services
     const named = diskNames.join(', ')
     await reachPeer(this.#services, peer, named, signal)
+    if (terms.seed !== undefined) this.#services.seeds?.allow(terms.seed, peer.id)
     try {
       const id = await withinTime(clock, prepareTimeoutMs, signal, (limited) =>
         counterpart(peer.id).request(diskNames, terms, limited),
@@ -50,9 +51,9 @@ export class Beginnings {
   /** Starts the migration of disks of this site, which pass together. Throws, and then nothing has changed. */
   async start(diskNames: readonly string[], peer: PeerFacts, terms: Terms, signal: AbortSignal): Promise<SourceCourse> {
     const { counterpart, newId, clock, records } = this.#services
-    this.#movable(diskNames)
+    this.movable(diskNames)
     await reachPeer(this.#services, peer, diskNames.join(', '), signal)
-    const disks = this.#movable(diskNames) // The world may have changed meanwhile.
+    const disks = this.movable(diskNames) // The world may have changed meanwhile.
     const found = terms.switchover === 'now' && !terms.force ? atWork(disks) : undefined
     if (found) throw clientAtWork(found.disk.name, found.why, true)
     const id = newId()
@@ -92,7 +93,7 @@ export class Beginnings {
   }
 
   /** The disks of these names, each of which may be moved now. @throws Refusal */
-  #movable(diskNames: readonly string[]): readonly Disk[] {
+  movable(diskNames: readonly string[]): readonly Disk[] {
     const disks = diskNames.map((name) => this.#services.disks.named(name))
     const twice = disks.find((disk, index) => disks.indexOf(disk) !== index)
     if (twice) {

@@ -13,6 +13,7 @@ import type { Supersession } from '../supersession.ts'
 import { admit } from './admission.ts'
 import { Beginnings } from './beginnings.ts'
 import { Commands } from './commands.ts'
+import { Estimates } from './estimates.ts'
 import { Generations } from './generations.ts'
 import { PastSource } from './past-source.ts'
 import type { Placed } from './placements.ts'
@@ -27,6 +28,8 @@ export class Migrations {
   readonly #roster: Roster
   /** Where migrations begin. */
   readonly beginnings: Beginnings
+  /** What they would cost. */
+  readonly estimates: Estimates
   /** What operators may do with those under way. */
   readonly commands: Commands
   /** What peers know of the disks of this site. */
@@ -37,6 +40,7 @@ export class Migrations {
     this.#services = services
     this.#roster = new Roster(services, onCourse)
     this.beginnings = new Beginnings(services, this.#roster)
+    this.estimates = new Estimates(services, this.#roster, this.beginnings)
     this.commands = new Commands(services, this.#roster)
     const parts = {
       ...services,
@@ -86,6 +90,7 @@ export class Migrations {
       generations: async (claims) => this.generations.answer(peerId, claims),
       request: (disks, terms, signal) =>
         beginForPeer(this.#services, this.beginnings, peerId, { disks, terms }, signal),
+      estimate: (disks, terms) => this.estimates.answer(peerId, disks, terms),
       prepare: (preparation) => admit(this.#services, this.#roster, peerId, preparation),
       standing: async (migration) => this.#standing(peerId, migration),
       source: (migration) => {
