@@ -11,7 +11,7 @@ import type { Logger } from 'pino'
 import { EventBus } from '../control/event-bus.ts'
 import { type ControlServer, startControlServer } from '../control/server.ts'
 import type { SiteView } from '../control/types.ts'
-import { signingKey } from '../deed/keys.ts'
+import { type SigningKey, signingKey } from '../deed/keys.ts'
 import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
@@ -22,7 +22,7 @@ import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import { NbdServer } from '../nbd/server/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/server/tls-server.ts'
 import { formatNbdUri } from '../nbd/wire/uri.ts'
-import type { Identity } from '../peer/identity.ts'
+import { type Identity, siteIdOf } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
 import type { Records } from '../store/records.ts'
@@ -157,7 +157,7 @@ export class Daemon {
     })
     this.#stops.push(() => links.close())
     const naming = namingOf(identity.siteId, book, links, disks)
-    migrations = this.#makeMigrations({ records, disks, identity, book, links, naming, folder, files })
+    migrations = this.#makeMigrations({ records, disks, identity, key, book, links, naming, folder, files })
     this.#stops.push(() => migrations.stop())
     links.hub.onEvent((peerId, event) => {
       logLink(event, peerOf(book, peerId).name, log)
@@ -169,27 +169,30 @@ export class Daemon {
     links.hub.onUp((peerId) => void migrations.generations.ask(peerId).catch(() => {})) // Asked again when it is up again.
     await migrations.generations.askAll(book.all().map(({ fingerprint }) => fingerprint))
     // Now every disk that the last daemon left is known: a file that is one of them is not taken for a new one.
-    for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
-    await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, siteName })
+    for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, key, file)
+    await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, key, siteName })
   }
 
   #makeMigrations(parts: {
     records: Records
     disks: Disks
     identity: Identity
+    key: SigningKey
     book: PeerBook
     links: Links
     naming: Naming
     folder: DataFolder
     files: Files
   }): Migrations {
-    const { records, disks, identity, book, links, naming, folder, files } = parts
+    const { records, disks, identity, key, book, links, naming, folder, files } = parts
     const { log } = this.#options
     const services: MigrationsServices = {
       records,
       disks,
       clock: systemClock,
       siteId: identity.siteId,
+      key,
+      siteOf: siteIdOf,
       bootId: files.bootId,
       readOnly: this.#options.readOnly,
       log: (level, facts, message) => log[level](facts, message),
@@ -217,9 +220,10 @@ export class Daemon {
     links: Links
     naming: Naming
     identity: Identity
+    key: SigningKey
     siteName: string
   }): Promise<void> {
-    const { disks, folder, files, migrations, book, links, naming, identity, siteName } = parts
+    const { disks, folder, files, migrations, book, links, naming, identity, key, siteName } = parts
     const { log, peer, version } = this.#options
     const nbd = new NbdServer({ catalog: disks, log, tls: this.#tls, plainIsAllowed: this.#options.insecure })
     this.#stops.push(() => stopGuests(nbd))
@@ -243,6 +247,7 @@ export class Daemon {
     }
     const service = new LocalSite({
       view,
+      key,
       disks,
       disksFolder: folder.disksFolder,
       files,
