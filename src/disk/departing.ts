@@ -82,10 +82,10 @@ export class Departing implements ReadableDisk {
   // ---- moves
 
   /**
-   * owned → departed: `owner` may serve `generation` from now on. `dirtyEpoch`: of the map that was frozen with it, of what that
+   * owned → departed: `owner` may serve `generation` from now on, by `deed`. `dirtyEpoch`: of the map that was frozen with it, of what that
    * site lacks; null: it lacks everything.
    */
-  depart(facts: Pick<DiskRecord, 'generation' | 'owner'> & Partial<Pick<DiskRecord, 'dirtyEpoch'>>): DiskPlan {
+  depart(facts: Pick<DiskRecord, 'generation' | 'owner' | 'deed'> & Partial<Pick<DiskRecord, 'dirtyEpoch'>>): DiskPlan {
     return this.#parts.moves.plan({ to: 'departed', facts: { dirtyEpoch: null, ...facts, taken: false } })
   }
 
@@ -95,16 +95,19 @@ export class Departing implements ReadableDisk {
   }
 
   /** departed → released: the new owner has every block, durably. */
-  release(): DiskPlan {
-    return this.#parts.moves.plan({ to: 'released', facts: { migrationId: null, taken: true, dirtyEpoch: null } })
+  release(deed: DiskRecord['deed']): DiskPlan {
+    return this.#parts.moves.plan({ to: 'released', facts: { migrationId: null, taken: true, deed, dirtyEpoch: null } })
   }
 
   /** departed → owned, under a generation of its own: the site that had the disk is lost for good. */
-  async reclaim(generation: number): Promise<DiskPlan> {
+  async reclaim(generation: number, deed: DiskRecord['deed']): Promise<DiskPlan> {
     const { record, files, moves, siteId: owner, readOnly } = this.#parts
     assert(record.now.state === 'departed')
     if (!readOnly) await files.reopenForWriting(record.now)
-    return moves.plan({ to: 'owned', facts: { generation, owner, migrationId: null, taken: false, dirtyEpoch: null } })
+    return moves.plan({
+      to: 'owned',
+      facts: { generation, owner, migrationId: null, taken: false, deed, dirtyEpoch: null },
+    })
   }
 
   /** Removes the bytes of a disk that another site has wholly. */

@@ -1,5 +1,8 @@
 // The record of a migration that begins, at either site, and what the source says to have the destination begin it.
 
+import assert from 'node:assert/strict'
+import { headOf } from '../deed/deed.ts'
+import type { Deed } from '../deed/entries.ts'
 import type { Disk } from '../disk/disk.ts'
 import { type MigrationRecord, type MovedDisk, untouchedMigration, untouchedMovedDisk } from '../store/records.ts'
 import type { OfferedDisk, Preparation } from './counterpart.ts'
@@ -64,5 +67,11 @@ export function offeredAs(disks: readonly Disk[], { as }: Terms): OfferedDisk[] 
     sizeBytes: disk.sizeBytes,
     generation: disk.record.generation,
     allocatedBytes: disk.allocatedBytes(),
+    head: headOf(owned(disk)),
   }))
+}
+
+function owned({ name, record: { deed } }: Disk): Deed {
+  assert(deed, `${name} is owned, and has no deed`)
+  return deed
 }

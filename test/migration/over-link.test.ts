@@ -10,11 +10,14 @@ import { waitingGuests } from '../../src/migration/held-writes.ts'
 import { answersOverLink, overLink } from '../../src/migration/over-link.ts'
 import { acquireAnswer, acquireMessage, progressMessage } from '../../src/migration/over-link-messages.ts'
 import { scriptedSite } from './scripted-site.ts'
+import { givenHere, theirs } from './site-keys.ts'
 
 const evil = 'wait\u001b[2J\u0007'
 const harmless = 'wait [2J '
 const id = '55555555-5555-4555-8555-555555555555'
 const at = '2026-01-01T00:00:00.000Z'
+const deed = theirs(id)
+const given = givenHere(deed, id)
 
 describe('messages about a migration', () => {
   it('promise 11: carry no control characters in what a peer says in words', () => {
@@ -29,7 +32,7 @@ describe('messages about a migration', () => {
     assert.deepEqual(acquireAnswer.parse({ ...busy, why: evil }), { ...busy, why: harmless })
     const granted = (since: string) => ({
       answer: 'granted',
-      disks: [{ disk: id, generation: 2, powerLoss: { since, foundAt: null } }],
+      disks: [{ disk: id, generation: 2, given, powerLoss: { since, foundAt: null } }],
       boot: 'boot-1',
       cutOff: [],
     })
@@ -115,6 +118,7 @@ describe('the other site over a link', () => {
       complete: async ({ disks }) => ({
         answer: 'released',
         disks: disks.map(({ disk, sent }) => ({ disk, sent, resent: 1 })),
+        released: deed,
       }),
     })
     const there = joined(here).source(id)
@@ -126,8 +130,13 @@ describe('the other site over a link', () => {
     const runs = [{ offset: 0, length: 4096 }]
     assert.deepEqual(await there.digests(disk, runs, never), [Buffer.alloc(32, 4).toString('base64')])
     const counters = { data: 1, sent: 7, skippedZero: 0, resent: 0 }
-    const complete = { disks: [{ ...disk, ...counters, verified: true, differed: [] }], copyingMs: 5 }
-    const released = { answer: 'released', disks: [{ disk: id, sent: 7, resent: 1 }] }
+    const complete = {
+      disks: [{ ...disk, ...counters, verified: true, differed: [] }],
+      copyingMs: 5,
+      by: 'key',
+      signature: 'x',
+    }
+    const released = { answer: 'released', disks: [{ disk: id, sent: 7, resent: 1 }], released: deed }
     assert.deepEqual(await there.complete(complete, never), released)
   })
 
@@ -171,7 +180,7 @@ describe('the other site over a link', () => {
       for (let block = 0; block < blocks; block += 2) map.add(block, block + 1)
       return map
     }
-    const disks: GrantedDisk[] = ['5', '6', '7'].map((digit) => ({ ...at(digit), powerLoss: null }))
+    const disks: GrantedDisk[] = ['5', '6', '7'].map((digit) => ({ ...at(digit), given, powerLoss: null }))
     const final = (blocks: number) => ({ epoch, dirty: dirty(blocks) })
     const answer = {
       ...granted,
@@ -198,7 +207,7 @@ describe('the other site over a link', () => {
   it('promise 11: a map of another size, or that nobody asked for, or that ends too soon, is no answer', async () => {
     const map = new BlockMap(blocks)
     map.add(0, blocks)
-    const disks = [{ ...at('5'), powerLoss: null, final: { epoch, dirty: map } }]
+    const disks = [{ ...at('5'), given, powerLoss: null, final: { epoch, dirty: map } }]
     const there = joined(scriptedSite({ acquire: async () => ({ ...granted, disks }) })).source(id)
     const acquire = (copied: object) =>
       there.acquire({ ...asked, disks: [{ ...at('5'), ...copied }] } as Acquisition, never)

@@ -30,6 +30,7 @@ export function scriptedSite(source: Partial<SourceDesk>): Counterpart {
   return {
     peerId: 'peer',
     generations: never('generations'),
+    deed: never('deed'),
     request: never('request'),
     estimate: never('estimate'),
     prepare: never('prepare'),

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import type { Terms } from '../../src/migration/terms.ts'
 import { putDisk } from './image.ts'
+import { goneOn, peerIdOf } from './keys.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskIds, diskNames } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
@@ -25,7 +26,7 @@ async function begun(switchover: Terms['switchover'], seed = 1): Promise<{ sites
 
 /** As `until`; at every step the two disks stand alike at A, and at B. */
 async function untilTogether(sites: TwoSites, what: string, isSo: () => boolean): Promise<void> {
-  const words = (site: SimSite) => states(sites, site).map((word) => (word === 'arriving' ? 'owned' : word))
+  const words = (site: SimSite) => states(sites, site).map((word) => (word === 'arriving' ? 'owned' : (word ?? 'gone')))
   await sites.until(what, () => {
     for (const site of [sites.a, sites.b]) assert.equal(new Set(words(site)).size, 1, `${site.name}: ${words(site)}`)
     return isSo()
@@ -198,7 +199,10 @@ describe('disks that move together', () => {
 
 describe('a disk that is superseded while it moves with others', () => {
   const hears = (site: SimSite, disk: string, generation: number, owner: string) =>
-    site.migrations!.generations.answer(site.other.name, [{ disk, generation, owner }])
+    void site.migrations!.generations.heed(
+      peerIdOf(site.other.name),
+      goneOn(site.disks!.get(disk)!.record.deed!, generation, owner),
+    )
 
   it('before the switchover: the move fails, and the others stay owned and free', async () => {
     const { sites, id } = await begun('manual')

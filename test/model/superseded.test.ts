@@ -5,13 +5,14 @@
 import assert from 'node:assert/strict'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
 import type { Terms } from '../../src/migration/terms.ts'
+import { goneOn, peerIdOf } from './keys.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, diskName } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
 
 const never = () => new AbortController().signal
 const notYet = 'that it is superseded is not on record yet'
-const peerB = { id: 'B', site: 'B', name: 'B' }
+const peerB = { id: peerIdOf('B'), site: 'B', name: 'B' }
 const terms: Terms = {
   mode: 'post-copy',
   switchover: 'manual',
@@ -23,7 +24,8 @@ const terms: Terms = {
 }
 
 function hears(site: SimSite, generation: number, owner: string, from = owner): void {
-  site.migrations!.generations.answer(from, [{ disk: diskId, generation, owner }])
+  const deed = goneOn(site.disks!.get(diskId)!.record.deed!, generation, owner)
+  void site.migrations!.generations.heed(peerIdOf(from), deed).catch(() => {}) // The site stops.
 }
 
 function logged(site: SimSite): string[] {

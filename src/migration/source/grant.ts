@@ -11,12 +11,26 @@
 //   disk was given up; the record names it, so that it is answered the same. Else everything is lacking.
 // - From the first attempt to commit on they stay frozen until a record is durable: till then nobody knows who owns them.
 // - A disk that is void is granted to nobody, also where that was heard while its grant was being recorded.
+// - What is granted is an entry of the disk's deed, signed once: that which is on record is answered again, to the last byte.
 // Whoever calls lets one question end before the next, a cancel, or a taking back begins.
 
+import assert from 'node:assert/strict'
 import type { Clock } from '../../block/clock.ts'
+import { DeedError } from '../../deed/deed.ts'
+import type { Deed } from '../../deed/entries.ts'
+import type { SigningKey } from '../../deed/keys.ts'
+import { signGiven } from '../../deed/signing.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { MigrationRecord } from '../../store/records.ts'
-import type { AcquireAnswer, Acquisition, AskedDisk, FinalMap, GrantedDisk, SourceStanding } from '../counterpart.ts'
+import type {
+  AcquireAnswer,
+  Acquisition,
+  AskedDisk,
+  DiskAt,
+  FinalMap,
+  GrantedDisk,
+  SourceStanding,
+} from '../counterpart.ts'
 import type { Course, Plans } from '../course.ts'
 import { namedClients } from '../held-writes.ts'
 import { diskNames, type MoveChanges, ofEach } from '../move.ts'
@@ -32,6 +46,7 @@ export interface GrantParts {
   readonly course: Course
   readonly clock: Clock
   readonly bootId: string
+  readonly key: SigningKey
   readonly signal: AbortSignal
   /** Whether the disks are in this migration, and no other. */
   isCurrent(): boolean
@@ -54,6 +69,8 @@ export class Grant {
   /** Of each that is frozen: the epoch whose map is durable as the disk is now. */
   #epochs: ReadonlyMap<string, string | null> = new Map()
   #cutOff: readonly string[] = []
+  /** With the entries by which the disks are given, by their ids. */
+  readonly #deeds = new Map<string, Deed>()
   #returnsUntilMs = 0
 
   constructor(parts: GrantParts) {
@@ -147,12 +164,17 @@ export class Grant {
     return this.#disks.map(({ name }) => name).join(', ')
   }
 
-  /** Whether it is asked for all that this migration moves, and for no other disk. */
+  /**
+   * Whether it is asked for all that this migration moves, and for no other disk. A destination that has not heard of the first
+   * grant asks for those too that have left since: it is granted those that are left.
+   */
   #isMeant({ disks: asked }: Acquisition): boolean {
-    const { course } = this.#parts
-    const isAsked = (disk: Disk) =>
-      asked.some((each) => each.disk === disk.id && each.generation === course.moved(disk).generation)
-    return asked.length === this.#disks.length && this.#disks.every(isAsked)
+    const { disks } = this.#record
+    const isIts = ({ disk: id, generation }: DiskAt) =>
+      disks.some((disk) => disk.id === id && disk.generation === generation)
+    const isAsked = ({ id }: Disk) => asked.some((each) => each.disk === id)
+    const isOnce = new Set(asked.map(({ disk }) => disk)).size === asked.length
+    return isOnce && asked.every(isIts) && this.#disks.every(isAsked)
   }
 
   async #grant(message: Weighed, asked: Acquisition): Promise<AcquireAnswer> {
@@ -161,6 +183,8 @@ export class Grant {
     const busyBefore = this.#busy(message)
     if (busyBefore) return busyBefore
     if (!this.isOpen) {
+      const unsigned = this.#sign()
+      if (unsigned) return unsigned
       // The guest goes on meanwhile; what the freeze has to sync is then little.
       const [failedBefore] = await Promise.all([
         this.#flush(disks),
@@ -205,6 +229,24 @@ export class Grant {
   async #freezeMaps(disks: readonly Disk[]): Promise<void> {
     const epochs = disks.map(async (disk) => [disk.id, await disk.departing.tracking.freeze()] as const)
     this.#epochs = new Map(await Promise.all(epochs))
+  }
+
+  /** Before anything freezes: what cannot be signed is not given. Resolves to the refusal. */
+  #sign(): AcquireAnswer | undefined {
+    const { key, course, now } = this.#parts
+    const { peerId: to, peerSite: toSite, id: move } = this.#record
+    this.#deeds.clear()
+    for (const { id, name, record } of this.#disks) {
+      try {
+        assert(record.deed)
+        this.#deeds.set(id, signGiven(key, record.deed, { to, toSite, move }, now()))
+        assert.equal(this.#deeds.get(id)!.at(-1)!.generation, course.moved({ id }).generation)
+      } catch (error) {
+        if (!(error instanceof DeedError)) throw error
+        return { answer: 'refused', code: 'deed-not-signed', message: `${name} cannot be given: ${error.message}` }
+      }
+    }
+    return undefined
   }
 
   #thaw(): void {
@@ -292,6 +334,7 @@ export class Grant {
       disk.departing.depart({
         generation: course.moved(disk).generation,
         owner,
+        deed: this.#deeds.get(disk.id)!,
         dirtyEpoch: this.#epochs.get(disk.id) ?? null,
       }),
     )
@@ -305,7 +348,8 @@ export class Grant {
     for (const disk of this.#disks) {
       const { generation } = this.#parts.course.moved(disk)
       const final = await finalMap(disk, asked.find((each) => each.disk === disk.id)?.copied)
-      disks.push({ disk: disk.id, generation, powerLoss: disk.record.powerLoss, ...(final && { final }) })
+      const { deed, powerLoss } = disk.record
+      disks.push({ disk: disk.id, generation, given: deed!.at(-1)!, powerLoss, ...(final && { final }) })
     }
     return { answer: 'granted', disks, boot: sourceBoot, cutOff }
   }
@@ -315,6 +359,7 @@ export class Grant {
       const { generation } = this.#parts.course.moved(disk)
       const isGiven = disk.state === 'departed' && disk.record.generation === generation
       const ours = isGiven && disk.record.owner === this.#record.peerSite
+      if (isGiven && disk.record.deed === null) return undeeded(disk)
       if (ours && !disk.record.taken) continue
       const text = `generation ${generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
       return { answer: 'refused', code: 'already-taken', message: text }
@@ -328,6 +373,12 @@ async function finalMap(disk: Disk, copied: AskedDisk['copied']): Promise<FinalM
   if (!copied) return undefined
   const dirty = await disk.departing.tracking.final(copied)
   return dirty?.blocks === copied.blocks ? { epoch: copied.epoch, dirty } : undefined
+}
+
+/** It was given before disks had deeds, to a site whose key is not on record. */
+function undeeded({ name }: Disk): AcquireAnswer {
+  const message = `${name} was given before disks had deeds, to a key that is not on record here`
+  return { answer: 'refused', code: 'deed-not-signed', message }
 }
 
 function syncFailed({ name }: Disk, error: unknown): AcquireAnswer {

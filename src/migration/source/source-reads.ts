@@ -129,7 +129,8 @@ export class SourceReads {
       const disk = this.#checkRight(asked)
       checkRun(disk, run)
       const bytes = await readWhole(disk, run)
-      if (stepBytes === undefined) digests.push((await sha256(bytes, () => clock.turn('background', this.#peerId))).toString('base64'))
+      if (stepBytes === undefined)
+        digests.push((await sha256(bytes, () => clock.turn('background', this.#peerId))).toString('base64'))
       else for await (const digest of this.#steps(bytes, stepBytes)) digests.push(digest)
       giveBack(bytes)
     }
