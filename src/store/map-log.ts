@@ -40,9 +40,13 @@ export class MapLog {
     this.#covered = records
   }
 
-  /** A new log for a disk of which nothing is here. Durable when it resolves. */
-  static async create(files: Files, path: string, identity: MapIdentity): Promise<{ log: MapLog; maps: ArrivalMaps }> {
-    const maps = new ArrivalMaps(identity.sizeBytes)
+  /** A new log, for a disk of which nothing is here but what `maps` say: that is durable already. Durable when it resolves. */
+  static async create(
+    files: Files,
+    path: string,
+    identity: MapIdentity,
+    maps = new ArrivalMaps(identity.sizeBytes),
+  ): Promise<{ log: MapLog; maps: ArrivalMaps }> {
     return { log: await MapLog.#snapshot(files, path, identity, maps), maps }
   }
 

@@ -30,6 +30,8 @@ export interface DiskRecord {
   readonly failedSync: FailedSyncMark | null
   /** arriving: how far the log of its maps was durable when the record was written; null: not known. */
   readonly mapLog: MapLogMark | null
+  /** incoming: the epoch of the source's dirty map of which blocks are here tentatively (arrival/tentative.ts); null: none are. */
+  readonly tentativeEpoch: string | null
   /** owned, arriving: under this boot, clients that outlive this host may have had writes answered that are not durable. */
   readonly unsynced: UnsyncedMark | null
   /** owned, arriving: power was lost while that was so, and the operator has not accepted it. */
@@ -63,7 +65,15 @@ export interface FailedSyncMark {
 /** A disk to which nothing has happened. A record that lacks one of these was written before it was there, and means it. */
 export const untouchedDisk: Pick<
   DiskRecord,
-  'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync' | 'mapLog' | 'unsynced' | 'powerLoss'
+  | 'migrationId'
+  | 'servedFile'
+  | 'before'
+  | 'taken'
+  | 'failedSync'
+  | 'mapLog'
+  | 'tentativeEpoch'
+  | 'unsynced'
+  | 'powerLoss'
 > = {
   migrationId: null,
   servedFile: null,
@@ -71,6 +81,7 @@ export const untouchedDisk: Pick<
   taken: false,
   failedSync: null,
   mapLog: null,
+  tentativeEpoch: null,
   unsynced: null,
   powerLoss: null,
 }
@@ -96,6 +107,8 @@ export interface MigrationRecord {
   readonly cutOff: readonly string[]
   readonly note: string | null
   readonly startedAt: string
+  /** When so little was left to copy ahead that the machine could move: from then on a guest's write switches over. null: not yet, or nothing was copied ahead. */
+  readonly readyAt: string | null
   readonly switchedAt: string | null
   readonly endedAt: string | null
   readonly switchoverMs: number
@@ -150,6 +163,7 @@ export interface RefusedWritesRecord {
 export const untouchedMigration = {
   cutOff: [],
   note: null,
+  readyAt: null,
   switchedAt: null,
   endedAt: null,
   switchoverMs: 0,

@@ -27,6 +27,7 @@ export function putDisk(site: SimSite, random: Random, index = 0): number[] {
     taken: false,
     failedSync: null,
     mapLog: null,
+    tentativeEpoch: null,
     unsynced: null,
     powerLoss: null,
   }
