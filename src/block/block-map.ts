@@ -8,8 +8,10 @@ import type { Span } from './span.ts'
 
 export { blockSizeBytes } from './block-size.ts'
 
-const segmentBlocks = 32768
+/** What is kept together. As bits they fill a page of 4 KiB. */
+export const segmentBlocks = 32768
 const segmentWords = segmentBlocks / 32
+export const segmentBytes = segmentBlocks / 8
 
 type Segment = 'empty' | 'full' | Uint32Array
 
@@ -105,6 +107,44 @@ export class BlockMap {
     const start = this.#next(first, end, present)
     if (start === end) return undefined
     return { first: start, end: this.#next(start, Math.min(end, start + limit), !present) }
+  }
+
+  get segmentCount(): number {
+    return this.#segments.length
+  }
+
+  /** Of a segment: all of it, none, or its bits, the first block's being the lowest of the first byte. */
+  segmentAt(index: number): 'empty' | 'full' | Uint8Array {
+    const words = this.#segments[index]!
+    if (typeof words === 'string') return words
+    const bytes = Buffer.allocUnsafe(segmentBytes)
+    for (let at = 0; at < segmentWords; at++) bytes.writeUInt32LE(words[at]!, at * 4)
+    return bytes
+  }
+
+  /** Puts bits, as `segmentAt` gives them, in the place of what the segment had. @throws RangeError for a bit behind the end */
+  putSegment(index: number, bytes: Uint8Array): void {
+    assert(index < this.#segments.length && bytes.length === segmentBytes)
+    const view = new DataView(bytes.buffer, bytes.byteOffset, segmentBytes)
+    const words = new Uint32Array(segmentWords)
+    for (let at = 0; at < segmentWords; at++) words[at] = view.getUint32(at * 4, true)
+    const size = Math.min(segmentBlocks, this.blocks - index * segmentBlocks)
+    const count = countBits(words, 0, size)
+    if (size < segmentBlocks && countBits(words, size, segmentBlocks) > 0)
+      throw new RangeError('a bit lies behind the end')
+    this.#count += count - this.#counts[index]!
+    this.#counts[index] = count
+    this.#segments[index] = count === size ? 'full' : count === 0 ? 'empty' : words
+  }
+
+  copy(): BlockMap {
+    const copy = new BlockMap(this.blocks)
+    for (const [index, words] of this.#segments.entries()) {
+      copy.#segments[index] = typeof words === 'string' ? words : words.slice()
+    }
+    copy.#counts.set(this.#counts)
+    copy.#count = this.#count
+    return copy
   }
 
   /** The first block of [from, end) whose membership is `present`, or `end`. */

@@ -12,3 +12,5 @@ export const noRightCode = 'no-right'
 export const unknownMigrationCode = 'migration-unknown'
 /** A source that says one of these has moved on since, or knows nothing of the migration any more: it need not be told. */
 export const movedOnCodes: readonly string[] = ['stale', unknownMigrationCode]
+/** The source knows no such epoch, or round of it: what was given out under it may have been written since. Track it anew. */
+export const epochOverCode = 'epoch-over'

@@ -9,6 +9,8 @@
 // - Who finishes needs no living source: what it has said for good may be had from elsewhere, with a proof (Release).
 // - A move is of one or more disks, and what is said of each names it by its UUID.
 
+import type { BlockMap } from '../block/block-map.ts'
+import type { Span } from '../block/span.ts'
 import type { Extent, Piece, Run, Urgency } from '../block/units.ts'
 import type { MigrationCounters, PowerLossMark } from '../store/records.ts'
 import type { WaitingGuests } from './held-writes.ts'
@@ -37,20 +39,74 @@ export interface Preparation {
   readonly boot: string
 }
 
+/** What a destination has of a disk before switchover, durably: all that it was given of an epoch's rounds up to one. */
+export interface Copied {
+  readonly epoch: string
+  /** 0: of no round yet. */
+  readonly confirmed: number
+}
+
+/** How the source tracks what its guest writes. What was copied under another epoch says nothing. */
+export interface Tracked {
+  readonly epoch: string
+  /** What is copied stays good. */
+  readonly isSame: boolean
+  /** The highest round that was given out under it. The next is one more. */
+  readonly round: number
+}
+
+/** Asks which blocks of a run are to be copied next. They are read once the answer has come, and never before. */
+export interface Collection extends DiskAt {
+  readonly epoch: string
+  readonly run: Run
+  /** Asked for again: answered the same. */
+  readonly round: number
+  /** The highest round of which everything is durable at the destination, bytes and map. */
+  readonly confirmed: number
+  /** So many blocks at most. */
+  readonly most: number
+  /** Those as well that guests write again and again, and that else are kept back. */
+  readonly hot: boolean
+}
+
+export interface Collected {
+  /** In order. None, while some are left: these are being written, or are written often. */
+  readonly spans: readonly Span[]
+  /** Blocks of the whole disk that are to be copied besides: never given out, or written since. */
+  readonly left: number
+}
+
+/** All blocks of a disk that are not at its destination as the source has frozen them. */
+export interface FinalMap {
+  readonly epoch: string
+  readonly dirty: BlockMap
+}
+
+/** A disk that a destination asks for. `copied`: what it has of it, and how many blocks the disk has as it knows. */
+export interface AskedDisk extends DiskAt {
+  readonly copied?: Copied & { readonly blocks: number }
+}
+
 /** guest-write and reader-only ask only of a quiet source, `operator` of one where no client works, `resume` of any. */
 export type AcquireReason = 'guest-write' | 'reader-only' | 'operator' | 'resume'
 
 export interface Acquisition {
-  readonly disks: readonly DiskAt[]
+  readonly disks: readonly AskedDisk[]
   readonly reason: AcquireReason
   /** `operator`: of any. */
   readonly force: boolean
 }
 
+export interface GrantedDisk extends DiskAt {
+  /** What the source's operator has not accepted of it. */
+  readonly powerLoss: PowerLossMark | null
+  /** Of the epoch that was asked about. Without it nothing that was copied before is good. */
+  readonly final?: FinalMap
+}
+
 export interface Granted {
   readonly answer: 'granted'
-  /** `powerLoss`: what the source's operator has not accepted of it. */
-  readonly disks: readonly (DiskAt & { readonly powerLoss: PowerLossMark | null })[]
+  readonly disks: readonly GrantedDisk[]
   /** Under which the source gave them up; null: it is not on record there. */
   readonly boot: string | null
   /** Whose writes were cut off, because the operator forced it. */
@@ -137,13 +193,20 @@ export interface SourceDesk {
   inquire(signal: AbortSignal): Promise<SourceStanding>
   /** Give me the generation named, of each disk. Repeated until answered; answered the same each time, until it is taken. */
   acquire(asked: Acquisition, signal: AbortSignal): Promise<AcquireAnswer>
+  /**
+   * Track what guests write to the disk from now on, or go on with it. `copied`: what the destination has of it; null: nothing.
+   * Under a new epoch every block is to be collected. Under the same one what was given out and not confirmed comes again.
+   */
+  track(disk: DiskAt, copied: Copied | null, signal: AbortSignal): Promise<Tracked>
+  /** What is confirmed is done with, until it is written again. Refused with `epochOverCode`: track it anew. */
+  collect(asked: Collection, signal: AbortSignal): Promise<Collected>
   /** A guest flushes at the destination: sync what was answered. `generation`: the one that the source still has. */
   flush(disk: DiskAt, signal: AbortSignal): Promise<{ readonly boot: string }>
   /** The destination serves, durably. */
   taken(said: Taken, signal: AbortSignal): Promise<void>
-  /** Data and holes of the frozen disk, from the beginning of `run` on, and perhaps not to its end. */
+  /** Data and holes of the disk, frozen or tracked, from the beginning of `run` on, and perhaps not to its end. */
   extents(disk: DiskAt, run: Run, signal: AbortSignal): Promise<readonly Extent[]>
-  /** SHA-256 of runs of the frozen disk, in base64, in their order. */
+  /** SHA-256 of runs of the disk, frozen or tracked, in base64, in their order. */
   digests(disk: DiskAt, runs: readonly Run[], signal: AbortSignal): Promise<readonly string[]>
   /** Pieces that cover the runs exactly once, in any order, each checked. What was yielded before a failure is good. */
   blocks(disk: DiskAt, runs: readonly Run[], options: { urgency: Urgency; signal: AbortSignal }): AsyncIterable<Piece>

@@ -5,7 +5,9 @@
 //   request      destination → source   start a migration (`migrate --from`)
 //   prepare      source → destination
 //   inquire      destination → source
-//   acquire      destination → source
+//   acquire      destination → source   answered with a body where disks were copied before: their final maps, one after the other
+//   track        destination → source
+//   collect      destination → source   answered with a body: a map of blocks (block/map-codec.ts)
 //   flush        destination → source
 //   taken        destination → source
 //   extents      destination → source
@@ -22,6 +24,7 @@
 //   writers-gone source → destination
 
 import { z } from 'zod'
+import { blockSizeBytes } from '../block/block-size.ts'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 import { largestGeneration } from '../disk/states.ts'
 import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
@@ -30,7 +33,8 @@ import { peerWords } from './peer-words.ts'
 import { maximumDisks, terms } from './terms.ts'
 import { namedRanges } from './unreadable.ts'
 
-/** Disks in one move. */
+/** Blocks in the answer to one `collect`: 1 GiB. */
+export const collectedAtOnce = 2 ** 18
 const maximumClaims = 10_000
 
 const id = z.uuid()
@@ -42,6 +46,13 @@ const name = z.string().regex(diskNamePattern)
 const migration = { migration: id }
 const diskAt = { disk: id, generation }
 const run = { offset: bytes, length: bytes.positive() }
+const epoch = z.uuid()
+const round = z.number().int().nonnegative()
+const blocks = z
+  .number()
+  .int()
+  .max(largestDiskBytes / blockSizeBytes)
+const copied = { epoch, confirmed: round }
 const ranges = z.array(z.object(run)).max(namedRanges)
 const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes }
 
@@ -94,7 +105,7 @@ export const inquireAnswer = z.object({
 
 export const acquireMessage = z.object({
   ...migration,
-  disks: eachDisk(diskAt),
+  disks: eachDisk({ ...diskAt, copied: z.object({ ...copied, blocks: blocks.positive() }).exactOptional() }),
   reason: z.enum(['guest-write', 'reader-only', 'operator', 'resume']),
   force: z.boolean(),
 })
@@ -105,13 +116,30 @@ const powerLoss = z.object({ since: timeOfDay, foundAt: timeOfDay.nullable() })
 export const acquireAnswer = z.discriminatedUnion('answer', [
   z.object({
     answer: z.literal('granted'),
-    disks: eachDisk({ ...diskAt, powerLoss: powerLoss.nullable() }),
+    /** `final`: its map comes in the body. */
+    disks: eachDisk({ ...diskAt, powerLoss: powerLoss.nullable(), final: z.object({ epoch }).exactOptional() }),
     boot: boot.nullable(),
     cutOff: z.array(peerWords(200)).max(namedClients),
   }),
   z.object({ answer: z.literal('busy'), why: peerWords(1000), isAtWork: z.boolean() }),
   z.object({ answer: z.literal('refused'), code: peerWords(100), message: peerWords(1000) }),
 ])
+
+export const trackMessage = z.object({ ...migration, ...diskAt, copied: z.object(copied).nullable() })
+export const trackAnswer = z.object({ epoch, isSame: z.boolean(), round })
+
+export const collectMessage = z.object({
+  ...migration,
+  ...diskAt,
+  epoch,
+  run: z.object(run),
+  round: round.positive(),
+  confirmed: round,
+  most: z.number().int().positive().max(collectedAtOnce),
+  hot: z.boolean(),
+})
+/** The blocks are the body. */
+export const collectAnswer = z.object({ left: bytes })
 
 export const flushMessage = z.object({ ...migration, ...diskAt })
 export const flushAnswer = z.object({ boot })

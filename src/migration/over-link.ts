@@ -5,15 +5,19 @@
 // that site has done is not known.
 
 import type { z } from 'zod'
+import { BlockMap } from '../block/block-map.ts'
+import { encodeMap, encodeMaps, longestMapBytes, MapReader } from '../block/map-codec.ts'
+import { spanOf } from '../block/span.ts'
 import {
   AnswerWithBody,
   LinkError,
+  type LongAnswer,
   type PeerChannel,
   type PeerHandlers,
   PeerRefusal,
   wholeBody,
 } from '../link/channel.ts'
-import type { Counterpart, DestinationDesk, SiteDesk, SourceDesk } from './counterpart.ts'
+import type { AcquireAnswer, Acquisition, Counterpart, DestinationDesk, SiteDesk, SourceDesk } from './counterpart.ts'
 import * as shapes from './over-link-messages.ts'
 
 /** The site at the other end of a channel. What it says is had from it alone: nothing of it outlives it. */
@@ -46,7 +50,16 @@ function sourceOverLink(channel: PeerChannel, ask: Ask, migration: string): Sour
     void (await ask(method, { migration, ...params }, shapes.nothing, signal))
   return {
     inquire: (signal) => ask('inquire', { migration }, shapes.inquireAnswer, signal),
-    acquire: (asked, signal) => ask('acquire', { migration, ...asked }, shapes.acquireAnswer, signal),
+    acquire: (asked, signal) => acquireOverLink(channel, migration, asked, signal),
+    track: (disk, copied, signal) => ask('track', { migration, ...disk, copied }, shapes.trackAnswer, signal),
+    async collect(asked, signal) {
+      const blocks = spanOf(asked.run.offset, asked.run.length).end
+      const options = { maximumBytes: longestMapBytes(blocks), signal }
+      const { answer, body } = await channel.callForBody('collect', { migration, ...asked }, options)
+      const { left } = await understood('collect', shapes.collectAnswer, answer, body)
+      const [map] = await mapsIn(body, 'collect', [blocks])
+      return { spans: [...map!.runs(0, blocks, true)], left }
+    },
     flush: (disk, signal) => ask('flush', { migration, ...disk }, shapes.flushAnswer, signal),
     taken: (said, signal) => tell('taken', said, signal),
     async extents(disk, { offset, length }, signal) {
@@ -63,10 +76,7 @@ function sourceOverLink(channel: PeerChannel, ask: Ask, migration: string): Sour
       const maximumBytes = runs.length * shapes.digestBytes
       const params = { migration, ...disk, runs }
       const { answer, body } = await channel.callForBody('digests', params, { maximumBytes, signal })
-      if (!shapes.digestsAnswer.safeParse(answer).success) {
-        await body.return?.() // Nobody reads it: the request would be under way, and hold its bytes, until `signal` aborts.
-        throw notUnderstood('digests')
-      }
+      await understood('digests', shapes.digestsAnswer, answer, body)
       const all = await wholeBody(body, maximumBytes)
       return runs.map((_, at) => all.toString('base64', at * shapes.digestBytes, (at + 1) * shapes.digestBytes))
     },
@@ -80,6 +90,68 @@ function sourceOverLink(channel: PeerChannel, ask: Ask, migration: string): Sour
     },
     cancel: (signal) => ask('cancel', { migration }, shapes.cancelAnswer, signal),
   }
+}
+
+/** The answer, if it is one. Else nobody reads its body: the request would be under way, and hold its bytes, until it is given up. */
+async function understood<Answer>(
+  method: Method,
+  shape: z.ZodType<Answer>,
+  answer: unknown,
+  body: LongAnswer['body'],
+): Promise<Answer> {
+  const parsed = shape.safeParse(answer)
+  if (parsed.success) return parsed.data
+  await body.return?.()
+  throw notUnderstood(method)
+}
+
+/** The maps that a body has, of disks of so many blocks, and nothing else. */
+async function mapsIn(body: LongAnswer['body'], method: Method, blocksOfEach: readonly number[]): Promise<BlockMap[]> {
+  const reader = new MapReader(body)
+  try {
+    const maps: BlockMap[] = []
+    for (const blocks of blocksOfEach) maps.push(await reader.next(blocks))
+    await reader.end()
+    return maps
+  } catch (error) {
+    await body.return?.()
+    if (error instanceof RangeError) throw notUnderstood(method)
+    throw error
+  }
+}
+
+async function acquireOverLink(
+  channel: PeerChannel,
+  migration: string,
+  asked: Acquisition,
+  signal: AbortSignal,
+): Promise<AcquireAnswer> {
+  const blocksOf = new Map(asked.disks.map(({ disk, copied }) => [disk, copied?.blocks]))
+  const maximumBytes = asked.disks.reduce((sum, { copied }) => sum + (copied ? longestMapBytes(copied.blocks) : 0), 0)
+  const { answer, body } = await channel.callForBody('acquire', { migration, ...asked }, { maximumBytes, signal })
+  const said = await understood('acquire', shapes.acquireAnswer, answer, body)
+  const mapped = said.answer === 'granted' ? said.disks.filter((disk) => disk.final) : []
+  const blocks = mapped.map(({ disk }) => blocksOf.get(disk))
+  if (blocks.includes(undefined)) {
+    await body.return?.()
+    throw notUnderstood('acquire') // A map that nobody asked for.
+  }
+  const maps = await mapsIn(body, 'acquire', blocks as number[])
+  if (said.answer !== 'granted') return said
+  const disks = said.disks.map(({ final, ...disk }) => {
+    if (!final) return disk
+    return { ...disk, final: { ...final, dirty: maps[mapped.findIndex((each) => each.disk === disk.disk)]! } }
+  })
+  return { ...said, disks }
+}
+
+/** As it leaves: the maps of the disks that have one are the body, in the order of the disks. */
+function acquireAnswered(answer: AcquireAnswer): object {
+  if (answer.answer !== 'granted') return answer
+  const maps = answer.disks.flatMap(({ final }) => final?.dirty ?? [])
+  const disks = answer.disks.map(({ final, ...disk }) => (final ? { ...disk, final: { epoch: final.epoch } } : disk))
+  const said = { ...answer, disks }
+  return maps.length > 0 ? new AnswerWithBody(said, encodeMaps(maps)) : said
 }
 
 function destinationOverLink(ask: Ask, migration: string): DestinationDesk {
@@ -149,7 +221,16 @@ const answers = {
   standing: async (desk, params, signal) => desk.standing(shapes.migrationMessage.parse(params).migration, signal),
 
   inquire: ofSource(shapes.migrationMessage, (source, _, signal) => source.inquire(signal)),
-  acquire: ofSource(shapes.acquireMessage, (source, asked, signal) => source.acquire(asked, signal)),
+  acquire: ofSource(shapes.acquireMessage, async (source, asked, signal) =>
+    acquireAnswered(await source.acquire(asked, signal)),
+  ),
+  track: ofSource(shapes.trackMessage, (source, { copied, ...disk }, signal) => source.track(disk, copied, signal)),
+  collect: ofSource(shapes.collectMessage, async (source, asked, signal) => {
+    const { spans, left } = await source.collect(asked, signal)
+    const map = new BlockMap(spanOf(asked.run.offset, asked.run.length).end)
+    for (const span of spans) map.add(span.first, span.end)
+    return new AnswerWithBody({ left }, encodeMap(map))
+  }),
   flush: ofSource(shapes.flushMessage, (source, disk, signal) => source.flush(disk, signal)),
   taken: ofSource(shapes.takenMessage, (source, said, signal) => heard(source.taken(said, signal))),
   extents: ofSource(shapes.extentsMessage, async (source, { disk, generation, ...run }, signal) => {

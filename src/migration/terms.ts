@@ -4,7 +4,7 @@
 import { z } from 'zod'
 
 export const switchoverModes = ['auto', 'now', 'manual'] as const
-/** Those that an operator may name; what is not there yet is refused with a sentence. */
+/** Whether the destination copies before switchover, after it, or both. A record from before there was a choice says post-copy. */
 export const migrationModes = ['post-copy', 'hybrid', 'pre-copy'] as const
 /** What becomes of the source's bytes once it is released. */
 export const sourcePolicies = ['keep', 'delete'] as const
@@ -14,7 +14,7 @@ const longestWaitMs = 86_400_000
 const lowestRate = 4096
 
 export const terms = z.object({
-  mode: z.enum(['post-copy']),
+  mode: z.enum(migrationModes),
   switchover: z.enum(switchoverModes),
   /** How long a guest's write at the destination waits for a source that answers busy. */
   switchoverWaitMs: z.number().int().min(0).max(longestWaitMs),
@@ -30,7 +30,6 @@ export type Terms = z.infer<typeof terms>
 
 /** As operators ask for them: what is not said has its usual value. */
 export const askedTerms = terms.omit({ sourcePolicy: true }).extend({
-  mode: z.enum(migrationModes),
   maxRate: terms.shape.maxRate.default(null),
   stallTimeoutMs: terms.shape.stallTimeoutMs.default(null),
   source: terms.shape.sourcePolicy,

@@ -9,6 +9,8 @@ export function scriptedSource(answers: Partial<SourceDesk>): SourceDesk {
   return {
     inquire: never('inquire'),
     acquire: never('acquire'),
+    track: never('track'),
+    collect: never('collect'),
     flush: never('flush'),
     taken: never('taken'),
     extents: never('extents'),

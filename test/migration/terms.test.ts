@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { askedTerms, terms, wrongTerms } from '../../src/migration/terms.ts'
+import { askedTerms, migrationModes, terms, wrongTerms } from '../../src/migration/terms.ts'
 import { usualTerms } from '../store/samples.ts'
 
 describe('the terms of a move', () => {
@@ -26,9 +26,8 @@ describe('the terms of a move', () => {
     assert.match(wrongTerms({})!, /^mode: /)
   })
 
-  it('name modes that are not there yet, so that they are refused with a sentence, and none is carried out', () => {
-    const asked = { mode: 'hybrid', switchover: 'auto', switchoverWaitMs: 0, source: 'keep' }
-    assert.equal(askedTerms.parse(asked).mode, 'hybrid')
-    assert.match(wrongTerms({ ...usualTerms, mode: 'hybrid' })!, /^mode: /)
+  it('name each mode, and no other', () => {
+    for (const mode of migrationModes) assert.equal(wrongTerms({ ...usualTerms, mode }), undefined)
+    assert.match(wrongTerms({ ...usualTerms, mode: 'mid-copy' })!, /^mode: /)
   })
 })

@@ -20,6 +20,8 @@ export function direct(link: SimLink, way: Way, toPeerId: string): Counterpart {
       return {
         inquire: (signal) => at('inquire', signal, (source) => source.inquire(signal)),
         acquire: (asked, signal) => at('acquire', signal, (source) => source.acquire(asked, signal)),
+        track: (disk, copied, signal) => at('track', signal, (source) => source.track(disk, copied, signal)),
+        collect: (asked, signal) => at('collect', signal, (source) => source.collect(asked, signal)),
         flush: (disk, signal) => at('flush', signal, (source) => source.flush(disk, signal)),
         taken: (said, signal) => at('taken', signal, (source) => source.taken(said, signal)),
         extents: (disk, run, signal) => at('extents', signal, (source) => source.extents(disk, run, signal)),

@@ -16,6 +16,8 @@ export function heeding(source: SourceDesk, heed: (error: unknown) => void): Sou
   return {
     inquire: (signal) => heeded(source.inquire(signal)),
     acquire: (asked, signal) => heeded(source.acquire(asked, signal)),
+    track: (disk, copied, signal) => heeded(source.track(disk, copied, signal)),
+    collect: (asked, signal) => heeded(source.collect(asked, signal)),
     flush: (disk, signal) => heeded(source.flush(disk, signal)),
     taken: (said, signal) => heeded(source.taken(said, signal)),
     extents: (disk, run, signal) => heeded(source.extents(disk, run, signal)),

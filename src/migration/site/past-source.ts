@@ -80,6 +80,8 @@ export class PastSource implements SourceDesk {
     throw new PeerRefusal(noRightCode, `there is no migration ${this.#migration} to fetch for`)
   }
 
+  track = () => this.#refuse()
+  collect = () => this.#refuse()
   flush = () => this.#refuse()
   extents = () => this.#refuse()
   digests = () => this.#refuse()

@@ -8,7 +8,7 @@ import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord, MovedDisk } from '../../store/records.ts'
-import { startingCode } from '../codes.ts'
+import { epochOverCode, startingCode } from '../codes.ts'
 import type {
   AcquireAnswer,
   Acquisition,
@@ -106,6 +106,14 @@ export class SourceAnswers implements SourceDesk {
 
   acquire(asked: Acquisition): Promise<AcquireAnswer> {
     return this.#parts.alone(() => this.#parts.grant.acquire(asked))
+  }
+
+  async track(): Promise<never> {
+    throw new PeerRefusal(epochOverCode, 'nothing is tracked here yet')
+  }
+
+  async collect(): Promise<never> {
+    throw new PeerRefusal(epochOverCode, 'nothing is tracked here yet')
   }
 
   flush(disk: DiskAt): Promise<{ readonly boot: string }> {
