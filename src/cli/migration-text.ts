@@ -11,6 +11,18 @@ export function progressOf({ bytes, rate, secondsLeft }: MigrationView): string 
   return progressText(bytes.missing === 0 ? amounts : { ...amounts, rate, secondsLeft })
 }
 
+/** '310 MiB of 512 MiB (60%), 41.2 MiB/s, 5 s left'; once it was gone over: '4 MiB are to be copied still, pass 3'. null: nothing is copied ahead. */
+export function aheadOf(view: MigrationView): string | null {
+  const { ahead, rate, state } = view
+  if (ahead === null) return null
+  if (ahead.passes === 0) return progressOf(view)
+  const left = ahead.leftBytes === null ? 'not known yet' : formatSize(ahead.leftBytes)
+  if (state === 'ready') return `in step, ${left} to be copied still`
+  const parts = [`${left} to be copied still, pass ${ahead.passes + 1}`]
+  if (rate > 0) parts.push(formatRate(rate))
+  return parts.join(', ')
+}
+
 export function progressText(progress: {
   done: number
   total: number
@@ -46,6 +58,7 @@ export function reportOf(view: MigrationView): string {
       '  disk': `${formatSize(bytes.disk)}, of which ${formatSize(bytes.data)} data`,
       '  sent': `${formatSize(bytes.sent)}${average}, again: ${formatSize(bytes.resent)}`,
       '  skipped as zero': formatSize(bytes.skippedZero),
+      '  copied ahead': seconds.precopy > 0 ? formatSeconds(seconds.precopy) : null,
       '  switchover': formatSeconds(seconds.switchover),
       '  copy after it': `${formatSeconds(seconds.postcopy)}${held ? `, of which it copied for ${formatSeconds(seconds.copying)}` : ''}`,
       '  refused writes': view.refusedWrites && refusedText(view, view.refusedWrites),
@@ -72,6 +85,8 @@ export function detailsOf(view: MigrationView): string {
     owner: view.ownerName === view.owner ? view.owner : `${view.ownerName} (${view.owner})`,
     link: linkText(view.link) || null,
     copied: progressOf(view),
+    ahead: aheadOf(view),
+    'ready since': view.ahead?.readyAt ?? null,
     sent: `${formatSize(view.bytes.sent)}, again: ${formatSize(view.bytes.resent)}, skipped as zero: ${formatSize(view.bytes.skippedZero)}`,
     started: view.startedAt,
     took: formatSeconds(view.seconds.total),

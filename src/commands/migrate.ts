@@ -31,7 +31,9 @@ export default class Migrate extends BaseCommand {
   static override strict = false // Several disks are understood, and refused with a sentence.
   static override summary = 'move the disk of a running machine to another site, or from one'
   static override description =
-    `Post-copy: the destination serves the disk at once, fetches what it lacks on demand, and copies the rest.
+    `Hybrid: the disk is copied while its machine works at the source, and then what was written meanwhile, until hardly anything
+is left: then it is ready, and the machine may move. What is missing after switchover is fetched on demand, and copied.
+Post-copy: nothing is copied before switchover. Pre-copy: switched over is only when all but the last moments has come.
 Ctrl-C leaves the migration running (exit code 7).
 --switchover now is refused while a client works at the source, unless --force says that it may be cut off.
 --source delete cannot be undone: it asks, or wants --yes.
@@ -61,9 +63,9 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
       helpValue: 'URL',
     }),
     mode: Flags.string({
-      description: 'copy before or after switchover',
+      description: 'copy before switchover, after it, or both',
       options: [...migrationModes],
-      default: 'post-copy',
+      default: 'hybrid',
     }),
     switchover: Flags.string({
       description: "when the destination takes over: at its guest's first write, at once, or when told",
@@ -189,9 +191,6 @@ function requestOf(disks: readonly string[], asked: Asked): AskedMove {
   if (via !== undefined) {
     const next = 'Use --to or --from with a peer that can be reached.'
     throw refused('not-yet', 'Moving a disk through an object store (--via) comes in a later version.', { disk, next })
-  }
-  if (mode !== 'post-copy') {
-    throw refused('not-yet', `The mode ${mode} comes in a later version.`, { disk, next: 'Use --mode post-copy.' })
   }
   if (asked.force && switchover !== 'now') {
     const next = 'What waits for a busy source is switched over with vmstore migration switchover --force.'

@@ -198,7 +198,7 @@ export class Demo {
       source.client.migrate({
         disk: diskName,
         to: destination.name,
-        mode: 'post-copy',
+        mode: 'hybrid',
         switchover: 'auto',
         switchoverWaitMs: 10_000,
         maxRate: Math.max(rateMinBytes, Math.round(image.dataBytes / copySeconds)),

@@ -112,7 +112,7 @@ export class Ahead {
    * Nothing lands any more. Resolves to what is here, durably, and is what the source granted; undefined: nothing is. What no
    * sync covers yet does not count: to make it durable now would have guests wait.
    */
-  async seal(granted: GrantedMap | null): Promise<ArrivalMaps | undefined> {
+  async seal(granted: GrantedMap | undefined): Promise<ArrivalMaps | undefined> {
     const { tentative } = this.#parts.files
     await tentative?.seal()
     if (!granted || this.#isVoid || tentative?.epoch !== granted.epoch) return undefined

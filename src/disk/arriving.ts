@@ -50,11 +50,7 @@ export class Arriving {
    * incoming → arriving: this site owns `generation`, and what was copied ahead is here as far as the source's map lets it.
    * Durable before the first guest write is answered. `powerLoss`: what the operator of the source has not accepted.
    */
-  async begin(
-    generation: number,
-    powerLoss: DiskRecord['powerLoss'],
-    granted: GrantedMap | null = null,
-  ): Promise<DiskPlan> {
+  async begin(generation: number, powerLoss: DiskRecord['powerLoss'], granted?: GrantedMap): Promise<DiskPlan> {
     const { siteId: owner, record, files, moves, unsynced, ahead } = this.#parts
     assert(record.now.state === 'incoming')
     const present = await ahead.seal(granted)

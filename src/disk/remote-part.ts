@@ -24,7 +24,7 @@ export interface Landed {
   /** How much of it landed: what was still missing; of an incoming disk all of it. */
   readonly bytes: number
   /** Of that, bytes of blocks that had landed before, and were written at the source since. */
-  readonly again: number
+  readonly again?: number
   /** `zeros`: they stood at the source as data; `hole`: nothing did. */
   readonly kind: 'data' | 'zeros' | 'hole'
 }

@@ -13,6 +13,7 @@ import type { BlockMap } from '../block/block-map.ts'
 import type { Span } from '../block/span.ts'
 import type { Extent, Piece, Run, Urgency } from '../block/units.ts'
 import type { MigrationCounters, PowerLossMark } from '../store/records.ts'
+import type { Ahead } from './ahead.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import type { Terms } from './terms.ts'
 
@@ -155,6 +156,8 @@ export interface Progress {
   readonly rate: number
   readonly secondsLeft: number | null
   readonly copyingMs: number
+  /** null: nothing is copied ahead of switchover, or it is behind. */
+  readonly ahead: Ahead | null
 }
 
 export interface CompleteDisk extends MigrationCounters, DiskAt {

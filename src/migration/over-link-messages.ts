@@ -181,6 +181,9 @@ export const progressMessage = z.object({
   rate: z.number().nonnegative(),
   secondsLeft: z.number().nonnegative().nullable(),
   copyingMs: bytes,
+  ahead: z
+    .object({ passes: z.number().int().nonnegative(), leftBytes: bytes.nullable(), isReady: z.boolean() })
+    .nullable(),
 })
 
 /** To `progress` and `complete`. A source that has forgotten says nothing. */

@@ -98,8 +98,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a disk that arrives without the mark of unflushed writes',
     file: 'src/disk/arriving.ts',
-    was: 'unsynced: unsynced.atArrival, powerLoss }),\n      committed: () => unsynced.adopt(),',
-    becomes: 'unsynced: null, powerLoss }),\n      committed: () => {\n        unsynced.isSet = true\n      },',
+    was: 'unsynced: unsynced.atArrival }),\n      committed: () => unsynced.adopt(),',
+    becomes: 'unsynced: null }),\n      committed: () => {\n        unsynced.isSet = true\n      },',
   },
   {
     name: 'a freeze without a sync',

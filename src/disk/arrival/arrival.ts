@@ -173,7 +173,6 @@ export class Arrival implements LandingPlace {
     return {
       parts,
       bytes: parts.reduce((sum, part) => sum + part.length, 0),
-      again: 0,
       done: () => {
         for (const run of runs) this.#presence.landed(run)
       },

@@ -21,7 +21,7 @@ export interface Claim {
   readonly parts: readonly Run[]
   readonly bytes: number
   /** Of these, bytes of blocks that were here before. */
-  readonly again: number
+  readonly again?: number
   done(): void
   release(): void
 }
@@ -98,7 +98,8 @@ export class Landing {
       }
       claim.done()
       const kind = piece.bytes ? 'data' : piece.hole ? 'hole' : 'zeros'
-      this.#disk.landed({ piece, bytes: claim.bytes, again: claim.again, kind })
+      const again = claim.again === undefined ? {} : { again: claim.again }
+      this.#disk.landed({ piece, bytes: claim.bytes, kind, ...again })
     } finally {
       this.#landingBytes -= dataBytes
       claim.release()

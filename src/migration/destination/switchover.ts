@@ -12,10 +12,11 @@
 import type { DiskPlan } from '../../disk/plan.ts'
 import { GuestError } from '../../guest/export.ts'
 import { LinkError } from '../../link/channel.ts'
-import type { AcquireAnswer, AcquireReason, Granted, SourceDesk } from '../counterpart.ts'
+import type { AcquireAnswer, AcquireReason, AskedDisk, Granted, SourceDesk } from '../counterpart.ts'
 import { checkNamed } from '../entry.ts'
 import type { GuestsHere } from '../guest-notices.ts'
 import { retryDelayMs } from '../retries.ts'
+import { unlessAborted } from '../unless-aborted.ts'
 import type { ComingDisk } from './coming-disk.ts'
 import { type DestinationHost, recorded } from './host.ts'
 import { type OrderAnswer, Orders } from './orders.ts'
@@ -33,6 +34,13 @@ export interface SwitchoverParts {
   readonly guests: Pick<GuestsHere, 'hold' | 'now'>
   /** Ends when the disks are not incoming any more. */
   readonly passed: AbortSignal
+  /** Resolves when a guest's first write switches over: not before what is copied ahead has come so far. */
+  readonly armed: Promise<void>
+  isArmed(): boolean
+  /** What was copied of a disk ahead of switchover. */
+  copied(coming: ComingDisk): Pick<AskedDisk, 'copied'>
+  /** What is left is to fit into the last moments, and does not: a promise for another look. undefined: it may be asked. */
+  lastMoments(): Promise<void> | undefined
   /** Whether the migration is being left here. */
   isLeaving(): boolean
   /** Whether the source has departed to this site. Asks until it is answered. */
@@ -93,23 +101,46 @@ export class Switchover {
     stopping.throwIfAborted()
     if (course.record.state === 'cancelled') throw new GuestError('not-served', `migration ${course.id} is cancelled`)
     const isManual = course.terms.switchover === 'manual' && !this.active
-    await guests.hold(() => (isManual ? this.#awaitOperator(diskName, signal) : this.#awaitGrant(signal)))
+    const isEarly = !this.#parts.isArmed() && !this.active
+    await guests.hold(async () => {
+      if (isManual) return this.#awaitOperator(diskName, signal)
+      if (isEarly && (await this.#awaitArmed(diskName, signal)) === 'passed') return
+      await this.#awaitGrant(signal)
+    })
   }
 
   /** `--switchover manual`: a write waits for the operator's word, as long as it would for a busy source. */
   async #awaitOperator(diskName: string, signal: AbortSignal): Promise<void> {
-    const { host, passed } = this.#parts
-    const { course, services, stopping } = host
-    const either = AbortSignal.any([signal, passed])
-    const isLate = await services.clock.sleep(course.terms.switchoverWaitMs, either).then(
-      () => true,
-      () => false,
-    )
-    signal.throwIfAborted()
-    stopping.throwIfAborted() // Only the end of waiting for the operator lets the write go on.
-    if (!isLate) return
+    const { course } = this.#parts.host
+    if ((await this.#awaitOrRefuse(signal)) === 'passed') return
     const byHand = `${diskName} is switched over by hand: vmstore migration switchover ${course.id}`
     throw new GuestError('not-permitted', byHand)
+  }
+
+  /** What is copied ahead has not come so far: the write waits for that, as long as it would for a busy source. */
+  async #awaitArmed(diskName: string, signal: AbortSignal): Promise<'armed' | 'passed'> {
+    const { armed, host } = this.#parts
+    const how = await this.#awaitOrRefuse(signal, armed)
+    if (how !== 'late') return how
+    const early = `${diskName} is still being copied ahead of its switchover: move its machine when it is ready, or switch over now: vmstore migration switchover ${host.course.id}`
+    throw new GuestError('not-permitted', early)
+  }
+
+  /** Until the disks are not incoming any more, or `until` resolves, or a busy source would have kept it waiting for too long. */
+  async #awaitOrRefuse(signal: AbortSignal, until?: Promise<void>): Promise<'passed' | 'armed' | 'late'> {
+    const { host, passed } = this.#parts
+    const { course, services, stopping } = host
+    const over = new AbortController()
+    const either = AbortSignal.any([signal, passed, over.signal])
+    const slept = services.clock.sleep(course.terms.switchoverWaitMs, either).then(
+      () => 'late' as const,
+      () => 'passed' as const,
+    )
+    const how = await Promise.race([slept, ...(until ? [until.then(() => 'armed' as const)] : [])])
+    over.abort()
+    signal.throwIfAborted()
+    stopping.throwIfAborted() // Only the end of waiting lets the write go on.
+    return how
   }
 
   async #awaitGrant(signal: AbortSignal): Promise<void> {
@@ -189,6 +220,13 @@ export class Switchover {
         else this.#unanswered = false
         continue
       }
+      const isFirst = this.#command !== 'resume' && !this.#unanswered
+      const toCome = isFirst ? this.#parts.lastMoments() : undefined
+      if (toCome) {
+        this.#why = 'the last of what is copied ahead is still to come'
+        await unlessAborted(toCome, AbortSignal.any([stopping, this.#asking.signal]))
+        continue
+      }
       const reason = this.#command ?? 'guest-write'
       const force = reason === 'operator' && this.#isForced
       const orders = reason === 'guest-write' ? [] : this.#orders.all
@@ -242,7 +280,9 @@ export class Switchover {
   async #acquire(reason: AcquireReason, force: boolean): Promise<AcquireAnswer> {
     const { host, acquire } = this.#parts
     const signal = AbortSignal.any([host.stopping, this.#asking.signal])
-    const asked = this.#parts.coming.filter((each) => each.isIncoming).map((each) => each.frozen)
+    const asked = this.#parts.coming
+      .filter((each) => each.isIncoming)
+      .map((each) => ({ ...each.frozen, ...this.#parts.copied(each) }))
     const answer = await acquire({ disks: asked, reason, force }, signal)
     if (answer.answer === 'granted') checkNamed(asked, answer.disks)
     return answer
@@ -263,8 +303,9 @@ export class Switchover {
     const begin = async () => {
       const plans: DiskPlan[] = []
       for (const { id, disk, frozen } of taken) {
-        const { powerLoss } = disks.find((each) => each.disk === id)!
-        plans.push(await disk.arriving.begin(frozen.generation, powerLoss))
+        const { powerLoss, final } = disks.find((each) => each.disk === id)!
+        const granted = final && { epoch: final.epoch, dirty: final.dirty.runs(0, final.dirty.blocks, true) }
+        plans.push(await disk.arriving.begin(frozen.generation, powerLoss, granted))
       }
       return plans
     }
@@ -276,6 +317,7 @@ export class Switchover {
     }
     const theirs = taken.map(({ disk }) => disk)
     await recorded(host, theirs, `that this site owns ${theirs.length > 1 ? 'them' : 'it'} now`, own, host.stopping)
+    for (const each of taken) each.countMissing()
     host.tellCutOff()
     host.tell({ kind: 'switchover' })
     switched()
