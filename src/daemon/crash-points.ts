@@ -7,7 +7,7 @@
 
 import type { Logger } from 'pino'
 import { Refusal } from '../disk/refusal.ts'
-import type { BlockFile, Files, LogFile } from '../store/files.ts'
+import type { BlockFile, Files, LogFile, PageFile } from '../store/files.ts'
 import type { Change, Records } from '../store/records.ts'
 
 const recordSteps = [
@@ -125,6 +125,10 @@ class CrashingFiles implements Files {
       sync: () => this.#pass(['map-synced'], () => log.sync()),
       close: () => log.close(),
     }
+  }
+
+  openPages(path: string): Promise<PageFile> {
+    return this.#files.openPages(path)
   }
 
   rename(from: string, to: string): Promise<void> {

@@ -7,12 +7,16 @@
 import assert from 'node:assert/strict'
 import type { Extent, Piece, Run } from '../block/units.ts'
 import type { BlockFile, Files, MaybePromise } from '../store/files.ts'
+import type { DiskRecord } from '../store/records.ts'
 import type { CommittedRecord } from './committed-record.ts'
 import { alignedExtentsInTurns, type ReadableDisk, readPieces, readWhole } from './departure/frozen-reader.ts'
+import type { Tracking } from './departure/tracking.ts'
 import type { DiskFiles } from './disk-files.ts'
 import type { Moves } from './moves.ts'
 import type { DiskPlan } from './plan.ts'
 import type { UnsyncedWrites } from './sync/unsynced.ts'
+
+export { EpochOver } from './departure/dirty-map.ts'
 
 export interface DepartingParts {
   readonly siteId: string
@@ -22,6 +26,7 @@ export interface DepartingParts {
   readonly files: DiskFiles
   readonly moves: Moves
   readonly unsynced: UnsyncedWrites
+  readonly tracking: Tracking
   readonly storage: Files
   /** @throws when the block file is not open */
   bytes(): BlockFile
@@ -68,21 +73,30 @@ export class Departing implements ReadableDisk {
     return readWhole(this, run)
   }
 
+  // ---- what guests write meanwhile (departure/tracking.ts)
+
+  get tracking(): Tracking {
+    return this.#parts.tracking
+  }
+
   // ---- moves
 
-  /** owned → departed: `owner` may serve `generation` from now on. */
-  depart({ generation, owner }: { readonly generation: number; readonly owner: string }): DiskPlan {
-    return this.#parts.moves.plan({ to: 'departed', facts: { generation, owner, taken: false } })
+  /**
+   * owned → departed: `owner` may serve `generation` from now on. `dirtyEpoch`: of the map that was frozen with it, of what that
+   * site lacks; null: it lacks everything.
+   */
+  depart(facts: Pick<DiskRecord, 'generation' | 'owner'> & Partial<Pick<DiskRecord, 'dirtyEpoch'>>): DiskPlan {
+    return this.#parts.moves.plan({ to: 'departed', facts: { dirtyEpoch: null, ...facts, taken: false } })
   }
 
   /** That the new owner has taken the disk. */
   noteTaken(): DiskPlan {
-    return this.#parts.moves.planFacts({ taken: true })
+    return this.#parts.moves.planFacts({ taken: true, dirtyEpoch: null })
   }
 
   /** departed → released: the new owner has every block, durably. */
   release(): DiskPlan {
-    return this.#parts.moves.plan({ to: 'released', facts: { migrationId: null, taken: true } })
+    return this.#parts.moves.plan({ to: 'released', facts: { migrationId: null, taken: true, dirtyEpoch: null } })
   }
 
   /** departed → owned, under a generation of its own: the site that had the disk is lost for good. */
@@ -90,7 +104,7 @@ export class Departing implements ReadableDisk {
     const { record, files, moves, siteId: owner, readOnly } = this.#parts
     assert(record.now.state === 'departed')
     if (!readOnly) await files.reopenForWriting(record.now)
-    return moves.plan({ to: 'owned', facts: { generation, owner, migrationId: null, taken: false } })
+    return moves.plan({ to: 'owned', facts: { generation, owner, migrationId: null, taken: false, dirtyEpoch: null } })
   }
 
   /** Removes the bytes of a disk that another site has wholly. */

@@ -49,7 +49,7 @@ export class Disk implements Export {
   /** Opens a recorded disk in its state. `incoming` and `arriving` need their migration's part. */
   static async open(services: DiskServices, record: DiskRecord, remote?: RemotePart): Promise<Disk> {
     const disk = new Disk(services, { record, remote })
-    const { files, unsynced, io } = disk.#parts
+    const { files, unsynced, tracking, io } = disk.#parts
     const { state } = disk
     try {
       if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
@@ -65,6 +65,7 @@ export class Disk implements Export {
       if (state === 'owned') await dropOldBytes(disk.#parts.record, services.files)
       await unsynced.opened()
       io.choose()
+      await tracking.resume()
     } catch (error) {
       await files.close()
       throw error
@@ -139,7 +140,10 @@ export class Disk implements Export {
 
   /** → superseded: `owner` has a later `generation`, or the same further on. */
   supersede({ generation, owner }: { readonly generation: number; readonly owner: string }): DiskPlan {
-    return this.#parts.moves.plan({ to: 'superseded', facts: { generation, owner, migrationId: null } })
+    return this.#parts.moves.plan({
+      to: 'superseded',
+      facts: { generation, owner, migrationId: null, dirtyEpoch: null },
+    })
   }
 
   /**
@@ -198,6 +202,7 @@ export class Disk implements Export {
   async acceptFailedSync(signal: AbortSignal): Promise<void> {
     using _claim = this.#parts.reservation.claim('a failed sync of it is being accepted')
     assert(this.hasFailedSync && this.#parts.gate.inFlight === 0)
+    await this.#parts.tracking.forget() // What was copied may be what the kernel dropped.
     await this.#parts.syncs.mend(this.#parts.bytes, AbortSignal.any([signal, this.#parts.closed.signal]))
   }
 
@@ -266,6 +271,7 @@ export class Disk implements Export {
     await this.#parts.unsynced.close()
     this.#parts.closed.abort(new Error(`disk ${this.name} is closing`))
     this.#parts.io.close()
+    await this.#parts.tracking.close()
     await this.#parts.files.close()
   }
 }

@@ -5,6 +5,7 @@
 
 import type { DiskRecord } from '../store/records.ts'
 import type { CommittedRecord } from './committed-record.ts'
+import type { Tracking } from './departure/tracking.ts'
 import type { DiskFiles } from './disk-files.ts'
 import type { DiskPlan } from './plan.ts'
 import { type DiskState, moved } from './states.ts'
@@ -14,6 +15,7 @@ export interface MovesParts {
   readonly record: CommittedRecord
   readonly files: DiskFiles
   readonly unsynced: UnsyncedWrites
+  readonly tracking: Tracking
   readonly log: (level: 'error', facts: Record<string, unknown>, message: string) => void
 }
 
@@ -34,7 +36,7 @@ export class Moves {
 
   /** The disk's move to another state; the guests' I/O follows the record. */
   plan({ to, facts, committed, afterwards }: Move): DiskPlan {
-    const { record, unsynced } = this.#parts
+    const { record, unsynced, tracking } = this.#parts
     // What departs was synced. A loss that could not be recorded before goes along.
     const marks = () => (to === 'departed' ? { unsynced: null, powerLoss: unsynced.loss } : {})
     return {
@@ -42,9 +44,11 @@ export class Moves {
       next: (now) => moved(now, to, { ...(typeof facts === 'function' ? facts() : facts), ...marks() }),
       committed: () => {
         unsynced.moved()
+        tracking.moved()
         committed?.()
       },
       afterwards: async () => {
+        await tracking.discard()
         if (to === 'released' || to === 'gone' || to === 'superseded') await this.#closeFiles()
         await afterwards?.()
       },
@@ -53,7 +57,13 @@ export class Moves {
 
   /** Facts that are no move. */
   planFacts(facts: Partial<Omit<DiskRecord, 'id' | 'state' | 'generation'>>): DiskPlan {
-    return { record: this.#parts.record, next: (now) => ({ ...now, ...facts }) }
+    const { record, tracking } = this.#parts
+    return {
+      record,
+      next: (now) => ({ ...now, ...facts }),
+      committed: () => tracking.moved(),
+      afterwards: () => tracking.discard(),
+    }
   }
 
   async #closeFiles(): Promise<void> {

@@ -9,6 +9,7 @@ import { Landing } from './arrival/landing.ts'
 import { Arriving } from './arriving.ts'
 import { CommittedRecord } from './committed-record.ts'
 import { Departing } from './departing.ts'
+import { Tracking } from './departure/tracking.ts'
 import { DiskFiles } from './disk-files.ts'
 import { Gate } from './gate.ts'
 import { GuestErrors } from './guest-errors.ts'
@@ -50,6 +51,7 @@ export class DiskParts {
   readonly files: DiskFiles
   readonly syncs: DiskSyncs
   readonly unsynced: UnsyncedWrites
+  readonly tracking: Tracking
   readonly moves: Moves
   readonly trouble: DiskTrouble
   readonly gate = new Gate()
@@ -80,17 +82,28 @@ export class DiskParts {
     )
     const { bootId } = storage
     this.unsynced = new UnsyncedWrites({ ...services, ...kept, sessions: this.sessions, bootId, closed, flush })
-    this.moves = new Moves({ ...kept, unsynced: this.unsynced, log })
+    this.tracking = new Tracking({
+      ...services,
+      record: this.record,
+      storage,
+      closed,
+      choose: () => this.io.choose(),
+      writesOver: () => this.sessions.writesBegunAreOver(),
+      hasFailedSync: () => this.syncs.failure !== undefined,
+    })
+    const { tracking } = this
+    this.moves = new Moves({ ...kept, unsynced: this.unsynced, tracking, log })
     this.trouble = new DiskTrouble({ ...services, ...kept, syncs: this.syncs, unsynced: this.unsynced }, trouble)
     this.io = new IoOfState({
       ...kept,
       syncs: this.syncs.group,
       remote,
+      tracking,
       closed,
       land: (piece) => landing.land(piece, 'demand'),
     })
     const face = { ...kept, siteId, storage, moves: this.moves, unsynced: this.unsynced, bytes: () => this.bytes }
-    this.departing = new Departing({ ...face, readOnly })
+    this.departing = new Departing({ ...face, readOnly, tracking })
     this.arriving = new Arriving({ ...face, landing, ahead, flush })
     this.sessionHost = this.#hostOf(name, sessionEnded)
   }

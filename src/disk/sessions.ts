@@ -65,6 +65,8 @@ export class Sessions {
   #tick = 0
   #writes = 0
   #writesOver = 0
+  /** Who waits for writes that began before: until when, and how many are left. */
+  readonly #waiting = new Set<{ readonly before: number; left: number; readonly over: () => void }>()
 
   /** Guest writes that have begun since the disk was opened: whoever copies it sees by them whether it changed. */
   get writes(): number {
@@ -74,6 +76,22 @@ export class Sessions {
   /** Of them, those that are not answered yet. */
   get writesInFlight(): number {
     return this.#writes - this.#writesOver
+  }
+
+  /** Resolves when the writes that have begun are over. */
+  async writesBegunAreOver(): Promise<void> {
+    const left = this.writesInFlight
+    if (left > 0) await new Promise<void>((over) => this.#waiting.add({ before: this.#tick, left, over }))
+  }
+
+  #writeIsOver(began: number): void {
+    this.#writesOver++
+    if (this.#waiting.size === 0) return
+    for (const each of this.#waiting) {
+      if (began > each.before || --each.left > 0) continue
+      this.#waiting.delete(each)
+      each.over()
+    }
   }
 
   /** A client at another host is attached. */
@@ -123,7 +141,7 @@ export class Sessions {
     activity.inFlight--
     if (kind === 'write') {
       activity.writesInFlight--
-      this.#writesOver++
+      this.#writeIsOver(began)
       if (good) {
         activity.hasWritten = true
         if (activity.openedAt > this.#writerBrokeAt) this.#writerBrokeAt = 0

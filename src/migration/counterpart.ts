@@ -45,6 +45,8 @@ export interface Copied {
   readonly epoch: string
   /** 0: of no round yet. */
   readonly confirmed: number
+  /** The highest round of which it was given anything, as it knows. A source that does not know it was put back to an old copy. */
+  readonly round: number
 }
 
 /** How the source tracks what its guest writes. What was copied under another epoch says nothing. */

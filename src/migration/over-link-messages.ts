@@ -52,7 +52,7 @@ const blocks = z
   .number()
   .int()
   .max(largestDiskBytes / blockSizeBytes)
-const copied = { epoch, confirmed: round }
+const copied = { epoch, confirmed: round, round }
 const ranges = z.array(z.object(run)).max(namedRanges)
 const counters = { data: bytes, sent: bytes, skippedZero: bytes, resent: bytes }
 

@@ -65,6 +65,15 @@ export interface LogFile {
   close(): Promise<void>
 }
 
+/** A file that is written in place, in whole pages of 4 KiB. */
+export interface PageFile {
+  /** Writes at once: when it returns, the bytes are with the kernel. Throws when they are not. */
+  write(offset: number, bytes: Uint8Array): void
+  /** Rejects with FailedSync. */
+  sync(): Promise<void>
+  close(): Promise<void>
+}
+
 export interface Files {
   /** Changes at every start of the machine: what was written under another boot id and not synced may be gone. */
   readonly bootId: string
@@ -75,6 +84,8 @@ export interface Files {
   readFile(path: string): Promise<Uint8Array | undefined>
   /** Puts `bytes` durably in the place of whatever `path` had, in one step, and opens it for appending. */
   replaceLog(path: string, bytes: Uint8Array): Promise<LogFile>
+  /** Opens a file that is there, to be written in place. */
+  openPages(path: string): Promise<PageFile>
   /** Gives a folder another name in the same folder, durably. */
   rename(from: string, to: string): Promise<void>
   /** Removes a folder or file with all that is in it, durably. Missing is fine. */

@@ -5,10 +5,11 @@ import * as fs from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { endOfFile } from '../system/linux.ts'
 import { DirtyRoom } from './dirty-room.ts'
-import type { BlockFile, Files, LogFile } from './files.ts'
+import type { BlockFile, Files, LogFile, PageFile } from './files.ts'
 import { takeImageLocks } from './image-locks.ts'
 import { KernelBlockFile } from './kernel-block-file.ts'
 import { KernelLogFile } from './kernel-log-file.ts'
+import { KernelPageFile } from './kernel-page-file.ts'
 import { StoreError } from './store-error.ts'
 
 export class KernelFiles implements Files {
@@ -75,6 +76,10 @@ export class KernelFiles implements Files {
     await fs.rename(fresh, path)
     await syncFolder(dirname(path))
     return new KernelLogFile(path, openSync(path, constants.O_WRONLY | constants.O_APPEND))
+  }
+
+  async openPages(path: string): Promise<PageFile> {
+    return new KernelPageFile(path, openSync(path, constants.O_WRONLY))
   }
 
   async rename(from: string, to: string): Promise<void> {

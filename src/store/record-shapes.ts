@@ -37,6 +37,7 @@ const disk = z.looseObject({
   tentativeEpoch: text.nullable(),
   unsynced: z.looseObject({}).nullable(),
   powerLoss: z.looseObject({}).nullable(),
+  dirtyEpoch: text.nullable(),
   createdAt: text,
 })
 

@@ -60,6 +60,28 @@ export function upgradeFrom2(database: DatabaseSync, path: string, siteId: strin
   database.exec('COMMIT')
 }
 
+/** Of a disk that has departed it is known what of it was copied before. @throws when a row is damaged */
+export function upgradeFrom3(database: DatabaseSync, path: string): void {
+  const { dirtyEpoch, tentativeEpoch } = untouchedDisk
+  const { readyAt } = untouchedMigration
+  const steps = [
+    { table: 'disk', added: { dirtyEpoch, tentativeEpoch } },
+    { table: 'migration', added: { readyAt } },
+  ] as const
+  database.exec('BEGIN IMMEDIATE')
+  for (const { table, added } of steps) {
+    const put = database.prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`)
+    for (const { id, body } of rowsOf(database, path, table)) {
+      const text = JSON.stringify({ ...added, ...body })
+      const found = shaped(table, id, JSON.parse(text))
+      if ('wrong' in found) throw damagedRow(path, table, id, found.wrong)
+      put.run(text, rowChecksum(table, id, text), id)
+    }
+  }
+  database.exec('PRAGMA user_version = 4')
+  database.exec('COMMIT')
+}
+
 function rowsOf(database: DatabaseSync, path: string, table: string): { id: string; body: object }[] {
   return database
     .prepare(`SELECT id, body, checksum FROM ${table}`)

@@ -36,6 +36,8 @@ export interface DiskRecord {
   readonly unsynced: UnsyncedMark | null
   /** owned, arriving: power was lost while that was so, and the operator has not accepted it. */
   readonly powerLoss: PowerLossMark | null
+  /** departed: the epoch of the map, beside its bytes, of what its destination lacks (dirty-map-file.ts); null: of everything. */
+  readonly dirtyEpoch: string | null
   readonly createdAt: string
 }
 
@@ -74,6 +76,7 @@ export const untouchedDisk: Pick<
   | 'tentativeEpoch'
   | 'unsynced'
   | 'powerLoss'
+  | 'dirtyEpoch'
 > = {
   migrationId: null,
   servedFile: null,
@@ -84,6 +87,7 @@ export const untouchedDisk: Pick<
   tentativeEpoch: null,
   unsynced: null,
   powerLoss: null,
+  dirtyEpoch: null,
 }
 
 /**

@@ -422,6 +422,7 @@ const filesLike = (files: Files): Files => ({
   openBlockFile: (path, readOnly) => files.openBlockFile(path, readOnly),
   readFile: (path) => files.readFile(path),
   replaceLog: (path, bytes) => files.replaceLog(path, bytes),
+  openPages: (path) => files.openPages(path),
   rename: (from, to) => files.rename(from, to),
   remove: (path) => files.remove(path),
 })

@@ -9,7 +9,14 @@ import { mapLogName } from '../../src/disk/disk-files.ts'
 import type { Landed } from '../../src/disk/remote-part.ts'
 import type { ExportHandle } from '../../src/guest/export.ts'
 import { nbdErrorCodes } from '../../src/nbd/server/guest-errors.ts'
-import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise } from '../../src/store/files.ts'
+import {
+  type BlockFile,
+  FailedSync,
+  type Files,
+  type LogFile,
+  type MaybePromise,
+  type PageFile,
+} from '../../src/store/files.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
 import type { Change, DiskRecord, Records } from '../../src/store/records.ts'
@@ -134,7 +141,7 @@ export class MemoryRecords implements Records {
   async close(): Promise<void> {}
 }
 
-type Operation = 'write' | 'zero' | 'sync' | 'append' | 'syncLog'
+type Operation = 'write' | 'zero' | 'sync' | 'append' | 'syncLog' | 'page' | 'syncPages'
 
 /** Real files that say what is done to them, and can be held or made to fail. */
 export class WatchedFiles implements Files {
@@ -182,7 +189,7 @@ export class WatchedFiles implements Files {
 
   #act<T>(operation: Operation, work: () => MaybePromise<T>): MaybePromise<T> {
     const error = this.#errors.get(operation)
-    if (error) throw operation === 'sync' || operation === 'syncLog' ? new FailedSync('web01.raw', error) : error
+    if (error) throw operation.startsWith('sync') ? new FailedSync('web01.raw', error) : error
     const result = work()
     if (result instanceof Promise) {
       return result.then((value) => {
@@ -225,6 +232,15 @@ export class WatchedFiles implements Files {
       append: (more) => void this.#act('append', () => log.append(more)),
       sync: async () => this.#enter('syncLog', () => log.sync()),
       close: () => log.close(),
+    }
+  }
+
+  async openPages(path: string): Promise<PageFile> {
+    const pages = await this.#files.openPages(path)
+    return {
+      write: (offset, bytes) => void this.#act('page', () => pages.write(offset, bytes)),
+      sync: async () => this.#enter('syncPages', () => pages.sync()),
+      close: () => pages.close(),
     }
   }
 

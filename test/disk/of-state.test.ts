@@ -30,7 +30,15 @@ describe('the guest I/O of a state', () => {
     const nothing = { askSwitchover: async () => {}, flushSource: async () => {}, landed: () => {} }
     const remote = { source, frozen: source, ...nothing }
     const closed = new AbortController().signal
-    const io = new IoOfState({ record: committed, files, syncs, remote, closed, land: async () => {} })
+    const io = new IoOfState({
+      record: committed,
+      files,
+      syncs,
+      remote,
+      tracking: { watch: undefined },
+      closed,
+      land: async () => {},
+    })
     const becomes = (next: string) => committed.commit((now: DiskRecord) => ({ ...now, state: next }), [])
     return { io, files, source, becomes, closed }
   }

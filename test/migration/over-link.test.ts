@@ -158,7 +158,11 @@ describe('the other site over a link', () => {
     assert.deepEqual(await there.collect(collection, never), { spans, left: 11 })
     assert.deepEqual(asks, [collection])
     assert.deepEqual(await there.track(at('5'), null, never), { epoch, isSame: false, round: 0 })
-    assert.deepEqual(await there.track(at('5'), { epoch, confirmed: 9 }, never), { epoch, isSame: true, round: 9 })
+    assert.deepEqual(await there.track(at('5'), { epoch, confirmed: 9, round: 9 }, never), {
+      epoch,
+      isSame: true,
+      round: 9,
+    })
   })
 
   it('a grant has the final map of each disk of which something was copied, and none of the others', async () => {
@@ -174,7 +178,7 @@ describe('the other site over a link', () => {
       disks: [{ ...disks[0]!, final: final(blocks) }, disks[1]!, { ...disks[2]!, final: final(9) }],
     }
     const there = joined(scriptedSite({ acquire: async () => answer })).source(id)
-    const copied = (blocks: number) => ({ epoch, confirmed: 1, blocks })
+    const copied = (blocks: number) => ({ epoch, confirmed: 1, round: 1, blocks })
     const asks = {
       ...asked,
       disks: [{ ...at('5'), copied: copied(blocks) }, at('6'), { ...at('7'), copied: copied(9) }],
@@ -198,7 +202,7 @@ describe('the other site over a link', () => {
     const there = joined(scriptedSite({ acquire: async () => ({ ...granted, disks }) })).source(id)
     const acquire = (copied: object) =>
       there.acquire({ ...asked, disks: [{ ...at('5'), ...copied }] } as Acquisition, never)
-    for (const copied of [{ copied: { epoch, confirmed: 1, blocks: 40_000 } }, {}])
+    for (const copied of [{ copied: { epoch, confirmed: 1, round: 1, blocks: 40_000 } }, {}])
       await assert.rejects(acquire(copied), { name: 'LinkError', code: 'protocol' })
     const cut: PeerChannel = {
       ...channel({}),

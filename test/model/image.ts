@@ -30,6 +30,7 @@ export function putDisk(site: SimSite, random: Random, index = 0): number[] {
     tentativeEpoch: null,
     unsynced: null,
     powerLoss: null,
+    dirtyEpoch: null,
   }
   site.database.disk.set(id, { ...identity, ...standing, createdAt: '2026-01-01T00:00:00.000Z' })
   return initial

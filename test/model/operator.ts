@@ -26,7 +26,7 @@ export class Operator {
     const { random } = this.#stage.world
     const switchover = random.pick(['auto', 'auto', 'now', 'manual'] as const)
     const terms: Terms = {
-      mode: 'post-copy',
+      mode: random.pick(['hybrid', 'hybrid', 'pre-copy', 'post-copy'] as const),
       switchover,
       switchoverWaitMs: 10_000,
       maxRate: null,

@@ -3,7 +3,14 @@
 
 import assert from 'node:assert/strict'
 import type { Extent } from '../../src/block/units.ts'
-import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise } from '../../src/store/files.ts'
+import {
+  type BlockFile,
+  FailedSync,
+  type Files,
+  type LogFile,
+  type MaybePromise,
+  type PageFile,
+} from '../../src/store/files.ts'
 import { StoreError } from '../../src/store/store-error.ts'
 import { SimFile, sectorBytes } from './sim-file.ts'
 import type { SimProcess, World } from './world.ts'
@@ -91,6 +98,20 @@ export class SimFiles implements Files {
         // Half a record never stays: the real file mends it.
         if (this.#machine.lacksRoom()) throw new StoreError('no-space', `no room for a record of ${path}`)
         file.write(file.bytes.length, more)
+      },
+      sync: () => this.#sync(file, path),
+      close: async () => {},
+    }
+  }
+
+  async openPages(path: string): Promise<PageFile> {
+    await this.#operation(`open ${path}`, () => {})
+    const file = this.#machine.files.get(path)
+    assert(file, `${path} is not there`)
+    return {
+      write: (offset, bytes) => {
+        if (this.#machine.lacksRoom()) throw noSpace(path)
+        file.write(offset, bytes)
       },
       sync: () => this.#sync(file, path),
       close: async () => {},

@@ -350,6 +350,7 @@ class FaultyFiles implements Files {
 
   readFile = (path: string) => this.#files.readFile(path)
   createBlockFile = (path: string, sizeBytes: number) => this.#files.createBlockFile(path, sizeBytes)
+  openPages = (path: string) => this.#files.openPages(path)
   openBlockFile = (path: string, readOnly: boolean) => this.#files.openBlockFile(path, readOnly)
   rename = (from: string, to: string) => this.#files.rename(from, to)
   remove = (path: string) => this.#files.remove(path)

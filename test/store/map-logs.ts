@@ -78,6 +78,7 @@ export class BytesFiles implements Files {
 
   rename = () => assert.fail('a map log renames nothing')
   createBlockFile = () => assert.fail('a map log makes no block file')
+  openPages = () => assert.fail('a map log has no pages')
   openBlockFile = () => assert.fail('a map log opens no block file')
   remove = nothing
 }

@@ -1,4 +1,5 @@
 // Records of format 2 become those of today: a migration's disk goes into a list, with its owner, and its terms by themselves.
+// Those of format 3 do: a disk that has departed was copied by nobody before.
 // What is damaged, or has lost transactions, is refused, and left as it was.
 
 import assert from 'node:assert/strict'
@@ -86,7 +87,7 @@ describe('records of format 2', () => {
     }
     store(written({ ...move, ...disk, ...terms, endOwner: 'site-there' }))
     assert.deepEqual(await loaded(), [{ ...migrationRecord({ ...move, terms }, { ...disk, owner: 'site-there' }) }])
-    assert.equal(formatOf(), 3)
+    assert.equal(formatOf(), 4)
     assert.equal((await loaded()).length, 1, 'and so they are at the next start')
   })
 
@@ -151,6 +152,33 @@ describe('records of format 2', () => {
       exit: 3,
       message: /the record of migration .* is not as it was written: terms.switchover: not one of them/,
     })
+  })
+})
+
+describe('records of format 3', () => {
+  removeFoldersAfterEach()
+
+  it('say of a disk that has departed that nothing of it was copied before', async () => {
+    const path = join(temporaryFolder(), 'vmstore.sqlite')
+    const today = diskRecordIn(dirname(path), { state: 'departed', generation: 2, dirtyEpoch: 'epoch' })
+    const fresh = await SqliteRecords.open(path, { hasDisks: false, siteId })
+    await fresh.commit([{ put: 'disk', record: today }])
+    await fresh.close()
+    {
+      using database = new DatabaseSync(path)
+      const { dirtyEpoch: _later, ...before } = JSON.parse(
+        String(database.prepare('SELECT body FROM disk').get()?.['body']),
+      )
+      const body = JSON.stringify(before)
+      database.prepare('UPDATE disk SET body = ?, checksum = ?').run(body, rowChecksum('disk', today.id, body))
+      database.exec('PRAGMA user_version = 3')
+    }
+    for (const start of ['the first', 'the next']) {
+      const records = await SqliteRecords.open(path, { hasDisks: true, siteId })
+      const { disks } = await records.load()
+      await records.close()
+      assert.deepEqual(disks, [{ ...today, dirtyEpoch: null }], start)
+    }
   })
 })
 

@@ -2,9 +2,8 @@
 //
 // What always holds: it may be chosen anew at any time, also without a change of state. What a state's I/O remembers of
 // requests in flight (fetches that others wait for, whether the disk was left before this site owned it) is kept for as long
-// as the state lasts. An owned disk's remembers nothing, so that it is made anew each time: a dirty map, which sees guests'
-// writes while the disk is copied before it departs, is to be kept by disk/departure, begun and ended by departing.ts, and
-// given to OwnedIo here by having the I/O chosen anew; requests that began with the I/O before end at the gate first.
+// as the state lasts. An owned disk's remembers nothing, so that it is made anew each time: with who watches guests' writes
+// while the disk is copied before it departs (disk/departure), or without. Requests that began with the I/O before go on in it.
 
 import assert from 'node:assert/strict'
 import type { Piece } from '../../block/units.ts'
@@ -19,6 +18,7 @@ import type { GuestIo } from './guest-io.ts'
 import { IncomingIo } from './incoming.ts'
 import { OwnedIo } from './owned.ts'
 import { RefusedIo } from './refused.ts'
+import { TrackedIo, type WriteWatch } from './tracked.ts'
 
 /** What the I/O of any state may need of its disk. */
 export interface IoParts {
@@ -26,6 +26,8 @@ export interface IoParts {
   readonly files: DiskFiles
   readonly syncs: SyncGroup
   readonly remote: RemotePart | undefined
+  /** Who watches guests' writes now, if anybody. */
+  readonly tracking: { readonly watch: WriteWatch | undefined }
   /** Aborts when the disk closes. */
   readonly closed: AbortSignal
   land(piece: Piece): Promise<void>
@@ -65,9 +67,10 @@ export class IoOfState {
   }
 
   #owned(): GuestIo {
-    const { files, syncs } = this.#parts
+    const { files, syncs, tracking } = this.#parts
     assert(files.block)
-    return new OwnedIo(files.block, syncs)
+    const { watch } = tracking
+    return watch ? new TrackedIo(files.block, syncs, watch) : new OwnedIo(files.block, syncs)
   }
 
   #made(state: DiskState): GuestIo {

@@ -83,7 +83,8 @@ export class PreCopy {
   get copied(): Copied | undefined {
     const { epoch } = this.#parts.disk.arriving.ahead
     if (epoch === undefined) return undefined
-    return { epoch, confirmed: epoch === this.#epoch ? this.#confirmed : 0 }
+    const isKnown = epoch === this.#epoch // Else it is of a daemon that ended.
+    return { epoch, confirmed: isKnown ? this.#confirmed : 0, round: isKnown ? this.#round : 0 }
   }
 
   /** Bytes that are not here as the source has them; undefined: not known yet. */

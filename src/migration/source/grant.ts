@@ -6,6 +6,8 @@
 //   writes of all of them, and one transaction gives them all up. Nothing is granted of one alone.
 // - Whether they are quiet is looked at in the same synchronous step in which they freeze. The operator's word needs less:
 //   that no client which is attached here is at work; and `--force` nothing, but it is said and recorded whom it cut off.
+// - What the destination has copied before counts only if the map of what it lacks was durable, with its disk frozen, before the
+//   disk was given up; the record names it, so that it is answered the same. Else everything is lacking.
 // - From the first attempt to commit on they stay frozen until a record is durable: till then nobody knows who owns them.
 // - A disk that is void is granted to nobody, also where that was heard while its grant was being recorded.
 // Whoever calls lets one question end before the next, a cancel, or a taking back begins.
@@ -13,7 +15,7 @@
 import type { Clock } from '../../block/clock.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { MigrationRecord } from '../../store/records.ts'
-import type { AcquireAnswer, Acquisition, SourceStanding } from '../counterpart.ts'
+import type { AcquireAnswer, Acquisition, AskedDisk, FinalMap, GrantedDisk, SourceStanding } from '../counterpart.ts'
 import type { Course, Plans } from '../course.ts'
 import { namedClients } from '../held-writes.ts'
 import { diskNames, type MoveChanges, ofEach } from '../move.ts'
@@ -47,6 +49,8 @@ export class Grant {
   #granting = false
   /** Those that are held for a grant. */
   #frozen: readonly Disk[] = []
+  /** Of each that is frozen: the epoch whose map is durable as the disk is now. */
+  #epochs: ReadonlyMap<string, string | null> = new Map()
   #cutOff: readonly string[] = []
   #returnsUntilMs = 0
 
@@ -112,7 +116,7 @@ export class Grant {
     if (elsewhere) return voidRefusal(elsewhere)
     if (this.#parts.isReclaiming())
       return busy(`the ${disks.length > 1 ? 'disks are' : 'disk is'} being taken back there`)
-    if (disks.some((disk) => disk.state !== 'owned')) return this.#grantAgain()
+    if (disks.some((disk) => disk.state !== 'owned')) return this.#grantAgain(message)
     if (record.state === 'preparing') return busy('the source has not recorded yet that all is prepared')
     const held = disks.find((disk) => disk.isHeld)
     if (held) return busy(`power was lost there, and ${held.name} waits for vmstore disk accept`)
@@ -152,14 +156,20 @@ export class Grant {
     const busyBefore = this.#busy(message)
     if (busyBefore) return busyBefore
     if (!this.isOpen) {
-      const failedBefore = await this.#flush(disks) // The guest goes on meanwhile; what the freeze has to sync is then little.
+      // The guest goes on meanwhile; what the freeze has to sync is then little.
+      const [failedBefore] = await Promise.all([
+        this.#flush(disks),
+        ...disks.map((disk) => disk.departing.tracking.sync()),
+      ])
       if (failedBefore) return failedBefore
       const busyAfter = this.#busy(message)
       if (busyAfter) return busyAfter
       // All gates close in this step: a write of one disk that began after another was frozen is not let through.
       await Promise.all(disks.map(({ gate }) => gate.freeze()))
       this.#frozen = disks
+      const mapped = this.#freezeMaps(disks) // Beside the sync.
       const failed = await this.#flush(disks)
+      await mapped
       if (failed) {
         this.#thaw()
         return failed
@@ -183,11 +193,20 @@ export class Grant {
       return voidRefusal(elsewhere)
     }
     this.#parts.granted()
-    return this.#granted
+    return this.#granted(message)
+  }
+
+  /** What was copied before counts only if that is durable before the disks are given up. Never rejects. */
+  async #freezeMaps(disks: readonly Disk[]): Promise<void> {
+    const epochs = disks.map(async (disk) => [disk.id, await disk.departing.tracking.freeze()] as const)
+    this.#epochs = new Map(await Promise.all(epochs))
   }
 
   #thaw(): void {
-    for (const { gate } of this.#frozen) gate.thaw()
+    for (const { gate, departing } of this.#frozen) {
+      departing.tracking.thaw()
+      gate.thaw()
+    }
     this.#frozen = []
   }
 
@@ -263,32 +282,45 @@ export class Grant {
     const owner = this.#record.peerSite
     const disks = ofEach(this.#record, () => ({ owner }))
     const departed = this.#disks.map((disk) =>
-      disk.departing.depart({ generation: course.moved(disk).generation, owner }),
+      disk.departing.depart({
+        generation: course.moved(disk).generation,
+        owner,
+        dirtyEpoch: this.#epochs.get(disk.id) ?? null,
+      }),
     )
     const switched = { switchedAt: now(), switchoverMs, cutOff: this.#cutOff, sourceBoot, disks }
     return update({ state: 'copying', ...switched }, departed)
   }
 
-  get #granted(): AcquireAnswer {
+  async #granted({ disks: asked }: Acquisition): Promise<AcquireAnswer> {
     const { sourceBoot, cutOff } = this.#record
-    const disks = this.#disks.map((disk) => {
+    const disks: GrantedDisk[] = []
+    for (const disk of this.#disks) {
       const { generation } = this.#parts.course.moved(disk)
-      return { disk: disk.id, generation, powerLoss: disk.record.powerLoss }
-    })
+      const final = await finalMap(disk, asked.find((each) => each.disk === disk.id)?.copied)
+      disks.push({ disk: disk.id, generation, powerLoss: disk.record.powerLoss, ...(final && { final }) })
+    }
     return { answer: 'granted', disks, boot: sourceBoot, cutOff }
   }
 
-  #grantAgain(): AcquireAnswer {
+  async #grantAgain(message: Acquisition): Promise<AcquireAnswer> {
     for (const disk of this.#disks) {
       const { generation } = this.#parts.course.moved(disk)
       const isGiven = disk.state === 'departed' && disk.record.generation === generation
       const ours = isGiven && disk.record.owner === this.#record.peerSite
       if (ours && !disk.record.taken) continue
-      const message = `generation ${generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
-      return { answer: 'refused', code: 'already-taken', message }
+      const text = `generation ${generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
+      return { answer: 'refused', code: 'already-taken', message: text }
     }
-    return this.#granted
+    return this.#granted(message)
   }
+}
+
+/** What of the disk its destination lacks, if something of what it has counts. */
+async function finalMap(disk: Disk, copied: AskedDisk['copied']): Promise<FinalMap | undefined> {
+  if (!copied) return undefined
+  const dirty = await disk.departing.tracking.final(copied)
+  return dirty?.blocks === copied.blocks ? { epoch: copied.epoch, dirty } : undefined
 }
 
 function syncFailed({ name }: Disk, error: unknown): AcquireAnswer {

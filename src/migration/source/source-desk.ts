@@ -9,12 +9,15 @@ import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord, MovedDisk } from '../../store/records.ts'
 import type { Ahead } from '../ahead.ts'
-import { epochOverCode, startingCode } from '../codes.ts'
+import { startingCode } from '../codes.ts'
 import type {
   AcquireAnswer,
   Acquisition,
+  Collected,
+  Collection,
   CompleteDisk,
   Completion,
+  Copied,
   DiskAt,
   DiskProgress,
   Progress,
@@ -23,6 +26,7 @@ import type {
   SourceDesk,
   SourceStanding,
   Taken,
+  Tracked,
 } from '../counterpart.ts'
 import { type Course, type CourseEvent, type CourseServices, type Pace, type Plans, still } from '../course.ts'
 import { otherDisks } from '../entry.ts'
@@ -117,12 +121,12 @@ export class SourceAnswers implements SourceDesk {
     return this.#parts.alone(() => this.#parts.grant.acquire(asked))
   }
 
-  async track(): Promise<never> {
-    throw new PeerRefusal(epochOverCode, 'nothing is tracked here yet')
+  track(disk: DiskAt, copied: Copied | null): Promise<Tracked> {
+    return this.#parts.reads.track(disk, copied)
   }
 
-  async collect(): Promise<never> {
-    throw new PeerRefusal(epochOverCode, 'nothing is tracked here yet')
+  collect(asked: Collection): Promise<Collected> {
+    return this.#parts.reads.collect(asked)
   }
 
   flush(disk: DiskAt): Promise<{ readonly boot: string }> {

@@ -1,16 +1,18 @@
-// What the source lets its destination read of the disks: bytes, data and holes, and digests; and the sync that a guest's
-// flush there asks for, before switchover.
+// What the source lets its destination read of the disks: bytes, data and holes, and digests; before switchover also what its
+// guests have written since, and the sync that a guest's flush there asks for.
 //
 // What always holds: before switchover the destination reads under the old generation, after it under the new one, and
 // never otherwise. The right is looked at again for every piece: what was read under a right that has ended does not leave.
 
 import { sha256 } from '../../block/digest.ts'
 import { giveBack } from '../../block/own-memory.ts'
+import { spanOf } from '../../block/span.ts'
 import type { Extent, Piece, Run, Urgency } from '../../block/units.ts'
+import { EpochOver } from '../../disk/departing.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { PeerRefusal } from '../../link/channel.ts'
-import { noRightCode, startingCode, syncFailedCode } from '../codes.ts'
-import type { DiskAt } from '../counterpart.ts'
+import { epochOverCode, noRightCode, startingCode, syncFailedCode } from '../codes.ts'
+import type { Collected, Collection, Copied, DiskAt, Tracked } from '../counterpart.ts'
 import type { Course, CourseServices } from '../course.ts'
 import { leftRefusal } from '../supersession.ts'
 import { unreadableToPeer } from '../unreadable.ts'
@@ -23,7 +25,7 @@ export class SourceReads {
   readonly #services: Pick<CourseServices, 'bootId' | 'clock'>
   /** Whether a commit that takes the disks back was tried. */
   readonly #isReclaiming: () => boolean
-  /** Of frozen disks, by their ids: what was forwarded before switchover is not copied. */
+  /** By the ids of the disks. */
   readonly #counts = new Map<string, SentCount>()
 
   constructor(course: Course, services: Pick<CourseServices, 'bootId' | 'clock'>, isReclaiming: () => boolean) {
@@ -32,7 +34,7 @@ export class SourceReads {
     this.#isReclaiming = isReclaiming
   }
 
-  /** What has left of a frozen disk. undefined: nothing yet, as far as this daemon knows. */
+  /** What has been copied of a disk. undefined: nothing yet, as far as this daemon knows. */
   sentOf({ id }: { readonly id: string }): Sent | undefined {
     return this.#counts.get(id)?.now
   }
@@ -57,7 +59,8 @@ export class SourceReads {
       for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency), signal)) {
         // Looked at for every piece: what was read under a right that has ended does not leave.
         this.#checkRight(asked)
-        if (disk.state === 'departed') this.#countOf(disk).add(piece)
+        // What is forwarded before switchover is not copied.
+        if (disk.state === 'departed' || urgency === 'background') this.#countOf(disk).add(piece)
         yield piece
       }
     } catch (error) {
@@ -74,6 +77,35 @@ export class SourceReads {
       throw new PeerRefusal(syncFailedCode, `the source could not sync ${disk.name} (${(error as Error).message})`)
     }
     return { boot: this.#services.bootId }
+  }
+
+  /** From now on guests' writes are tracked for whoever copies the disk before switchover. @throws PeerRefusal */
+  async track(asked: DiskAt, copied: Copied | null): Promise<Tracked> {
+    const { tracking } = this.#tracked(asked)
+    const tracked = await epochOr(tracking.track(copied))
+    this.#tracked(asked)
+    return tracked
+  }
+
+  /** What is to be copied next. @throws PeerRefusal */
+  async collect(asked: Collection): Promise<Collected> {
+    const { epoch, run, most, hot, round, confirmed } = asked
+    const { disk, tracking } = this.#tracked(asked)
+    checkRun(disk, run)
+    const wanted = { span: spanOf(run.offset, run.length), most, hot }
+    const given = await epochOr(tracking.collect(epoch, { round, confirmed }, wanted))
+    this.#tracked(asked)
+    return given
+  }
+
+  /** Only before switchover, and not while it is being decided: then all that is lacking is told with the grant. */
+  #tracked(asked: DiskAt): { readonly disk: Disk; readonly tracking: Disk['departing']['tracking'] } {
+    const disk = this.#checkRight(asked)
+    if (disk.state !== 'owned')
+      throw new PeerRefusal(noRightCode, `${disk.name} has departed: what it lacks was told with the grant`)
+    if (disk.isVoid || disk.gate.frozen) throw new PeerRefusal(startingCode, `${disk.name} is frozen`)
+    if (disk.isFailed) throw new PeerRefusal(syncFailedCode, `${disk.name}: ${disk.trouble}`)
+    return { disk, tracking: disk.departing.tracking }
   }
 
   async extents(asked: DiskAt, run: Run): Promise<readonly Extent[]> {
@@ -139,6 +171,16 @@ export class SourceReads {
       noRightCode,
       `${disk.name} is ${disk.state} in generation ${disk.record.generation}; asked under ${generation}`,
     )
+  }
+}
+
+/** @throws PeerRefusal that says that it is to be tracked anew */
+async function epochOr<Answer>(work: Promise<Answer>): Promise<Answer> {
+  try {
+    return await work
+  } catch (error) {
+    if (error instanceof EpochOver) throw new PeerRefusal(epochOverCode, error.message)
+    throw error
   }
 }
 

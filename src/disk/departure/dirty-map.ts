@@ -1,0 +1,298 @@
+// What the destination of a disk does not have of it, while it is copied and its guest goes on writing: for one epoch, from
+// its first moment, in which that is everything.
+//
+// A block is *clean* when the destination has said that it has it, durably, and no guest write has begun since. All others are
+// dirty: to be given out, or given out in a round that is not confirmed yet. Only a set bit of the file calls a block clean.
+//
+// What always holds:
+// - Before a guest's write (WRITE, TRIM, WRITE_ZEROES) begins its blocks are dirty, in the file too. They are not given out
+//   while it is under way: whoever reads what was given out reads what was written before, and a later write makes it dirty again.
+// - A block is given out first, and then read: never the other way round.
+// - What is confirmed becomes clean, unless it was written since, or is in a later round. Confirmed twice it is what it was.
+// - Where a bit cannot be taken off the file, the epoch is over before the write goes on; where that cannot be said in the file
+//   either, the write fails.
+
+import { BlockMap } from '../../block/block-map.ts'
+import { type Span, spanOf } from '../../block/span.ts'
+import type { DirtyMapFile, KeptMap, Rounds } from '../../store/dirty-map-file.ts'
+import { Heat } from './heat.ts'
+
+/** That wait for their confirmation. The destination copies some seconds' worth at a time. */
+const mostRounds = 64
+/** Runs of blocks that are looked for in one turn of the loop. */
+const runsAtOnce = 512
+/** Blocks of which what is confirmed becomes clean in one turn: some of a page of the file. */
+const windowBlocks = 8192
+
+/** The epoch is over, or what was asked for is not known under it. */
+export class EpochOver extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'EpochOver'
+  }
+}
+
+/** What is asked for of a span: at most so many blocks; `hot`: those as well that are written again and again. */
+export interface Wanted {
+  readonly span: Span
+  readonly most: number
+  readonly hot: boolean
+}
+
+export interface GivenOut {
+  readonly spans: readonly Span[]
+  /** Blocks that are to be given out besides. */
+  readonly left: number
+}
+
+interface Round {
+  readonly round: number
+  /** Of which it was asked for. */
+  readonly span: Span
+  readonly spans: readonly Span[]
+  readonly blocks: BlockMap
+}
+
+export interface DirtyMapParts {
+  readonly now: () => number
+  /** Resolves when one short step may be done. */
+  readonly turn: () => Promise<void>
+  /** The epoch has ended because its file could not be written. */
+  readonly lost: (error: Error) => void
+}
+
+export class DirtyMap {
+  readonly epoch: string
+  readonly #file: DirtyMapFile
+  readonly #parts: DirtyMapParts
+  /** All that are not clean. */
+  readonly #dirty: BlockMap
+  /** Of them, those that are to be given out. */
+  readonly #waiting: BlockMap
+  #rounds: readonly Round[] = []
+  /** As they are, and as the file has them. */
+  #highest: Rounds
+  #said: Rounds
+  /** Guest writes under way. */
+  readonly #flights = new Set<Span>()
+  readonly #heat: Heat
+  #isOver = false
+  /** Why the file, which calls blocks clean that are not, could not be written. */
+  #unsaid: Error | undefined
+
+  constructor(file: DirtyMapFile, { epoch, dirty, round, confirmed }: KeptMap, parts: DirtyMapParts) {
+    this.epoch = epoch
+    this.#file = file
+    this.#parts = parts
+    this.#dirty = dirty
+    this.#waiting = dirty.copy()
+    this.#highest = { round, confirmed }
+    this.#said = this.#highest
+    this.#heat = new Heat(dirty.blocks, parts.now())
+  }
+
+  /** Nothing is believed any more of what was given out. */
+  get isOver(): boolean {
+    return this.#isOver
+  }
+
+  /** The highest rounds under this epoch. */
+  get rounds(): Rounds {
+    return this.#highest
+  }
+
+  /** Not to be changed. Once the disk is frozen, what its destination has not. */
+  get dirty(): BlockMap {
+    return this.#dirty
+  }
+
+  // ---- guests' writes
+
+  /** A guest's write of this range begins in this step. Throws when it may not. */
+  begins(offset: number, lengthBytes: number): void {
+    const { first, end } = spanOf(offset, lengthBytes)
+    this.#heat.add(first)
+    if (this.#unsaid) this.#end(this.#unsaid)
+    if (end - first === 1 ? this.#waiting.has(first) : this.#waiting.hasAll(first, end)) return
+    this.#waiting.add(first, end)
+    if (this.#isOver || this.#dirty.hasAll(first, end)) return
+    this.#dirty.add(first, end)
+    try {
+      this.#file.put(this.#dirty, first, end)
+    } catch (error) {
+      this.#end(error as Error)
+    }
+  }
+
+  /** The write of this range does not end in the step in which it began. */
+  underWay(offset: number, lengthBytes: number): Disposable {
+    const span = spanOf(offset, lengthBytes)
+    this.#flights.add(span)
+    return { [Symbol.dispose]: () => this.#flights.delete(span) }
+  }
+
+  /** The file says what is not true any more: it says nothing from now on. @throws `error` when it cannot be told so */
+  #end(error: Error): void {
+    this.#unsaid = error
+    try {
+      this.#file.void()
+    } catch {
+      throw error
+    }
+    this.#unsaid = undefined
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#parts.lost(error)
+  }
+
+  // ---- rounds. One call at a time.
+
+  /**
+   * Gives out blocks in round `round`: the next one, or one that is not confirmed, and then the same blocks. All that was given
+   * out up to `confirmed` is at the destination. @throws EpochOver
+   */
+  async collect(round: number, confirmed: number, wanted: Wanted): Promise<GivenOut> {
+    this.#checkRound(round, confirmed)
+    if (confirmed > this.#highest.confirmed) await this.#confirm(confirmed)
+    const given = this.#rounds.find((each) => each.round === round) ?? (await this.#next(round, wanted))
+    const { first, end } = wanted.span
+    if (given.span.first !== first || given.span.end !== end) throw new EpochOver(`round ${round} was of other blocks`)
+    if (this.#said !== this.#highest) {
+      this.#file.putRounds(this.#highest)
+      this.#said = this.#highest
+    }
+    return { spans: given.spans, left: this.#waiting.count }
+  }
+
+  /** What was given out and not confirmed is to be given out again, in rounds to come. */
+  takeBack(): void {
+    for (const { spans } of this.#rounds) for (const { first, end } of spans) this.#waiting.add(first, end)
+    this.#rounds = []
+  }
+
+  #checkRound(round: number, confirmed: number): void {
+    this.#checkOpen()
+    const { round: last, confirmed: over } = this.#highest
+    if (round <= over || round > last + 1 || confirmed >= round)
+      throw new EpochOver(`round ${round}, with ${confirmed} confirmed, does not come after ${last}, with ${over}`)
+  }
+
+  #checkOpen(): void {
+    if (this.#isOver || this.#unsaid) throw new EpochOver('what guests write is not tracked any more')
+  }
+
+  async #next(round: number, wanted: Wanted): Promise<Round> {
+    if (round <= this.#highest.round) throw new EpochOver(`round ${round} is forgotten`)
+    if (this.#rounds.length >= mostRounds) throw new EpochOver(`${mostRounds} rounds are not confirmed`)
+    const { spans, blocks } = await this.#take(wanted)
+    const given = { round, span: wanted.span, spans, blocks }
+    this.#rounds = [...this.#rounds, given]
+    this.#highest = { ...this.#highest, round }
+    this.#checkOpen()
+    return given
+  }
+
+  async #take({ span, most, hot }: Wanted): Promise<{ spans: readonly Span[]; blocks: BlockMap }> {
+    const spans: Span[] = []
+    const blocks = new BlockMap(this.#dirty.blocks)
+    this.#heat.passTime(this.#parts.now())
+    for (let at = span.first, runs = 1; blocks.count < most; runs++) {
+      if (runs % runsAtOnce === 0) await this.#parts.turn()
+      const found = this.#find(at, span.end, most - blocks.count, hot)
+      if (!found) break
+      this.#waiting.delete(found.first, found.end)
+      blocks.add(found.first, found.end)
+      at = found.end
+    }
+    for (const run of blocks.runs(span.first, span.end, true)) spans.push(run)
+    return { spans, blocks }
+  }
+
+  /** The first run that may be given out. */
+  #find(from: number, end: number, most: number, hot: boolean): Span | undefined {
+    for (let at = from; at < end; ) {
+      const run = this.#waiting.firstRun(at, end, true, most)
+      if (!run) return undefined
+      const free = this.#notUnderWay(hot ? run : this.#heat.alike(run))
+      if ('busyUntil' in free) at = free.busyUntil
+      else if (hot || !this.#heat.isHot(free.first)) return free
+      else at = free.end
+    }
+    return undefined
+  }
+
+  /** The beginning of a span that no guest write is at; or where the one that is there ends. */
+  #notUnderWay({ first, end }: Span): Span | { readonly busyUntil: number } {
+    let until = end
+    for (const flight of this.#flights) {
+      if (flight.first <= first && first < flight.end) return { busyUntil: flight.end }
+      if (flight.first > first) until = Math.min(until, flight.first)
+    }
+    return { first, end: until }
+  }
+
+  /** Rounds up to this one are done with. */
+  async #confirm(confirmed: number): Promise<void> {
+    for (;;) {
+      const [oldest, ...later] = this.#rounds
+      if (!oldest || oldest.round > confirmed) break
+      const { blocks, span } = oldest
+      for (let at = span.first; at < span.end; ) {
+        const given = blocks.firstRun(at, span.end, true, 1)
+        if (!given) break
+        at = Math.min(span.end, given.first - (given.first % windowBlocks) + windowBlocks)
+        this.#confirmIn(blocks, given.first, at, later)
+        if (at < span.end) await this.#parts.turn()
+        this.#checkOpen()
+      }
+      this.#rounds = later
+    }
+    this.#highest = { ...this.#highest, confirmed }
+  }
+
+  /** Of what was given out within [first, end), in one page of the file. */
+  #confirmIn(given: BlockMap, first: number, end: number, later: readonly Round[]): void {
+    const others = [this.#waiting, ...later.map(({ blocks }) => blocks)]
+    const before = this.#dirty.count
+    for (const run of given.runs(first, end, true))
+      for (const free of outside(run, others)) this.#dirty.delete(free.first, free.end)
+    if (this.#dirty.count === before) return
+    try {
+      this.#file.put(this.#dirty, first, end)
+    } catch {
+      // Whatever it says of them now is true: they are clean, or are copied again after a restart.
+    }
+  }
+
+  // ---- its end
+
+  /** What guests have written up to now is durable in the file, but for what comes meanwhile. */
+  async sync(): Promise<void> {
+    try {
+      await this.#file.sync()
+    } catch (error) {
+      this.#end(error as Error) // The kernel may have dropped a page, and says nothing of it the next time.
+    }
+  }
+
+  /** The disk is frozen, and so is the map, durably. Rejects, and then it is not. @throws EpochOver */
+  async freeze(): Promise<void> {
+    this.#checkOpen()
+    try {
+      await this.#file.freeze(this.#dirty, this.#parts.turn)
+    } catch (error) {
+      this.#end(error as Error)
+      throw error
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#file.close()
+  }
+}
+
+/** What of a run is in none of these sets. */
+function* outside(run: Span, [set, ...others]: readonly BlockMap[]): Generator<Span> {
+  if (!set) yield run
+  else for (const free of set.runs(run.first, run.end, false)) yield* outside(free, others)
+}
