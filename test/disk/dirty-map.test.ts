@@ -16,8 +16,8 @@ import { ampleRoom, bootId } from '../store/block-files.ts'
 import { removeFoldersAfterEach, temporaryFolder } from '../store/folder.ts'
 import { settled } from './hand.ts'
 
-const blocks = 300
-const steps = 1500
+const blocks = 60
+const steps = 4000
 const identity = {
   diskId: '33333333-3333-4333-8333-333333333333',
   migrationId: '55555555-5555-4555-8555-555555555555',
@@ -101,7 +101,7 @@ describe('the map of what a destination lacks', () => {
 
     const acts: readonly (() => Promise<void> | void)[] = [
       () => {
-        const { first, end } = span(random.chance(0.1) ? 100 : 4)
+        const { first, end } = span(random.chance(0.1) ? 40 : 4)
         const offset = first * blockSizeBytes + random.integer(2) * 512
         const length = end * blockSizeBytes - offset
         const what = random.integer(3)
@@ -111,7 +111,6 @@ describe('the map of what a destination lacks', () => {
         else void io.write(offset, Buffer.alloc(length), random.chance(0.1))
       },
       () => disk.endOne(),
-      () => disk.endOne(),
       async () => {
         if (toRead.length > 0 && random.chance(0.7)) return
         // Everything that was given out has been read: it is durable at the destination, or is asked for again.
@@ -119,13 +118,13 @@ describe('the map of what a destination lacks', () => {
         const isAgain = toRead.length > 0 && round > confirmed
         if (!isAgain) {
           round++
-          asked = { span: span(blocks), most: 1 + random.integer(60), hot: random.chance(0.7) }
+          asked = { span: span(blocks), most: 1 + random.integer(random.chance(0.5) ? 4 : 60), hot: random.chance(0.7) }
         }
         for (const { first, end } of (await map.collect(round, confirmed, asked)).spans)
           for (let block = first; block < end; block++) toRead.push(block)
       },
       () => {
-        for (let count = random.integer(20); count > 0 && toRead.length > 0; count--) {
+        for (let count = random.integer(40); count > 0 && toRead.length > 0; count--) {
           const [block] = toRead.splice(random.integer(toRead.length), 1)
           copy[block!] = disk.values[block!]!
         }
