@@ -43,9 +43,15 @@ export interface Preparation {
 /** What a destination has of a disk before switchover, durably: all that it was given of an epoch's rounds up to one. */
 export interface Copied {
   readonly epoch: string
-  /** 0: of no round yet. */
+  /**
+   * 0: of no round yet. Durable with the bytes and their bits: a destination that starts again and says less than it has
+   * confirmed once is taken for an old copy, whose bytes may be older than what it confirmed, and begins anew.
+   */
   readonly confirmed: number
-  /** The highest round of which it was given anything, as it knows. A source that does not know it was put back to an old copy. */
+  /**
+   * The highest round of which it was given anything, as it knows; `confirmed` at least. A source that does not know it was put
+   * back to an old copy.
+   */
   readonly round: number
 }
 

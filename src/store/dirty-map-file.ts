@@ -106,7 +106,7 @@ function pageOf(dirty: BlockMap, index: number): Uint8Array {
   if (bits === 'empty') return allClean
   if (bits !== 'full') return inverted(bits)
   const rest = dirty.blocks - index * segmentBlocks
-  return rest >= segmentBlocks ? nothingClean : inverted(inverted(allClean, 0, rest))
+  return rest >= segmentBlocks ? nothingClean : inverted(allClean, 0, rest)
 }
 
 /** The bits of a page, with those of [from, to) turned round. */
