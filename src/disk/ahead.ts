@@ -63,6 +63,16 @@ export class Ahead {
     return this.#tentative?.blocks ?? 0
   }
 
+  /** The round of the epoch up to which all that was given out is durable here, and on record as that; 0: none. */
+  get round(): number {
+    return this.#tentative?.round ?? 0
+  }
+
+  /** All that the source gave out up to this round has landed: the next flush confirms it. */
+  roundLanded(round: number): void {
+    this.#tentative?.roundLanded(round)
+  }
+
   /** Runs of blocks of the span that were not copied yet. */
   missing(span: Span): Iterable<Span> {
     return this.#tentative?.missing(span) ?? [span]

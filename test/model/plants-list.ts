@@ -367,20 +367,14 @@ export const plants: readonly Plant[] = [
   },
   {
     name: 'a round of what was copied ahead confirmed before it is durable',
-    file: 'src/migration/copy/pre-copy.ts',
-    was: 'await this.#parts.disk.arriving.ahead.flush()',
-    becomes: '',
+    file: 'src/disk/arrival/tentative.ts',
+    was: 'return this.#log.round',
+    becomes: 'return this.#landedRound',
   },
   {
     name: 'bits of what was copied ahead, durable before their bytes',
     file: 'src/disk/arrival/tentative.ts',
     was: 'await syncBytes()',
     becomes: 'void syncBytes',
-  },
-  {
-    name: 'a confirmation of what was copied ahead said of another epoch',
-    file: 'src/migration/copy/pre-copy.ts',
-    was: 'if (!isSame || this.#epoch !== epoch) this.#confirmed = 0',
-    becomes: '',
   },
 ]

@@ -26,6 +26,8 @@ export class Tentative implements LandingPlace {
   /** Landed since the last sync began. */
   #unsynced: BlockMap
   #isSealed = false
+  /** Of all rounds up to it everything has landed. */
+  #landedRound: number
 
   /** `here`: what the log says, and is durable. */
   constructor(epoch: string, log: MapLog, here: BlockMap, sizeBytes: number) {
@@ -36,11 +38,22 @@ export class Tentative implements LandingPlace {
     this.#durable = new BlockMap(here.blocks)
     for (const run of here.runs(0, here.blocks, true)) this.#durable.add(run.first, run.end)
     this.#unsynced = new BlockMap(here.blocks)
+    this.#landedRound = log.round
   }
 
   /** Blocks that were copied. The source may have written them since. */
   get blocks(): number {
     return this.#here.count
+  }
+
+  /** The round up to which all that was given out is durable here, and on record as that; 0: none. */
+  get round(): number {
+    return this.#log.round
+  }
+
+  /** All that the source gave out up to this round has landed: the next sync confirms it. */
+  roundLanded(round: number): void {
+    this.#landedRound = Math.max(this.#landedRound, round)
   }
 
   missingIn({ first, end }: Span): number {
@@ -83,12 +96,12 @@ export class Tentative implements LandingPlace {
 
   /** Runs the sync of the bytes: what had landed when it began is durable when this resolves, bytes and bits. */
   async saving(syncBytes: () => Promise<void>): Promise<void> {
-    const position = this.#log.position
+    const [position, round] = [this.#log.position, this.#landedRound]
     const covered = this.#unsynced
     this.#unsynced = new BlockMap(covered.blocks)
     try {
       await syncBytes()
-      await this.#log.commit(position)
+      await this.#log.commit(position, round)
     } catch (error) {
       for (const run of covered.runs(0, covered.blocks, true)) this.#unsynced.add(run.first, run.end)
       throw error

@@ -55,6 +55,7 @@ export interface PreCopyParts {
 interface Round {
   readonly number: number
   readonly bytes: number
+  readonly isEmpty: boolean
   /** Resolves when all of it has landed. */
   landed: Promise<unknown>
   isLanded: boolean
@@ -64,7 +65,6 @@ export class PreCopy {
   readonly #parts: PreCopyParts
   #epoch = ''
   #round = 0
-  #confirmed = 0
   /** Not confirmed, in order. */
   #rounds: Round[] = []
   readonly #tasks = new Set<Promise<void>>()
@@ -81,10 +81,10 @@ export class PreCopy {
 
   /** What the source has to know of it to say what is good of it; undefined: nothing is. */
   get copied(): Copied | undefined {
-    const { epoch } = this.#parts.disk.arriving.ahead
+    const { epoch, round: confirmed } = this.#parts.disk.arriving.ahead
     if (epoch === undefined) return undefined
-    const isKnown = epoch === this.#epoch // Else it is of a daemon that ended.
-    return { epoch, confirmed: isKnown ? this.#confirmed : 0, round: isKnown ? this.#round : 0 }
+    // What was given out to a daemon that has ended, and was not confirmed, is not known any more.
+    return { epoch, confirmed, round: epoch === this.#epoch ? Math.max(this.#round, confirmed) : confirmed }
   }
 
   /** Bytes that are not here as the source has them; undefined: not known yet. */
@@ -121,7 +121,6 @@ export class PreCopy {
     const { epoch, isSame, round } = await track(this.copied ?? null, signal)
     this.#rounds = [] // What was given out before, and not confirmed, comes again.
     this.#round = round
-    if (!isSame || this.#epoch !== epoch) this.#confirmed = 0
     if (!isSame) {
       convergence.anew()
       await begin(epoch, signal)
@@ -183,7 +182,14 @@ export class PreCopy {
   async #collect({ run, most }: { run: Run; most: number }, hot: boolean, signal: AbortSignal): Promise<Collected> {
     const { collect, progressed } = this.#parts
     const number = this.#round + 1
-    const asked = { epoch: this.#epoch, run, round: number, confirmed: this.#confirmed, most, hot }
+    const asked = {
+      epoch: this.#epoch,
+      run,
+      round: number,
+      confirmed: this.#parts.disk.arriving.ahead.round,
+      most,
+      hot,
+    }
     const answer = await collect(asked, signal)
     this.#round = number
     this.#left = answer.left
@@ -196,11 +202,11 @@ export class PreCopy {
     const { disk, limit, pause, inFlight } = this.#parts
     let bytes = 0
     const own: Promise<void>[] = []
-    const round: Round = { number: this.#round, bytes: 0, landed: Promise.resolve(), isLanded: spans.length === 0 }
     const requests = [...requestsOf(spans, this.#extents, disk.sizeBytes)]
     for (const request of requests) bytes += request.dataBytes
-    const counted = { ...round, bytes }
-    this.#rounds.push(counted)
+    const isEmpty = spans.length === 0
+    const round: Round = { number: this.#round, bytes, isEmpty, landed: Promise.resolve(), isLanded: isEmpty }
+    this.#rounds.push(round)
     for (const { runs, dataBytes } of requests) {
       this.#throwFailure()
       await limit.pass(dataBytes, signal)
@@ -218,8 +224,8 @@ export class PreCopy {
       this.#tasks.add(task)
       own.push(task)
     }
-    counted.landed = Promise.all(own).then(() => {
-      counted.isLanded = this.#failure === undefined
+    round.landed = Promise.all(own).then(() => {
+      round.isLanded = this.#failure === undefined
     })
   }
 
@@ -277,8 +283,13 @@ export class PreCopy {
     const landed = first === -1 ? this.#rounds : this.#rounds.slice(0, first)
     const last = landed.at(-1)
     if (!last) return
-    await this.#parts.disk.arriving.ahead.flush()
-    this.#confirmed = Math.max(this.#confirmed, last.number)
+    const { ahead } = this.#parts.disk.arriving
+    // Nothing came with a round of nothing: it is not worth a sync, every second for days.
+    const given = landed.findLast(({ isEmpty }) => !isEmpty)
+    if (given) {
+      ahead.roundLanded(given.number)
+      await ahead.flush()
+    }
     this.#rounds = this.#rounds.filter(({ number }) => number > last.number)
   }
 
