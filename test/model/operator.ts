@@ -126,7 +126,7 @@ export class Operator {
     if (!course) return
     if (b.disk(disks[0]!.name)?.state === 'incoming')
       void b.migrations!.commands.switchover(course.id, force, never()).catch(() => {})
-    else if (course.record.paused) void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
+    if (course.record.paused) void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
   }
 
   /** Asks and waits for the answer, which may never come. undefined: none came. */
