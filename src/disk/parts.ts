@@ -1,11 +1,12 @@
 // What makes up one disk, put together: its record and files, its syncs and landings, its guests, the I/O of its state, and
 // the faces that a migration gets of it. Only disk.ts sees them all.
 
+import assert from 'node:assert/strict'
 import type { GuestErrorCode } from '../guest/export.ts'
 import type { BlockFile, Files } from '../store/files.ts'
 import type { DiskRecord, Records } from '../store/records.ts'
 import { Ahead } from './ahead.ts'
-import { Landing } from './arrival/landing.ts'
+import { Landing, type LandingPlace } from './arrival/landing.ts'
 import { Arriving } from './arriving.ts'
 import { CommittedRecord } from './committed-record.ts'
 import { Departing } from './departing.ts'
@@ -75,7 +76,7 @@ export class DiskParts {
     this.files = new DiskFiles(storage, name)
     const kept = { record: this.record, files: this.files }
     const place = { name, sizeBytes, file: () => this.files.block, landed: (what: Landed) => remote?.landed(what) }
-    const landing = new Landing({ ...place, flush, place: () => this.files.arrival })
+    const landing = new Landing({ ...place, flush, place: () => this.#arrival })
     const ahead = new Ahead({ ...kept, name, sizeBytes, landed: place.landed })
     this.syncs = new DiskSyncs(services, this.record, () =>
       this.unsynced.saving(() => landing.saving(() => this.files.sync())),
@@ -121,6 +122,12 @@ export class DiskParts {
         return io.now
       },
     }
+  }
+
+  get #arrival(): LandingPlace {
+    const { arrival } = this.files
+    assert(arrival)
+    return arrival
   }
 
   /** Past the gate, and whatever the state. @throws when the file is not open */

@@ -34,8 +34,8 @@ export class Tally {
   checkRecord(): void {
     const { b, facts } = this.#stage
     const { id, comparison } = this.#disk
-    if (this.#taker !== b.process) return
-    const { generation } = b.database.disk.get(this.#disk.id)!
+    const generation = b.database.disk.get(this.#disk.id)?.generation
+    if (this.#taker !== b.process || generation === undefined) return // Or the move was cancelled.
     const moved = [...b.database.migration.values()]
       .filter(({ role, state }) => role === 'destination' && state === 'done')
       .flatMap(({ disks }) => disks.filter((disk) => disk.id === id && disk.generation === generation))[0]
