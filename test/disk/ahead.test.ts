@@ -172,17 +172,18 @@ describe('what is copied ahead of switchover', () => {
     const made = await incoming()
     const { disk, files } = made
     files.hold('write')
+    const reached = files.waiting('write')
     const landing = disk.arriving.ahead.land(piece(0, 4, 1))
+    await reached
     const begun = disk.arriving.begin(2, null, { epoch, dirty: [] })
     assert(!(await isSettled(begun)))
     files.release('write')
     await landing
     await commitTogether([await begun])
     await disk.arriving.ahead.land(piece(0, 4, 8)) // A reply of the old generation.
-    assert((await read(disk.open('guest'), 0, 0)).equals(Buffer.alloc(0)))
     const bytes = Buffer.alloc(block)
     await disk.arriving.read(0, bytes)
-    assert(bytes.equals(Buffer.alloc(block, 1)))
+    assert.equal(bytes[0], 1)
   })
 
   it('what the source cannot read any more is not here', async () => {
