@@ -74,7 +74,10 @@ function decodeHeader(page: Buffer): Header | undefined {
   if (page.length < pageBytes || !page.subarray(0, 8).equals(magic)) return undefined
   if (page.readUInt32LE(8) !== formatVersion) return undefined // Whoever wrote it may begin anew as well.
   if (page.readUInt32LE(pageBytes - 4) !== crc32(page.subarray(0, pageBytes - 4))) return undefined
-  const id = (index: number) => page.toString('ascii', idsAt + index * idBytes, idsAt + (index + 1) * idBytes)
+  const id = (index: number) => {
+    const at = idsAt + index * idBytes
+    return page.toString('ascii', at, at + idBytes).replace(/\0+$/, '')
+  }
   return {
     blocks: Number(page.readBigUInt64LE(16)),
     round: Number(page.readBigUInt64LE(24)),
