@@ -4,7 +4,7 @@
 import { Listr, type ListrTaskWrapper } from 'listr2'
 import type { ToldMigrationEvent } from '../control/client.ts'
 import type { MigrationState, MigrationView } from '../control/types.ts'
-import { generationsOf, percent, progressLines, progressOf } from './migration-text.ts'
+import { aheadOf, generationsOf, percent, progressLines, progressOf } from './migration-text.ts'
 import { formatSeconds } from './sizes.ts'
 import { asSentence, type Standing, standingOf } from './standing-text.ts'
 import { canDraw, loggerOn, printable } from './terminal.ts'
@@ -48,7 +48,7 @@ export class LinesDisplay implements Display {
     if (event.type !== 'progress') return
     const { bytes } = event.migration
     const tenth = Math.floor(percent(bytes.disk - bytes.missing, bytes.disk) / 10)
-    if (tenth > this.#tenth) {
+    if (tenth > this.#tenth && event.migration.state !== 'ready') {
       this.tell(progressOf(event.migration))
       for (const line of progressLines(event.migration)) this.tell(`  ${line}`)
     }
@@ -82,6 +82,14 @@ export class LinesDisplay implements Display {
 const switchoverText = (event: { generation: number; seconds: number; migration: MigrationView }): string =>
   `the destination owns ${event.migration.disk} now, as generation ${generationsOf(event.migration)} (${formatSeconds(event.seconds)}).`
 
+const isBefore = ({ state }: MigrationView): boolean => state === 'pre-copying' || state === 'ready'
+
+/** What is left of that step when a later one has come. */
+const aheadOfSwitchover = ({ mode, seconds }: MigrationView): string =>
+  mode === 'post-copy' || seconds.precopy === 0
+    ? 'nothing: it is fetched after switchover'
+    : formatSeconds(seconds.precopy)
+
 /** Every block has come, and the destination is not done: the source is not told more than that. */
 const comparing = ({ bytes }: MigrationView): string =>
   bytes.missing === 0 ? 'every block is being compared with the source' : ''
@@ -89,14 +97,15 @@ const comparing = ({ bytes }: MigrationView): string =>
 /** Disks below the step that copies; a move may have 64. */
 const shownLines = 8
 
-const steps = ['Check and prepare', 'Ready', 'Switchover', 'Copy', 'Finish'] as const
+const steps = ['Check and prepare', 'Copy ahead', 'Ready', 'Switchover', 'Copy', 'Finish'] as const
 const stepOf: Readonly<Record<MigrationState, number>> = {
   preparing: 0,
-  ready: 1,
-  switching: 2,
-  copying: 3,
-  finishing: 4,
-  done: 5,
+  'pre-copying': 1,
+  ready: 2,
+  switching: 3,
+  copying: 4,
+  finishing: 5,
+  done: 6,
   cancelled: 0, // It stays where it was; the command says what happened.
   failed: 0,
 }
@@ -124,12 +133,14 @@ export class StepTexts {
     this.lines = progressLines(view)
     if (event.type === 'step' || event.type === 'ready') this.#messages[at] = event.message
     if (stepOf[view.state] > stepOf.copying) this.texts[stepOf.copying] = progressOf(view)
+    if (stepOf[view.state] > stepOf['pre-copying']) this.texts[stepOf['pre-copying']] = aheadOfSwitchover(view)
     if (event.type === 'result') return
     // How far it is, what is done now, and all that stands in its way: none of it hides another.
     const isCopying = at === stepOf.copying
-    const message = isCopying ? comparing(view) : this.#messages[at]!
+    const message = isCopying ? comparing(view) : at === stepOf['pre-copying'] ? '' : this.#messages[at]!
     const standing = standingOf(view).map(({ text }) => text)
-    const course = [isCopying ? progressOf(view) : '', message].filter((part) => part !== '').join('; ')
+    const figures = isCopying ? progressOf(view) : isBefore(view) ? (aheadOf(view) ?? '') : ''
+    const course = [figures, message].filter((part) => part !== '').join('; ')
     this.texts[at] = standing.length === 0 ? course : [asSentence(course), ...standing].join(' ').trim()
   }
 

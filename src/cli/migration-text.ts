@@ -24,6 +24,18 @@ function diskProgress({ bytes, hasLeft, ownerName }: MovedDiskView): string {
   return progressText({ done: bytes.disk - bytes.missing, total: bytes.disk })
 }
 
+/** '310 MiB of 512 MiB (60%), 41.2 MiB/s, 5 s left'; once it was gone over: '4 MiB are to be copied still, pass 3'. null: nothing is copied ahead. */
+export function aheadOf(view: MigrationView): string | null {
+  const { ahead, rate, state } = view
+  if (ahead === null) return null
+  if (ahead.passes === 0) return progressOf(view)
+  const left = ahead.leftBytes === null ? 'not known yet' : formatSize(ahead.leftBytes)
+  if (state === 'ready') return `in step, ${left} to be copied still`
+  const parts = [`${left} to be copied still, pass ${ahead.passes + 1}`]
+  if (rate > 0) parts.push(formatRate(rate))
+  return parts.join(', ')
+}
+
 export function progressText(progress: {
   done: number
   total: number
@@ -60,6 +72,7 @@ export function reportOf(view: MigrationView): string {
       '  sent': `${formatSize(bytes.sent)}${average}, again: ${formatSize(bytes.resent)}`,
       '  spared': bytes.spared > 0 ? `${formatSize(bytes.spared)} were at the destination already` : null,
       '  skipped as zero': formatSize(bytes.skippedZero),
+      '  copied ahead': seconds.precopy > 0 ? formatSeconds(seconds.precopy) : null,
       '  switchover': formatSeconds(seconds.switchover),
       '  copy after it': `${formatSeconds(seconds.postcopy)}${held ? `, of which it copied for ${formatSeconds(seconds.copying)}` : ''}`,
       '  refused writes': view.refusedWrites && refusedText(view, view.refusedWrites),
@@ -105,6 +118,8 @@ export function detailsOf(view: MigrationView): string {
     link: linkText(view.link) || null,
     copied: progressOf(view),
     ...Object.fromEntries(disksOf(view).map((disk) => [`  ${disk.name}`, diskProgress(disk)])),
+    ahead: aheadOf(view),
+    'ready since': view.ahead?.readyAt ?? null,
     sent: sentOf(view),
     started: view.startedAt,
     took: formatSeconds(view.seconds.total),

@@ -73,4 +73,5 @@ function switchoverAdvice({ id, role, peer }: MigrationView): string {
 
 const ofClients = (clients: readonly string[]): string => (clients.length === 0 ? '' : ` of ${clients.join(', ')}`)
 const placeOf = ({ role, peer }: MigrationView): string => (role === 'source' ? `at ${peer}` : 'here')
-const isBeforeSwitchover = ({ state }: MigrationView): boolean => ['preparing', 'ready', 'switching'].includes(state)
+const isBeforeSwitchover = ({ state }: MigrationView): boolean =>
+  ['preparing', 'pre-copying', 'ready', 'switching'].includes(state)

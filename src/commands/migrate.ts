@@ -36,7 +36,9 @@ export default class Migrate extends BaseCommand {
   static override strict = false // Several disks.
   static override summary = 'move the disks of a running machine to another site, or from one'
   static override description =
-    `Post-copy: the destination serves the disk at once, fetches what it lacks on demand, and copies the rest.
+    `Hybrid: the disk is copied while its machine works at the source, and then what was written meanwhile, until hardly anything
+is left: then it is ready, and the machine may move. What is missing after switchover is fetched on demand, and copied.
+Post-copy: nothing is copied before switchover. Pre-copy: switched over is only when all but the last moments has come.
 Several disks pass together, at one moment: the first write to any of them at the destination takes all, and what is found
 there is one cut through the writes of all.
 Ctrl-C leaves the migration running (exit code 7).
@@ -76,9 +78,9 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
       helpValue: 'URL',
     }),
     mode: Flags.string({
-      description: 'copy before or after switchover',
+      description: 'copy before switchover, after it, or both',
       options: [...migrationModes],
-      default: 'post-copy',
+      default: 'hybrid',
     }),
     switchover: Flags.string({
       description: "when the destination takes over: at its guest's first write, at once, or when told",
@@ -238,9 +240,6 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
   if (via !== undefined) {
     const next = 'Use --to or --from with a peer that can be reached.'
     throw refused('not-yet', 'Moving a disk through an object store (--via) comes in a later version.', { disk, next })
-  }
-  if (mode !== 'post-copy') {
-    throw refused('not-yet', `The mode ${mode} comes in a later version.`, { disk, next: 'Use --mode post-copy.' })
   }
   if (asked.as !== undefined && disks.length > 1) {
     throw new UsageError('--as names one disk, and several are moved.', 'Move them under their own names.')

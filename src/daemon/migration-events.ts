@@ -6,6 +6,10 @@ import { courseView, type Naming } from './views.ts'
 
 const stepMessages: Readonly<Record<string, readonly [ofOne: string, ofSeveral: string]>> = {
   preparing: ['the destination makes room', 'the destination makes room'],
+  'pre-copying': [
+    'the destination serves the disk and copies it ahead, the source owns it',
+    'the destination serves the disks and copies them ahead, the source owns them',
+  ],
   ready: [
     'the destination serves the disk, the source owns it',
     'the destination serves the disks, the source owns them',

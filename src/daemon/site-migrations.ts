@@ -130,10 +130,8 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
 }
 
 /** @throws Refusal `mode-unknown` */
-function termsIn({ disks, to: _to, from: _from, mode, source, ...rest }: CheckedMigrateRequest): Terms {
-  if (mode === 'post-copy') return { ...rest, mode, sourcePolicy: source }
-  const message = `this vmstore moves disks in mode post-copy; ${mode} is not there yet`
-  throw new Refusal('mode-unknown', message, { disk: disks.join(', '), safe: 'Nothing was changed.' })
+function termsIn({ disks: _disks, to: _to, from: _from, source, ...rest }: CheckedMigrateRequest): Terms {
+  return { ...rest, sourcePolicy: source }
 }
 
 function estimateView({ disks, freeBytes, rate }: Estimate, peer: string): EstimateView {

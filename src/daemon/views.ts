@@ -5,10 +5,11 @@ import type { DiskView, LinkView, MigrationState, MigrationView, MovedDiskView, 
 import type { Disk } from '../disk/disk.ts'
 import { unknownOwner } from '../disk/states.ts'
 import type { LinkFacts } from '../link/peers/link-watch.ts'
+import type { Ahead } from '../migration/ahead.ts'
 import type { Course } from '../migration/course.ts'
 import type { WaitingGuests } from '../migration/held-writes.ts'
 import { diskNames, summed } from '../migration/move.ts'
-import { termsOf } from '../migration/terms.ts'
+import { copiesAhead, termsOf } from '../migration/terms.ts'
 import { namedRanges } from '../migration/unreadable.ts'
 import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import type { MigrationCounters, MigrationRecord, MovedDisk } from '../store/records.ts'
@@ -98,6 +99,7 @@ export function courseView(course: Course, naming: Naming): MigrationView {
     rate,
     secondsLeft,
     note: course.note,
+    ahead: course.ahead,
   })
 }
 
@@ -113,6 +115,7 @@ export function recordView(record: MigrationRecord, naming: Naming): MigrationVi
     rate: 0,
     secondsLeft: null,
     note: record.note,
+    ahead: null,
   })
 }
 
@@ -126,6 +129,7 @@ interface LiveFacts {
   readonly rate: number
   readonly secondsLeft: number | null
   readonly note: string | null
+  readonly ahead: Ahead | null
 }
 
 interface DiskFacts {
@@ -201,11 +205,12 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     differed: disks.flatMap(({ differed }) => differed),
     seconds: {
       total: (at(record.endedAt) - Date.parse(record.startedAt)) / 1000,
-      precopy: 0,
+      precopy: precopySeconds(record, at),
       switchover: record.switchoverMs / 1000,
       postcopy: record.switchedAt === null ? 0 : (at(record.endedAt) - at(record.switchedAt)) / 1000,
       copying: facts.copyingMs / 1000,
     },
+    ahead: facts.ahead && { passes: facts.ahead.passes, leftBytes: facts.ahead.leftBytes, readyAt: record.readyAt },
     rate: facts.rate,
     secondsLeft: facts.secondsLeft,
     connected: naming.isConnected(record.peerId),
@@ -218,6 +223,13 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     note: facts.note,
     startedAt: record.startedAt,
   }
+}
+
+/** From the beginning until all was copied ahead, or until switchover came before that. */
+function precopySeconds(record: MigrationRecord, at: (time: string | null) => number): number {
+  if (!copiesAhead(termsOf(record))) return 0
+  const until = record.readyAt ?? record.switchedAt ?? record.endedAt
+  return Math.max(0, at(until) - Date.parse(record.startedAt)) / 1000
 }
 
 function sideOf(owner: string, { role, peerSite }: MigrationRecord, naming: Naming): MigrationView['ownerSide'] {

@@ -6,7 +6,7 @@ import { openSync, readSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { progressOf } from '../cli/migration-text.ts'
+import { aheadOf, progressOf } from '../cli/migration-text.ts'
 import { formatSeconds, formatSize } from '../cli/sizes.ts'
 import type { ToldMigrationEvent } from '../control/client.ts'
 import type { MigrationView } from '../control/types.ts'
@@ -198,7 +198,7 @@ export class Demo {
       source.client.migrate({
         disk: diskName,
         to: destination.name,
-        mode: 'post-copy',
+        mode: 'hybrid',
         switchover: 'auto',
         switchoverWaitMs: 10_000,
         maxRate: Math.max(rateMinBytes, Math.round(image.dataBytes / copySeconds)),
@@ -212,8 +212,11 @@ export class Demo {
       if (event.type === 'switchover') switched.resolve()
     })
     this.#endangeredBy(over.then(() => new Promise<never>(() => {})))
+    this.#tell(`${destination.name} serves the disk and copies it ahead, while the client works at ${source.name}`)
     await this.#safely(ready.promise)
-    this.#tell(`${destination.name} serves the disk, ${source.name} owns it; the client reads at both`)
+    this.#tell(
+      `${destination.name} has all but what was written last, ${source.name} owns the disk; the client reads at both`,
+    )
     const there = await this.#safely(connect(destination))
     await this.#safely(guest.readBeside(there, readsBeside))
     await this.#safely(guest.hold())
@@ -301,8 +304,10 @@ export class Demo {
   #tick(): void {
     if (this.#guest === undefined || !this.#working) return
     const { counts } = this.#guest
-    const copying = this.#migration?.state === 'copying'
-    const text = copying ? `${progressOf(this.#migration!)}; ${workText(counts)}` : workText(counts)
+    const copying = this.#migration?.state === 'copying' || this.#migration?.state === 'pre-copying'
+    const text = copying
+      ? `${aheadOf(this.#migration!) ?? progressOf(this.#migration!)}; ${workText(counts)}`
+      : workText(counts)
     this.#options.screen.progress(text)
     this.#options.event({ type: 'progress', ...counts, ...(copying && { migration: this.#migration }) } as {
       type: string

@@ -1,4 +1,4 @@
-// The face of a disk that its destination's course sees: how it begins to arrive, what is missing of it and what lands, how
+// The face of a disk that its destination's course sees: what is copied ahead of switchover, how it begins to arrive, what is missing of it and what lands, how
 // what is here is compared with the source, and how it ends: owned, or gone.
 //
 // What always holds: whatever the course does here, guest writes win (arrival/arrival.ts), and bits come after their bytes.
@@ -9,6 +9,7 @@ import type { Extent, Piece, Urgency } from '../block/units.ts'
 import type { BlockFile, Files, MaybePromise } from '../store/files.ts'
 import type { MapLog } from '../store/map-log.ts'
 import type { DiskRecord } from '../store/records.ts'
+import type { Ahead, GrantedMap } from './ahead.ts'
 import type { Arrival } from './arrival/arrival.ts'
 import type { Landing } from './arrival/landing.ts'
 import type { CommittedRecord } from './committed-record.ts'
@@ -24,6 +25,7 @@ export interface ArrivingParts {
   readonly record: CommittedRecord
   readonly files: DiskFiles
   readonly landing: Landing
+  readonly ahead: Ahead
   readonly moves: Moves
   readonly unsynced: UnsyncedWrites
   readonly storage: Files
@@ -39,23 +41,34 @@ export class Arriving {
     this.#parts = parts
   }
 
+  /** While it is incoming. */
+  get ahead(): Ahead {
+    return this.#parts.ahead
+  }
+
   /**
-   * incoming → arriving: this site owns `generation`, and nothing is here yet. Durable before the first guest write is
-   * answered. `powerLoss`: what the operator of the source has not accepted; `deed`: by which it is this site's.
+   * incoming → arriving: this site owns `generation`, and what was copied ahead is here as far as the source's map lets it.
+   * Durable before the first guest write is answered. `powerLoss`: what the operator of the source has not accepted; `deed`: by which it is this
+   * site's.
    */
-  async begin(generation: number, powerLoss: DiskRecord['powerLoss'], deed: DiskRecord['deed']): Promise<DiskPlan> {
-    const { siteId: owner, record, files, moves, unsynced } = this.#parts
+  async begin(
+    generation: number,
+    powerLoss: DiskRecord['powerLoss'],
+    deed: DiskRecord['deed'],
+    granted?: GrantedMap,
+  ): Promise<DiskPlan> {
+    const { siteId: owner, record, files, moves, unsynced, ahead } = this.#parts
     assert(record.now.state === 'incoming')
+    const present = await ahead.seal(granted)
     // The maps are made first: an arriving disk always has them. Should the commit fail, the next attempt makes them anew.
-    await files.makeMaps(record.now, generation)
+    await files.makeMaps(record.now, generation, present)
+    const facts = { generation, owner, powerLoss, deed, offered: null, tentativeEpoch: null }
     return moves.plan({
       to: 'arriving',
       // A write that waits for this is answered after it.
-      facts: () => {
-        const given = { generation, owner, deed, offered: null }
-        return { ...given, mapLog: files.mapLogMark, unsynced: unsynced.atArrival, powerLoss }
-      },
+      facts: () => ({ ...facts, mapLog: files.mapLogMark, unsynced: unsynced.atArrival }),
       committed: () => unsynced.adopt(),
+      afterwards: () => files.endTentative(record.now).catch(() => {}), // A log that stays is of no epoch on record.
     })
   }
 
@@ -160,6 +173,7 @@ export class Arriving {
     await flush().catch(() => {}) // A sync that had begun with the log is over after this one, however it ends.
     await dropOldBytes(record, storage).catch(() => {}) // The next start tries again.
     await log?.discard().catch(() => {}) // A log that stays is of this generation, and nothing reads it any more.
+    await this.#parts.files.endTentative(record.now).catch(() => {}) // Of a switchover that was cut short.
   }
 
   /** incoming: the deed with which it was offered, which no start needs to ask for again. */
@@ -169,13 +183,17 @@ export class Arriving {
 
   /** incoming → gone, or, when it was coming back, what it was before; what its source showed of it is known from now on. */
   abandon(): DiskPlan {
-    const { record, moves, storage } = this.#parts
+    const { record, files, moves, storage } = this.#parts
     const { before, path, offered, deed } = record.now
-    if (!before) return moves.plan({ to: 'gone', facts: { migrationId: null } }) // Whoever removes the disk removes its folder.
+    const facts = { migrationId: null, tentativeEpoch: null }
+    if (!before) return moves.plan({ to: 'gone', facts }) // Whoever removes the disk removes its folder.
     return moves.plan({
       to: before.state as DiskState,
-      facts: { path: before.path, before: null, migrationId: null, offered: null, deed: offered ?? deed },
-      afterwards: () => storage.remove(path).catch(() => {}), // Its bytes are nobody's; each try has a file of its own.
+      facts: { ...facts, path: before.path, before: null, offered: null, deed: offered ?? deed },
+      afterwards: async () => {
+        await storage.remove(path).catch(() => {}) // Its bytes are nobody's; each try has a file of its own.
+        await files.endTentative(record.now).catch(() => {})
+      },
     })
   }
 

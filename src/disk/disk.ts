@@ -55,6 +55,7 @@ export class Disk implements Export {
       if (state === 'owned' || state === 'incoming' || state === 'arriving' || state === 'departed') {
         await files.open(record, state === 'departed' || (state === 'owned' && services.readOnly))
       }
+      if (state === 'incoming') await files.openTentative(record)
       if (state === 'arriving') {
         await files.openMaps(record)
         disk.reopened() // A disk that begins to arrive was opened before that.

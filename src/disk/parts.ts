@@ -1,10 +1,12 @@
 // What makes up one disk, put together: its record and files, its syncs and landings, its guests, the I/O of its state, and
 // the faces that a migration gets of it. Only disk.ts sees them all.
 
+import assert from 'node:assert/strict'
 import type { GuestErrorCode } from '../guest/export.ts'
 import type { BlockFile, Files } from '../store/files.ts'
 import type { DiskRecord, Records } from '../store/records.ts'
-import { Landing } from './arrival/landing.ts'
+import { Ahead } from './ahead.ts'
+import { Landing, type LandingPlace } from './arrival/landing.ts'
 import { Arriving } from './arriving.ts'
 import { CommittedRecord } from './committed-record.ts'
 import { Departing } from './departing.ts'
@@ -14,7 +16,7 @@ import { Gate } from './gate.ts'
 import { GuestErrors } from './guest-errors.ts'
 import { IoOfState } from './io/of-state.ts'
 import { Moves } from './moves.ts'
-import type { RemotePart } from './remote-part.ts'
+import type { Landed, RemotePart } from './remote-part.ts'
 import { Reservation } from './reservation.ts'
 import type { SessionHost } from './session.ts'
 import { Sessions } from './sessions.ts'
@@ -73,7 +75,9 @@ export class DiskParts {
     this.record = new CommittedRecord(record, services.records, () => this.io.choose())
     this.files = new DiskFiles(storage, name)
     const kept = { record: this.record, files: this.files }
-    const landing = new Landing({ name, sizeBytes, files: this.files, flush, landed: (what) => remote?.landed(what) })
+    const place = { name, sizeBytes, file: () => this.files.block, landed: (what: Landed) => remote?.landed(what) }
+    const landing = new Landing({ ...place, flush, place: () => this.#arrival })
+    const ahead = new Ahead({ ...kept, name, sizeBytes, landed: place.landed })
     this.syncs = new DiskSyncs(services, this.record, () =>
       this.unsynced.saving(() => landing.saving(() => this.files.sync())),
     )
@@ -101,7 +105,7 @@ export class DiskParts {
     })
     const face = { ...kept, siteId, storage, moves: this.moves, unsynced: this.unsynced, bytes: () => this.bytes }
     this.departing = new Departing({ ...face, readOnly, tracking })
-    this.arriving = new Arriving({ ...face, landing, flush })
+    this.arriving = new Arriving({ ...face, landing, ahead, flush })
     this.sessionHost = this.#hostOf(name, sessionEnded)
   }
 
@@ -118,6 +122,12 @@ export class DiskParts {
         return io.now
       },
     }
+  }
+
+  get #arrival(): LandingPlace {
+    const { arrival } = this.files
+    assert(arrival)
+    return arrival
   }
 
   /** Past the gate, and whatever the state. @throws when the file is not open */

@@ -21,8 +21,10 @@ export interface IncomingPart {
 export interface Landed {
   /** The piece that came. */
   readonly piece: Omit<Piece, 'bytes' | 'hole'>
-  /** How much of it was still missing, and is here now. */
+  /** How much of it landed: what was still missing; of an incoming disk all of it. */
   readonly bytes: number
+  /** Of that, bytes of blocks that had landed before, and were written at the source since. */
+  readonly again?: number
   /** `zeros`: they stood at the source as data; `hole`: nothing did. */
   readonly kind: 'data' | 'zeros' | 'hole'
 }
@@ -30,6 +32,6 @@ export interface Landed {
 export interface RemotePart extends IncomingPart {
   /** The source's frozen bytes, once this site owns. */
   readonly frozen: BlockSource
-  /** Told of each landing, whoever had it fetched, in the step in which its bits are set. */
+  /** Told of each landing, whoever had it fetched, in the step in which its bits are set: also of what lands ahead of switchover. */
   landed(landed: Landed): void
 }

@@ -14,6 +14,7 @@ import type { Span } from '../block/span.ts'
 import type { Extent, Piece, Run, Urgency } from '../block/units.ts'
 import type { DeedEntry } from '../deed/entries.ts'
 import type { MigrationCounters, PowerLossMark } from '../store/records.ts'
+import type { Ahead } from './ahead.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import type { SignedWord } from './signed-words.ts'
 import type { Terms } from './terms.ts'
@@ -46,9 +47,15 @@ export interface Preparation {
 /** What a destination has of a disk before switchover, durably: all that it was given of an epoch's rounds up to one. */
 export interface Copied {
   readonly epoch: string
-  /** 0: of no round yet. */
+  /**
+   * 0: of no round yet. Durable with the bytes and their bits: a destination that starts again and says less than it has
+   * confirmed once is taken for an old copy, whose bytes may be older than what it confirmed, and begins anew.
+   */
   readonly confirmed: number
-  /** The highest round of which it was given anything, as it knows. A source that does not know it was put back to an old copy. */
+  /**
+   * The highest round of which it was given anything, as it knows; `confirmed` at least. A source that does not know it was put
+   * back to an old copy.
+   */
   readonly round: number
 }
 
@@ -172,6 +179,8 @@ export interface Progress {
   readonly rate: number
   readonly secondsLeft: number | null
   readonly copyingMs: number
+  /** null: nothing is copied ahead of switchover, or it is behind. */
+  readonly ahead: Ahead | null
 }
 
 export interface CompleteDisk extends MigrationCounters, DiskAt {

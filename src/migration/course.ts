@@ -7,12 +7,13 @@ import type { SigningKey } from '../deed/keys.ts'
 import type { Disk } from '../disk/disk.ts'
 import { commitTogether, type DiskPlan } from '../disk/plan.ts'
 import type { MigrationCounters, MigrationRecord, MovedDisk, Records } from '../store/records.ts'
+import type { Ahead } from './ahead.ts'
 import type { SeedShelf } from './copy/seed.ts'
 import type { Counterpart } from './counterpart.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import { changed, diskNames, type MoveChanges, movedDisk, ofEach, only, summed } from './move.ts'
 import type { Supersession } from './supersession.ts'
-import { type Terms, termsOf } from './terms.ts'
+import { copiesAhead, type Terms, termsOf } from './terms.ts'
 
 export interface CourseServices {
   readonly records: Records
@@ -172,8 +173,17 @@ export abstract class Course {
   /** What an operator does once the destination serves the disk. */
   abstract get readyMessage(): string
 
-  /** `switching` while an acquire is under way; the record's state otherwise. */
+  /** `switching` while an acquire is under way; `pre-copying` until it is ready; the record's state otherwise. */
   abstract get liveState(): string
+
+  /** Before switchover, where something is copied ahead of it; else null. */
+  abstract get ahead(): Ahead | null
+
+  /** What is copied ahead of switchover is not so far yet. */
+  protected get isPreCopying(): boolean {
+    const { state, readyAt } = this.#record
+    return state === 'ready' && readyAt === null && copiesAhead(this.terms)
+  }
 
   /** The site that owns a disk as far as this side knows, or `unknown`. */
   abstract ownerOf(disk: Disk): string

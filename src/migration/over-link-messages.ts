@@ -232,6 +232,9 @@ export const progressMessage = z.object({
   rate: z.number().nonnegative(),
   secondsLeft: z.number().nonnegative().nullable(),
   copyingMs: bytes,
+  ahead: z
+    .object({ passes: z.number().int().nonnegative(), leftBytes: bytes.nullable(), isReady: z.boolean() })
+    .nullable(),
 })
 
 const sent = { disks: z.array(z.object({ disk: id, sent: bytes, resent: bytes })).max(maximumDisks) }

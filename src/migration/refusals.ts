@@ -234,6 +234,16 @@ export function notPreparedYet(disk: Disk, record: MigrationRecord): Refusal {
   })
 }
 
+/** `--mode pre-copy`: nothing is to be fetched after switchover but what was written in the last moments. `why`: a sentence's end. */
+export function notAheadYet(record: MigrationRecord, why: string): Refusal {
+  const disk = diskNames(record)
+  return new Refusal('not-ready', `${disk} is moved in mode pre-copy, and cannot be switched over yet: ${why}`, {
+    disk,
+    safe: 'Nothing was changed: the source owns the disk and serves it as before.',
+    next: `See when it is ready: vmstore migration show ${record.id}.`,
+  })
+}
+
 /** The operator says that the machine is off or has moved, and a client works at the source. `why`: a sentence's end. */
 export function clientAtWork(disk: string, why: string, isHere: boolean): Refusal {
   const message = (place: string) => `a client works with ${disk} at ${place}: ${why}`

@@ -42,6 +42,11 @@ export const askedTerms = terms.omit({ sourcePolicy: true }).extend({
   source: terms.shape.sourcePolicy,
 })
 
+/** Whether something is copied before switchover. A machine that is off has nothing to wait for: hybrid fetches all of it then. */
+export function copiesAhead({ mode, switchover }: Pick<Terms, 'mode' | 'switchover'>): boolean {
+  return mode === 'pre-copy' || (mode === 'hybrid' && switchover !== 'now')
+}
+
 /** Of a record, which was looked at when it was loaded (`wrongTerms`), or has just been made. */
 export function termsOf(record: { readonly terms: object }): Terms {
   return record.terms as Terms

@@ -74,7 +74,10 @@ function decodeHeader(page: Buffer): Header | undefined {
   if (page.length < pageBytes || !page.subarray(0, 8).equals(magic)) return undefined
   if (page.readUInt32LE(8) !== formatVersion) return undefined // Whoever wrote it may begin anew as well.
   if (page.readUInt32LE(pageBytes - 4) !== crc32(page.subarray(0, pageBytes - 4))) return undefined
-  const id = (index: number) => page.toString('ascii', idsAt + index * idBytes, idsAt + (index + 1) * idBytes)
+  const id = (index: number) => {
+    const at = idsAt + index * idBytes
+    return page.toString('ascii', at, at + idBytes).replace(/\0+$/, '')
+  }
   return {
     blocks: Number(page.readBigUInt64LE(16)),
     round: Number(page.readBigUInt64LE(24)),
@@ -106,7 +109,7 @@ function pageOf(dirty: BlockMap, index: number): Uint8Array {
   if (bits === 'empty') return allClean
   if (bits !== 'full') return inverted(bits)
   const rest = dirty.blocks - index * segmentBlocks
-  return rest >= segmentBlocks ? nothingClean : inverted(inverted(allClean, 0, rest))
+  return rest >= segmentBlocks ? nothingClean : inverted(allClean, 0, rest)
 }
 
 /** The bits of a page, with those of [from, to) turned round. */

@@ -3,6 +3,7 @@
 // What always holds: a record is intact in its own place of its own log only, for its checksum covers both. A header is
 // believed after its checksum; magic and version are looked at before, because a newer header may be laid out otherwise.
 
+import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { StoreError } from './store-error.ts'
 
@@ -12,7 +13,7 @@ const magic = Buffer.from('VMSTMAPS')
 const formatVersion = 1
 const lostPowerFlag = 1
 
-/** Record types. `tentative` (blocks copied before switchover, of one epoch) is part of the format for hybrid copy. */
+/** Record types. `tentative` is not written: a log of tentative blocks is one of its own, whose header names their epoch. */
 export const RecordType = { landed: 1, written: 2, partial: 3, commit: 4, tentative: 5, forgotten: 6 } as const
 
 /** How far a log is known to be durable: what the records of the site say of it beside the log itself. */
@@ -27,10 +28,15 @@ export interface MapIdentity {
   readonly diskId: string
   readonly generation: number
   readonly sizeBytes: number
+  /** Of tentative blocks: the epoch of the source's dirty map, with which alone they are true. */
+  readonly epoch?: string
 }
 
+const epochAt = 112
+const epochBytes = 12
+
 // Header, little-endian: magic 8 | version u32 | key u32 | size u64 | generation u64 | disk id 36 ASCII | boot id 36 ASCII |
-// flags u32 | records of the snapshot u32 | … zero … | crc32 u32 of the bytes before.
+// flags u32 | records of the snapshot u32 | the first 12 bytes of the epoch's SHA-256, or zeros | crc32 u32 of the bytes before.
 /** `snapshotRecords`: the log never has fewer, for it was durable with them before it took its place. */
 export function encodeHeader(
   identity: MapIdentity,
@@ -49,8 +55,13 @@ export function encodeHeader(
   header.write(bootId, 68, 36, 'ascii')
   header.writeUInt32LE(lostPower ? lostPowerFlag : 0, 104)
   header.writeUInt32LE(snapshotRecords, 108)
+  epochMark(identity).copy(header, epochAt)
   header.writeUInt32LE(crc32(header.subarray(0, headerBytes - 4)), headerBytes - 4)
   return header
+}
+
+function epochMark({ epoch }: MapIdentity): Buffer {
+  return epoch === undefined ? Buffer.alloc(epochBytes) : hash('sha256', epoch, 'buffer').subarray(0, epochBytes)
 }
 
 // Record, little-endian: type u8 | mask u8 | zero u16 | count u32 | first u64 | key u32 | crc32 u32, where the checksum
@@ -110,6 +121,8 @@ export function decodeHeader(bytes: Buffer, identity: MapIdentity, path: string)
   const sameGeneration = Number(bytes.readBigUInt64LE(24)) === identity.generation
   const sameSize = Number(bytes.readBigUInt64LE(16)) === identity.sizeBytes
   if (!sameDisk || !sameGeneration || !sameSize) throw damaged(path, 'it is of another disk, generation or size')
+  const sameEpoch = bytes.subarray(epochAt, epochAt + epochBytes).equals(epochMark(identity))
+  if (!sameEpoch) throw damaged(path, 'it is of another epoch')
   const lostPower = (bytes.readUInt32LE(104) & lostPowerFlag) !== 0
   return {
     key: bytes.readUInt32LE(12),

@@ -18,7 +18,7 @@ import {
  * Applies what may be believed. Under the same boot id nothing of the log can be lost, so that a record that does not
  * fit is damage; under another, reading ends at the first that was not written whole. That it was written once, and has
  * been damaged since, is seen by `mark`, by the header, and by what lies behind it. Returns the blocks that believed
- * records speak of and no commit covers.
+ * records speak of and no commit covers, and the round that is confirmed (of tentative blocks).
  * @throws StoreError `newer-format`, `damaged`
  */
 export function replay(
@@ -28,12 +28,12 @@ export function replay(
   path: string,
   maps: ArrivalMaps,
   mark: MapLogMark | null = null,
-): BlockMap {
+): { readonly uncommitted: BlockMap; readonly round: number } {
   const bytes = Buffer.from(content.buffer, content.byteOffset, content.byteLength)
   const header = decodeHeader(bytes, identity, path)
   const sameBoot = header.bootId === bootId
   const durable = Math.max(header.snapshotRecords, mark?.key === header.key ? mark.records : 0)
-  const { whole, intact, committed } = survey(bytes, header.key)
+  const { whole, intact, committed, round } = survey(bytes, header.key)
   if (intact < whole && (sameBoot || intact < durable || isProvenRot(bytes, header.key, intact, whole)))
     throw damaged(path, `its record ${intact} is not intact`)
   if (whole < durable) throw damaged(path, `it has ${whole} records, and had ${durable} that were durable`)
@@ -46,22 +46,33 @@ export function replay(
     if (index >= covered) addBlocks(uncommitted, record)
   }
   maps.lostPower = header.lostPower || !sameBoot
-  if (sameBoot) return uncommitted
+  if (sameBoot) return { uncommitted, round }
   for (const run of maps.present.runs(0, maps.present.blocks, true)) maps.written.add(run.first, run.end)
-  return uncommitted
+  return { uncommitted, round }
 }
 
 /** How many records the file has room for, how many from the first on are intact, and how many of these a commit covers. */
-function survey(bytes: Buffer, key: number): { whole: number; intact: number; committed: number } {
+interface Survey {
+  readonly whole: number
+  readonly intact: number
+  readonly committed: number
+  /** The highest round that a commit names. */
+  readonly round: number
+}
+
+function survey(bytes: Buffer, key: number): Survey {
   const whole = Math.floor((bytes.length - headerBytes) / recordBytes)
   let intact = 0
   let committed = 0
+  let round = 0
   for (; intact < whole; intact++) {
     const record = recordAt(bytes, key, intact)
     if (!record) break
-    if (isCommit(record, intact)) committed = record.first
+    if (!isCommit(record, intact)) continue
+    committed = record.first
+    round = Math.max(round, record.count)
   }
-  return { whole, intact, committed }
+  return { whole, intact, committed, round }
 }
 
 /**

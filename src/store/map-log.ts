@@ -30,19 +30,25 @@ export class MapLog {
   /** Records in the log, and how many of them the last durable commit covers. */
   #records: number
   #covered: number
+  #round: number
 
-  private constructor(files: Files, path: string, file: LogFile, key: number, records: number) {
+  private constructor(files: Files, path: string, file: LogFile, key: number, records: number, round: number) {
     this.#files = files
     this.#path = path
     this.#file = file
     this.#key = key
     this.#records = records
     this.#covered = records
+    this.#round = round
   }
 
-  /** A new log for a disk of which nothing is here. Durable when it resolves. */
-  static async create(files: Files, path: string, identity: MapIdentity): Promise<{ log: MapLog; maps: ArrivalMaps }> {
-    const maps = new ArrivalMaps(identity.sizeBytes)
+  /** A new log, for a disk of which nothing is here but what `maps` say: that is durable already. Durable when it resolves. */
+  static async create(
+    files: Files,
+    path: string,
+    identity: MapIdentity,
+    maps = new ArrivalMaps(identity.sizeBytes),
+  ): Promise<{ log: MapLog; maps: ArrivalMaps }> {
     return { log: await MapLog.#snapshot(files, path, identity, maps), maps }
   }
 
@@ -64,12 +70,18 @@ export class MapLog {
     const maps = new ArrivalMaps(identity.sizeBytes)
     const bytes = await files.readFile(path)
     if (!bytes) throw damaged(path, 'it is missing')
-    const uncommitted = replay(bytes, identity, files.bootId, path, maps, mark)
+    const { uncommitted, round } = replay(bytes, identity, files.bootId, path, maps, mark)
     await settle(uncommitted.runs(0, uncommitted.blocks, true)) // Bytes before bit: the snapshot below says that these blocks are durable.
-    return { log: await MapLog.#snapshot(files, path, identity, maps), maps }
+    return { log: await MapLog.#snapshot(files, path, identity, maps, round), maps }
   }
 
-  static async #snapshot(files: Files, path: string, identity: MapIdentity, maps: ArrivalMaps): Promise<MapLog> {
+  static async #snapshot(
+    files: Files,
+    path: string,
+    identity: MapIdentity,
+    maps: ArrivalMaps,
+    round = 0,
+  ): Promise<MapLog> {
     const key = randomBytes(4).readUInt32LE()
     const parts: Buffer[] = []
     let records = 0
@@ -84,10 +96,10 @@ export class MapLog {
     putMap(RecordType.landed, maps.present)
     putMap(RecordType.written, maps.written)
     for (const [block, mask] of maps.partial) put(RecordType.partial, block, 1, mask)
-    put(RecordType.commit, records, 0)
+    put(RecordType.commit, records, round)
     const header = encodeHeader(identity, files.bootId, key, maps.lostPower, records)
     const file = await files.replaceLog(path, Buffer.concat([header, ...parts]))
-    return new MapLog(files, path, file, key, records)
+    return new MapLog(files, path, file, key, records, round)
   }
 
   /** The number of records so far: what a commit may cover once the bytes they speak of are synced. */
@@ -117,13 +129,19 @@ export class MapLog {
     this.#append(RecordType.forgotten, first, count, 0)
   }
 
+  /** Of tentative blocks: the round up to which all that was given out of their epoch is durable here; 0: none. */
+  get round(): number {
+    return this.#round
+  }
+
   /** Makes the records before `position` durable and committed. The bytes that they speak of must be durable already. */
-  async commit(position: number): Promise<void> {
+  async commit(position: number, round = this.#round): Promise<void> {
     assert(position <= this.#records)
-    if (position <= this.#covered) return
-    this.#append(RecordType.commit, position, 0, 0)
+    if (position <= this.#covered && round <= this.#round) return
+    this.#append(RecordType.commit, position, round, 0)
     const withCommit = this.#records
     await this.#file.sync()
+    this.#round = Math.max(this.#round, round)
     // Nothing came after the commit record but it: then the log holds nothing uncommitted.
     this.#covered = Math.max(this.#covered, withCommit === position + 1 ? withCommit : position)
   }

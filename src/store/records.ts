@@ -31,6 +31,8 @@ export interface DiskRecord {
   readonly failedSync: FailedSyncMark | null
   /** arriving: how far the log of its maps was durable when the record was written; null: not known. */
   readonly mapLog: MapLogMark | null
+  /** incoming: the epoch of the source's dirty map of which blocks are here tentatively (arrival/tentative.ts); null: none are. */
+  readonly tentativeEpoch: string | null
   /** owned, arriving: under this boot, clients that outlive this host may have had writes answered that are not durable. */
   readonly unsynced: UnsyncedMark | null
   /** owned, arriving: power was lost while that was so, and the operator has not accepted it. */
@@ -81,6 +83,7 @@ export const untouchedDisk: Pick<
   | 'taken'
   | 'failedSync'
   | 'mapLog'
+  | 'tentativeEpoch'
   | 'unsynced'
   | 'powerLoss'
   | 'deed'
@@ -94,6 +97,7 @@ export const untouchedDisk: Pick<
   taken: false,
   failedSync: null,
   mapLog: null,
+  tentativeEpoch: null,
   unsynced: null,
   powerLoss: null,
   deed: null,
@@ -123,6 +127,8 @@ export interface MigrationRecord {
   readonly cutOff: readonly string[]
   readonly note: string | null
   readonly startedAt: string
+  /** When so little was left to copy ahead that the machine could move: from then on a guest's write switches over. null: not yet, or nothing was copied ahead. */
+  readonly readyAt: string | null
   readonly switchedAt: string | null
   readonly endedAt: string | null
   readonly switchoverMs: number
@@ -186,6 +192,7 @@ export interface RefusedWritesRecord {
 export const untouchedMigration = {
   cutOff: [],
   note: null,
+  readyAt: null,
   switchedAt: null,
   endedAt: null,
   switchoverMs: 0,

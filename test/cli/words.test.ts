@@ -305,9 +305,9 @@ describe('cli: what stands in the way of a migration', () => {
     const course = new StepTexts()
     const ready = migrationView('ready', { refusedWrites: refused })
     course.show({ type: 'ready', message: 'move the machine now', migration: ready })
-    assert.match(course.texts[1]!, /^Move the machine now\. 24 writes /)
+    assert.match(course.texts[2]!, /^Move the machine now\. 24 writes /)
     course.show({ type: 'progress', migration: migrationView('switching', { refusedWrites: refused }) })
-    assert.match(course.texts[2]!, /^24 writes /)
+    assert.match(course.texts[3]!, /^24 writes /)
     // As the source tells it: before its record of the migration says that it copies.
     const switching = migrationView('switching', { refusedWrites: refused })
     course.show({ type: 'switchover', generation: 2, seconds: 0.005, migration: switching })

@@ -53,6 +53,7 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   peer: 'tokyo',
   state,
   mode: 'post-copy',
+  ahead: null,
   switchover: 'auto',
   transport: 'tcp',
   generation: 2,

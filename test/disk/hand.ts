@@ -153,6 +153,7 @@ export class WatchedFiles implements Files {
   readonly done: Operation[] = []
   readonly #gates = new Map<Operation, PromiseWithResolvers<void>>()
   readonly #errors = new Map<Operation, Error>()
+  readonly #once = new Map<Operation, Error>()
   readonly #reached = new Map<Operation, () => void>()
 
   constructor(files: Files = new KernelFiles(bootId, ampleRoom())) {
@@ -175,6 +176,11 @@ export class WatchedFiles implements Files {
     else this.#errors.delete(operation)
   }
 
+  /** The next operation of this kind fails. */
+  failOnce(operation: Operation, error: Error): void {
+    this.#once.set(operation, error)
+  }
+
   /** Resolves when somebody waits at the hold of this operation. */
   waiting(operation: Operation): Promise<void> {
     const reached = Promise.withResolvers<void>()
@@ -190,7 +196,8 @@ export class WatchedFiles implements Files {
   }
 
   #act<T>(operation: Operation, work: () => MaybePromise<T>): MaybePromise<T> {
-    const error = this.#errors.get(operation)
+    const error = this.#once.get(operation) ?? this.#errors.get(operation)
+    this.#once.delete(operation)
     if (error) throw operation.startsWith('sync') ? new FailedSync('web01.raw', error) : error
     const result = work()
     if (result instanceof Promise) {

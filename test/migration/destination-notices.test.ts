@@ -42,6 +42,7 @@ describe('what a destination tells its source unasked', () => {
         paused: async () => {},
       },
       update: async () => {},
+      isQuiet: () => false,
       mark: async () => {
         if (made.recordFails) throw new Error('the file system is full')
       },

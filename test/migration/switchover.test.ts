@@ -43,6 +43,11 @@ class Asking {
   readonly passed = new AbortController()
   /** `manual`: only on the operator's word. */
   readonly terms: { switchover: string; switchoverWaitMs: number } = { switchover: 'auto', switchoverWaitMs: waitMs }
+  /** What is copied ahead has come so far. */
+  isArmed = true
+  readonly armed = Promise.withResolvers<void>()
+  /** `--mode pre-copy`: what is left is looked at again then. */
+  lastMoments: Promise<void> | undefined
   grants = 0
   isWanted = true
   departed = false
@@ -58,6 +63,10 @@ class Asking {
     guests: { hold: (waiting) => waiting(), now: nobodyWaits },
     passed: this.passed.signal,
     isLeaving: () => false,
+    armed: this.armed.promise,
+    isArmed: () => this.isArmed,
+    copied: () => ({}),
+    lastMoments: () => this.lastMoments,
     acquire: ({ reason, force }) => {
       this.reasons.push(reason)
       this.forced.push(force)

@@ -29,6 +29,7 @@ export function putDisk(site: SimSite, random: Random, index = 0): number[] {
     taken: false,
     failedSync: null,
     mapLog: null,
+    tentativeEpoch: null,
     unsynced: null,
     powerLoss: null,
     deed: signMade(keyOf(site.name), id, '2026-01-01T00:00:00.000Z'),

@@ -20,6 +20,8 @@ const mustHappen = [
   'endedByForce',
   'failedSyncs',
   'acceptances',
+  'ready',
+  'blocksAhead',
   'flippedPieces',
   'rottenMaps',
   'flips',

@@ -27,7 +27,7 @@ export class Operator {
     const { random } = this.#stage.world
     const switchover = random.pick(['auto', 'auto', 'now', 'manual'] as const)
     const terms: Terms = {
-      mode: 'post-copy',
+      mode: random.pick(['hybrid', 'hybrid', 'pre-copy', 'post-copy'] as const),
       switchover,
       switchoverWaitMs: 10_000,
       maxRate: null,
@@ -128,7 +128,7 @@ export class Operator {
     const owner = force && a.up ? a : undefined // By force its owner's operator alone.
     if (b.disk(disks[0]!.name)?.state === 'incoming')
       void (owner ?? b).migrations!.commands.switchover(course.id, owner !== undefined, never()).catch(() => {})
-    else if (course.record.paused) void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
+    if (course.record.paused) void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
   }
 
   /** Asks and waits for the answer, which may never come. undefined: none came. */

@@ -98,8 +98,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a disk that arrives without the mark of unflushed writes',
     file: 'src/disk/arriving.ts',
-    was: 'unsynced: unsynced.atArrival, powerLoss }\n      },\n      committed: () => unsynced.adopt(),',
-    becomes: 'unsynced: null, powerLoss }\n      },\n      committed: () => {\n        unsynced.isSet = true\n      },',
+    was: 'unsynced: unsynced.atArrival }),\n      committed: () => unsynced.adopt(),',
+    becomes: 'unsynced: null }),\n      committed: () => {\n        unsynced.isSet = true\n      },',
   },
   {
     name: 'a freeze without a sync',
@@ -333,5 +333,48 @@ export const plants: readonly Plant[] = [
     file: 'src/store/map-log-replay.ts',
     was: 'mark?.key === header.key ? mark.records : 0',
     becomes: 'mark?.key === -1 ? mark.records : 0',
+  },
+  {
+    name: 'what was copied ahead lands after switchover',
+    file: 'src/disk/arrival/tentative.ts',
+    was: 'if (this.#isSealed) return undefined',
+    becomes: '',
+  },
+  {
+    name: 'a landing ahead of switchover that nobody waits for',
+    file: 'src/disk/arrival/tentative.ts',
+    was: 'await this.#holds.unsettled({ first: 0, end: this.#here.blocks })',
+    becomes: '',
+  },
+  {
+    name: 'the map of a grant not heeded, of what was copied ahead',
+    file: 'src/disk/arrival/tentative.ts',
+    was: 'for (const { first, end } of dirty) maps.present.delete',
+    becomes: 'for (const { first, end } of [...dirty].slice(0, 0)) maps.present.delete',
+  },
+  {
+    name: 'the map of a grant applied to what was copied ahead after the disk was taken',
+    file: 'src/disk/arriving.ts',
+    was: 'const present = await ahead.seal(granted)',
+    becomes: `const dirty = [...(granted?.dirty ?? [])]
+    const present = await ahead.seal(granted && { ...granted, dirty: [] })
+    const adopt = unsynced.adopt.bind(unsynced)
+    unsynced.adopt = () => {
+      adopt()
+      for (const { first, end } of dirty)
+        for (let block = first; block < end; block++) files.arrival?.forget({ first: block, end: block + 1 })
+    }`,
+  },
+  {
+    name: 'a round of what was copied ahead confirmed before it is durable',
+    file: 'src/disk/arrival/tentative.ts',
+    was: 'return this.#log.round',
+    becomes: 'return this.#landedRound',
+  },
+  {
+    name: 'bits of what was copied ahead, durable before their bytes',
+    file: 'src/disk/arrival/tentative.ts',
+    was: 'await syncBytes()',
+    becomes: 'void syncBytes',
   },
 ]

@@ -3,6 +3,7 @@
 // promise that does not hold.
 
 import assert from 'node:assert/strict'
+import type { CourseEvent } from '../../src/migration/course.ts'
 import { Archive, type Copy } from './archive.ts'
 import { ComparisonWatch } from './comparison-watch.ts'
 import { CutWatch } from './cut-watch.ts'
@@ -63,6 +64,8 @@ class Run implements Stage {
     failedSyncs: 0,
     markedLosses: 0,
     acceptances: 0,
+    ready: 0,
+    blocksAhead: 0,
     reclaims: 0,
     verifications: 0,
     endedByForce: 0,
@@ -152,10 +155,17 @@ class Run implements Stage {
   #watch(site: SimSite): void {
     site.onCourse = (course) => {
       for (const { comparison } of this.disks) comparison.listen(site, course)
+      if (course.record.role === 'destination') course.listen(({ kind }) => this.#countAhead(site, kind))
     }
     site.onLog = (message, facts) => {
       for (const { comparison } of this.disks) comparison.hears(site, message, facts)
     }
+  }
+
+  #countAhead(site: SimSite, kind: CourseEvent['kind']): void {
+    if (kind === 'ready') this.counts.ready++
+    if (kind !== 'switchover') return
+    for (const { name } of this.disks) this.counts.blocksAhead += site.disk(name)?.present.blocks ?? 0
   }
 
   /** Each disk is in that state at that site. */

@@ -57,11 +57,13 @@ export interface RefusedWritesView {
 }
 
 /**
- * preparing: nothing has changed for the guest. ready: the destination serves, the source owns. switching: an acquire is
+ * preparing: nothing has changed for the guest. pre-copying: the destination serves and copies ahead, the source owns. ready: the
+ * machine may move. switching: an acquire is
  * on its way. copying: the destination owns and fetches. finishing: every block is there, the source is being released.
  */
 export type MigrationState =
   | 'preparing'
+  | 'pre-copying'
   | 'ready'
   | 'switching'
   | 'copying'
@@ -69,6 +71,16 @@ export type MigrationState =
   | 'done'
   | 'cancelled'
   | 'failed'
+
+/** How far disks are copied ahead of switchover. */
+export interface AheadView {
+  /** How often all was gone over. */
+  readonly passes: number
+  /** Bytes that the destination lacks, or that were written at the source since they were copied: what a switchover now would leave to be fetched. null: not known yet. */
+  readonly leftBytes: number | null
+  /** Since when the machine may move; null: not yet. */
+  readonly readyAt: string | null
+}
 
 /** A disk of a migration. */
 export interface MovedDiskView {
@@ -133,6 +145,8 @@ export interface MigrationView {
     /** Of it, those in which the copy was not held: by a link that was down, a pause, a full disk. 0: not known. */
     readonly copying: number
   }
+  /** Before switchover, where the disks are copied ahead of it; else null. */
+  readonly ahead: AheadView | null
   /** Bytes a second over the last seconds, and seconds left at this rate (null: not known). */
   readonly rate: number
   readonly secondsLeft: number | null

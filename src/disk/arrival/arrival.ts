@@ -14,16 +14,8 @@ import { type ArrivalMaps, sectorBytes } from '../../store/arrival-maps.ts'
 import type { MapLog } from '../../store/map-log.ts'
 import { answerableBytes, dirtyExtents, partialBlocks, presentExtents } from '../block-status.ts'
 import { Holds } from './holds.ts'
+import type { Claim, LandingPlace } from './landing.ts'
 import { Presence, sectorMask } from './presence.ts'
-
-/** The right of one landing to write `parts`. `done()` after the bytes are with the kernel; `release()` in any case. */
-export interface Claim {
-  /** Byte ranges to write: whole missing blocks, and the unwritten sectors of partial ones. */
-  readonly parts: readonly Run[]
-  readonly bytes: number
-  done(): void
-  release(): void
-}
 
 /** A guest write in flight. */
 export interface WriteTicket {
@@ -32,7 +24,7 @@ export interface WriteTicket {
   release(): void
 }
 
-export class Arrival {
+export class Arrival implements LandingPlace {
   readonly #maps: ArrivalMaps
   readonly #sizeBytes: number
   readonly #holds = new Holds()

@@ -1,4 +1,5 @@
-// Landing: writes what was fetched into the block file of an arriving disk, where it is still missing.
+// Landing: writes what was fetched into the block file of a disk, where it is to land: of an arriving one what is still missing
+// (arrival.ts), of an incoming one all of it (tentative.ts).
 //
 // What always holds: the claim lasts until the bytes are with the kernel, and their bits come after them (promises 4 and 5).
 // What landed is made durable every so often, whoever had it fetched, so that little is sent again (promise 8).
@@ -6,18 +7,37 @@
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
-import type { Piece, Urgency } from '../../block/units.ts'
+import type { Piece, Run, Urgency } from '../../block/units.ts'
+import type { BlockFile } from '../../store/files.ts'
 import { StoreError } from '../../store/store-error.ts'
-import type { DiskFiles } from '../disk-files.ts'
 import type { Landed } from '../remote-part.ts'
 import { zeroFile } from '../zero-file.ts'
 
 const saveEveryBytes = 16 * 2 ** 20
 
+/** The right of one landing to write `parts`. `done()` after the bytes are with the kernel; `release()` in any case. */
+export interface Claim {
+  /** Byte ranges to write: whole missing blocks, and the unwritten sectors of partial ones. */
+  readonly parts: readonly Run[]
+  readonly bytes: number
+  /** Of these, bytes of blocks that were here before. */
+  readonly again?: number
+  done(): void
+  release(): void
+}
+
+export interface LandingPlace {
+  /** Claims what a landing may write within the span now. undefined: nothing. */
+  claimMissing(span: Span): Claim | undefined
+}
+
 export interface LandingDisk {
   readonly name: string
   readonly sizeBytes: number
-  readonly files: DiskFiles
+  /** The block file; undefined: it is not open. */
+  file(): BlockFile | undefined
+  /** undefined: nothing lands there any more. */
+  place(): LandingPlace | undefined
   /** Resolves when what landed before the call is durable. */
   flush(): Promise<void>
   /** Told of what has landed, in the step in which its bits are set. */
@@ -60,12 +80,13 @@ export class Landing {
   }
 
   async #land(piece: Piece, urgency: Urgency): Promise<void> {
-    const { name, files } = this.#disk
-    const file = files.block
+    const { name } = this.#disk
+    const file = this.#disk.file()
+    const place = this.#disk.place()
     if (!file) throw new StoreError('closed', `disk ${name} is closed: nothing lands on it`)
-    assert(files.arrival)
+    if (!place) return
     assert(!piece.bytes || piece.bytes.length === piece.length)
-    const claim = files.arrival.claimMissing(this.#wholeBlocks(piece))
+    const claim = place.claimMissing(this.#wholeBlocks(piece))
     if (!claim) return
     const dataBytes = piece.bytes ? claim.bytes : 0 // Zeros cost nothing to have sent again.
     this.#landingBytes += dataBytes
@@ -77,7 +98,9 @@ export class Landing {
           await zeroFile(file, part.offset, part.length, { allocated: false })
       }
       claim.done()
-      this.#disk.landed({ piece, bytes: claim.bytes, kind: piece.bytes ? 'data' : piece.hole ? 'hole' : 'zeros' })
+      const kind = piece.bytes ? 'data' : piece.hole ? 'hole' : 'zeros'
+      const again = claim.again === undefined ? {} : { again: claim.again }
+      this.#disk.landed({ piece, bytes: claim.bytes, kind, ...again })
     } finally {
       this.#landingBytes -= dataBytes
       claim.release()

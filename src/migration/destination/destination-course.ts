@@ -10,10 +10,11 @@
 import assert from 'node:assert/strict'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
-import type { RemotePart } from '../../disk/remote-part.ts'
+import type { Landed, RemotePart } from '../../disk/remote-part.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
+import type { Ahead } from '../ahead.ts'
 import type { Comparison } from '../copy/comparisons.ts'
 import type { Counterpart, DestinationDesk } from '../counterpart.ts'
 import { Course, type CourseServices, type Pace } from '../course.ts'
@@ -28,6 +29,7 @@ import {
   grantNotRecorded,
   leftWithout,
   noAnswerToCancel,
+  notAheadYet,
   ownersWord,
   tooLate,
 } from '../refusals.ts'
@@ -36,6 +38,7 @@ import { leftNote, restoredHere, type Supersession, supersededNote, supersession
 import { ComingDisk } from './coming-disk.ts'
 import { heeding } from './heeding.ts'
 import { type DestinationHost, recorded } from './host.ts'
+import { Pacing } from './pacing.ts'
 import { Arriving } from './phases/arriving.ts'
 import { Finishing } from './phases/finishing.ts'
 import { Incoming } from './phases/incoming.ts'
@@ -72,8 +75,10 @@ export class DestinationCourse extends Course {
       for (const [index, { id }] of inMove.entries()) disks.push(await openDisk(remotes[index]!, id))
       const course = new DestinationCourse(services, disks, record, counterpart, fresh)
       const [incoming, arriving] = [course.#incoming.disks, course.#arriving.disks]
-      for (const [index, remote] of remotes.entries())
-        remote.connect({ incoming: incoming[index]!, arriving: arriving[index]! })
+      for (const [index, remote] of remotes.entries()) {
+        const landedAhead = (landed: Landed) => course.#incoming.landed(course.#coming[index]!, landed)
+        remote.connect({ incoming: incoming[index]!, arriving: arriving[index]!, landedAhead })
+      }
       return course
     } catch (error) {
       for (const remote of remotes) remote.fail(error)
@@ -103,8 +108,10 @@ export class DestinationCourse extends Course {
       heed: (error) => this.#heed(error),
     }
     this.#coming = disks.map((disk) => new ComingDisk(this.#host, disk))
-    this.#incoming = new Incoming(this.#host, this.#coming, fresh)
-    this.#arriving = new Arriving(this.#host, this.#coming)
+    const pacing = new Pacing(services.clock, record)
+    const report = (signal: AbortSignal) => this.#arriving.report(signal)
+    this.#incoming = new Incoming(this.#host, this.#coming, { fresh, pacing, report })
+    this.#arriving = new Arriving(this.#host, this.#coming, pacing)
     this.#finishing = new Finishing(this.#host, this.#coming)
     this.desk = {
       cancelled: () => this.#incoming.leave(),
@@ -133,7 +140,11 @@ export class DestinationCourse extends Course {
   }
 
   protected get livePace(): Pace {
-    return this.#arriving.pace
+    return this.#isIncoming ? this.#incoming.pace : this.#arriving.pace
+  }
+
+  get ahead(): Ahead | null {
+    return this.#incoming.ahead
   }
 
   get guests(): WaitingGuests {
@@ -141,7 +152,8 @@ export class DestinationCourse extends Course {
   }
 
   get liveState(): string {
-    return this.#incoming.isSwitching ? 'switching' : this.record.state
+    if (this.#incoming.isSwitching) return 'switching'
+    return this.isPreCopying ? 'pre-copying' : this.record.state
   }
 
   ownerOf(disk: Disk): string {
@@ -234,6 +246,8 @@ export class DestinationCourse extends Course {
   /** The operator: now. Resolves when the source has answered; or is being asked, and does not answer yet. @throws Refusal */
   async switchover(force: boolean, signal: AbortSignal): Promise<void> {
     if (!this.#isIncoming) throw this.#tooLate('switched over')
+    const { notYet } = this.#incoming
+    if (notYet !== undefined) throw notAheadYet(this.record, notYet)
     const answer = await this.#incoming.switchover.order(force, signal)
     const disk = diskNames(this.record)
     if (answer?.answer === 'busy')

@@ -4,6 +4,7 @@
 // an older copy of this site by it. Nothing else here has to be heard: it is said again.
 
 import { randomUUID } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../../block/clock.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import { movedOnCodes, startingCode } from '../codes.ts'
@@ -18,6 +19,8 @@ import { withinTime } from '../within-time.ts'
 import type { ComingDisk } from './coming-disk.ts'
 
 const reportEveryMs = 500
+/** While the disks are only kept in step, for days perhaps. */
+const quietReportEveryMs = 2000
 /** What an old copy lacks is seen when it is older than this. */
 const markEveryMs = 5000
 /** The counters are put on record once in so many reports. */
@@ -37,6 +40,8 @@ export interface DestinationNoticesParts {
   /** Puts the mark on record, with how far the maps are durable. */
   mark(mark: number): Promise<void>
   note(sentence: string | null): void
+  /** Nothing is copied but what was written since the last time. */
+  isQuiet(): boolean
   /** The source has answered a report. */
   reported(sent: readonly SentOf[]): void
   /** Another report is due: listeners here are told too. */
@@ -54,6 +59,8 @@ export class DestinationNotices {
   /** Nothing but that is waited for. */
   #isAwaited = false
   #isTellingPaused = false
+  /** The figures that are on record. */
+  #recorded: object | undefined
 
   constructor(parts: DestinationNoticesParts) {
     this.#parts = parts
@@ -150,23 +157,27 @@ export class DestinationNotices {
       )
         .then((sent) => this.#parts.reported(sent))
         .catch(() => {}) // Not answered, or not as it should be: it is said again.
-      await clock.sleep(reportEveryMs, signal).catch(() => {})
+      await clock.sleep(this.#parts.isQuiet() ? quietReportEveryMs : reportEveryMs, signal).catch(() => {})
     }
   }
 
-  #recordFigures(): Promise<void> {
+  /** What is kept in step for days is not recorded all the time. */
+  async #recordFigures(): Promise<void> {
     const { course, update } = this.#parts
     const disks = Object.fromEntries(this.#inMove.map(({ id, tally }) => [id, { counters: tally.now }]))
-    return update({ copyingMs: course.copyingMs, disks })
+    const changes = { copyingMs: course.copyingMs, disks }
+    if (isDeepStrictEqual(changes, this.#recorded)) return
+    await update(changes)
+    this.#recorded = changes
   }
 
   get #progress(): Progress {
-    const { note, record, pace, copyingMs } = this.#parts.course
+    const { note, record, pace, copyingMs, ahead } = this.#parts.course
     const disks = this.#inMove.map(({ id, tally, figures }): DiskProgress => {
       const unreadable = figures.unreadable.slice(0, namedRanges)
       return { disk: id, ...tally.now, missing: figures.missingBytes, unreadable }
     })
-    return { disks, paused: record.paused, note, ...pace, copyingMs }
+    return { disks, paused: record.paused, note, ...pace, copyingMs, ahead }
   }
 
   get #inMove(): readonly ComingDisk[] {

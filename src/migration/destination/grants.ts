@@ -8,7 +8,7 @@ import { DeedError, holderOf } from '../../deed/deed.ts'
 import type { Deed } from '../../deed/entries.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { DiskRecord } from '../../store/records.ts'
-import type { Granted } from '../counterpart.ts'
+import type { Granted, GrantedDisk } from '../counterpart.ts'
 import { askDeed, beforeGrant, checkOffered, deedOfGrant } from '../deeds.ts'
 import { otherDisks } from '../entry.ts'
 import { type Supersession, supersessionBy } from '../supersession.ts'
@@ -19,6 +19,8 @@ export interface Taken {
   readonly coming: ComingDisk
   readonly deed: Deed
   readonly powerLoss: DiskRecord['powerLoss']
+  /** What of it the source says is not good of what was copied ahead; absent: nothing is. */
+  readonly final: GrantedDisk['final'] | undefined | undefined
 }
 
 export interface Let {
@@ -74,7 +76,8 @@ export class Grants {
       const { offered } = each.disk.record
       if (!offered) throw new PeerRefusal('deed-not-given', `${name} was not offered with a deed`)
       const to = { name, key: services.key.fingerprint, migration: course.id, generation: frozen.generation }
-      taken.push({ coming: each, deed: deedOfGrant(offered, granted.given, to), powerLoss: granted.powerLoss })
+      const { given, powerLoss, final } = granted
+      taken.push({ coming: each, deed: deedOfGrant(offered, given, to), powerLoss, final })
     }
     return { taken, left }
   }

@@ -15,6 +15,8 @@ import type { IncomingDisk } from './phases/incoming-disk.ts'
 export interface RemotePhases {
   readonly incoming: IncomingDisk
   readonly arriving: ArrivingDisk
+  /** Of what lands before switchover. */
+  landedAhead(landed: Landed): void
 }
 
 export class Remote implements RemotePart {
@@ -39,7 +41,8 @@ export class Remote implements RemotePart {
 
   landed(landed: Landed): void {
     assert(this.#phases) // What lands was fetched.
-    this.#phases.arriving.landed(landed)
+    if (this.#phases.arriving.coming.isArriving) this.#phases.arriving.landed(landed)
+    else this.#phases.landedAhead(landed)
   }
 
   async askSwitchover(signal: AbortSignal): Promise<void> {

@@ -13,10 +13,11 @@
 import type { DiskPlan } from '../../disk/plan.ts'
 import { GuestError } from '../../guest/export.ts'
 import { LinkError } from '../../link/channel.ts'
-import type { AcquireAnswer, AcquireReason, Granted, SourceDesk } from '../counterpart.ts'
+import type { AcquireAnswer, AcquireReason, AskedDisk, Granted, SourceDesk } from '../counterpart.ts'
 import type { GuestsHere } from '../guest-notices.ts'
 import { retryDelayMs } from '../retries.ts'
 import { leftNote } from '../supersession.ts'
+import { unlessAborted } from '../unless-aborted.ts'
 import type { ComingDisk } from './coming-disk.ts'
 import type { Grants, Taking } from './grants.ts'
 import { type DestinationHost, recorded } from './host.ts'
@@ -36,6 +37,13 @@ export interface SwitchoverParts {
   readonly guests: Pick<GuestsHere, 'hold' | 'now'>
   /** Ends when the disks are not incoming any more. */
   readonly passed: AbortSignal
+  /** Resolves when a guest's first write switches over: not before what is copied ahead has come so far. */
+  readonly armed: Promise<void>
+  isArmed(): boolean
+  /** What was copied of a disk ahead of switchover. */
+  copied(coming: ComingDisk): Pick<AskedDisk, 'copied'>
+  /** What is left is to fit into the last moments, and does not: a promise for another look. undefined: it may be asked. */
+  lastMoments(): Promise<void> | undefined
   /** Whether the migration is being left here. */
   isLeaving(): boolean
   /** Whether the source has departed to this site. Asks until it is answered. */
@@ -96,23 +104,46 @@ export class Switchover {
     stopping.throwIfAborted()
     if (course.record.state === 'cancelled') throw new GuestError('not-served', `migration ${course.id} is cancelled`)
     const isManual = course.terms.switchover === 'manual' && !this.active
-    await guests.hold(() => (isManual ? this.#awaitOperator(diskName, signal) : this.#awaitGrant(signal)))
+    const isEarly = !this.#parts.isArmed() && !this.active
+    await guests.hold(async () => {
+      if (isManual) return this.#awaitOperator(diskName, signal)
+      if (isEarly && (await this.#awaitArmed(diskName, signal)) === 'passed') return
+      await this.#awaitGrant(signal)
+    })
   }
 
   /** `--switchover manual`: a write waits for the operator's word, as long as it would for a busy source. */
   async #awaitOperator(diskName: string, signal: AbortSignal): Promise<void> {
-    const { host, passed } = this.#parts
-    const { course, services, stopping } = host
-    const either = AbortSignal.any([signal, passed])
-    const isLate = await services.clock.sleep(course.terms.switchoverWaitMs, either).then(
-      () => true,
-      () => false,
-    )
-    signal.throwIfAborted()
-    stopping.throwIfAborted() // Only the end of waiting for the operator lets the write go on.
-    if (!isLate) return
+    const { course } = this.#parts.host
+    if ((await this.#awaitOrRefuse(signal)) === 'passed') return
     const byHand = `${diskName} is switched over by hand: vmstore migration switchover ${course.id}`
     throw new GuestError('not-permitted', byHand)
+  }
+
+  /** What is copied ahead has not come so far: the write waits for that, as long as it would for a busy source. */
+  async #awaitArmed(diskName: string, signal: AbortSignal): Promise<'armed' | 'passed'> {
+    const { armed, host } = this.#parts
+    const how = await this.#awaitOrRefuse(signal, armed)
+    if (how !== 'late') return how
+    const early = `${diskName} is still being copied ahead of its switchover: move its machine when it is ready, or switch over now: vmstore migration switchover ${host.course.id}`
+    throw new GuestError('not-permitted', early)
+  }
+
+  /** Until the disks are not incoming any more, or `until` resolves, or a busy source would have kept it waiting for too long. */
+  async #awaitOrRefuse(signal: AbortSignal, until?: Promise<void>): Promise<'passed' | 'armed' | 'late'> {
+    const { host, passed } = this.#parts
+    const { course, services, stopping } = host
+    const over = new AbortController()
+    const either = AbortSignal.any([signal, passed, over.signal])
+    const slept = services.clock.sleep(course.terms.switchoverWaitMs, either).then(
+      () => 'late' as const,
+      () => 'passed' as const,
+    )
+    const how = await Promise.race([slept, ...(until ? [until.then(() => 'armed' as const)] : [])])
+    over.abort()
+    signal.throwIfAborted()
+    stopping.throwIfAborted() // Only the end of waiting lets the write go on.
+    return how
   }
 
   async #awaitGrant(signal: AbortSignal): Promise<void> {
@@ -192,6 +223,13 @@ export class Switchover {
         else this.#unanswered = false
         continue
       }
+      const isFirst = this.#command !== 'resume' && !this.#unanswered
+      const toCome = isFirst ? this.#parts.lastMoments() : undefined
+      if (toCome) {
+        this.#why = 'the last of what is copied ahead is still to come'
+        await unlessAborted(toCome, AbortSignal.any([stopping, this.#asking.signal]))
+        continue
+      }
       const reason = this.#command ?? 'guest-write'
       const force = reason === 'operator' && this.#isForced
       const orders = reason === 'guest-write' ? [] : this.#orders.all
@@ -250,7 +288,8 @@ export class Switchover {
     const signal = AbortSignal.any([host.stopping, this.#asking.signal])
     const asked = this.#parts.coming.filter((each) => each.isIncoming)
     await grants.ensureOffered(asked, signal)
-    const answer = await acquire({ disks: asked.map(({ frozen }) => frozen), reason, force }, signal)
+    const disks = asked.map((each) => ({ ...each.frozen, ...this.#parts.copied(each) }))
+    const answer = await acquire({ disks, reason, force }, signal)
     return answer.answer === 'granted' ? { answer, taking: await grants.check(asked, answer, signal) } : { answer }
   }
 
@@ -267,8 +306,10 @@ export class Switchover {
     this.#hasGrant = true // From here on there is no leaving.
     const begin = async () => {
       const plans: DiskPlan[] = left.map(({ coming: { disk } }) => disk.arriving.abandon())
-      for (const { coming, powerLoss, deed } of taken)
-        plans.push(await coming.disk.arriving.begin(coming.frozen.generation, powerLoss, deed))
+      for (const { coming, powerLoss, deed, final } of taken) {
+        const granted = final && { epoch: final.epoch, dirty: final.dirty.runs(0, final.dirty.blocks, true) }
+        plans.push(await coming.disk.arriving.begin(coming.frozen.generation, powerLoss, deed, granted))
+      }
       return plans
     }
     const own = () => {
@@ -285,6 +326,7 @@ export class Switchover {
       coming.hasLeft()
       host.tell({ kind: 'step', message: leftNote(coming.name, by) })
     }
+    for (const { coming } of taken) coming.countMissing()
     host.tellCutOff()
     host.tell({ kind: 'switchover' })
     switched()

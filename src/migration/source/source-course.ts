@@ -13,6 +13,7 @@ import type { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MovedDisk } from '../../store/records.ts'
+import type { Ahead } from '../ahead.ts'
 import { atWorkCode } from '../codes.ts'
 import type { DestinationDesk, SourceDesk } from '../counterpart.ts'
 import { Course, type Pace } from '../course.ts'
@@ -33,6 +34,7 @@ import {
   tooLate,
 } from '../refusals.ts'
 import { leftNote, type Supersession, supersededNote } from '../supersession.ts'
+import { copiesAhead } from '../terms.ts'
 import { attachedWriters, atWork, brokenReason, sessionCount } from './attached.ts'
 import { Grant } from './grant.ts'
 import { SourceAnswers } from './source-desk.ts'
@@ -77,6 +79,7 @@ export class SourceCourse extends Course {
     tell: (event) => this.tell(event),
     cancel: () => this.cancel(),
     pausedThere: (isPaused) => this.#pausedThere(isPaused),
+    readyThere: () => this.#isReadyThere(),
   })
 
   /** What the destination may ask and say. */
@@ -101,7 +104,12 @@ export class SourceCourse extends Course {
   }
 
   get liveState(): string {
-    return this.#grant.isBeingMade ? 'switching' : this.record.state
+    if (this.#grant.isBeingMade) return 'switching'
+    return this.isPreCopying ? 'pre-copying' : this.record.state
+  }
+
+  get ahead(): Ahead | null {
+    return this.record.state === 'ready' && copiesAhead(this.terms) ? this.#answers.ahead : null
   }
 
   /** A source always knows: its own durable record decides. */
@@ -120,6 +128,16 @@ export class SourceCourse extends Course {
       await this.update({ state: 'ready' })
     })
     this.watch()
+    if (!this.isPreCopying) return this.tell({ kind: 'ready', message: this.readyMessage })
+    const served = this.disks.length > 1 ? 'them' : 'it'
+    const message = `the destination serves ${diskNames(this.record)}, and copies ${served} ahead of the switchover`
+    this.tell({ kind: 'step', message })
+  }
+
+  /** The destination says that what it copies ahead has come so far that the machine may move. */
+  async #isReadyThere(): Promise<void> {
+    if (!this.isPreCopying) return
+    await this.update({ readyAt: this.now() })
     this.tell({ kind: 'ready', message: this.readyMessage })
   }
 

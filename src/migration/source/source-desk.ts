@@ -9,6 +9,7 @@ import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord, MovedDisk } from '../../store/records.ts'
+import type { Ahead } from '../ahead.ts'
 import { startingCode } from '../codes.ts'
 import type {
   AcquireAnswer,
@@ -60,6 +61,8 @@ export interface SourceDeskParts {
   /** @throws Refusal once a grant was made */
   cancel(): Promise<void>
   pausedThere(isPaused: boolean): Promise<void>
+  /** What is copied ahead has come so far. */
+  readyThere(): Promise<void>
 }
 
 /** What a message says of a disk. */
@@ -73,6 +76,7 @@ export class SourceAnswers implements SourceDesk {
   /** What the destination last told of each disk. */
   readonly #reported = new Map<string, MigrationCounters>()
   #pace: { readonly told: Pace; readonly atMs: number } | undefined
+  #ahead: Ahead | null = null
   #copyingMs: number
   #guests: WaitingGuests
   readonly #guestsLog: GuestsLog
@@ -96,6 +100,11 @@ export class SourceAnswers implements SourceDesk {
   get pace(): Pace {
     if (!this.#pace || this.#parts.services.clock.now() - this.#pace.atMs > paceIsOldMs) return still
     return this.#pace.told
+  }
+
+  /** As the destination last told it; null: it has not yet. */
+  get ahead(): Ahead | null {
+    return this.#ahead
   }
 
   get copyingMs(): number {
@@ -148,9 +157,12 @@ export class SourceAnswers implements SourceDesk {
   }
 
   async progress(said: Progress): Promise<readonly SentOf[]> {
-    const { course, services, note, tell, pausedThere } = this.#parts
+    const { course, services, note, tell, pausedThere, readyThere } = this.#parts
     const entries = this.#entries<DiskProgress>(said.disks)
-    if (this.#record.state !== 'ready' && this.#record.state !== 'copying') return this.#sent
+    const { state } = this.#record
+    if (state !== 'copying' && !(state === 'ready' && said.ahead)) return this.#sent
+    this.#ahead = said.ahead
+    if (said.ahead?.isReady) void readyThere().catch(() => {}) // The next report says it again.
     void pausedThere(said.paused).catch(() => {}) // The next report says it again.
     const { rate, secondsLeft } = said
     this.#pace = { told: { rate, secondsLeft }, atMs: services.clock.now() }

@@ -7,17 +7,13 @@
 
 import type { BackgroundCopy } from '../../copy/background-copy.ts'
 import type { Comparison } from '../../copy/comparisons.ts'
-import { CopyTime } from '../../copy/copy-time.ts'
-import { Pause } from '../../copy/pause.ts'
-import { RateLimit } from '../../copy/rate-limit.ts'
-import { RateMeter } from '../../copy/rate-meter.ts'
-import { Window } from '../../copy/window.ts'
 import type { Pace } from '../../course.ts'
 import { nothingToPause, pauseSentence } from '../../refusals.ts'
 import { signMark } from '../../signed-words.ts'
 import type { ComingDisk } from '../coming-disk.ts'
 import { DestinationNotices } from '../destination-notices.ts'
 import { type DestinationHost, recorded } from '../host.ts'
+import type { Pacing } from '../pacing.ts'
 import { ArrivingDisk } from './arriving-disk.ts'
 
 const firstRoundPauseMs = 1000
@@ -26,28 +22,19 @@ const longestRoundPauseMs = 30_000
 export class Arriving {
   readonly #host: DestinationHost
   readonly #coming: readonly ComingDisk[]
-  /** Bytes that came (data, and zeros that stood there as data), over time. */
-  readonly #meter: RateMeter
-  readonly #limit: RateLimit
-  readonly #pause: Pause
+  readonly #pacing: Pacing
   readonly #notices: DestinationNotices
-  readonly #copyTime: CopyTime
   /** What each disk waits for, and the move with all of them. */
   readonly #notes = new Map<ComingDisk | 'all', string>()
   /** In the order of the move. */
   readonly disks: readonly ArrivingDisk[]
 
-  constructor(host: DestinationHost, coming: readonly ComingDisk[]) {
+  constructor(host: DestinationHost, coming: readonly ComingDisk[], pacing: Pacing) {
     this.#host = host
     this.#coming = coming
+    this.#pacing = pacing
     const { course, services, source, stopping, update, tell } = host
-    const { record } = course
     const { clock } = services
-    this.#meter = new RateMeter(clock)
-    this.#limit = new RateLimit(clock, course.terms.maxRate)
-    this.#pause = new Pause(record.paused)
-    this.#copyTime = new CopyTime(clock, record.copyingMs)
-    this.#copyTime.set('pause', record.paused)
     this.#notices = new DestinationNotices({
       course,
       coming,
@@ -58,6 +45,7 @@ export class Arriving {
       update,
       mark: (mark) => update({ mark }, () => this.#lacking.map(({ coming: { disk } }) => disk.arriving.noteMapLog())),
       note: (sentence) => this.#note('all', sentence),
+      isQuiet: () => course.ahead?.isReady ?? false,
       reported: (sent) => {
         for (const each of coming) each.tally.heard(sent, each.id)
       },
@@ -68,11 +56,9 @@ export class Arriving {
         new ArrivingDisk({
           host,
           coming: each,
-          meter: this.#meter,
-          limit: this.#limit,
-          pause: this.#pause,
+          ...pacing,
           note: (sentence) => this.#note(each, sentence),
-          troubled: (isTroubled) => this.#copyTime.set('trouble', isTroubled),
+          troubled: (isTroubled) => pacing.copyTime.set('trouble', isTroubled),
         }),
     )
   }
@@ -83,18 +69,18 @@ export class Arriving {
   }
 
   get copyingMs(): number {
-    return this.#copyTime.ms
+    return this.#pacing.copyTime.ms
   }
 
   get pace(): Pace {
-    const rate = this.#meter.rate()
+    const rate = this.#pacing.meter.rate()
     const missing = this.disks.map((each) => each.missingDataBytes)
     if (rate === 0 || missing.includes(undefined)) return { rate, secondsLeft: null }
     return { rate, secondsLeft: missing.reduce((sum: number, bytes) => sum + bytes!, 0) / rate }
   }
 
   linkChanged(isUp: boolean): void {
-    this.#copyTime.set('link', !isUp)
+    this.#pacing.copyTime.set('link', !isUp)
   }
 
   /** Holds the background copy, or lets it go on; durable before it is answered. Also before it begins. @throws Refusal */
@@ -103,8 +89,8 @@ export class Arriving {
     if (course.ended || course.record.state === 'finishing') throw nothingToPause(course.record, paused)
     if (paused === course.record.paused) return
     await update({ paused })
-    this.#pause.set(paused)
-    this.#copyTime.set('pause', paused)
+    this.#pacing.pause.set(paused)
+    this.#pacing.copyTime.set('pause', paused)
     tell({ kind: 'step', message: pauseSentence(paused) })
     this.#notices.paused()
   }
@@ -117,6 +103,11 @@ export class Arriving {
   /** Resolves once the source has confirmed that this is no old copy of the disks, or none of them is arriving any more. */
   get confirmed(): Promise<void> {
     return this.#lacking.length > 0 ? this.#notices.confirmed : Promise.resolve()
+  }
+
+  /** Tells the source how far it is, also before this phase begins. Resolves when `signal` aborts. */
+  report(signal: AbortSignal): Promise<void> {
+    return this.#notices.report(signal)
   }
 
   /** Whoever waits for the source's word waits no more. */
@@ -139,7 +130,7 @@ export class Arriving {
       void this.#survey(signal).catch(() => {}) // So is this.
       await this.#bringAll(working)
     } finally {
-      this.#copyTime.set('idle', true)
+      this.#pacing.copyTime.set('idle', true)
       ended.abort()
       await reports
       for (const each of this.disks) await each.closeSeeds()
@@ -153,8 +144,7 @@ export class Arriving {
   /** One disk after the other. One of which the source cannot read a range lets the next have its turn. */
   async #bringAll(working: AbortSignal): Promise<void> {
     const { clock } = this.#host.services
-    const window = new Window()
-    const copies = new Map(this.#lacking.map((each) => [each, each.copy(window, working)]))
+    const copies = new Map(this.#lacking.map((each) => [each, each.copy(this.#pacing.window, working)]))
     for (let pauseMs = firstRoundPauseMs; this.#lacking.length > 0; ) {
       let isOneOwned = false
       for (const each of this.#lacking) {
@@ -175,11 +165,11 @@ export class Arriving {
   async #bring(each: ArrivingDisk, copy: BackgroundCopy, working: AbortSignal): Promise<boolean> {
     const { tell } = this.#host
     const othersWait = () => this.#lacking.length > 1
-    this.#copyTime.set('trouble', false)
+    this.#pacing.copyTime.set('trouble', false)
     for (;;) {
-      this.#copyTime.set('idle', false)
+      this.#pacing.copyTime.set('idle', false)
       const isWhole = await copy.run(othersWait)
-      this.#copyTime.set('idle', true)
+      this.#pacing.copyTime.set('idle', true)
       if (!isWhole) return false
       tell({ kind: 'step', message: this.#of(each, 'every block has come, and is being compared with the source') })
       if (await each.comparisons.isLast(working, othersWait)) break

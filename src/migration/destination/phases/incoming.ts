@@ -5,20 +5,34 @@
 // What always holds: `incoming` becomes `gone` only on the source's durable word, or by the operator's force; for all disks in
 // one transaction.
 
+import type { Landed } from '../../../disk/remote-part.ts'
 import { unknownOwner } from '../../../disk/states.ts'
 import { GuestError } from '../../../guest/export.ts'
+import type { Ahead } from '../../ahead.ts'
+import { type Pace, still } from '../../course.ts'
 import { GuestsHere } from '../../guest-notices.ts'
 import type { WaitingGuests } from '../../held-writes.ts'
 import { diskNames } from '../../move.ts'
 import { tooLate } from '../../refusals.ts'
+import { copiesAhead } from '../../terms.ts'
 import { unlessAborted } from '../../unless-aborted.ts'
 import type { ComingDisk } from '../coming-disk.ts'
 import { Grants } from '../grants.ts'
 import { type DestinationHost, recorded } from '../host.ts'
 import { Inquiry } from '../inquiry.ts'
+import type { Pacing } from '../pacing.ts'
 import { StayingReaders } from '../staying-readers.ts'
 import { Switchover } from '../switchover.ts'
 import { IncomingDisk } from './incoming-disk.ts'
+import { PreCopying } from './pre-copying.ts'
+
+export interface IncomingParts {
+  /** The source has just asked for it, so that nothing can have been granted yet. */
+  readonly fresh: boolean
+  readonly pacing: Pacing
+  /** Tells the source how far it is, until `signal` aborts. */
+  report(signal: AbortSignal): Promise<void>
+}
 
 export class Incoming {
   readonly #host: DestinationHost
@@ -38,12 +52,17 @@ export class Incoming {
   /** In the order of the move. */
   readonly disks: readonly IncomingDisk[]
   readonly switchover: Switchover
+  readonly #report: IncomingParts['report']
+  /** undefined: nothing is copied ahead. */
+  readonly #preCopying: PreCopying | undefined
+  /** Resolves when a guest's first write here switches over; where nothing is copied ahead, from the beginning on. */
+  readonly #armed = Promise.withResolvers<void>()
 
-  /** `fresh`: the source has just asked for it, so that nothing can have been granted yet. */
-  constructor(host: DestinationHost, coming: readonly ComingDisk[], fresh: boolean) {
+  constructor(host: DestinationHost, coming: readonly ComingDisk[], { fresh, pacing, report }: IncomingParts) {
     this.#host = host
     this.#coming = coming
     this.#sourceConfirmed = fresh
+    this.#report = report
     const { course, services, source, stopping, note } = host
     const { clock } = services
     const sessions = course.disks.map((disk) => disk.sessions)
@@ -87,6 +106,9 @@ export class Incoming {
       signal: AbortSignal.any([stopping, this.#passed.signal]),
       came: () => this.#readerStays(),
     })
+    if (copiesAhead(course.terms))
+      this.#preCopying = new PreCopying({ host, coming, pacing, right, becameReady: () => this.#becameReady() })
+    if (this.#isArmed) this.#armed.resolve()
     this.switchover = this.#makeSwitchover()
   }
 
@@ -103,6 +125,10 @@ export class Incoming {
         return answer.answer === 'granted' ? this.#hearBoot(answer) : answer
       },
       isLeaving: () => this.#going !== undefined,
+      armed: this.#armed.promise,
+      isArmed: () => this.#isArmed,
+      copied: (each) => this.#preCopying?.copied(each) ?? {},
+      lastMoments: () => this.#lastMoments(),
       hasDeparted: async () => {
         const { state } = await this.#inquiry.answer()
         if (state === 'cancelled') void this.leave().catch(() => {}) // At a stop, the next start does it.
@@ -118,6 +144,28 @@ export class Incoming {
 
   get guests(): WaitingGuests {
     return this.#guests.now
+  }
+
+  /** How far the disks are copied ahead of switchover; null: they are not, or are not incoming any more. */
+  get ahead(): Ahead | null {
+    return this.#isHere && this.#preCopying ? this.#preCopying.ahead : null
+  }
+
+  get pace(): Pace {
+    return this.#preCopying?.pace ?? still
+  }
+
+  /** Why the operator's word cannot be done now, if anything: the end of a sentence. */
+  get notYet(): string | undefined {
+    const { course } = this.#host
+    if (course.terms.mode !== 'pre-copy' || (this.#isArmed && this.#preCopying?.fits)) return undefined
+    const left = this.#preCopying?.ahead.leftBytes ?? null
+    return left === null ? 'nothing of it is copied yet' : `${left} bytes are still to be copied`
+  }
+
+  /** The disk tells of what lands ahead of switchover. */
+  landed(coming: ComingDisk, landed: Landed): void {
+    this.#preCopying?.landed(coming, landed)
   }
 
   get isSwitching(): boolean {
@@ -156,9 +204,48 @@ export class Incoming {
       this.switchover.command('resume') // It was granted, and the answer was lost.
     else if (state === 'preparing' || state === 'ready') this.#sourceConfirmed = true
     else note(`the source says ${state} of ${diskNames(course.record)}: look at both sites with vmstore disk show`)
-    if (course.terms.switchover === 'now') this.switchover.command('operator')
+    if (course.terms.switchover === 'now' && this.#isArmed) this.switchover.command('operator')
     else if (writersAreGone) this.writersGone()
-    await unlessAborted(over, working)
+    await this.#copyAhead(over, working)
+  }
+
+  /** Until the disks are not incoming any more. */
+  async #copyAhead(over: Promise<void>, working: AbortSignal): Promise<void> {
+    const ended = new AbortController()
+    const signal = AbortSignal.any([working, this.#passed.signal, ended.signal])
+    const copying = this.#preCopying
+    const work = copying ? [copying.run(signal), this.#report(signal)] : []
+    for (const each of work)
+      each.catch((error: unknown) => {
+        if (!signal.aborted) this.#host.note(`copying ahead has stopped: ${(error as Error).message}`)
+      })
+    try {
+      await unlessAborted(over, working)
+    } finally {
+      ended.abort()
+      await Promise.allSettled(work)
+    }
+  }
+
+  /** Whether a guest's first write here switches over. */
+  get #isArmed(): boolean {
+    const { record, terms } = this.#host.course
+    return record.readyAt !== null || !copiesAhead(terms)
+  }
+
+  #becameReady(): void {
+    const { course, tell } = this.#host
+    this.#armed.resolve()
+    tell({ kind: 'ready', message: course.readyMessage })
+    if (course.terms.switchover === 'now') this.switchover.command('operator')
+    else if (this.#isForReaders && this.#readers.any) this.#readerStays()
+  }
+
+  /** `--mode pre-copy`: what is left has to fit into the last moments. undefined: it does; else a promise for another look. */
+  #lastMoments(): Promise<void> | undefined {
+    const copying = this.#preCopying
+    if (!copying || this.#host.course.terms.mode !== 'pre-copy' || copying.fits) return undefined
+    return copying.hurry()
   }
 
   /** Every writer at the source has said goodbye: a guest that only reads, and stays, is not served from afar for ever. */
@@ -203,11 +290,11 @@ export class Incoming {
   }
 
   get #isForReaders(): boolean {
-    return this.#isHere && this.#host.course.terms.switchover === 'auto'
+    return this.#isHere && this.#isArmed && this.#host.course.terms.switchover === 'auto'
   }
 
   #sessionsChanged(): void {
-    if (!this.#isForReaders) return
+    if (!this.#isHere || this.#host.course.terms.switchover !== 'auto') return
     this.#readers.changed()
     if (this.#readers.any) this.#readerStays()
   }
