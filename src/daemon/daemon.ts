@@ -11,6 +11,7 @@ import type { Logger } from 'pino'
 import { EventBus } from '../control/event-bus.ts'
 import { type ControlServer, startControlServer } from '../control/server.ts'
 import type { SiteView } from '../control/types.ts'
+import { signingKey } from '../deed/keys.ts'
 import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
@@ -29,7 +30,7 @@ import { announceCourse, announceLink } from './announcing.ts'
 import { systemClock } from './clock.ts'
 import { logCourse } from './course-log.ts'
 import { Drivers } from './drivers.ts'
-import { openDurable, tellUnrecorded } from './durable.ts'
+import { loadedWithDeeds, openDurable, tellUnrecorded } from './durable.ts'
 import { freeBytes } from './free-space.ts'
 import { logLink } from './link-log.ts'
 import { Links } from './links.ts'
@@ -123,7 +124,8 @@ export class Daemon {
     const identity = await ownIdentity(folder.root)
     const { records, files } = await openDurable(folder, identity.siteId, log)
     this.#stops.push(() => records.close())
-    const loaded = await records.load()
+    const key = signingKey(identity.privateKeyPem)
+    const loaded = await loadedWithDeeds(records, key, log)
     const services: DiskServices = {
       files,
       records,

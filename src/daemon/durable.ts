@@ -1,10 +1,12 @@
 // What of a site survives its daemon: records and files. For tests alone, both may have a crash point (crash-points.ts).
 
 import type { Logger } from 'pino'
+import type { SigningKey } from '../deed/keys.ts'
+import { adopted } from '../migration/adoption.ts'
 import { wrongTerms } from '../migration/terms.ts'
 import type { DataFolder } from '../store/data-folder.ts'
 import { KernelFiles } from '../store/kernel-files.ts'
-import type { DiskRecord } from '../store/records.ts'
+import type { DiskRecord, Records, SiteRecords } from '../store/records.ts'
 import { SqliteRecords } from '../store/sqlite-records.ts'
 import type { Durable } from './crash-points.ts'
 import { isBesideServedFile } from './served-file.ts'
@@ -22,6 +24,17 @@ export async function openDurable(folder: DataFolder, siteId: string, log: Logge
     await durable.records.close()
     throw error
   }
+}
+
+/** What is on record, with a deed of each disk from before deeds: signed in one transaction, before anybody is served. */
+export async function loadedWithDeeds(records: Records, key: SigningKey, log: Logger): Promise<SiteRecords> {
+  const loaded = await records.load()
+  const changes = adopted(loaded, key, new Date().toISOString())
+  if (changes.length === 0) return loaded
+  await records.commit(changes)
+  log.info({ disks: changes.map(({ record }) => record.name) }, 'these disks have a deed from now on')
+  const now = new Map(changes.map(({ record }) => [record.id, record]))
+  return { ...loaded, disks: loaded.disks.map((record) => now.get(record.id) ?? record) }
 }
 
 /** What a daemon left that died while it made or removed a disk. It may be bytes of worth: it is told, and stays. */

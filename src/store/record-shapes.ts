@@ -5,6 +5,7 @@
 
 import { crc32 } from 'node:zlib'
 import { z } from 'zod'
+import { entryShape } from '../deed/entries.ts'
 import type { DiskRecord, MigrationRecord, PeerRecord } from './records.ts'
 
 /** Of a row: its table, its key and its text, so that no row passes for another. */
@@ -17,6 +18,9 @@ const count = z.number().int().nonnegative()
 const figure = z.number()
 const text = z.string().min(1)
 const ranges = z.array(z.object({ offset: count, length: count }))
+
+/** Its signatures are not looked at anew: the row's checksum says that it is as it was when they were. */
+const deed = z.array(entryShape).min(1).nullable()
 
 /** Loose: a field that a newer vmstore of the same format added is kept. */
 const disk = z.looseObject({
@@ -36,6 +40,9 @@ const disk = z.looseObject({
   mapLog: z.object({ key: count, records: count }).nullable(),
   unsynced: z.looseObject({}).nullable(),
   powerLoss: z.looseObject({}).nullable(),
+  deed,
+  offered: deed,
+  rival: deed,
   createdAt: text,
 })
 
@@ -50,6 +57,7 @@ const movedDisk = z.looseObject({
   differed: ranges,
   reclaimedAs: count.nullable(),
   hasLeft: z.boolean(),
+  deed,
 })
 
 const migration = z.looseObject({
@@ -71,6 +79,8 @@ const migration = z.looseObject({
   sourceTold: z.boolean(),
   mark: count,
   markRun: text.nullable(),
+  markSigned: text.nullable(),
+  completeSigned: text.nullable(),
 })
 
 const peer = z.looseObject({

@@ -60,6 +60,42 @@ export function upgradeFrom2(database: DatabaseSync, path: string, siteId: strin
   database.exec('COMMIT')
 }
 
+/**
+ * Disks get a deed, and moves what their destination signed: none yet. A deed is signed with the key of this site, which is not
+ * known here: the daemon signs what was before deeds when it starts, before anybody is served (migration/adoption.ts). Until
+ * then a record without a deed says just that.
+ */
+export function upgradeFrom3(database: DatabaseSync, path: string): void {
+  database.exec('BEGIN IMMEDIATE')
+  upgradeRows(database, path, 'disk', (body) => ({ ...untouchedDisk, ...body }))
+  upgradeRows(database, path, 'migration', (body) => {
+    const before = body as Partial<MigrationRecord>
+    return {
+      ...untouchedMigration,
+      ...before,
+      disks: before.disks?.map((disk) => ({ ...untouchedMovedDisk, ...disk })),
+    }
+  })
+  database.exec('PRAGMA user_version = 4')
+  database.exec('COMMIT')
+}
+
+/** @throws when a row is damaged, before and after */
+function upgradeRows(
+  database: DatabaseSync,
+  path: string,
+  table: 'disk' | 'migration',
+  upgraded: (body: object) => object,
+): void {
+  const put = database.prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`)
+  for (const { id, body } of rowsOf(database, path, table)) {
+    const text = JSON.stringify(upgraded(body))
+    const found = shaped(table, id, JSON.parse(text))
+    if ('wrong' in found) throw damagedRow(path, table, id, found.wrong)
+    put.run(text, rowChecksum(table, id, text), id)
+  }
+}
+
 function rowsOf(database: DatabaseSync, path: string, table: string): { id: string; body: object }[] {
   return database
     .prepare(`SELECT id, body, checksum FROM ${table}`)
@@ -120,6 +156,7 @@ function migrationOfFormat2(
     differed: differed ?? untouchedMovedDisk.differed,
     reclaimedAs: reclaimedAs ?? untouchedMovedDisk.reclaimedAs,
     hasLeft: false,
+    deed: null,
   }
   const terms = { mode, switchover, switchoverWaitMs, maxRate, stallTimeoutMs, sourcePolicy, force }
   return { ...untouchedMigration, ...move, disks: [moved], terms }

@@ -1,17 +1,18 @@
 // The SQLite database of a site, opened: made when there is none, brought to today's format, and looked over.
 //
 // Formats: 1 had absolute paths and no checksums; 2 has paths relative to the data folder, a checksum in each row, and the
-// number of transactions (commit-witness.ts); in 3 a migration has its disks as a list, and its terms by themselves.
+// number of transactions (commit-witness.ts); in 3 a migration has its disks as a list, and its terms by themselves; in 4 a
+// disk has its deed.
 //
 // What always holds: a file that is not ours, newer, damaged, or shorter than it was is left as it is.
 
 import { chmodSync, closeSync, constants, existsSync, openSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
-import { countCommits, upgradeFrom1, upgradeFrom2 } from './record-upgrades.ts'
+import { countCommits, upgradeFrom1, upgradeFrom2, upgradeFrom3 } from './record-upgrades.ts'
 import { recordsProblem, restoreOrStartAnew } from './records-problem.ts'
 
 /** Raised with every change of the schema; a database with a higher one is refused. */
-const schemaVersion = 3
+const schemaVersion = 4
 const applicationId = 0x766d7374 // 'vmst'
 const tables = ['disk', 'migration', 'peer'] as const
 /** For a program that looks into the database, and is soon gone again. */
@@ -48,6 +49,7 @@ export function openDatabase({ path, isKnown, committed, siteId }: DatabasePlace
     if (version === 1) upgradeFrom1(database, path)
     checkNothingLost(database, path, committed)
     if (version === 1 || version === 2) upgradeFrom2(database, path, siteId)
+    if (version >= 1 && version <= 3) upgradeFrom3(database, path)
     return database
   } catch (error) {
     database.close()

@@ -2,6 +2,7 @@
 // committed as one transaction, and is durable once `commit` resolves. If it rejects, the next start may find it or not;
 // once a later commit resolves, it will not: so a failed transaction never leaves half of itself below a later one.
 
+import type { Deed } from '../deed/entries.ts'
 import type { MapLogMark } from './map-log-format.ts'
 
 export interface DiskRecord {
@@ -34,6 +35,15 @@ export interface DiskRecord {
   readonly unsynced: UnsyncedMark | null
   /** owned, arriving: power was lost while that was so, and the operator has not accepted it. */
   readonly powerLoss: PowerLossMark | null
+  /**
+   * Who gave the disk to whom, signed, as far as this site knows; what it gave itself is on record here before anybody learns of
+   * it. null: the disk is on its way here and was never here before; or the record is of before deeds, and the next start signs one.
+   */
+  readonly deed: Deed | null
+  /** incoming: the deed with which it was offered, verified. What the source gives has to follow it. */
+  readonly offered: Deed | null
+  /** superseded: a deed that forks from ours, so that nobody can say which of the two is valid. */
+  readonly rival: Deed | null
   readonly createdAt: string
 }
 
@@ -63,7 +73,17 @@ export interface FailedSyncMark {
 /** A disk to which nothing has happened. A record that lacks one of these was written before it was there, and means it. */
 export const untouchedDisk: Pick<
   DiskRecord,
-  'migrationId' | 'servedFile' | 'before' | 'taken' | 'failedSync' | 'mapLog' | 'unsynced' | 'powerLoss'
+  | 'migrationId'
+  | 'servedFile'
+  | 'before'
+  | 'taken'
+  | 'failedSync'
+  | 'mapLog'
+  | 'unsynced'
+  | 'powerLoss'
+  | 'deed'
+  | 'offered'
+  | 'rival'
 > = {
   migrationId: null,
   servedFile: null,
@@ -73,6 +93,9 @@ export const untouchedDisk: Pick<
   mapLog: null,
   unsynced: null,
   powerLoss: null,
+  deed: null,
+  offered: null,
+  rival: null,
 }
 
 /**
@@ -106,6 +129,9 @@ export interface MigrationRecord {
   /** Destination: how often it has said, after putting it on record, that it serves. Source: the highest that it heard, and of which run. */
   readonly mark: number
   readonly markRun: string | null
+  /** Source: with what the destination's key signed that mark, and that it has everything (migration/words-signed.ts). null: it did not. */
+  readonly markSigned: string | null
+  readonly completeSigned: string | null
   /** The boot id of the source's kernel. Destination: as last heard. Source: under which it gave the disks up. null: not known. */
   readonly sourceBoot: string | null
   /** How long the copy has copied, without what it was held for. */
@@ -136,6 +162,8 @@ export interface MovedDisk {
   readonly reclaimedAs: number | null
   /** It was superseded after the disks had passed: it is in the move no more, which goes on for the others. */
   readonly hasLeft: boolean
+  /** The disk's record was deleted here since: its deed as it was then, so that older copies elsewhere are known by it. */
+  readonly deed: Deed | null
 }
 
 export interface RefusedWritesRecord {
@@ -157,6 +185,8 @@ export const untouchedMigration = {
   sourceTold: true,
   mark: 0,
   markRun: null,
+  markSigned: null,
+  completeSigned: null,
   sourceBoot: null,
   copyingMs: 0,
   refusedWrites: null,
@@ -169,6 +199,7 @@ export const untouchedMovedDisk = {
   differed: [],
   reclaimedAs: null,
   hasLeft: false,
+  deed: null,
 } as const satisfies Partial<MovedDisk>
 
 /** Bytes, as of the last time they were recorded. */

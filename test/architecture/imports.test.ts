@@ -88,6 +88,16 @@ const allowances: readonly Allowance[] = [
     why: 'it moves it over a link, of which it knows the channel and the bounds of its words',
   },
   { from: /^migration\//, to: /^store\/records\.ts$/, why: "a migration's record" },
+  {
+    from: /^(daemon|migration)\//,
+    to: /^deed\//,
+    why: 'a migration signs what it gives, and believes what a deed says; the daemon has the key',
+  },
+  {
+    from: /^store\//,
+    to: /^deed\/entries\.ts$/,
+    why: 'a disk carries its deed in its record: what an entry is has one schema',
+  },
   { from: /^migration\//, to: /^guest\/export\.ts$/, why: 'a guest that waits in vain is told so' },
   { from: /^(link|peer)\//, to: /^transport\//, why: 'they speak over streams that drivers bring' },
   { from: /^disk\//, to: /^store\//, why: 'a disk is its files and records' },
@@ -141,7 +151,7 @@ const libraries: Readonly<Record<string, { readonly places: readonly string[]; r
   'reflect-metadata': { places: ['peer'], why: '@peculiar/x509 needs it' },
   undici: { places: ['control'], why: 'the control client' },
   zod: {
-    places: ['control', 'daemon', 'link', 'migration', 'peer', 'store'],
+    places: ['control', 'daemon', 'deed', 'link', 'migration', 'peer', 'store'],
     why: 'what comes from outside is checked by the part that understands it',
   },
 }

@@ -29,6 +29,9 @@ export function putDisk(site: SimSite, random: Random, index = 0): number[] {
     mapLog: null,
     unsynced: null,
     powerLoss: null,
+    deed: null,
+    offered: null,
+    rival: null,
   }
   site.database.disk.set(id, { ...identity, ...standing, createdAt: '2026-01-01T00:00:00.000Z' })
   return initial

@@ -25,7 +25,16 @@ describe('records of format 2', () => {
   /** As format 2 had it, with all fields but `without`. */
   function written(facts: Row = {}, without: readonly string[] = []): Row {
     const { disks: _disks, terms: _terms, ...move } = migrationRecord()
-    const { id: diskId, name: diskName, sizeBytes, generation, owner: _owner, hasLeft: _hasLeft, ...rest } = movedDisk()
+    const {
+      id: diskId,
+      name: diskName,
+      sizeBytes,
+      generation,
+      owner: _owner,
+      hasLeft: _hasLeft,
+      deed: _deed,
+      ...rest
+    } = movedDisk()
     const row: Row = {
       ...move,
       ...usualTerms,
@@ -86,7 +95,7 @@ describe('records of format 2', () => {
     }
     store(written({ ...move, ...disk, ...terms, endOwner: 'site-there' }))
     assert.deepEqual(await loaded(), [{ ...migrationRecord({ ...move, terms }, { ...disk, owner: 'site-there' }) }])
-    assert.equal(formatOf(), 3)
+    assert.equal(formatOf(), 4)
     assert.equal((await loaded()).length, 1, 'and so they are at the next start')
   })
 
