@@ -14,24 +14,29 @@ interface Range {
 }
 
 export class OwnDisk {
-  readonly id = randomUUID()
+  readonly id: string
   readonly migration = randomUUID()
   readonly name: string
-  readonly bytes = bytesOfImage(0, sizeBytes)
+  readonly bytes: Buffer
+  readonly #sizeBytes: number
   readonly #hostile: HostileSite
   /** As it stands at the source. */
   state: 'ready' | 'departed' | 'taken' | 'released' = 'ready'
 
-  constructor(hostile: HostileSite, name = 'web01') {
+  /** `sayBytes`: the size that it says; of a size of its own it has no bytes to give. */
+  constructor(hostile: HostileSite, name = 'web01', sayBytes = sizeBytes, id: string = randomUUID()) {
+    this.id = id
     this.#hostile = hostile
     this.name = name
+    this.#sizeBytes = sayBytes
+    this.bytes = sayBytes === sizeBytes ? bytesOfImage(0, sizeBytes) : Buffer.alloc(0)
     Object.assign(hostile.replies, this.#honest)
     hostile.pieces = ({ runs }: FetchRequest) =>
       runs.map(({ offset, length }) => ({ offset, length, bytes: this.bytes.subarray(offset, offset + length) }))
   }
 
   get offer(): Offered {
-    return offered({ id: this.id, name: this.name, sizeBytes, allocatedBytes: sizeBytes })
+    return offered({ id: this.id, name: this.name, sizeBytes: this.#sizeBytes, allocatedBytes: this.bytes.length })
   }
 
   /** Has the victim make an incoming disk of it. */
