@@ -56,8 +56,8 @@ describe('hostile: a peer that asks what is here', () => {
     const here = await createGuestDisk(a, 'web01')
     const hostile = await HostileSite.paired(a)
     const heard = [
-      await new OwnDisk(hostile, 'elsewhere', undefined, here.id).prepare().catch((error: Error) => error.message),
-      await new OwnDisk(hostile, 'web01').prepare().catch((error: Error) => error.message),
+      await new OwnDisk(hostile, { name: 'elsewhere', id: here.id }).prepare().catch((error: Error) => error.message),
+      await new OwnDisk(hostile).prepare().catch((error: Error) => error.message),
     ]
     for (const text of heard) {
       assert.equal(typeof text, 'string', 'it was refused')

@@ -42,7 +42,8 @@ export class HostileSite {
     throw new PeerRefusal('no-right', 'nothing is to be had here')
   }
   readonly #hub: LinkHub
-  readonly #victimKey: string
+  /** By which it has pinned its victim. */
+  readonly victimKey: string
 
   /** Paired, and connected by a lane of each purpose, which it keeps. */
   static async paired(victim: Site, options: HostileOptions = {}): Promise<HostileSite> {
@@ -61,7 +62,7 @@ export class HostileSite {
     this.victim = victim
     this.name = name
     this.identity = identity
-    this.#victimKey = victimKey
+    this.victimKey = victimKey
     const lanes = new StreamLanes({
       connect: async (_target, signal) => {
         const bare = await dialled(address)
@@ -92,7 +93,7 @@ export class HostileSite {
   }
 
   get channel(): PeerChannel {
-    return this.#hub.channel(this.#victimKey)
+    return this.#hub.channel(this.victimKey)
   }
 
   /** What the victim answers. Rejects with its PeerRefusal, or with LinkError where the lane broke over it. */

@@ -23,16 +23,18 @@ export interface Offered {
   readonly sizeBytes: number
   readonly generation: number
   readonly allocatedBytes: number
+  /** The hash of its deed's last entry. */
+  readonly head: string
 }
 
 export function offered(changes: Partial<Offered> = {}): Offered {
-  return { id: randomUUID(), name: 'offered', sizeBytes: 2 ** 20, generation: 1, allocatedBytes: 0, ...changes }
+  const usual = { name: 'offered', sizeBytes: 2 ** 20, generation: 1, allocatedBytes: 0, head: '0'.repeat(64) }
+  return { id: randomUUID(), ...usual, ...changes }
 }
 
-/** What a source says of disks that it is about to move; the deed that it names of each is the disk's, if it has one. */
+/** What a source says of disks that it is about to move. */
 export function preparation(disks: readonly Offered[], migration: string = randomUUID(), terms: Terms = usualTerms) {
-  const head = '0'.repeat(64)
-  return { migration, disks: disks.map((disk) => ({ deed: head, ...disk })), terms, boot: 'boot-1' }
+  return { migration, disks, terms, boot: 'boot-1' }
 }
 
 /** The operator of the owner has given the disk to the hostile site, which says that it is prepared. */

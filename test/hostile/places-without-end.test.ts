@@ -34,7 +34,7 @@ describe('hostile: a peer that places disks without end', () => {
     const more = () => residentBytes(site) - before
     const refused: string[] = []
     for (let index = 0; index < attempts && refused.length < refusals && more() < mostMoreBytes; index++) {
-      const disk = new OwnDisk(hostile, `filler-${index}`, largestDiskBytes)
+      const disk = new OwnDisk(hostile, { name: `filler-${index}`, saysBytes: largestDiskBytes })
       await disk.prepare().catch((error: Error) => refused.push(error.message))
     }
     assert(more() < mostMoreBytes, `${Math.round(more() / 2 ** 20)} MiB more`)
@@ -47,7 +47,7 @@ describe('hostile: a peer that places disks without end', () => {
     await createGuestDisk(site)
     const witness = await Witness.of(site)
     const hostile = await HostileSite.paired(site)
-    await assert.rejects(new OwnDisk(hostile, 'web01').prepare())
+    await assert.rejects(new OwnDisk(hostile).prepare())
     await witness.unharmed()
     assert.equal((await site.control.listDisks()).length, 1)
   })
