@@ -3,7 +3,7 @@
 import { BaseCommand } from '../cli/base-command.ts'
 import { countText, diskHeader, diskRow, troublesText } from '../cli/disk-text.ts'
 import { migrationHeader, migrationRow } from '../cli/migration-text.ts'
-import { peerHeader, peerRow } from '../cli/peer-text.ts'
+import { peerHeader, peerRow, reachedText } from '../cli/peer-text.ts'
 import { facts, table } from '../cli/table.ts'
 import type { StatusView } from '../control/types.ts'
 
@@ -33,5 +33,5 @@ function textOf({ site, refusedConnections, disks, peers, migrations }: StatusVi
     table(peerHeader, peers.map(peerRow), 'No peers.'),
     table(migrationHeader, migrations.map(migrationRow), 'No migrations.'),
   ]
-  return [...sections, ...troublesText(disks)].join('\n\n')
+  return [...sections, ...troublesText(disks), ...reachedText(peers)].join('\n\n')
 }

@@ -7,6 +7,7 @@
 import type { z } from 'zod'
 import {
   acceptRequest,
+  allowRequest,
   type CreateEvent,
   createDiskRequest,
   type DiskView,
@@ -18,6 +19,7 @@ import {
   type MigrationView,
   migrateRequest,
   type PeerView,
+  type RemovedPeerView,
   reclaimRequest,
   type SiteView,
   type StatusView,
@@ -102,6 +104,22 @@ export const routes = {
     },
     join: { name: 'join', method: 'POST', path: '/v1/peers/join', body: joinRequest, answer: document<PeerView>() },
     remove: { name: 'removePeer', method: 'DELETE', path: '/v1/peers/:name', answer: document<PeerView>() },
+    show: { name: 'showPeer', method: 'GET', path: '/v1/peers/:name', answer: document<PeerView>() },
+    /** What it may here. */
+    allow: {
+      name: 'allowPeer',
+      method: 'POST',
+      path: '/v1/peers/:name/allow',
+      body: allowRequest,
+      answer: document<PeerView>(),
+    },
+    /** Ends the migrations with it here, without its answer. */
+    removeByForce: {
+      name: 'removePeerByForce',
+      method: 'POST',
+      path: '/v1/peers/:name/remove',
+      answer: document<RemovedPeerView>(),
+    },
   },
 
   /** Named by id, or an unambiguous beginning of it. */

@@ -16,6 +16,7 @@ import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { answersOverLink, overLink } from '../migration/over-link.ts'
+import { rightsOf } from '../migration/peer-rights.ts'
 import { Migrations } from '../migration/site/migrations.ts'
 import type { MigrationsServices } from '../migration/site/services.ts'
 import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
@@ -39,6 +40,7 @@ import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
 import { ownIdentity, siteNameOf } from './own-identity.ts'
 import type { PassedSocket } from './passed-sockets.ts'
 import { PeerBook } from './peer-book.ts'
+import { PeerGuard } from './peer-guard.ts'
 import { serveFile, stateFolderOf } from './served-file.ts'
 import { LocalSite } from './site.ts'
 import type { Naming } from './views.ts'
@@ -145,19 +147,20 @@ export class Daemon {
 
     const book = new PeerBook(records, loaded.peers)
     const siteName = siteNameOf(hostname())
+    const guard = new PeerGuard((peerId) => rightsOf(book.get(peerId)).limits)
     let migrations: Migrations | undefined
     const links = new Links({
       identity,
       siteName,
       book,
       drivers: new Drivers(this.#options.drivers),
-      handlers: answersOverLink((peerId) => migrations!.desk(peerId)),
+      handlers: guard.guarding(answersOverLink((peerId) => migrations!.desk(peerId))),
       log,
       settings: this.#options.transportSettings,
     })
     this.#stops.push(() => links.close())
     const naming = namingOf(identity.siteId, book, links, disks)
-    migrations = this.#makeMigrations({ records, disks, identity, book, links, naming, folder, files })
+    migrations = this.#makeMigrations({ records, disks, identity, book, links, naming, folder, files, guard })
     this.#stops.push(() => migrations.stop())
     links.hub.onEvent((peerId, event) => {
       logLink(event, peerOf(book, peerId).name, log)
@@ -170,7 +173,7 @@ export class Daemon {
     await migrations.generations.askAll(book.all().map(({ fingerprint }) => fingerprint))
     // Now every disk that the last daemon left is known: a file that is one of them is not taken for a new one.
     for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
-    await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, siteName })
+    await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, siteName, guard })
   }
 
   #makeMigrations(parts: {
@@ -182,8 +185,9 @@ export class Daemon {
     naming: Naming
     folder: DataFolder
     files: Files
+    guard: PeerGuard
   }): Migrations {
-    const { records, disks, identity, book, links, naming, folder, files } = parts
+    const { records, disks, identity, book, links, naming, folder, files, guard } = parts
     const { log } = this.#options
     const services: MigrationsServices = {
       records,
@@ -196,6 +200,7 @@ export class Daemon {
       newId: randomUUID,
       counterpart: (peerId) => overLink(links.hub.channel(peerId)),
       peer: (peerId) => peerOf(book, peerId),
+      rights: (peerId) => rightsOf(book.get(peerId), guard.reached(peerId)),
       keep: (peerId) => links.hub.keep(peerId),
       freeBytes: () => freeBytes(folder.disksFolder),
       transport: (peerId) => book.get(peerId)?.address?.split(':')[0] ?? 'tcp',
@@ -218,8 +223,9 @@ export class Daemon {
     naming: Naming
     identity: Identity
     siteName: string
+    guard: PeerGuard
   }): Promise<void> {
-    const { disks, folder, files, migrations, book, links, naming, identity, siteName } = parts
+    const { disks, folder, files, migrations, book, links, naming, identity, siteName, guard } = parts
     const { log, peer, version } = this.#options
     const nbd = new NbdServer({ catalog: disks, log, tls: this.#tls, plainIsAllowed: this.#options.insecure })
     this.#stops.push(() => stopGuests(nbd))
@@ -249,6 +255,7 @@ export class Daemon {
       migrations,
       book,
       links,
+      guard,
       naming,
       bus: this.#bus,
       refusedConnections: () => nbd.refused,

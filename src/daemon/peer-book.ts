@@ -3,11 +3,13 @@
 import { Refusal } from '../disk/refusal.ts'
 import type { PeerFacts } from '../migration/site/services.ts'
 import type { PairedPeer } from '../peer/pairing.ts'
-import type { PeerRecord, Records } from '../store/records.ts'
+import { type PeerRecord, type Records, untouchedPeer } from '../store/records.ts'
 
 export class PeerBook {
   readonly #records: Records
   readonly #peers = new Map<string, PeerRecord>()
+  /** One after the other, so that each sees what the one before allowed. */
+  #allowed: Promise<unknown> = Promise.resolve()
 
   constructor(records: Records, peers: readonly PeerRecord[]) {
     this.#records = records
@@ -53,6 +55,8 @@ export class PeerBook {
     let name = wantedName ?? known?.name ?? peer.name
     for (let count = 2; !isFree(name); count++) name = `${peer.name}-${count}`
     const record: PeerRecord = {
+      ...untouchedPeer,
+      ...(known && { mayTake: known.mayTake, limits: known.limits }), // Paired again, it is the same site: the key is its name.
       fingerprint: peer.fingerprint,
       site: peer.siteId,
       name,
@@ -68,6 +72,22 @@ export class PeerBook {
   checkName(name: string, fingerprint: string | undefined): void {
     const other = this.all().find((peer) => peer.name === name)
     if (other && other.fingerprint !== fingerprint) throw nameTaken(name)
+  }
+
+  /** What the peer may; durable when it resolves. */
+  async allow(
+    fingerprint: string,
+    rights: (now: PeerRecord) => Pick<PeerRecord, 'mayTake' | 'limits'>,
+  ): Promise<PeerRecord> {
+    const work = this.#allowed.then(async () => {
+      const now = this.named(fingerprint) // It may have been removed meanwhile.
+      const record = { ...now, ...rights(now) }
+      await this.#records.commit([{ put: 'peer', record }])
+      this.#peers.set(fingerprint, record)
+      return record
+    })
+    this.#allowed = work.catch(() => {})
+    return work
   }
 
   async remove(peer: PeerRecord): Promise<void> {

@@ -91,10 +91,11 @@ export class LocalDisks implements ServiceOf<'disks'> {
       refuse(
         'migrating',
         `${disk.name} is in migration ${id}`,
-        `Wait for its end, or cancel it: vmstore migration cancel ${id}.`,
+        `Wait for its end, or cancel it: vmstore migration cancel ${id}, with --force if the other site does not answer.`,
       )
     }
-    if (disk.state === 'departed' || disk.state === 'arriving' || disk.state === 'incoming') {
+    // Without a migration: the peer that it was given to, or that it came from, was removed, and nobody waits for its bytes.
+    if (disk.state === 'incoming') {
       refuse(
         'disk-moving',
         `${disk.name} is ${disk.state} here: its bytes may be needed`,

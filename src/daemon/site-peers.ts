@@ -1,22 +1,36 @@
 // The peers of a site as its operators see them: invited, joined, shown, removed.
 
 import type { ServiceOf } from '../control/service.ts'
-import type { InviteRequest, InviteView, JoinRequest, PeerView } from '../control/types.ts'
+import type {
+  AllowRequest,
+  InviteRequest,
+  InviteView,
+  JoinRequest,
+  PeerLimitsView,
+  PeerView,
+  RemovedPeerView,
+} from '../control/types.ts'
+import type { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { LinkError } from '../link/channel.ts'
 import { diskNames } from '../migration/move.ts'
+import { usualLimits } from '../migration/peer-rights.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import { PeerError } from '../peer/identity.ts'
-import type { PeerRecord } from '../store/records.ts'
+import type { PeerLimits, PeerRecord } from '../store/records.ts'
 import { TransportError } from '../transport/index.ts'
 import type { Links } from './links.ts'
+import { allowed } from './peer-allowing.ts'
 import type { PeerBook } from './peer-book.ts'
+import type { PeerGuard } from './peer-guard.ts'
 import { linkView } from './views.ts'
 
 export interface LocalPeersParts {
   readonly book: PeerBook
   readonly links: Links
   readonly migrations: Migrations
+  readonly disks: Disks
+  readonly guard: PeerGuard
 }
 
 export class LocalPeers implements ServiceOf<'peers'> {
@@ -49,7 +63,7 @@ export class LocalPeers implements ServiceOf<'peers'> {
         `migration ${busy.id} of ${diskNames(busy.record)} is under way with ${peer.name}`,
         {
           safe: 'Nothing was changed.',
-          next: 'Wait for its end, or cancel it.',
+          next: `Wait for its end, or cancel it: vmstore migration cancel ${busy.id}. Where that site is lost for good, or not to be trusted: vmstore peer remove ${peer.name} --force.`,
         },
       )
     }
@@ -59,11 +73,66 @@ export class LocalPeers implements ServiceOf<'peers'> {
     return view
   }
 
+  show(name: string): PeerView {
+    return this.#peerView(this.#parts.book.named(name))
+  }
+
+  async allow(name: string, request: AllowRequest): Promise<PeerView> {
+    const { book, disks } = this.#parts
+    const { fingerprint } = book.named(name)
+    const peer = await book.allow(fingerprint, (now) => allowed(now, request, (disk) => disks.named(disk)))
+    return this.#peerView(peer)
+  }
+
+  /** Needs nothing of the peer. */
+  async removeByForce(name: string): Promise<RemovedPeerView> {
+    const { book, migrations, links, guard } = this.#parts
+    const peer = book.named(name)
+    const view = this.#peerView(peer)
+    const { commands } = migrations
+    // While they end it may begin others: these are looked for when it cannot speak any more.
+    const ended = await commands.endAllWith(peer.fingerprint)
+    await book.remove(peer)
+    links.hub.drop(peer.fingerprint)
+    guard.forget(peer.fingerprint)
+    const stranded = [...ended, ...(await commands.endAllWith(peer.fingerprint))]
+    return { ...view, connected: false, stranded: stranded.map(asSentence) }
+  }
+
   #peerView(peer: PeerRecord): PeerView {
     const { name, site, fingerprint, address } = peer
-    const { hub } = this.#parts.links
-    const link = linkView(hub.facts(fingerprint))
-    return { name, id: site, fingerprint, address, connected: hub.connected(fingerprint), link }
+    const { links, disks } = this.#parts
+    const { hub } = links
+    const mayTake = peer.mayTake.map(({ disk, give }) => ({ disk, name: disks.get(disk)?.name ?? null, give }))
+    return {
+      name,
+      id: site,
+      fingerprint,
+      address,
+      connected: hub.connected(fingerprint),
+      link: linkView(hub.facts(fingerprint)),
+      mayTake,
+      limits: this.#limitsView(peer),
+    }
+  }
+
+  #limitsView({ fingerprint, limits }: PeerRecord): PeerLimitsView {
+    const { guard, migrations } = this.#parts
+    const used: Partial<PeerLimits> = { ...migrations.placedBy(fingerprint), ...guard.useOf(fingerprint) }
+    const view = (limit: keyof PeerLimits) => ({
+      most: limits[limit] ?? usualLimits[limit],
+      isSet: limits[limit] !== undefined,
+      used: used[limit] ?? null,
+      reached: guard.reachedBy(fingerprint, limit),
+    })
+    return {
+      disks: view('disks'),
+      bytes: view('bytes'),
+      sizeBytes: view('sizeBytes'),
+      calls: view('calls'),
+      digests: view('digests'),
+      junkBytes: view('junkBytes'),
+    }
   }
 }
 
@@ -81,4 +150,8 @@ async function told<T>(work: () => Promise<T>): Promise<T> {
       cause: error,
     })
   }
+}
+
+function asSentence(text: string): string {
+  return `${text[0]!.toUpperCase()}${text.slice(1)}.`
 }

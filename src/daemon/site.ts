@@ -8,6 +8,7 @@ import type { Migrations } from '../migration/site/migrations.ts'
 import type { Files } from '../store/files.ts'
 import type { Links } from './links.ts'
 import type { PeerBook } from './peer-book.ts'
+import type { PeerGuard } from './peer-guard.ts'
 import { LocalDisks } from './site-disks.ts'
 import { LocalMigrations } from './site-migrations.ts'
 import { LocalPeers } from './site-peers.ts'
@@ -21,6 +22,7 @@ export interface SiteParts {
   readonly migrations: Migrations
   readonly book: PeerBook
   readonly links: Links
+  readonly guard: PeerGuard
   readonly naming: Naming
   /** Where the site tells what happens. */
   readonly bus: EventBus

@@ -133,7 +133,7 @@ export class Disks implements ExportCatalog {
       const state = other ? ` (${other.state})` : ''
       throw new Refusal('disk-exists', `there is a disk ${name} here already${state}`, {
         disk: name,
-        toPeer: `there is a disk ${name} there already${state}`,
+        toPeer: `there is a disk ${name} there already`,
         safe: 'Nothing was changed.',
         next: 'Choose another name, or delete that disk.',
       })

@@ -8,8 +8,12 @@ const mebibyte = 2 ** 20
 /** What follows `the data folder has …`; undefined: the disk fits. */
 export function lackOfRoom(freeBytes: number, name: string, neededBytes: number): string | undefined {
   if (freeBytes >= neededBytes + spareBytes) return undefined
-  const [free, needed] = [Math.floor(freeBytes / mebibyte), Math.ceil(neededBytes / mebibyte)]
-  return `${free} MiB free; ${name} needs ${needed} MiB, and ${spareBytes / mebibyte} MiB to spare`
+  return `${Math.floor(freeBytes / mebibyte)} MiB free; ${name} needs ${neededText(neededBytes)}`
+}
+
+/** '100 MiB, and 64 MiB to spare' */
+export function neededText(neededBytes: number): string {
+  return `${Math.ceil(neededBytes / mebibyte)} MiB, and ${spareBytes / mebibyte} MiB to spare`
 }
 
 /** The file system is full, or a quota is. */

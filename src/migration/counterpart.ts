@@ -59,8 +59,16 @@ export interface Granted {
 
 export type AcquireAnswer =
   | Granted
-  /** `isAtWork`: a client works there, and the operator has not forced it. */
-  | { readonly answer: 'busy'; readonly why: string; readonly isAtWork: boolean }
+  /**
+   * `isAtWork`: a client works there, and the operator has not forced it. `isOwners`: only the operator there decides it, and has
+   * not said so.
+   */
+  | {
+      readonly answer: 'busy'
+      readonly why: string
+      readonly isAtWork: boolean
+      readonly isOwners?: boolean | undefined
+    }
   | { readonly answer: 'refused'; readonly code: string; readonly message: string }
 
 /** How a migration stands at its source. */

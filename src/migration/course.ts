@@ -184,6 +184,12 @@ export abstract class Course {
   /** Ends it before switchover; `force`: also without the source. @throws Refusal */
   abstract cancel(force: boolean, signal: AbortSignal): Promise<void>
 
+  /**
+   * The other site is trusted no more: it is over here, whatever that site says, and needs nothing of it. Resolves, once that is
+   * on record, to a sentence: what became of it, and what is lost with that site. @throws while it cannot be recorded
+   */
+  abstract endWithout(peerName: string): Promise<string>
+
   /** A later generation of the disk exists elsewhere. Resolves once that is on record. */
   abstract supersede(by: Supersession): Promise<void>
 

@@ -18,6 +18,8 @@ export interface Beginning {
   readonly startedAt: string
   /** At the destination: the source's, as it said. */
   readonly sourceBoot?: string | undefined
+  /** At the source: the word of the destination's operator decides too. */
+  readonly peerDecides?: boolean
 }
 
 /** `generation`: the source's. */
@@ -44,6 +46,7 @@ export function newRecord(beginning: Beginning): MigrationRecord {
     state,
     startedAt,
     sourceBoot: beginning.sourceBoot ?? null,
+    peerDecides: beginning.peerDecides ?? false,
   }
 }
 

@@ -109,7 +109,12 @@ export const acquireAnswer = z.discriminatedUnion('answer', [
     boot: boot.nullable(),
     cutOff: z.array(peerWords(200)).max(namedClients),
   }),
-  z.object({ answer: z.literal('busy'), why: peerWords(1000), isAtWork: z.boolean() }),
+  z.object({
+    answer: z.literal('busy'),
+    why: peerWords(1000),
+    isAtWork: z.boolean(),
+    isOwners: z.boolean().optional(),
+  }),
   z.object({ answer: z.literal('refused'), code: peerWords(100), message: peerWords(1000) }),
 ])
 

@@ -241,6 +241,15 @@ export function clientAtWork(disk: string, why: string, isHere: boolean): Refusa
   return new Refusal(atWorkCode, message(isHere ? 'this site' : 'the source'), facts)
 }
 
+/** Only the operator at the source says so, and has not. `why`: a sentence's end. */
+export function ownersWord(disk: string, why: string): Refusal {
+  return new Refusal('owners-word', `the source gave ${disk} up to nobody: ${why}`, {
+    disk,
+    safe: 'Nothing was changed: the source owns the disk and serves it as before.',
+    next: 'Say it at the source. Its operator lets this site say it from the next move on with vmstore peer allow NAME --take DISK --give.',
+  })
+}
+
 const atWorkAdvice = {
   safe: 'Nothing was changed: the source owns the disk and serves it as before.',
   next: 'Stop the machine there, or move it, and say it again. With --force that client is cut off: whatever it does next fails.',
@@ -264,3 +273,53 @@ export function noAnswerToCancel(disk: string, error: Error): Refusal {
     cause: error,
   })
 }
+
+// ---- without a site that is trusted no more: what became of a migration, for the operator and for its record
+
+/** Nothing passed. */
+export function cancelledWithout(record: MigrationRecord): string {
+  return `migration ${record.id} of ${diskNames(record)} was cancelled: this site owns ${itOrThem(record)}, as before`
+}
+
+export function endedBefore({ id, disks, state }: MigrationRecord): string {
+  return `migration ${id} of ${disks.map(({ name }) => name).join(', ')} was ${state} before`
+}
+
+/** At the source, after switchover. */
+export function givenStranded(record: MigrationRecord, peerName: string, missingBytes: number): string {
+  const what = `migration ${record.id}: ${diskNames(record)} had been given to ${peerName}, and ${isOrAre(record)} served to nobody here`
+  const bytes =
+    missingBytes > 0
+      ? `at least ${missingBytes} bytes that ${peerName} may lack exist only here`
+      : 'the bytes here are kept'
+  return `${what}; ${bytes}, until vmstore disk delete`
+}
+
+/** At the destination, before switchover. */
+export function leftWithout(record: MigrationRecord, peerName: string): string {
+  const has = `${peerName} has all bytes of ${diskNames(record)}`
+  return `migration ${record.id} was left: ${has}, and nothing of ${itOrThem(record)} stays here`
+}
+
+/** At the destination, with every block. */
+export function finishedWithout(record: MigrationRecord, peerName: string): string {
+  return `migration ${record.id} is done: this site owns ${diskNames(record)}, whole; ${peerName} was not told, and keeps its old bytes`
+}
+
+/** At the destination, with blocks missing. */
+export function arrivingStranded(record: MigrationRecord, peerName: string, missingBytes: number): string {
+  const goesOn = `this site goes on with what is here of ${diskNames(record)}, and nothing more comes`
+  return `migration ${record.id} ended before all had come: ${missingBytes} bytes may exist only at ${peerName}, and reads of them fail (EIO); ${goesOn}`
+}
+
+/** The disks are frozen, and nobody knows who owns them. */
+export function grantNotRecorded(record: MigrationRecord): Refusal {
+  return new Refusal('not-recorded', `that ${diskNames(record)} passes is being recorded, and is not yet`, {
+    disk: diskNames(record),
+    safe: 'The peer was not removed.',
+    next: 'Make room, or mend the storage, and say it again.',
+  })
+}
+
+const itOrThem = ({ disks }: MigrationRecord): string => (disks.length > 1 ? 'them' : 'it')
+const isOrAre = ({ disks }: MigrationRecord): string => (disks.length > 1 ? 'are' : 'is')

@@ -81,6 +81,8 @@ const migration = z.looseObject({
   markRun: text.nullable(),
   markSigned: text.nullable(),
   completeSigned: text.nullable(),
+  ordered: z.object({ force: z.boolean() }).nullable(),
+  peerDecides: z.boolean(),
 })
 
 const peer = z.looseObject({
@@ -89,6 +91,8 @@ const peer = z.looseObject({
   name: text,
   address: text.nullable(),
   pairedAt: text,
+  mayTake: z.array(z.looseObject({ disk: text, give: z.boolean() })),
+  limits: z.partialRecord(z.enum(['disks', 'bytes', 'sizeBytes', 'calls', 'digests', 'junkBytes']), count),
 })
 
 const shapes = { disk, migration, peer } as const

@@ -15,6 +15,7 @@ import {
   untouchedDisk,
   untouchedMigration,
   untouchedMovedDisk,
+  untouchedPeer,
 } from './records.ts'
 import { damagedRow, parsedRow } from './records-problem.ts'
 
@@ -61,7 +62,7 @@ export function upgradeFrom2(database: DatabaseSync, path: string, siteId: strin
 }
 
 /**
- * Disks get a deed, and moves what their destination signed: none yet. A deed is signed with the key of this site, which is not
+ * Disks get a deed, moves what their destination signed (none yet) and whose word a switchover has, and peers what they may. A deed is signed with the key of this site, which is not
  * known here: the daemon signs what was before deeds when it starts, before anybody is served (migration/adoption.ts). Until
  * then a record without a deed says just that.
  */
@@ -76,6 +77,7 @@ export function upgradeFrom3(database: DatabaseSync, path: string): void {
       disks: before.disks?.map((disk) => ({ ...untouchedMovedDisk, ...disk })),
     }
   })
+  upgradeRows(database, path, 'peer', (body) => ({ ...untouchedPeer, ...body }))
   database.exec('PRAGMA user_version = 4')
   database.exec('COMMIT')
 }
@@ -84,7 +86,7 @@ export function upgradeFrom3(database: DatabaseSync, path: string): void {
 function upgradeRows(
   database: DatabaseSync,
   path: string,
-  table: 'disk' | 'migration',
+  table: 'disk' | 'migration' | 'peer',
   upgraded: (body: object) => object,
 ): void {
   const put = database.prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`)

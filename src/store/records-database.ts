@@ -2,7 +2,7 @@
 //
 // Formats: 1 had absolute paths and no checksums; 2 has paths relative to the data folder, a checksum in each row, and the
 // number of transactions (commit-witness.ts); in 3 a migration has its disks as a list, and its terms by themselves; in 4 a
-// disk has its deed.
+// disk has its deed, a peer what it may, and a migration whose word a switchover has.
 //
 // What always holds: a file that is not ours, newer, damaged, or shorter than it was is left as it is.
 

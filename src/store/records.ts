@@ -138,6 +138,10 @@ export interface MigrationRecord {
   readonly copyingMs: number
   /** Writes at the destination that were refused before switchover; or null. */
   readonly refusedWrites: RefusedWritesRecord | null
+  /** Source: the operator here has said that the destination takes over now; `force`: also from a client at work. */
+  readonly ordered: { readonly force: boolean } | null
+  /** Source: the word of the destination's operator counts as that of the operator here, unless it is forced. */
+  readonly peerDecides: boolean
 }
 
 /** One disk of a move. Its state at this site is in its own record. */
@@ -190,6 +194,8 @@ export const untouchedMigration = {
   sourceBoot: null,
   copyingMs: 0,
   refusedWrites: null,
+  ordered: null,
+  peerDecides: false,
 } as const satisfies Partial<MigrationRecord>
 
 /** A disk of such a migration. */
@@ -217,7 +223,37 @@ export interface PeerRecord {
   readonly name: string
   readonly address: string | null
   readonly pairedAt: string
+  /** Disks of this site that the peer may have moved to itself, as the operator here has said. */
+  readonly mayTake: readonly MayTake[]
+  /** Those that the operator here has set; of the others the usual ones hold (migration/peer-rights.ts). */
+  readonly limits: Partial<PeerLimits>
 }
+
+export interface MayTake {
+  /** Its UUID, or `*`: every disk of this site, also those that are not there yet. */
+  readonly disk: string
+  /** Its operator says when: a switchover by hand there counts, unless it is forced. */
+  readonly give: boolean
+}
+
+/** How much one peer may have of this site. */
+export interface PeerLimits {
+  /** Disks here that it has moved, or moves, to this site. */
+  readonly disks: number
+  /** Bytes that these disks have here, or that it says they will have. */
+  readonly bytes: number
+  /** Their sizes together, holes included. */
+  readonly sizeBytes: number
+  /** Requests of it that are open at once. */
+  readonly calls: number
+  /** Of these, questions for digests that are worked at: the others wait. */
+  readonly digests: number
+  /** Bytes an hour in connections of it that broke the protocol. */
+  readonly junkBytes: number
+}
+
+/** A peer to which nothing was allowed. A record that lacks one of these was written before it was there, and means it. */
+export const untouchedPeer: Pick<PeerRecord, 'mayTake' | 'limits'> = { mayTake: [], limits: {} }
 
 export interface SiteRecords {
   readonly disks: readonly DiskRecord[]

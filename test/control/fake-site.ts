@@ -81,6 +81,8 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   ...more,
 })
 
+const limit = (most: number) => ({ most, isSet: false, used: 0, reached: null })
+
 const peer: PeerView = {
   name: 'tokyo',
   id: 'site-b',
@@ -88,6 +90,15 @@ const peer: PeerView = {
   address: 'tcp://b:1',
   connected: true,
   link: { state: 'up', since: '2024-05-01T09:00:00.000Z', why: null },
+  mayTake: [{ disk: '*', name: null, give: false }],
+  limits: {
+    disks: limit(1000),
+    bytes: limit(2 ** 50),
+    sizeBytes: limit(2 ** 54),
+    calls: limit(2048),
+    digests: limit(16),
+    junkBytes: limit(2 ** 26),
+  },
 }
 const copying = (missing: number) => migrationView('copying', { bytes: { ...migrationView('done').bytes, missing } })
 
@@ -197,6 +208,12 @@ export class FakeSite implements Service {
     },
     list: () => [peer],
     remove: async () => peer,
+    show: () => peer,
+    allow: async (_, request) => {
+      this.asked.push(request)
+      return peer
+    },
+    removeByForce: async () => ({ ...peer, stranded: ['Migration m-1 of web01 was cancelled: this site owns it.'] }),
   }
 
   /** Of each migration, beside what it is. */

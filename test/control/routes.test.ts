@@ -27,6 +27,9 @@ const onTheWire = [
   'POST /v1/peers/invite',
   'POST /v1/peers/join',
   'DELETE /v1/peers/:',
+  'GET /v1/peers/:',
+  'POST /v1/peers/:/allow',
+  'POST /v1/peers/:/remove',
   'GET /v1/migrations',
   'POST /v1/migrations',
   'GET /v1/migrations/:',
@@ -44,6 +47,7 @@ const bodies: Readonly<Record<string, object>> = {
   acceptDisk: { confirmed: false },
   invite: { name: 'tokyo' },
   join: { token: 'vms1.abc' },
+  allowPeer: { take: 'web01', give: true, limits: { disks: 5 } },
   migrate: {
     disk: 'web01',
     to: 'tokyo',

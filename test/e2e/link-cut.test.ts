@@ -9,7 +9,18 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { MigrationView } from '../../src/control/types.ts'
 import { Promptness } from './promptness.ts'
 import { Cable } from './proxy.ts'
-import { afterwards, attach, endSitesAfterEach, folder, must, readAll, Site, until, untilMigration } from './sites.ts'
+import {
+  afterwards,
+  attach,
+  endSitesAfterEach,
+  folder,
+  letTake,
+  must,
+  readAll,
+  Site,
+  until,
+  untilMigration,
+} from './sites.ts'
 
 const mebibyte = 2 ** 20
 const sizeBytes = 96 * mebibyte
@@ -75,8 +86,9 @@ async function copyingOverCable(): Promise<{ a: Site; b: Site; id: string; cable
   afterwards(() => cable.end())
   const { token } = await a.control.invite({ name: b.name, address: `tcp://127.0.0.1:${cable.port}` })
   await b.control.join({ token, name: a.name })
+  await letTake(a, b)
   await must(a, 'disk', 'create', 'web01', '--from', image)
-  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep', force: true } as const
+  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep' } as const
   const { id } = await b.control.migrate({ ...terms, disk: 'web01', from: a.name, maxRate: 12 * mebibyte })
   await untilMigration(b, id, ({ state }) => state === 'copying')
   return { a, b, id, cable, original }

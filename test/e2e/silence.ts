@@ -8,7 +8,7 @@ import { NbdClient } from '../../src/nbd/client/client.ts'
 import { bytesOfImage, Guest, makeGuestImage } from './guest.ts'
 import type { Host, Network } from './network.ts'
 import { Promptness } from './promptness.ts'
-import { afterwards, attach, folder, must, Site, until, untilMigration } from './sites.ts'
+import { afterwards, attach, folder, letTake, must, Site, until, untilMigration } from './sites.ts'
 
 const mebibyte = 2 ** 20
 const progressBoundMs = 3000
@@ -53,7 +53,7 @@ export async function moveThroughSilences(options: Silences): Promise<{ resentBy
     connect: () => NbdClient.connect(b.uri('web01'), { requestTimeoutMs }),
   })
   afterwards(() => guest.stop().catch(() => {}))
-  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep', force: true } as const
+  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep' } as const
   const order = { ...terms, disk: 'web01', maxRate: bytesPerSecond }
   // Given where it can be carried out: the other site is not connected yet.
   const { id } = await (options.dials === 'source'
@@ -129,7 +129,7 @@ export async function moveOverSlowLine(
   await makeGuestImage(image, sizeBytes)
   const { a, b } = await sitesOf({ network, dials: 'destination' })
   await must(a, 'disk', 'create', 'web01', '--from', image)
-  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep', force: true } as const
+  const terms = { mode: 'post-copy', switchover: 'now', switchoverWaitMs: 10_000, source: 'keep' } as const
   const { id } = await b.control.migrate({ ...terms, disk: 'web01', from: a.name })
   await untilMigration(b, id, ({ state }) => state === 'copying')
   const reader = await attach(b, 'web01', { requestTimeoutMs })
@@ -163,5 +163,6 @@ async function sitesOf({ network, dials }: Pick<Silences, 'network' | 'dials'>):
   const [inviter, joiner] = dials === 'destination' ? [a, b] : [b, a]
   const { token } = await inviter.control.invite({ name: joiner.name })
   await joiner.control.join({ token, name: inviter.name })
+  await letTake(a, b)
   return { a, b }
 }

@@ -297,10 +297,25 @@ export async function tool(name: string, ...args: string[]): Promise<string> {
   return stdout
 }
 
-/** Makes both sites trust each other, under their test names. Asks the daemons directly: many tests begin with it. */
+/**
+ * Makes both sites trust each other, under their test names, as sites of one operator do: each lets the other take its disks,
+ * and say when. Asks the daemons directly: many tests begin with it.
+ */
 export async function pair(a: Site, b: Site): Promise<void> {
+  await pairOnly(a, b)
+  await letTake(a, b)
+  await letTake(b, a)
+}
+
+/** As `pair`; neither may take anything of the other. */
+export async function pairOnly(a: Site, b: Site): Promise<void> {
   const { token } = await a.control.invite({ name: b.name })
   await b.control.join({ token, name: a.name })
+}
+
+/** The operator at `owner` lets `peer` take every disk, and say when. */
+export async function letTake(owner: Site, peer: Site): Promise<void> {
+  await owner.control.allowPeer(peer.name, { take: '*', give: true })
 }
 
 /** Makes a disk of holes, as `disk create` does. */

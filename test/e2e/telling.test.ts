@@ -13,6 +13,7 @@ import {
   begin,
   createDisk,
   endSitesAfterEach,
+  letTake,
   must,
   pair,
   refusalOf,
@@ -39,7 +40,6 @@ describe('telling', () => {
       switchover: 'now',
       switchoverWaitMs: 10_000,
       source: 'keep',
-      force: true,
     } as const
     const { id } = await b.control.migrate({ ...terms, disk: 'web01', from: a.name, maxRate: mebibyte })
     const seen = { a: watched(a, id), b: watched(b, id) }
@@ -186,6 +186,7 @@ async function overCable(): Promise<{ a: Site; b: Site; cable: Cable }> {
   afterwards(() => cable.end())
   const { token } = await a.control.invite({ name: b.name, address: `tcp://127.0.0.1:${cable.port}` })
   await b.control.join({ token, name: a.name })
+  await letTake(a, b)
   await createDisk(a, 'web01', 32 * mebibyte)
   const guest = await attach(a, 'web01')
   for (let at = 0; at < 32; at++) await guest.write(at * mebibyte, Buffer.alloc(mebibyte, 7))

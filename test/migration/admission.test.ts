@@ -5,6 +5,7 @@ import { Disks } from '../../src/disk/disks.ts'
 import { GuestError } from '../../src/guest/export.ts'
 import { PeerRefusal } from '../../src/link/channel.ts'
 import type { OfferedDisk, Preparation } from '../../src/migration/counterpart.ts'
+import { rightsOf } from '../../src/migration/peer-rights.ts'
 import { admit } from '../../src/migration/site/admission.ts'
 import { Beginnings } from '../../src/migration/site/beginnings.ts'
 import { takeUpAll } from '../../src/migration/site/resumption.ts'
@@ -53,6 +54,7 @@ class Site {
       newId: () => 'm-2',
       counterpart: () => scriptedSite({ inquire: () => new Promise(() => {}) }),
       peer: () => peer,
+      rights: () => rightsOf(undefined),
       keep: () => ({ [Symbol.dispose]: () => {} }),
       readOnly: false,
       transport: () => 'tcp',

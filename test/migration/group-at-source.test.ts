@@ -7,6 +7,7 @@ import { Disks } from '../../src/disk/disks.ts'
 import { Refusal } from '../../src/disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
 import type { Counterpart, DestinationDesk, Preparation } from '../../src/migration/counterpart.ts'
+import { rightsOf } from '../../src/migration/peer-rights.ts'
 import { Beginnings } from '../../src/migration/site/beginnings.ts'
 import { Commands } from '../../src/migration/site/commands.ts'
 import { Roster } from '../../src/migration/site/roster.ts'
@@ -60,6 +61,7 @@ describe('disks of a site that move together', () => {
       newId: () => 'm-1',
       counterpart: () => ({ ...scriptedSite({}), ...there }),
       peer: () => peer,
+      rights: () => rightsOf(undefined),
       keep: () => ({ [Symbol.dispose]: () => {} }),
       readOnly: false,
       transport: () => 'tcp',

@@ -39,7 +39,8 @@ describe('the source of two disks', () => {
     ;[one, two] = [await owned('web01'), await owned('web02')]
     ;[web01, web02] = [one.disk, two.disk]
     const disks = [web01, web02].map(({ id, name, sizeBytes }) => movedDisk({ id, name, sizeBytes, owner: 'here' }))
-    const record = migrationRecord({ id: 'm-1', role: 'source', disks, terms: { ...usualTerms, ...terms } })
+    const ordered = { force: true }
+    const record = migrationRecord({ id: 'm-1', role: 'source', disks, terms: { ...usualTerms, ...terms }, ordered })
     const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const told: Partial<DestinationDesk> = { cancelled: async () => {}, writersGone: async () => {} }
     const there = { ...scriptedSite({}), destination: () => told as DestinationDesk }
@@ -91,7 +92,7 @@ describe('the source of two disks', () => {
     const reached = one!.files.waiting('write')
     const before = write(web01!)
     await reached
-    const grant = acquire('resume') // The source is asked of whoever writes.
+    const grant = acquire('operator') // By force, as the operator here has said: whoever writes.
     await until(() => web01!.gate.frozen)
     const during = write(web02!)
     during.catch(() => {})
@@ -121,7 +122,7 @@ describe('the source of two disks', () => {
     await open()
     two!.files.fail('sync', new Error('EIO'))
     await write(web02!)
-    const answer = await acquire('resume')
+    const answer = await acquire('operator')
     assert(answer.answer === 'refused' && answer.code === 'sync-failed')
     assert.match(answer.message, /web02/)
     assert.deepEqual([states(), web01!.gate.frozen, web02!.gate.frozen], [['owned', 'owned', 'ready'], false, false])
@@ -225,7 +226,7 @@ describe('the source of two disks', () => {
   it('counts what was sent of each by itself', async () => {
     await open()
     await write(web02!)
-    await acquire('resume')
+    await acquire('operator')
     const run = { offset: 0, length: block }
     for (const at of asked)
       for await (const piece of course.desk.blocks(at, [run], { urgency: 'demand', signal: never }))

@@ -43,7 +43,8 @@ describe('fence: grants', () => {
     assert.equal((answer as { answer: string }).answer, 'refused')
     assert.deepEqual(sites.standing(sites.a), ['owned', 1, 'A'])
     await sites.write(sites.open(sites.a), 0, 7)
-    await sites.say('B', sites.a, 'acquire', { ...acquire(id), force: true })
+    sites.a.closeAll() // It said goodbye: nobody is cut off.
+    await sites.say('B', sites.a, 'acquire', acquire(id))
     const late = await sites.say('C', sites.a, 'acquire', acquire(id))
     assert.equal((late as { answer: string }).answer, 'refused')
     assert.deepEqual(sites.standing(sites.a), ['departed', 2, 'B'])
@@ -148,7 +149,7 @@ describe('fence: clients that are where they should not be', () => {
     await sites.write(guest, 0, 7)
     const there = sites.open(sites.b)
     await assert.rejects(sites.write(there, 1, 8), { code: 'not-permitted' })
-    await sites.drive(sites.b.migrations!.commands.switchover(id, true, new AbortController().signal))
+    await sites.drive(sites.a.migrations!.commands.switchover(id, true, new AbortController().signal))
     await sites.until('B serves', () => sites.record(sites.b)?.state === 'arriving')
     sites.a.losePower() // What was not flushed by the guest was synced before the disk was given up.
     await sites.drive(sites.a.start())
@@ -184,7 +185,10 @@ describe('fence: clients that are where they should not be', () => {
         ],
       )
       await sites.write(guest, 1, 8)
-      await order(true)
+      // Whose disk it is says alone that its client is cut off.
+      if (side === 'b') await assert.rejects(order(true), { code: 'owners-word', message: /only the operator there/ })
+      const force = () => sites.a.migrations!.commands.switchover(id, true, new AbortController().signal)
+      await sites.drive(force())
       await sites.until('B serves', () => sites.record(sites.b)?.state !== 'incoming')
       for (const site of [sites.a, sites.b])
         assert.deepEqual(site.database.migration.get(id)!.cutOff, ['10.0.0.7:4000'])

@@ -107,7 +107,7 @@ describe('a flush at the destination, before it owns', () => {
       const there = sites.open(sites.b)
       sites.link.late = 'flush'
       const flush = answerOf((async () => there.session.flush())())
-      await sites.drive(sites.b.migrations!.commands.switchover(id, true, never()))
+      await sites.drive(sites.a.migrations!.commands.switchover(id, true, never()))
       await sites.until('it is answered', () => flush.answer !== undefined)
       assert.equal(flush.answer, 'good')
       sites.a.losePower()

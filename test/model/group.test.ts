@@ -83,7 +83,7 @@ describe('disks that move together', () => {
         inFlight = onFirst!.session.write(at * 512, new Uint8Array(512).fill(7), false)
       assert(inFlight instanceof Promise)
       const gate = sites.a.disks!.get(first)!.gate
-      const switching = sites.b.migrations!.commands.switchover(id, true, never())
+      const switching = sites.a.migrations!.commands.switchover(id, true, never())
       await sites.until(
         'the first one freezes, or has departed',
         () => gate.frozen || states(sites, sites.a)[0] !== 'owned',

@@ -121,11 +121,12 @@ export class Operator {
    * Clients that work at the source are cut off, unless it is not forced.
    */
   nudge(force = true): void {
-    const { b, disks } = this.#stage
+    const { a, b, disks } = this.#stage
     const course = b.up ? b.migrations!.courses()[0] : undefined
     if (!course) return
+    const owner = force && a.up ? a : undefined // By force its owner's operator alone.
     if (b.disk(disks[0]!.name)?.state === 'incoming')
-      void b.migrations!.commands.switchover(course.id, force, never()).catch(() => {})
+      void (owner ?? b).migrations!.commands.switchover(course.id, owner !== undefined, never()).catch(() => {})
     else if (course.record.paused) void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})
   }
 

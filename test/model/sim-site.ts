@@ -8,6 +8,7 @@ import type { ExportHandle } from '../../src/guest/export.ts'
 import type { PeerHandlers } from '../../src/link/channel.ts'
 import type { Course } from '../../src/migration/course.ts'
 import { answersOverLink, overLink } from '../../src/migration/over-link.ts'
+import { everyDisk, rightsOf } from '../../src/migration/peer-rights.ts'
 import { Migrations } from '../../src/migration/site/migrations.ts'
 import { nbdErrorCodes } from '../../src/nbd/server/guest-errors.ts'
 import { direct } from './direct.ts'
@@ -194,6 +195,8 @@ export class SimSite {
         return overLink(this.#link.channel(way, peerId))
       },
       peer: (id: string) => ({ id, site: id, name: id }),
+      // The operator of the model speaks at either site. By force at the source alone.
+      rights: () => rightsOf({ mayTake: [{ disk: everyDisk, give: true }], limits: {} }),
       keep: () => ({ [Symbol.dispose]: () => {} }),
       freeBytes: async () => 2 ** 40,
       transport: () => 'sim',

@@ -9,6 +9,7 @@ import {
   untouchedDisk,
   untouchedMigration,
   untouchedMovedDisk,
+  untouchedPeer,
 } from '../../src/store/records.ts'
 
 export function diskRecord(facts: Partial<DiskRecord> = {}): DiskRecord {
@@ -34,6 +35,7 @@ export function diskRecordIn(root: string, facts: Partial<DiskRecord> = {}): Dis
 
 export function peerRecord(facts: Partial<PeerRecord> = {}): PeerRecord {
   return {
+    ...untouchedPeer,
     fingerprint: 'ab'.repeat(32),
     site: 'there',
     name: 'tokyo',

@@ -21,6 +21,7 @@ const chunkBytes = 256 * 1024
 const unsavedBoundBytes = 48 * 2 ** 20
 /** Extents are asked for this much of the disk at a time. */
 const extentSpanBytes = 2 ** 30
+const lookForRoomBytes = 64 * 2 ** 20
 const troublePauseMs = 1000
 const longestUnreadablePauseMs = 30_000
 /** A full disk is tried again when it has this much room. */
@@ -48,6 +49,8 @@ export class BackgroundCopy {
   readonly #parts: BackgroundCopyParts
   readonly #signal: AbortSignal
   #inFlightBytes = 0
+  /** Since it was last looked whether there is room. */
+  #unlookedBytes = 0
   readonly #tasks = new Set<Promise<void>>()
   #failure: unknown
   /** Of `overBytes`, what is still to land before the trouble that held all up is over. 0: there is none. */
@@ -102,6 +105,16 @@ export class BackgroundCopy {
     while ((await freeBytes()) < roomBytes) await clock.sleep(troublePauseMs, this.#signal)
   }
 
+  /** A bound on what a peer may have here shows in the room that it has, and in no write. */
+  async #checkRoom(lengthBytes: number): Promise<void> {
+    this.#unlookedBytes += lengthBytes
+    if (this.#unlookedBytes < lookForRoomBytes) return
+    this.#unlookedBytes = 0
+    if ((await this.#parts.freeBytes()) > 0) return
+    const message = 'there is none, or the peer has all that it may have here (vmstore peer show)'
+    throw Object.assign(new Error(message), { code: 'no-space' })
+  }
+
   /** Once over the disk. Blocks that guests are writing meanwhile are left to the next pass. */
   async #pass(): Promise<void> {
     const { arriving } = this.#parts.disk
@@ -119,6 +132,7 @@ export class BackgroundCopy {
         const offset = missing.first * blockSizeBytes
         const missingEnd = Math.min(missing.end * blockSizeBytes, this.#parts.disk.sizeBytes)
         const end = Math.min(missingEnd, extent.offset + extent.length, extent.data ? offset + chunkBytes : missingEnd)
+        if (extent.data) await this.#checkRoom(end - offset)
         if (extent.data) await this.#start(offset, end - offset)
         else await this.#land({ offset, length: end - offset, bytes: undefined, hole: true })
         from = Math.ceil(end / blockSizeBytes)

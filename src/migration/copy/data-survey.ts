@@ -8,9 +8,10 @@ import type { Span } from '../../block/span.ts'
 import type { Extent } from '../../block/units.ts'
 
 /** What is counted together: a segment of the present map, so that what is missing of it is known at once. */
-const segmentBlocks = 32_768
-const segmentBytes = segmentBlocks * blockSizeBytes
-const askBytes = 2 ** 30
+const leastSegmentBytes = 32_768 * blockSizeBytes
+/** Of a disk of over 8 TiB segments are longer: what is kept of it does not grow with its size. */
+const mostSegments = 65_536
+const leastAskBytes = 2 ** 30
 const retryMs = 2000
 /** Counted in one turn of the loop. */
 const extentsAtOnce = 64
@@ -28,11 +29,14 @@ export class DataSurvey {
   readonly #parts: DataSurveyParts
   /** Bytes of data that were missing when they were surveyed and have not landed since. */
   readonly #missing: Float64Array
+  readonly #segmentBytes: number
   #surveyedBytes = 0
 
   constructor(parts: DataSurveyParts) {
     this.#parts = parts
-    this.#missing = new Float64Array(Math.ceil(parts.sizeBytes / segmentBytes))
+    const doublings = Math.max(0, Math.ceil(Math.log2(parts.sizeBytes / leastSegmentBytes / mostSegments)))
+    this.#segmentBytes = leastSegmentBytes * 2 ** doublings
+    this.#missing = new Float64Array(Math.ceil(parts.sizeBytes / this.#segmentBytes))
   }
 
   /** undefined: not known yet. What the guest wrote meanwhile is not missing any more. */
@@ -43,8 +47,8 @@ export class DataSurvey {
     const end = Math.ceil(sizeBytes / blockSizeBytes)
     for (const [segment, bytes] of this.#missing.entries()) {
       if (bytes === 0) continue
-      const first = segment * segmentBlocks
-      const span = { first, end: Math.min(first + segmentBlocks, end) }
+      const first = (segment * this.#segmentBytes) / blockSizeBytes
+      const span = { first, end: Math.min(first + this.#segmentBytes / blockSizeBytes, end) }
       sum += Math.min(bytes, missingBlocksIn(span) * blockSizeBytes)
     }
     return sum
@@ -53,7 +57,7 @@ export class DataSurvey {
   /** Bytes of an extent of data have landed, be they zeros. */
   landed(offset: number, lengthBytes: number): void {
     if (offset >= this.#surveyedBytes) return // They are not counted as missing then.
-    const segment = Math.floor(offset / segmentBytes)
+    const segment = Math.floor(offset / this.#segmentBytes)
     this.#missing[segment] = Math.max(0, this.#missing[segment]! - lengthBytes)
   }
 
@@ -61,6 +65,7 @@ export class DataSurvey {
   async run(signal: AbortSignal): Promise<void> {
     const { sizeBytes, clock, extents } = this.#parts
     while (this.#surveyedBytes < sizeBytes) {
+      const askBytes = Math.max(leastAskBytes, this.#segmentBytes)
       const lengthBytes = Math.min(askBytes, sizeBytes - this.#surveyedBytes)
       try {
         const found = await extents(this.#surveyedBytes, lengthBytes, signal)
@@ -80,8 +85,8 @@ export class DataSurvey {
     const { missingBlocksIn } = this.#parts
     const end = Math.min(offset + length, this.#parts.sizeBytes)
     for (let at = offset; data && at < end; ) {
-      const segment = Math.floor(at / segmentBytes)
-      const to = Math.min(end, (segment + 1) * segmentBytes)
+      const segment = Math.floor(at / this.#segmentBytes)
+      const to = Math.min(end, (segment + 1) * this.#segmentBytes)
       const span = { first: Math.floor(at / blockSizeBytes), end: Math.ceil(to / blockSizeBytes) }
       this.#missing[segment]! += Math.min(missingBlocksIn(span) * blockSizeBytes, to - at)
       at = to

@@ -11,6 +11,7 @@ import assert from 'node:assert/strict'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { RemotePart } from '../../disk/remote-part.ts'
+import { unknownOwner } from '../../disk/states.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
 import type { Comparison } from '../copy/comparisons.ts'
@@ -18,7 +19,17 @@ import type { Counterpart, DestinationDesk } from '../counterpart.ts'
 import { Course, type CourseServices, type Pace } from '../course.ts'
 import type { WaitingGuests } from '../held-writes.ts'
 import { diskNames } from '../move.ts'
-import { clientAtWork, noAnswerToCancel, tooLate } from '../refusals.ts'
+import {
+  arrivingStranded,
+  clientAtWork,
+  endedBefore,
+  finishedWithout,
+  grantNotRecorded,
+  leftWithout,
+  noAnswerToCancel,
+  ownersWord,
+  tooLate,
+} from '../refusals.ts'
 import { leftNote, type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
 import { ComingDisk } from './coming-disk.ts'
 import { heeding } from './heeding.ts'
@@ -223,7 +234,8 @@ export class DestinationCourse extends Course {
     if (!this.#isIncoming) throw this.#tooLate('switched over')
     const answer = await this.#incoming.switchover.order(force, signal)
     const disk = diskNames(this.record)
-    if (answer?.answer === 'busy') throw clientAtWork(disk, answer.why, false)
+    if (answer?.answer === 'busy')
+      throw answer.isOwners ? ownersWord(disk, answer.why) : clientAtWork(disk, answer.why, false)
     if (answer?.answer !== 'refused') return
     const facts = { disk, safe: 'Nothing was changed.' }
     throw new Refusal(answer.code, `the source refused the switchover: ${answer.message}`, facts)
@@ -246,6 +258,7 @@ export class DestinationCourse extends Course {
     if (!this.#isIncoming || this.#incoming.switchover.hasGrant) throw this.#tooLate('cancelled')
     let answer = { cancelled: true, message: '' }
     let owner = this.record.peerSite
+    let note: string | undefined
     try {
       answer = await this.#host.source.cancel(signal)
     } catch (error) {
@@ -254,9 +267,43 @@ export class DestinationCourse extends Course {
       this.services.log('warn', { migration: this.id }, 'cancelled by force, without the source')
       owner = this.owner // Where the source was asked for the disks, and has not answered, nobody here knows.
     }
-    if (!answer.cancelled)
-      throw new Refusal('too-late', `the source refused to cancel: ${answer.message}`, { disk: diskNames(this.record) })
-    await this.#incoming.leave(owner)
+    if (!answer.cancelled && !force) {
+      const disk = diskNames(this.record)
+      const next =
+        'Wait until it has come. --force leaves here all the same: if the source has given the disk up, no site serves it then.'
+      throw new Refusal('too-late', `the source refused to cancel: ${answer.message}`, { disk, next })
+    }
+    if (!answer.cancelled) {
+      // What the source says is no reason to stay: by force the operator here decides alone.
+      note = `left by force, though the source refused to cancel: ${answer.message}`
+      this.services.log('warn', { migration: this.id }, note)
+      owner = unknownOwner
+    }
+    await this.#incoming.leave(owner, note)
+  }
+
+  /** Disks that have come go on as owned; one that lacks blocks goes on with what is here, and guests' reads of the rest fail. */
+  async endWithout(peerName: string): Promise<string> {
+    if (this.ended) return endedBefore(this.record)
+    if (this.#isIncoming && !this.#incoming.switchover.hasGrant) {
+      const said = leftWithout(this.record, peerName)
+      await this.#incoming.leave(this.owner, said)
+      return said
+    }
+    if (this.#isIncoming) throw grantNotRecorded(this.record)
+    if (this.#isAllOwned) {
+      const said = finishedWithout(this.record, peerName)
+      await this.#finishing.recordUntold({ sourceTold: true, note: said })
+      this.#leaveAll(`${peerName} was removed here`)
+      return said
+    }
+    const said = arrivingStranded(this.record, peerName, this.missingBytes)
+    const ended = this.ending('failed', this.services.siteId)
+    await this.update({ ...ended, note: said }, () =>
+      this.#coming.filter((each) => each.isInMove).map(({ disk }) => disk.leaveMigration()),
+    )
+    this.#leaveAll(`${peerName} was removed here, and what is missing is there alone`)
+    return said
   }
 
   #tooLate(what: string): Refusal {
@@ -266,9 +313,14 @@ export class DestinationCourse extends Course {
 
   async #endUntold(): Promise<void> {
     await this.#finishing.recordUntold()
-    const reason = 'the migration was ended by force'
+    this.#leaveAll('the migration was ended by force')
+  }
+
+  /** The migration is over, on record: nothing works for it any more. */
+  #leaveAll(reason: string): void {
     for (const each of this.#coming) each.leave(reason)
     this.#interruption.abort(new Error(reason))
+    this.#arriving.settle()
     this.tell({ kind: 'ended' })
   }
 

@@ -223,16 +223,15 @@ export class Switchover {
       this.#why = `at the source, ${answer.why}`
       if (reason === 'reader-only') {
         if (this.#command === reason) this.#command = undefined // The operator may have spoken meanwhile.
-      } else if (answer.isAtWork) {
+      } else if (answer.isAtWork || answer.isOwners) {
         // An operator who has waited is told; else it is noted, for nobody waits any more.
-        const unforced = this.#orders.all.filter((order) => !order.force)
-        if (unforced.length === 0)
-          last = `not switched over: ${this.#why}. When the machine is off or has moved, say vmstore migration switchover; with --force that client is cut off`
-        this.#orders.tell(unforced, answer)
+        const told = this.#orders.all.filter((order) => answer.isOwners || !order.force)
+        if (told.length === 0) last = notSwitched(this.#why, answer)
+        this.#orders.tell(told, answer)
         if (this.#isForced === force) this.#forget() // A word that came meanwhile is asked for.
         if (!this.#isAsked) break
       } else if (busy > quietTries) note(`switchover waits: ${this.#why}`)
-      if (!answer.isAtWork) this.#orders.tell(orders, undefined)
+      if (!answer.isAtWork && !answer.isOwners) this.#orders.tell(orders, undefined)
       this.#expire(answer.why)
       await clock.sleep(Math.min(longestBusyPauseMs, firstBusyPauseMs * 2 ** Math.min(busy++, 8)), stopping)
     }
@@ -309,4 +308,10 @@ export class Switchover {
     this.#waiters.clear()
     this.#orders.tell(this.#orders.all, undefined)
   }
+}
+
+/** For the note of a move of which nobody waits. */
+function notSwitched(why: string, { isOwners }: Extract<AcquireAnswer, { answer: 'busy' }>): string {
+  if (isOwners) return `not switched over: ${why}`
+  return `not switched over: ${why}. When the machine is off or has moved, say vmstore migration switchover; with --force that client is cut off`
 }

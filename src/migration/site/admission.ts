@@ -7,12 +7,13 @@
 import type { Disk } from '../../disk/disk.ts'
 import type { Disks } from '../../disk/disks.ts'
 import { Refusal } from '../../disk/refusal.ts'
-import { lackOfRoom } from '../../disk/room.ts'
+import { lackOfRoom, neededText } from '../../disk/room.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import type { OfferedDisk, Preparation } from '../counterpart.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
 import { newRecord } from '../new-record.ts'
+import { knownMigration } from './placements.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
 
@@ -25,7 +26,9 @@ export async function admit(
 ): Promise<void> {
   const { disks, clock } = services
   const { migration, terms, boot } = preparation
-  if (roster.get(migration)) return // Asked again: the answer was lost.
+  const known = roster.get(migration)?.record
+  if (known && isSame(known, peerId, preparation)) return // Asked again: the answer was lost.
+  if (known || roster.past.get(migration)) throw knownMigration(migration)
   if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
   const peer = services.peer(peerId)
   checkDifferent(preparation.disks)
@@ -34,11 +37,13 @@ export async function admit(
     if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
   }
   using claims = new DisposableStack()
+  claims.use(roster.placements.claimId(migration))
   for (const disk of preparation.disks) {
-    claims.use(checkReturn(disks, disk))
+    claims.use(checkReturn(disks, disk, isTheirs(roster, peerId, disk.id)))
     claims.use(claimName(disks, disk.name, disk.id))
   }
-  checkSpace(await services.freeBytes(), preparation.disks)
+  claims.use(roster.placements.claim(peerId, services.rights(peerId), roster.placedBy(peerId), preparation.disks))
+  checkSpace(services, await services.freeBytes(), preparation.disks)
   const createdAt = clock.date().toISOString()
   const record = newRecord({
     id: migration,
@@ -55,7 +60,7 @@ export async function admit(
   const facts = { owner: peer.site, migrationId: migration, createdAt }
   const coming = preparation.disks.map((disk) => ({ ...disk, ...facts }))
   const records = await disks.prepareIncoming(coming, [{ put: 'migration', record }])
-  const course = await openCourse(services, record, records)
+  const course = await openCourse({ ...services, freeBytes: () => roster.roomOf(peerId) }, record, records)
   roster.add(course)
   course.start()
 }
@@ -85,18 +90,35 @@ function checkDifferent(disks: readonly OfferedDisk[]): void {
   }
 }
 
-/** A disk that was here before may come back; one that is here in any other way may not. */
-function checkReturn(disks: Disks, disk: OfferedDisk): Disposable | undefined {
+/** Whether that is what was admitted. */
+function isSame(record: MigrationRecord, peerId: string, { disks }: Preparation): boolean {
+  const isThere = ({ id, generation }: OfferedDisk) =>
+    record.disks.some((each) => each.id === id && each.generation === generation + 1)
+  const isWhole = record.disks.length === disks.length && disks.every(isThere)
+  return record.role === 'destination' && record.peerId === peerId && isWhole
+}
+
+/** Whether the disk has moved between this site and the peer: then it may know how it stands here. */
+function isTheirs(roster: Roster, peerId: string, diskId: string): boolean {
+  const isOf = ({ id }: { readonly id: string }) => id === diskId
+  return roster.past.all().some((record) => record.peerId === peerId && record.disks.some(isOf))
+}
+
+/**
+ * A disk that was here before may come back; one that is here in any other way may not. `isKnown`: the peer may know how it
+ * stands here; else it hears one bit.
+ */
+function checkReturn(disks: Disks, disk: OfferedDisk, isKnown: boolean): Disposable | undefined {
   const here = disks.get(disk.id)
   if (!here) return undefined
   const mayReturn = here.state === 'released' || here.state === 'superseded'
   if (mayReturn && disk.generation >= here.record.generation && disk.sizeBytes === here.sizeBytes)
     return reservedFor(here)
   const { generation } = here.record
-  throw new PeerRefusal(
-    'disk-here',
-    `${disk.name} (${disk.id}) is ${here.state} there, in generation ${generation}, with ${here.sizeBytes} bytes`,
-  )
+  const how = isKnown
+    ? `${here.state} there, in generation ${generation}, with ${here.sizeBytes} bytes`
+    : 'there already'
+  throw new PeerRefusal('disk-here', `${disk.name} (${disk.id}) is ${how}`)
 }
 
 /** Nobody deletes a disk while it comes back. */
@@ -118,9 +140,16 @@ function forPeer(claim: () => Disposable): Disposable {
   }
 }
 
-/** Room for all of them together. */
-function checkSpace(freeBytes: number, disks: readonly OfferedDisk[]): void {
+/** Room for all of them together. How much there is the operator here is told, and not the peer. */
+function checkSpace({ log }: MigrationsServices, freeBytes: number, disks: readonly OfferedDisk[]): void {
   const neededBytes = disks.reduce((sum, disk) => sum + disk.allocatedBytes, 0)
-  const lack = lackOfRoom(freeBytes, disks.map(({ name }) => name).join(', '), neededBytes)
-  if (lack !== undefined) throw new PeerRefusal('no-space', `the destination has ${lack}`)
+  const names = disks.map(({ name }) => name).join(', ')
+  const lack = lackOfRoom(freeBytes, names, neededBytes)
+  if (lack === undefined) return
+  log(
+    'warn',
+    { disk: names, freeBytes, neededBytes },
+    'a peer was refused: there is not room enough for what it moves here',
+  )
+  throw new PeerRefusal('no-space', `the destination has not room enough: ${names} needs ${neededText(neededBytes)}`)
 }

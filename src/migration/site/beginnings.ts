@@ -66,6 +66,7 @@ export class Beginnings {
       transport: this.#services.transport(peer.id),
       terms,
       startedAt: clock.date().toISOString(),
+      peerDecides: disks.every(({ id: disk }) => this.#services.rights(peer.id).maySayWhen(disk)),
     })
     await joinAll(disks, record)
     const course = new SourceCourse(this.#services, disks, record, counterpart(peer.id))
@@ -141,6 +142,7 @@ function checkMovable(disk: Disk): void {
       'migrating',
       `${disk.name} is in migration ${id} already`,
       `See how far it is: vmstore migration show ${id}.`,
+      `${disk.name} is in a migration already`,
     )
   }
   const { name, state } = disk
@@ -149,8 +151,9 @@ function checkMovable(disk: Disk): void {
     const toPeer = `${name} is ${state} there, not owned`
     refuse('not-owned', `${name} is ${state} here, not owned`, next, toPeer)
   }
-  if (disk.lostPower) refuse('power-lost', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
-  if (disk.trouble) refuse('disk-failed', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
+  const toPeer = `${disk.name} is in trouble there, which its operator has to look at first`
+  if (disk.lostPower) refuse('power-lost', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk), toPeer)
+  if (disk.trouble) refuse('disk-failed', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk), toPeer)
 }
 
 /** All of them are in the migration from now on. Each is claimed in the step in which it was looked at. */

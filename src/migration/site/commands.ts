@@ -110,6 +110,22 @@ export class Commands {
     return course
   }
 
+  /**
+   * Ends every migration with a peer here, and needs nothing of it. Resolves to what became of each, and what is lost with that
+   * site: sentences. @throws what keeps one from being recorded; those before it are over then
+   */
+  async endAllWith(peerId: string): Promise<readonly string[]> {
+    const { name } = this.#services.peer(peerId)
+    const said: string[] = []
+    for (const course of this.#roster.courses()) {
+      if (course.record.peerId !== peerId) continue
+      const sentence = await course.endWithout(name)
+      this.#services.log('warn', { migration: course.id, peer: name }, sentence)
+      said.push(sentence)
+    }
+    return said
+  }
+
   /** undefined: it does not answer. That it cannot be understood is an answer too. */
   async #whatPeerSays(course: Course, signal: AbortSignal): Promise<string | undefined> {
     const { counterpart, probe } = this.#services

@@ -5,18 +5,18 @@
 // the last daemon left is known nothing is said of any.
 
 import type { Disk } from '../../disk/disk.ts'
-import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import { startingCode, unknownMigrationCode } from '../codes.ts'
 import type { DestinationStanding, SiteDesk } from '../counterpart.ts'
 import type { Supersession } from '../supersession.ts'
-import type { Terms } from '../terms.ts'
 import { admit } from './admission.ts'
 import { Beginnings } from './beginnings.ts'
 import { Commands } from './commands.ts'
 import { Generations } from './generations.ts'
 import { PastSource } from './past-source.ts'
+import type { Placed } from './placements.ts'
+import { beginForPeer } from './requests.ts'
 import { takeUpAll } from './resumption.ts'
 import { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
@@ -54,6 +54,11 @@ export class Migrations {
     return this.#roster.courses()
   }
 
+  /** What a peer has moved to this site. */
+  placedBy(peerId: string): Placed {
+    return this.#roster.placedBy(peerId)
+  }
+
   past(): readonly MigrationRecord[] {
     return this.#roster.past.all()
   }
@@ -79,7 +84,8 @@ export class Migrations {
     if (!this.#roster.isTakenUp) throw new PeerRefusal(startingCode, 'that site is starting: ask again')
     return {
       generations: async (claims) => this.generations.answer(peerId, claims),
-      request: (disks, terms, signal) => this.#requested(peerId, disks, terms, signal),
+      request: (disks, terms, signal) =>
+        beginForPeer(this.#services, this.beginnings, peerId, { disks, terms }, signal),
       prepare: (preparation) => admit(this.#services, this.#roster, peerId, preparation),
       standing: async (migration) => this.#standing(peerId, migration),
       source: (migration) => {
@@ -117,14 +123,5 @@ export class Migrations {
     const record = this.#roster.get(migration)?.record ?? this.past().find(({ id }) => id === migration)
     if (record?.peerId !== peerId || record.role !== 'destination') return { state: 'unknown', disks: [] }
     return { state: record.state, disks: record.disks.map(({ id, generation }) => ({ disk: id, generation })) }
-  }
-
-  async #requested(peerId: string, disks: readonly string[], terms: Terms, signal: AbortSignal): Promise<string> {
-    try {
-      return (await this.beginnings.start(disks, this.#services.peer(peerId), terms, signal)).id
-    } catch (error) {
-      if (error instanceof Refusal) throw new PeerRefusal(error.code, error.toPeer)
-      throw error
-    }
   }
 }

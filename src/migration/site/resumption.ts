@@ -7,6 +7,7 @@
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
+import { Remote } from '../destination/remote.ts'
 import { changed, diskNames } from '../move.ts'
 import { SourceCourse } from '../source/source-course.ts'
 import type { Beginnings } from './beginnings.ts'
@@ -29,8 +30,25 @@ export async function takeUpAll(parts: ResumptionParts, records: readonly Migrat
     else if (record.role === 'source') takeUpSource(parts, record)
     else await takeUpDestination(parts, record).catch((error: unknown) => leaveAside(parts, record, error))
   }
+  await openStranded(parts)
   // Only now is it known which migrations there are. A peer that asked before was told to ask again.
   parts.roster.takenUp()
+}
+
+/** Disks whose move ended before all had come, because their source's site is trusted no more: they go on with what is here. */
+async function openStranded({ services, diskRecords }: ResumptionParts): Promise<void> {
+  const { disks, log } = services
+  for (const record of diskRecords) {
+    if (record.state !== 'arriving' || record.migrationId !== null || disks.get(record.id)) continue
+    const remote = new Remote()
+    remote.fail(new Error('its move ended before all had come, and what is missing is not to be had any more'))
+    try {
+      await disks.open(record, remote)
+    } catch (error) {
+      log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened: it is not served')
+      await disks.setAside(record, `it cannot be opened: ${(error as Error).message}`)
+    }
+  }
 }
 
 /** Of the disks that have not left the move. */
@@ -83,7 +101,7 @@ async function takeUpDestination(parts: ResumptionParts, record: MigrationRecord
   const { services, roster } = parts
   const { disks, counterpart } = services
   const course = await DestinationCourse.open(
-    services,
+    { ...services, freeBytes: () => roster.roomOf(record.peerId) },
     record,
     counterpart(record.peerId),
     false,

@@ -16,6 +16,7 @@ import type { Supersession } from '../supersession.ts'
 import { tellSource } from './afterword.ts'
 import { Fencing } from './fencing.ts'
 import { PastMigrations } from './past.ts'
+import { type Placed, Placements, placedBy } from './placements.ts'
 import type { MigrationsServices } from './services.ts'
 import type { SiteCourse } from './site-course.ts'
 
@@ -30,6 +31,7 @@ export class Roster {
   #isTakenUp = false
   readonly #stopping = new AbortController()
   readonly past: PastMigrations
+  readonly placements = new Placements()
   readonly #onCourse: (course: SiteCourse) => void
 
   /** `onCourse` is called for each course that is added. */
@@ -65,6 +67,22 @@ export class Roster {
   /** By its whole id. */
   get(id: string): SiteCourse | undefined {
     return this.#courses.get(id)
+  }
+
+  /** What a peer has moved to this site. */
+  placedBy(peerId: string): Placed {
+    const records = [...this.past.all(), ...this.courses().map(({ record }) => record)]
+    return placedBy(peerId, this.#services.disks.all(), records)
+  }
+
+  /** Room for what lands of a peer's disks. */
+  async roomOf(peerId: string): Promise<number> {
+    const { rights, freeBytes } = this.#services
+    const free = await freeBytes()
+    const { limits, reached } = rights(peerId)
+    const left = limits.bytes - this.placedBy(peerId).bytes
+    if (left <= 0 && left < free) reached('bytes')
+    return Math.min(free, left)
   }
 
   /** By id, or an unambiguous beginning of it. @throws Refusal `migration-unknown` */

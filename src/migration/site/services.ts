@@ -3,6 +3,7 @@
 import type { Disks } from '../../disk/disks.ts'
 import type { Counterpart } from '../counterpart.ts'
 import type { CourseServices } from '../course.ts'
+import type { PeerRights } from '../peer-rights.ts'
 
 /** Another site, as a migration needs to know it. */
 export interface PeerFacts {
@@ -18,6 +19,8 @@ export interface MigrationsServices extends CourseServices {
   /** The site of a peer. */
   counterpart(peerId: string): Counterpart
   peer(peerId: string): PeerFacts
+  /** What a peer may here. */
+  rights(peerId: string): PeerRights
   /** Keeps the link to a peer up; dispose when it is needed no more. */
   keep(peerId: string): Disposable
   /** `serve --read-only`. */

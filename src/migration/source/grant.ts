@@ -6,6 +6,7 @@
 //   writes of all of them, and one transaction gives them all up. Nothing is granted of one alone.
 // - Whether they are quiet is looked at in the same synchronous step in which they freeze. The operator's word needs less:
 //   that no client which is attached here is at work; and `--force` nothing, but it is said and recorded whom it cut off.
+//   Whose word counts as the operator's is in word.ts: a destination cannot give it to itself.
 // - From the first attempt to commit on they stay frozen until a record is durable: till then nobody knows who owns them.
 // - A disk that is void is granted to nobody, also where that was heard while its grant was being recorded.
 // Whoever calls lets one question end before the next, a cancel, or a taking back begins.
@@ -19,6 +20,7 @@ import { namedClients } from '../held-writes.ts'
 import { diskNames, type MoveChanges, ofEach } from '../move.ts'
 import { voidRefusal } from '../supersession.ts'
 import { attachedReason, attachedWriters, busyReason, sessionCount, writersAreGone } from './attached.ts'
+import { unheardBusy, type Weighed, weighed } from './word.ts'
 
 const commitRetryMs = 1000
 /** A hypervisor with reconnect-delay is back within this time, if its guest has anything to do. Less than --switchover-wait. */
@@ -116,9 +118,12 @@ export class Grant {
     if (record.state === 'preparing') return busy('the source has not recorded yet that all is prepared')
     const held = disks.find((disk) => disk.isHeld)
     if (held) return busy(`power was lost there, and ${held.name} waits for vmstore disk accept`)
+    const asked = weighed(message, record, this.#parts.course.terms)
+    if ('answer' in asked && !this.isOpen) return asked
     this.#granting = true
     try {
-      return await this.#grant(message)
+      // Frozen disks were granted once, and only their record is lacking.
+      return await this.#grant('answer' in asked ? frozenAlready : asked)
     } finally {
       this.#granting = false
     }
@@ -146,7 +151,7 @@ export class Grant {
     return asked.length === this.#disks.length && this.#disks.every(isAsked)
   }
 
-  async #grant(message: Acquisition): Promise<AcquireAnswer> {
+  async #grant(message: Weighed): Promise<AcquireAnswer> {
     const disks = this.#disks
     const startedMs = this.#parts.clock.now()
     const busyBefore = this.#busy(message)
@@ -200,22 +205,23 @@ export class Grant {
   }
 
   /** Why the disks are not given away now, if anything. */
-  #busy(message: Acquisition): AcquireAnswer | undefined {
+  #busy(message: Weighed): AcquireAnswer | undefined {
     const disks = this.#disks
     if (message.reason === 'reader-only' && !writersAreGone(disks))
       return busy('a session that has written is open, or broke')
-    if (this.isOpen || message.reason === 'resume') return undefined
+    if (this.isOpen) return undefined
     if (message.reason === 'operator') return this.#atWork(message)
     if (this.#parts.clock.now() < this.#returnsUntilMs)
       return busy('vmstore has just started, and clients may be coming back')
     const why = busyReason(disks)
+    if (why !== undefined && message.unheard)
+      return unheardBusy(this.#record, message.unheard, why, attachedReason(disks) !== undefined)
     return why === undefined ? undefined : busy(why)
   }
 
   /** Who came while the disks froze, if anybody. */
-  #awoke(message: Acquisition): AcquireAnswer | undefined {
+  #awoke(message: Weighed): AcquireAnswer | undefined {
     const disks = this.#disks
-    if (message.reason === 'resume') return undefined
     if (message.reason === 'operator') return this.#atWork(message)
     const came = message.reason === 'reader-only' && !writersAreGone(disks) ? 'somebody has come back' : undefined
     const why = busyReason(disks) ?? came
@@ -223,11 +229,12 @@ export class Grant {
   }
 
   /** A client that the operator's word would cut off, unless it was forced, now or in the terms of a move `now`. */
-  #atWork({ force }: Acquisition): AcquireAnswer | undefined {
+  #atWork({ force, unheard }: Weighed): AcquireAnswer | undefined {
     const { terms, id } = this.#parts.course
-    if (force || terms.force) return undefined
+    if (force) return undefined
     const why = attachedReason(this.#disks)
     if (why === undefined) return undefined
+    if (unheard) return unheardBusy(this.#record, unheard, why, true)
     if (terms.switchover === 'now')
       this.#parts.note(
         `not switched over: ${why}. When the machine is off or has moved: vmstore migration switchover ${id}; with --force that client is cut off`,
@@ -295,6 +302,8 @@ function syncFailed({ name }: Disk, error: unknown): AcquireAnswer {
   const message = `the source could not sync ${name} (${(error as Error).message}) and goes on owning it`
   return { answer: 'refused', code: 'sync-failed', message }
 }
+
+const frozenAlready: Weighed = { reason: 'guest-write', force: false, unheard: undefined }
 
 function busy(why: string): AcquireAnswer {
   return { answer: 'busy', why, isAtWork: false }

@@ -18,7 +18,11 @@ import type { WaitingGuests } from '../held-writes.ts'
 import { diskNames } from '../move.ts'
 import { preparationOf } from '../new-record.ts'
 import {
+  cancelledWithout,
   clientAtWork,
+  endedBefore,
+  givenStranded,
+  grantNotRecorded,
   isElsewhere,
   notPreparedYet,
   notReclaimable,
@@ -141,10 +145,13 @@ export class SourceCourse extends Course {
   async switchover(force: boolean, signal: AbortSignal): Promise<void> {
     if (this.record.state !== 'ready') throw this.#tooLate('switched over')
     this.checkIdle(force || this.terms.force)
+    await this.update({ ordered: { force } }) // By this word alone the destination's question counts as the operator's.
     try {
       await this.#there.switchover(force, signal)
     } catch (error) {
-      if (!(error instanceof PeerRefusal) || error.code !== atWorkCode) throw error
+      if (!(error instanceof PeerRefusal)) throw error // It may have heard it.
+      if (this.record.state === 'ready') await this.update({ ordered: null })
+      if (error.code !== atWorkCode) throw error
       this.checkIdle(false) // It came in between, and is named as it is known here.
       const what = this.disks.length > 1 ? 'the disks were' : 'the disk was'
       throw clientAtWork(diskNames(this.record), `it came while ${what} being given up`, true)
@@ -175,6 +182,23 @@ export class SourceCourse extends Course {
       this.#isOver()
     })
     this.#notices.cancelled()
+  }
+
+  async endWithout(peerName: string): Promise<string> {
+    return this.#alone(async () => {
+      if (this.ended) return endedBefore(this.record)
+      if (this.#grant.isOpen) throw grantNotRecorded(this.record)
+      const disks = this.inMove
+      const isGiven = disks.some((disk) => disk.state !== 'owned')
+      const left = disks.map((disk) => disk.leaveMigration())
+      const said = isGiven ? givenStranded(this.record, peerName, this.missingBytes) : cancelledWithout(this.record)
+      const ended = isGiven
+        ? this.ending('failed', this.record.peerSite)
+        : this.ending('cancelled', this.services.siteId)
+      await this.update({ ...ended, note: said }, left)
+      this.#isOver()
+      return said
+    })
   }
 
   /**

@@ -46,8 +46,10 @@ export class Finishing {
   }
 
   /** The operator does not wait for the source any longer: it is told when it comes back. Resolves when that is on record. */
-  async recordUntold(): Promise<void> {
-    await this.#end({ sourceTold: false, note: 'ended without the source, which is told when it comes back' })
+  async recordUntold(
+    facts: MoveChanges = { sourceTold: false, note: 'ended without the source, which is told when it comes back' },
+  ): Promise<void> {
+    await this.#end(facts)
   }
 
   /** The move is over, and its disks are free, in one transaction. */

@@ -166,23 +166,24 @@ export class Incoming {
 
   /**
    * The source says that this migration is cancelled, on several ways perhaps at once; or the operator leaves by force.
-   * `owner`: as far as is known then.
+   * `owner`: as far as is known then. `note`: for the record.
    */
-  leave(owner = this.#host.course.record.peerSite): Promise<void> {
-    this.#going ??= this.#leave(owner).finally(() => {
+  leave(owner = this.#host.course.record.peerSite, note?: string): Promise<void> {
+    this.#going ??= this.#leave(owner, note).finally(() => {
       this.#going = undefined
     })
     return this.#going
   }
 
-  async #leave(owner: string): Promise<void> {
+  async #leave(owner: string, note: string | undefined): Promise<void> {
     const { course, stopping, update, ending, tell } = this.#host
     const { record } = course
     if (!this.#isHere) return
     const disks = this.#coming.filter((each) => each.isIncoming).map(({ disk }) => disk)
     if (this.switchover.hasGrant) throw tooLate(disks[0]!, record, 'cancelled')
     this.switchover.end(new GuestError('not-served', `migration ${course.id} of ${diskNames(record)} is cancelled`))
-    const gone = () => update(ending('cancelled', owner), () => disks.map((disk) => disk.arriving.abandon()))
+    const ended = () => ({ ...ending('cancelled', owner), ...(note !== undefined && { note }) })
+    const gone = () => update(ended(), () => disks.map((disk) => disk.arriving.abandon()))
     await recorded(this.#host, disks, 'that the migration is cancelled', gone, stopping)
     this.#pass()
     tell({ kind: 'ended' })
