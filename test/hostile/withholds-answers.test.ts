@@ -57,7 +57,7 @@ describe('hostile: a peer that withholds its answers', () => {
     assert.deepEqual([state, generation, migration], ['owned', 1, null])
     assert.deepEqual(await site.control.listPeers(), [])
     await guest.disconnect()
-    await must(site, 'disk', 'delete', 'web01', '--yes')
+    await must(site, 'disk', 'delete', 'web01')
   })
 
   it('a peer from which a disk is on its way is removed by force, and the disk is gone', async () => {
