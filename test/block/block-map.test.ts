@@ -54,4 +54,66 @@ describe('block map', () => {
       assert.equal(map.has(from), plain[from] === 1, facts)
     }
   })
+
+  it('agrees with a plain list of runs over the ends of groups, of a disk of many', () => {
+    const group = 1024 * 32768
+    const blocks = 3 * group + 5 * 32768 + 7
+    const map = new BlockMap(blocks)
+    const edges = [
+      0,
+      1,
+      32768,
+      group - 1,
+      group,
+      group + 1,
+      2 * group - 32768,
+      2 * group,
+      3 * group,
+      blocks - 1,
+      blocks,
+    ]
+    let runs: { first: number; end: number }[] = []
+    const seed = Number(process.env['SEED'] ?? randomInt(2 ** 31))
+    const random = seededRandom(seed)
+    for (let step = 0; step < 200; step++) {
+      const [first, end] = [random.pick(edges), random.pick(edges)].toSorted((a, b) => a - b) as [number, number]
+      const value = random.chance(0.5)
+      runs = runs.flatMap((run) => [
+        ...(run.first < first ? [{ first: run.first, end: Math.min(run.end, first) }] : []),
+        ...(run.end > end ? [{ first: Math.max(run.first, end), end: run.end }] : []),
+      ])
+      if (value && first < end) runs.push({ first, end })
+      if (value) map.add(first, end)
+      else map.delete(first, end)
+      const merged: { first: number; end: number }[] = []
+      for (const run of runs.toSorted((a, b) => a.first - b.first)) {
+        const last = merged.at(-1)
+        if (last?.end === run.first) last.end = run.end
+        else merged.push({ ...run })
+      }
+      const facts = `seed ${seed} step ${step}`
+      assert.deepEqual([...map.runs(0, blocks, true)], merged, facts)
+      const countIn = (from: number, to: number) =>
+        merged.reduce((sum, run) => sum + Math.max(0, Math.min(run.end, to) - Math.max(run.first, from)), 0)
+      assert.equal(map.count, countIn(0, blocks), facts)
+      const [from, to] = [random.pick(edges), random.pick(edges)].toSorted((a, b) => a - b) as [number, number]
+      assert.equal(map.countIn(from, to), countIn(from, to), facts)
+      assert.equal(map.hasAll(from, to), countIn(from, to) === to - from, facts)
+      assert.equal(map.hasNone(from, to), countIn(from, to) === 0, facts)
+      for (const block of edges.slice(0, -1)) assert.equal(map.has(block), countIn(block, block + 1) === 1, facts)
+    }
+  })
+
+  it('takes memory for what is mixed, and not for the size: of 1 PiB of which nothing is there next to none', () => {
+    const before = process.memoryUsage()
+    const maps = Array.from({ length: 100 }, () => new BlockMap(2 ** 38))
+    for (const map of maps) map.add(2 ** 37, 2 ** 37 + 1)
+    const after = process.memoryUsage()
+    const bytes = after.heapUsed - before.heapUsed + (after.arrayBuffers - before.arrayBuffers)
+    assert(bytes < 100 * 256 * 1024, `${bytes} bytes`)
+    assert.deepEqual(
+      maps.map((map) => map.count),
+      maps.map(() => 1),
+    )
+  })
 })

@@ -256,7 +256,10 @@ describe('switchover', () => {
         assert.equal((await a.control.showDisk('web01')).migration, null)
         await guest.write(0, filled(2))
 
-        const { exit, events } = await vmstore(here, ...migrate, '--force')
+        // Whose disk it is says alone that its client is cut off.
+        if (side === 'destination') refusalOf(await vmstore(here, ...migrate, '--force'), 3, 'owners-word')
+        const byOwner = ['migrate', 'web01', '--to', b.name, '--switchover', 'now', '--force']
+        const { exit, events } = await vmstore(a, ...byOwner)
         const result = events.at(-1)!
         assert.deepEqual([exit, result.state, result.cutOff], [0, 'done', ['unix']])
         await destinationOwns(a, b)
@@ -277,7 +280,9 @@ describe('switchover', () => {
         for (const site of [a, b]) assert.equal((await site.control.showMigration(id)).state, 'ready')
         await guest.write(0, filled(2))
 
-        await must(here, 'migration', 'switchover', id, '--force')
+        if (side === 'destination')
+          refusalOf(await vmstore(here, 'migration', 'switchover', id, '--force'), 3, 'owners-word')
+        await must(a, 'migration', 'switchover', id, '--force')
         for (const site of [a, b]) {
           const { cutOff } = await untilMigration(site, id, ({ state }) => state === 'done')
           assert.deepEqual(cutOff, ['unix'], site.name)

@@ -11,10 +11,10 @@ import { Beginnings } from '../../src/migration/site/beginnings.ts'
 import { takeUpAll } from '../../src/migration/site/resumption.ts'
 import { Roster } from '../../src/migration/site/roster.ts'
 import type { MigrationsServices } from '../../src/migration/site/services.ts'
-import type { DiskRecord, MigrationRecord } from '../../src/store/records.ts'
+import type { DiskRecord, MigrationRecord, PeerLimits } from '../../src/store/records.ts'
 import { block, diskServices, isSettled, read, settled, WatchedFiles } from '../disk/hand.ts'
 import { removeFoldersAfterEach, temporaryFolder } from '../store/folder.ts'
-import { usualTerms } from '../store/samples.ts'
+import { migrationRecord, usualTerms } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 import { scriptedSite } from './scripted-site.ts'
 import { ids, Ledger } from './two-disks.ts'
@@ -28,6 +28,9 @@ class Site {
   readonly records = new Ledger()
   readonly files = new WatchedFiles()
   freeBytes = 2 ** 40
+  /** What the peer may have here, and what it wanted more of. */
+  limits: Partial<PeerLimits> = {}
+  readonly reached: string[] = []
   disks!: Disks
   roster!: Roster
   #services!: MigrationsServices
@@ -54,7 +57,7 @@ class Site {
       newId: () => 'm-2',
       counterpart: () => scriptedSite({ inquire: () => new Promise(() => {}) }),
       peer: () => peer,
-      rights: () => rightsOf(undefined),
+      rights: () => rightsOf({ mayTake: [], limits: this.limits }, (limit) => void this.reached.push(limit)),
       keep: () => ({ [Symbol.dispose]: () => {} }),
       readOnly: false,
       transport: () => 'tcp',
@@ -64,9 +67,9 @@ class Site {
     this.roster.takenUp()
   }
 
-  prepare(disks: readonly OfferedDisk[]): Promise<void> {
-    const preparation: Preparation = { migration: 'm-1', disks, terms: usualTerms, boot: 'boot-2' }
-    return admit(this.#services, this.roster, peer.id, preparation)
+  prepare(disks: readonly OfferedDisk[], migration = 'm-1', from = peer.id): Promise<void> {
+    const preparation: Preparation = { migration, disks, terms: usualTerms, boot: 'boot-2' }
+    return admit(this.#services, this.roster, from, preparation)
   }
 
   /** The next daemon takes up what is on record. */
@@ -128,14 +131,100 @@ describe('disks that a peer moves here together', () => {
     assert.equal(site.records.commits.length, 1)
   })
 
+  describe('promise 10: the id of a migration that is known here', () => {
+    it('is not taken again by another peer, nor for other disks, while it is under way', async () => {
+      await site.prepare(offered)
+      const [web01, web02] = offered as [OfferedDisk, OfferedDisk]
+      for (const again of [
+        site.prepare(offered, 'm-1', 'cd'.repeat(32)),
+        site.prepare([web01]),
+        site.prepare([web01, { ...web02, id: '77777777-7777-4777-8777-777777777777' }]),
+        site.prepare([web01, { ...web02, generation: 9 }]),
+      ])
+        await assert.rejects(again, { code: 'migration-known' })
+      assert.equal(site.records.commits.length, 1)
+    })
+
+    for (const role of ['source', 'destination'] as const) {
+      it(`is not taken again once it is past, at its ${role}, and its record stays what it was`, async () => {
+        const past = migrationRecord({ id: 'm-1', role, state: 'done', peerId: peer.id })
+        site.roster.past.add(past)
+        await assert.rejects(site.prepare(offered), { code: 'migration-known' })
+        assert.deepEqual([site.records.commits, site.roster.past.get('m-1')], [[], past])
+      })
+    }
+
+    it('is taken once of two that are made ready at the same time', async () => {
+      const [web01, web02] = offered as [OfferedDisk, OfferedDisk]
+      const outcomes = await Promise.allSettled([site.prepare([web01]), site.prepare([web02])])
+      assert.deepEqual(outcomes.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected'])
+      assert.equal(site.roster.courses().length, 1)
+    })
+  })
+
+  describe('promise 10: a peer places here no more than it may', () => {
+    const [web01, web02] = offered as [OfferedDisk, OfferedDisk]
+
+    for (const [limit, enough] of [
+      ['disks', 2],
+      ['bytes', 80 * mebibyte],
+      ['sizeBytes', 128 * block],
+    ] as const) {
+      it(`of ${limit}, in one move and in several, and what it wanted more is counted`, async () => {
+        site.limits = { [limit]: enough - 1 }
+        await assert.rejects(site.prepare(offered), { code: 'over-limit' })
+        assert.deepEqual([site.reached, site.records.commits, site.left], [[limit], [], []])
+        if (limit !== 'bytes') {
+          await site.prepare([web01])
+          await assert.rejects(site.prepare([web02], 'm-3'), { code: 'over-limit' })
+          site.limits = { [limit]: enough }
+          await site.prepare([web02], 'm-3')
+        } else {
+          site.limits = { [limit]: enough }
+          await site.prepare(offered)
+        }
+      })
+    }
+
+    it('counting those that are being made ready at the same time', async () => {
+      site.limits = { disks: 1 }
+      const outcomes = await Promise.allSettled([site.prepare([web01]), site.prepare([web02], 'm-3')])
+      assert.deepEqual(outcomes.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected'])
+    })
+
+    it('and finds no room for what lands once its disks have all that they may have', async () => {
+      await site.prepare(offered)
+      assert.equal(await site.roster.roomOf(peer.id), site.freeBytes)
+      site.limits = { bytes: mebibyte }
+      assert.equal(await site.roster.roomOf(peer.id), mebibyte)
+      site.limits = { bytes: 0 }
+      assert.equal(await site.roster.roomOf(peer.id), 0)
+      assert.deepEqual(site.reached, ['bytes'])
+    })
+  })
+
+  describe('promise 10: of disks that it was not given a peer hears one bit', () => {
+    it('of a disk that is here under the id that it offers', async () => {
+      await site.disks.create(
+        { id: ids.web01, name: 'secret', sizeBytes: 32 * block },
+        '2026-01-01T00:00:00.000Z',
+        async () => {},
+      )
+      await assert.rejects(site.prepare(offered), new PeerRefusal('disk-here', `web01 (${ids.web01}) is there already`))
+    })
+
+    it('of the room here: it is or is not enough', async () => {
+      site.freeBytes = 123 * mebibyte
+      const message = 'the destination has not room enough: web01, web02 needs 80 MiB, and 64 MiB to spare'
+      await assert.rejects(site.prepare(offered), new PeerRefusal('no-space', message))
+    })
+  })
+
   it('are both refused when one of them may not come', async () => {
     const other = { id: '77777777-7777-4777-8777-777777777777', name: 'web02', sizeBytes: block }
     await site.disks.create(other, '2026-01-01T00:00:00.000Z', async () => {})
     const before = site.records.commits.length
-    await assert.rejects(
-      site.prepare(offered),
-      new PeerRefusal('disk-exists', 'there is a disk web02 there already (owned)'),
-    )
+    await assert.rejects(site.prepare(offered), new PeerRefusal('disk-exists', 'there is a disk web02 there already'))
     assert.deepEqual([site.records.commits.length, site.left], [before, []])
     assert.deepEqual(
       site.disks.all().map(({ id }) => id),

@@ -66,6 +66,25 @@ describe('the course of an arriving disk', () => {
     await course.disk.close()
   })
 
+  it('promise 10: is left by force though its source refuses to cancel, and nobody is said to own the disk', async () => {
+    const { disk, records } = await openDisk(new ReadySource(), { state: 'incoming', generation: 1, migrationId: 'm-1' })
+    const refuses = { cancelled: false, message: 'it is copying' }
+    const there = scriptedSite({ inquire: () => new Promise(() => {}), cancel: async () => refuses })
+    const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const services: CourseServices = { ...facts, records, clock: new FakeClock() }
+    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'ready' })
+    const course = await DestinationCourse.open(services, record, there, false, async () => disk)
+    course.start()
+    const never = new AbortController().signal
+    await assert.rejects(course.cancel(false, never), { code: 'too-late', next: /--force leaves here all the same/ })
+    assert.equal(disk.state, 'incoming')
+    await course.cancel(true, never)
+    assert.deepEqual([disk.state, course.record.state, course.moved(disk).owner], ['gone', 'cancelled', 'unknown'])
+    assert.match(course.note!, /left by force, though the source refused to cancel: it is copying/)
+    course.stop()
+    await course.settled()
+  })
+
   it('promise 8: ends though its source is gone for good, when that is proven', async () => {
     const { disk, records } = await openDisk(new ReadySource(), { migrationId: 'm-1' })
     await disk.open('guest').cache(0, disk.sizeBytes)

@@ -9,7 +9,7 @@ import { CommitWitness } from '../../src/store/commit-witness.ts'
 import { rowChecksum } from '../../src/store/record-shapes.ts'
 import { SqliteRecords } from '../../src/store/sqlite-records.ts'
 import { removeFoldersAfterEach, temporaryFolder } from './folder.ts'
-import { diskRecordIn, migrationRecord, movedDisk, usualTerms } from './samples.ts'
+import { diskRecordIn, migrationRecord, movedDisk, peerRecord, usualTerms } from './samples.ts'
 
 type Row = Readonly<Record<string, unknown>>
 
@@ -220,3 +220,48 @@ describe('records of format 1', () => {
     }
   })
 })
+
+describe('records of format 3', () => {
+  removeFoldersAfterEach()
+
+  it('give no peer anything, and no destination a word, until its operator says so', async () => {
+    const path = join(temporaryFolder(), 'vmstore.sqlite')
+    const written = await SqliteRecords.open(path, { hasDisks: false, siteId })
+    const [peer, migration] = [peerRecord({ address: 'tcp://b:1' }), migrationRecord()]
+    await written.commit([
+      { put: 'peer', record: peer },
+      { put: 'migration', record: migration },
+    ])
+    await written.close()
+    asFormat3(path)
+    for (const start of ['the first', 'the next']) {
+      const records = await SqliteRecords.open(path, { hasDisks: true, siteId, wrongTerms })
+      const { peers, migrations } = await records.load()
+      await records.close()
+      assert.deepEqual([peers, migrations], [[peer], [migration]], start)
+      assert.deepEqual([peer.mayTake, peer.limits, migration.ordered, migration.peerDecides], [[], {}, null, false])
+    }
+  })
+})
+
+/** Without what came with format 4. */
+function asFormat3(path: string): void {
+  const later: Readonly<Record<string, readonly string[]>> = {
+    peer: ['mayTake', 'limits'],
+    migration: ['ordered', 'peerDecides'],
+  }
+  using database = new DatabaseSync(path)
+  for (const [table, fields] of Object.entries(later)) {
+    for (const row of database.prepare(`SELECT id, body FROM ${table}`).all()) {
+      const [id, whole] = [String(row['id']), JSON.parse(String(row['body'])) as Row]
+      const body = JSON.stringify(
+        Object.fromEntries(Object.entries(whole).filter(([field]) => !fields.includes(field))),
+      )
+      assert(body.length < String(row['body']).length)
+      database
+        .prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`)
+        .run(body, rowChecksum(table, id, body), id)
+    }
+  }
+  database.exec('PRAGMA user_version = 3')
+}
