@@ -11,7 +11,7 @@ import type { Logger } from 'pino'
 import { EventBus } from '../control/event-bus.ts'
 import { type ControlServer, startControlServer } from '../control/server.ts'
 import type { SiteView } from '../control/types.ts'
-import { signingKey } from '../deed/keys.ts'
+import { type SigningKey, signingKey } from '../deed/keys.ts'
 import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
@@ -23,7 +23,7 @@ import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import { NbdServer } from '../nbd/server/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/server/tls-server.ts'
 import { formatNbdUri } from '../nbd/wire/uri.ts'
-import type { Identity } from '../peer/identity.ts'
+import { type Identity, siteIdOf } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
 import type { Records } from '../store/records.ts'
@@ -160,7 +160,7 @@ export class Daemon {
     })
     this.#stops.push(() => links.close())
     const naming = namingOf(identity.siteId, book, links, disks)
-    migrations = this.#makeMigrations({ records, disks, identity, book, links, naming, folder, files, guard })
+    migrations = this.#makeMigrations({ records, disks, identity, key, book, links, naming, folder, files, guard })
     this.#stops.push(() => migrations.stop())
     links.hub.onEvent((peerId, event) => {
       logLink(event, peerOf(book, peerId).name, log)
@@ -172,14 +172,15 @@ export class Daemon {
     links.hub.onUp((peerId) => void migrations.generations.ask(peerId).catch(() => {})) // Asked again when it is up again.
     await migrations.generations.askAll(book.all().map(({ fingerprint }) => fingerprint))
     // Now every disk that the last daemon left is known: a file that is one of them is not taken for a new one.
-    for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
-    await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, siteName, guard })
+    for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, key, file)
+    await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, key, siteName, guard })
   }
 
   #makeMigrations(parts: {
     records: Records
     disks: Disks
     identity: Identity
+    key: SigningKey
     book: PeerBook
     links: Links
     naming: Naming
@@ -187,13 +188,15 @@ export class Daemon {
     files: Files
     guard: PeerGuard
   }): Migrations {
-    const { records, disks, identity, book, links, naming, folder, files, guard } = parts
+    const { records, disks, identity, key, book, links, naming, folder, files, guard } = parts
     const { log } = this.#options
     const services: MigrationsServices = {
       records,
       disks,
       clock: systemClock,
       siteId: identity.siteId,
+      key,
+      siteOf: siteIdOf,
       bootId: files.bootId,
       readOnly: this.#options.readOnly,
       log: (level, facts, message) => log[level](facts, message),
@@ -222,10 +225,11 @@ export class Daemon {
     links: Links
     naming: Naming
     identity: Identity
+    key: SigningKey
     siteName: string
     guard: PeerGuard
   }): Promise<void> {
-    const { disks, folder, files, migrations, book, links, naming, identity, siteName, guard } = parts
+    const { disks, folder, files, migrations, book, links, naming, identity, key, siteName, guard } = parts
     const { log, peer, version } = this.#options
     const nbd = new NbdServer({ catalog: disks, log, tls: this.#tls, plainIsAllowed: this.#options.insecure })
     this.#stops.push(() => stopGuests(nbd))
@@ -249,6 +253,7 @@ export class Daemon {
     }
     const service = new LocalSite({
       view,
+      key,
       disks,
       disksFolder: folder.disksFolder,
       files,

@@ -11,6 +11,8 @@ import type {
   ReclaimRequest,
   VerifyView,
 } from '../control/types.ts'
+import type { SigningKey } from '../deed/keys.ts'
+import { signMade } from '../deed/signing.ts'
 import { accept as acceptFailedSync } from '../disk/acceptance.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
@@ -30,6 +32,7 @@ import { diskView, type Naming } from './views.ts'
 
 export interface LocalDisksParts {
   readonly siteId: string
+  readonly key: SigningKey
   readonly disks: Disks
   readonly disksFolder: string
   readonly files: Files
@@ -57,7 +60,9 @@ export class LocalDisks implements ServiceOf<'disks'> {
       bus.publish('creation', [id], () => ({ type: 'progress', bytes: { done, total: image!.sizeBytes } }))
     const roomBytes = async () => (await freeBytes(disksFolder)) - spareBytes
     const fill = async (path: string) => image?.copyTo({ files, path, spareBytes: roomBytes, progress, signal })
-    const made = disks.create({ id, name: request.name, sizeBytes }, new Date().toISOString(), fill)
+    const madeAt = new Date().toISOString()
+    const deed = signMade(this.#parts.key, id, madeAt)
+    const made = disks.create({ id, name: request.name, sizeBytes, deed }, madeAt, fill)
     made.then(
       () => watcher.end(),
       () => watcher.end(),
@@ -105,7 +110,7 @@ export class LocalDisks implements ServiceOf<'disks'> {
     using _reservation = disk.reserve(deletion)
     const view = await this.#view(disk)
     await leaveFile(this.#parts.files, disk.record, this.#parts.siteId)
-    await disks.remove(disk)
+    await this.#parts.migrations.remove(disk)
     announceDisk(view.id, disk.name, 'removed', bus)
     return view
   }

@@ -3,6 +3,7 @@
 import type { EventBus } from '../control/event-bus.ts'
 import type { Service, ServiceOf } from '../control/service.ts'
 import type { CountView, SiteView, StatusView } from '../control/types.ts'
+import type { SigningKey } from '../deed/keys.ts'
 import type { Disks } from '../disk/disks.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { Files } from '../store/files.ts'
@@ -16,6 +17,7 @@ import type { Naming } from './views.ts'
 
 export interface SiteParts {
   readonly view: SiteView
+  readonly key: SigningKey
   readonly disks: Disks
   readonly disksFolder: string
   readonly files: Files

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { headOf } from '../../src/deed/deed.ts'
+import type { Deed } from '../../src/deed/entries.ts'
 import { Disks } from '../../src/disk/disks.ts'
 import { GuestError } from '../../src/guest/export.ts'
 import { PeerRefusal } from '../../src/link/channel.ts'
@@ -17,9 +19,10 @@ import { removeFoldersAfterEach, temporaryFolder } from '../store/folder.ts'
 import { migrationRecord, usualTerms } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 import { scriptedSite } from './scripted-site.ts'
+import { keys, theirKey, theirs } from './site-keys.ts'
 import { ids, Ledger } from './two-disks.ts'
 
-const peer = { id: 'ab'.repeat(32), site: 'there', name: 'tokyo' }
+const peer = { id: theirKey.fingerprint, site: 'there', name: 'tokyo' }
 const mebibyte = 2 ** 20
 
 /** A site to which another moves disks, over real files. The other site answers nothing until `answers` is resolved. */
@@ -31,6 +34,10 @@ class Site {
   /** What the peer may have here, and what it wanted more of. */
   limits: Partial<PeerLimits> = {}
   readonly reached: string[] = []
+  /** What the other site has. */
+  deeds: (disk: string) => unknown = (disk) => theirs(disk)
+  /** What this one knows. */
+  known: Deed | null = null
   disks!: Disks
   roster!: Roster
   #services!: MigrationsServices
@@ -50,12 +57,16 @@ class Site {
       records,
       clock: new FakeClock(),
       siteId: 'here',
+      ...keys,
       bootId: 'boot-1',
       log: () => {},
       freeBytes: async () => this.freeBytes,
       disks: this.disks,
       newId: () => 'm-2',
-      counterpart: () => scriptedSite({ inquire: () => new Promise(() => {}) }),
+      counterpart: () => ({
+        ...scriptedSite({ inquire: () => new Promise(() => {}) }),
+        deed: async (disk) => JSON.parse(JSON.stringify(this.deeds(disk))),
+      }),
       peer: () => peer,
       rights: () => rightsOf({ mayTake: [], limits: this.limits }, (limit) => void this.reached.push(limit)),
       keep: () => ({ [Symbol.dispose]: () => {} }),
@@ -69,7 +80,7 @@ class Site {
 
   prepare(disks: readonly OfferedDisk[], migration = 'm-1', from = peer.id): Promise<void> {
     const preparation: Preparation = { migration, disks, terms: usualTerms, boot: 'boot-2' }
-    return admit(this.#services, this.roster, from, preparation)
+    return admit(this.#services, this.roster, from, preparation, () => this.known, new AbortController().signal)
   }
 
   /** The next daemon takes up what is on record. */
@@ -107,6 +118,7 @@ const offered: readonly OfferedDisk[] = (['web01', 'web02'] as const).map((name)
   sizeBytes: 64 * block,
   generation: 1,
   allocatedBytes: 40 * mebibyte,
+  head: headOf(theirs(ids[name])),
 }))
 
 describe('disks that a peer moves here together', () => {
@@ -206,7 +218,7 @@ describe('disks that a peer moves here together', () => {
   describe('promise 10: of disks that it was not given a peer hears one bit', () => {
     it('of a disk that is here under the id that it offers', async () => {
       await site.disks.create(
-        { id: ids.web01, name: 'secret', sizeBytes: 32 * block },
+        { id: ids.web01, name: 'secret', sizeBytes: 32 * block, deed: null },
         '2026-01-01T00:00:00.000Z',
         async () => {},
       )
@@ -221,7 +233,7 @@ describe('disks that a peer moves here together', () => {
   })
 
   it('are both refused when one of them may not come', async () => {
-    const other = { id: '77777777-7777-4777-8777-777777777777', name: 'web02', sizeBytes: block }
+    const other = { id: '77777777-7777-4777-8777-777777777777', name: 'web02', sizeBytes: block, deed: null }
     await site.disks.create(other, '2026-01-01T00:00:00.000Z', async () => {})
     const before = site.records.commits.length
     await assert.rejects(site.prepare(offered), new PeerRefusal('disk-exists', 'there is a disk web02 there already'))

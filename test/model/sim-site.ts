@@ -12,6 +12,7 @@ import { everyDisk, rightsOf } from '../../src/migration/peer-rights.ts'
 import { Migrations } from '../../src/migration/site/migrations.ts'
 import { nbdErrorCodes } from '../../src/nbd/server/guest-errors.ts'
 import { direct } from './direct.ts'
+import { keyOf, peerIdOf, siteOf } from './keys.ts'
 import type { SimFile } from './sim-file.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
 import type { SimEnd, SimLink } from './sim-link.ts'
@@ -43,7 +44,7 @@ export class SimSite {
   disks: Disks | undefined
   migrations: Migrations | undefined
   /** What comes over the link goes through these. */
-  handlers: PeerHandlers = answersOverLink((peerId) => this.migrations!.desk(peerId))
+  handlers: PeerHandlers = answersOverLink((peerId) => this.migrations!.desk(peerIdOf(peerId)))
   started = false
   /** As its daemon is started. */
   holdsAfterPowerLoss = false
@@ -77,7 +78,7 @@ export class SimSite {
   /** What peers reach. */
   get end(): SimEnd | undefined {
     return this.process.alive && this.migrations
-      ? { process: this.process, handlers: this.handlers, desk: (peerId) => this.migrations!.desk(peerId) }
+      ? { process: this.process, handlers: this.handlers, desk: (peerId) => this.migrations!.desk(peerIdOf(peerId)) }
       : undefined
   }
 
@@ -185,6 +186,8 @@ export class SimSite {
       disks,
       clock: this.#world.clock(process),
       siteId: this.name,
+      key: keyOf(this.name),
+      siteOf,
       bootId: files.bootId,
       readOnly: false,
       log,
@@ -194,7 +197,7 @@ export class SimSite {
         if (this.isDirect) return direct(this.#link, way, peerId)
         return overLink(this.#link.channel(way, peerId))
       },
-      peer: (id: string) => ({ id, site: id, name: id }),
+      peer: (id: string) => ({ id, site: siteOf(id), name: siteOf(id) }),
       // The operator of the model speaks at either site. By force at the source alone.
       rights: () => rightsOf({ mayTake: [{ disk: everyDisk, give: true }], limits: {} }),
       keep: () => ({ [Symbol.dispose]: () => {} }),
@@ -205,7 +208,7 @@ export class SimSite {
     const migrations = new Migrations(services, (course) => this.onCourse(course))
     this.migrations = migrations // Peers may ask while it takes up what it left.
     await migrations.takeUp(loaded.migrations, loaded.disks)
-    await migrations.generations.askAll([this.other.name])
+    await migrations.generations.askAll([peerIdOf(this.other.name)])
     this.started = true
   }
 
