@@ -12,9 +12,9 @@ export interface Clock {
   sleep(durationMs: number, signal?: AbortSignal): Promise<void>
   /**
    * Resolves when one short step of work that no guest's request should wait for may be done (block/turns.ts). `demand`: a
-   * guest waits for it.
+   * guest waits for it. `of`: for which peer; of several each has its turn.
    */
-  turn(urgency?: Urgency): Promise<void>
+  turn(urgency?: Urgency, of?: string): Promise<void>
 }
 
 /** Delays, for whoever reads neither clock nor date. */

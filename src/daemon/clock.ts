@@ -21,5 +21,5 @@ export const systemClock: Clock = {
       throw error
     }
   },
-  turn: (urgency) => loopTurns.next(urgency),
+  turn: (urgency, of) => loopTurns.next(urgency, of),
 }

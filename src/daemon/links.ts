@@ -4,7 +4,7 @@
 import type { Logger } from 'pino'
 import { systemTimers } from '../block/clock.ts'
 import { Refusal } from '../disk/refusal.ts'
-import type { PeerHandlers } from '../link/channel.ts'
+import { LinkError, type PeerHandlers } from '../link/channel.ts'
 import { StreamLanes } from '../link/lane/stream-lanes.ts'
 import { LinkHub } from '../link/peers/hub.ts'
 import { type Identity, PeerError } from '../peer/identity.ts'
@@ -14,6 +14,7 @@ import type { PeerRecord } from '../store/records.ts'
 import type { Listener } from '../transport/index.ts'
 import type { Drivers } from './drivers.ts'
 import type { PeerBook } from './peer-book.ts'
+import type { PeerGuard } from './peer-guard.ts'
 import { Streams } from './streams.ts'
 
 export interface LinksOptions {
@@ -23,9 +24,13 @@ export interface LinksOptions {
   readonly book: PeerBook
   readonly drivers: Drivers
   readonly handlers: PeerHandlers
+  /** Keeps out peers that send junk. */
+  readonly guard: Pick<PeerGuard, 'junk' | 'isKeptOut'>
   readonly log: Logger
   readonly settings: Readonly<Record<string, Readonly<Record<string, unknown>>>>
 }
+
+const keptOut = 'the peer has broken the protocol too often in this hour: it is kept out (vmstore peer show)'
 
 export class Links {
   readonly hub: LinkHub
@@ -37,10 +42,14 @@ export class Links {
 
   constructor(options: LinksOptions) {
     this.#options = options
-    const { identity, book, log } = options
+    const { identity, book, log, guard } = options
     this.#streams = new Streams({ ...options, name: (peerId) => book.get(peerId)?.name ?? peerId })
     const lanes = new StreamLanes({
-      connect: (target, signal) => this.#streams.dial(target, signal),
+      connect: async (target, signal) => {
+        if (guard.isKeptOut(target.peerId)) throw new LinkError('unreachable', keptOut)
+        return this.#streams.dial(target, signal)
+      },
+      onJunk: (peerId, bytes) => guard.junk(peerId, bytes),
       handlers: options.handlers,
       log,
       clock: systemTimers,
@@ -64,7 +73,11 @@ export class Links {
     this.#secure = new SecureServer({
       identity,
       isPaired: (fingerprint) => book.has(fingerprint),
-      onLink: ({ fingerprint, stream }) => this.hub.accept(fingerprint, lanes.accept(fingerprint, stream)),
+      onLink: ({ fingerprint, stream }) => {
+        if (!guard.isKeptOut(fingerprint)) return this.hub.accept(fingerprint, lanes.accept(fingerprint, stream))
+        log.warn({ peer: fingerprint }, keptOut)
+        stream.destroy()
+      },
       onPair: (secured) =>
         void this.#inviter.serve(secured).then(
           (peer) => log.info({ site: peer.siteId }, 'a site joined'),

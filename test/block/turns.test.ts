@@ -43,6 +43,28 @@ describe('turns of the loop', () => {
     assert.deepEqual(had, ['demand', 'background', 'background'])
   })
 
+  it('promise 10: are not taken from others by whoever asks for more at once', async () => {
+    const { turns, turn } = byHand()
+    const bytes = randomBytes(4 * stepBytes)
+    let isGreedyDone = 0
+    for (let count = 0; count < 64; count++)
+      void sha256(bytes, () => turns.next('background', 'greedy')).then(() => isGreedyDone++)
+    for (const who of ['', 'another']) {
+      for (let step = 0; step < 20; step++) {
+        let had = false
+        void turns.next('background', who).then(() => {
+          had = true
+        })
+        await turn()
+        if (!had) await turn()
+        assert(had, 'after one step of the greedy one')
+      }
+    }
+    assert.equal(isGreedyDone, 0)
+    while (await turn());
+    assert.equal(isGreedyDone, 64)
+  })
+
   it('are taken for every 64 KiB of a digest, whoever else asks for digests meanwhile', async () => {
     const { turns, turn } = byHand()
     const bytes = randomBytes(3 * stepBytes + 1)

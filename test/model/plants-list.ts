@@ -128,9 +128,9 @@ export const plants: readonly Plant[] = [
   {
     name: 'the right to read looked at once a fetch, not once a piece',
     file: 'src/migration/source/source-reads.ts',
-    was: 'for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency), signal)) {\n        // Looked at for every piece: what was read under a right that has ended does not leave.\n        this.#checkRight(asked)',
+    was: 'for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency, this.#peerId), signal)) {\n        // Looked at for every piece: what was read under a right that has ended does not leave.\n        this.#checkRight(asked)',
     becomes:
-      'this.#checkRight(asked)\n      for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency), signal)) {',
+      'this.#checkRight(asked)\n      for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency, this.#peerId), signal)) {',
   },
   {
     name: 'what has landed not counted',

@@ -8,9 +8,9 @@ import type { Piece, Urgency } from '../../block/units.ts'
 import { LinkError } from '../channel.ts'
 import type { Sealed, SealedPiece } from '../wire/frames.ts'
 
-/** Of bytes that leave. They must not change until it resolves. */
-export function seal(bytes: Uint8Array, urgency: Urgency): Promise<Buffer> {
-  return sha256(bytes, () => loopTurns.next(urgency))
+/** Of bytes that leave for a peer. They must not change until it resolves. */
+export function seal(bytes: Uint8Array, urgency: Urgency, peerId: string): Promise<Buffer> {
+  return sha256(bytes, () => loopTurns.next(urgency, peerId))
 }
 
 /** The bytes that came, held against their digest. @throws LinkError `protocol` */

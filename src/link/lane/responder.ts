@@ -109,7 +109,7 @@ export class Responder {
     bodyBytes: number,
     signal: AbortSignal,
   ): Promise<Buffer> {
-    const { sender } = this.#options
+    const { sender, peerId } = this.#options
     await sender.send([encodeJson('head', id, answer)], signal)
     let sentBytes = 0
     for await (const whole of body) {
@@ -117,7 +117,7 @@ export class Responder {
       if (sentBytes > bodyBytes) throw new Error(`the body is over the ${bodyBytes} bytes that the call takes`)
       for (let at = 0; at < whole.length; at += maximumPartBytes) {
         const part = whole.subarray(at, at + maximumPartBytes)
-        await sender.send(encodePart(id, part, await seal(part, 'demand')), signal)
+        await sender.send(encodePart(id, part, await seal(part, 'demand', peerId)), signal)
       }
     }
     return encodeEnd(id, sentBytes)
@@ -134,7 +134,7 @@ export class Responder {
     for await (const whole of handlers.fetch(peerId, request, urgency, signal)) {
       for (const piece of splitPiece(whole)) {
         coverage.add(piece)
-        const digest = piece.bytes && (await seal(piece.bytes, urgency))
+        const digest = piece.bytes && (await seal(piece.bytes, urgency, peerId))
         await sender.send(encodePiece(id, piece, digest), signal)
       }
     }

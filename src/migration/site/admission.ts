@@ -151,7 +151,7 @@ function checkReturn(disks: Disks, disk: OfferedDisk, isKnown: boolean): Disposa
   if (!here) return undefined
   const mayReturn = here.state === 'released' || here.state === 'superseded'
   if (mayReturn && disk.generation >= here.record.generation && disk.sizeBytes === here.sizeBytes)
-    return reservedFor(here)
+    return reservedFor(here, disk)
   const { generation } = here.record
   const how = isKnown
     ? `${here.state} there, in generation ${generation}, with ${here.sizeBytes} bytes`
@@ -159,9 +159,14 @@ function checkReturn(disks: Disks, disk: OfferedDisk, isKnown: boolean): Disposa
   throw new PeerRefusal('disk-here', `${disk.name} (${disk.id}) is ${how}`)
 }
 
-/** Nobody deletes a disk while it comes back. */
-function reservedFor(disk: Disk): Disposable {
-  return forPeer(() => disk.reserve('it is coming back'))
+/** Nobody deletes a disk while it comes back. The peer knows it by the name that it offers it by. */
+function reservedFor(here: Disk, { name }: OfferedDisk): Disposable {
+  try {
+    return here.reserve('it is coming back')
+  } catch (error) {
+    if (error instanceof Refusal) throw new PeerRefusal(error.code, `${name} is busy there: ask again in a moment`)
+    throw error
+  }
 }
 
 function claimName(disks: Disks, name: string, id: string): Disposable {

@@ -54,7 +54,7 @@ export class SourceReads {
     const disk = this.#diskOf(asked)
     for (const run of runs) checkRun(disk, run)
     try {
-      for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency), signal)) {
+      for await (const piece of disk.departing.pieces(runs, () => clock.turn(urgency, this.#peerId), signal)) {
         // Looked at for every piece: what was read under a right that has ended does not leave.
         this.#checkRight(asked)
         if (disk.state === 'departed') this.#countOf(disk).add(piece)
@@ -80,7 +80,7 @@ export class SourceReads {
     const disk = this.#checkRight(asked)
     checkRun(disk, run)
     return disk.departing.alignedExtents(run, extentsInAnswer, async () => {
-      await this.#services.clock.turn()
+      await this.#services.clock.turn('background', this.#peerId)
       this.#checkRight(asked)
     })
   }
@@ -89,16 +89,21 @@ export class SourceReads {
     const { clock } = this.#services
     const digests: string[] = []
     for (const run of runs) {
-      await clock.turn()
+      await clock.turn('background', this.#peerId)
       const disk = this.#checkRight(asked)
       checkRun(disk, run)
       const bytes = await readWhole(disk, run)
-      const digest = await sha256(bytes, () => clock.turn())
+      const digest = await sha256(bytes, () => clock.turn('background', this.#peerId))
       giveBack(bytes)
       digests.push(digest.toString('base64'))
     }
     this.#checkRight(asked)
     return digests
+  }
+
+  /** For whom all of this is done: it has one turn of the loop after the other, beside those of others. */
+  get #peerId(): string {
+    return this.#course.record.peerId
   }
 
   #countOf({ id, sizeBytes }: Disk): SentCount {
