@@ -57,20 +57,30 @@ export class BlockMap {
   }
 
   has(block: number): boolean {
-    const index = Math.floor(block / segmentBlocks)
-    const group = this.#groups[index >>> 10]
-    if (group === 'full') return true
-    if (group === 'empty' || group === undefined) return false
-    const segment = group.segments[index & (groupSegments - 1)]
-    if (segment === 'full') return true
-    if (segment === 'empty' || segment === undefined) return false
+    const segment = this.#segment(Math.floor(block / segmentBlocks))
+    if (typeof segment === 'string') return segment === 'full'
     const within = block % segmentBlocks
     return ((segment[within >>> 5]! >>> (within & 31)) & 1) === 1
+  }
+
+  /** Of one that is not there: `empty`. */
+  #segment(index: number): Segment {
+    const group = this.#groups[Math.floor(index / groupSegments)]
+    if (typeof group !== 'object') return group ?? 'empty'
+    return group.segments[index % groupSegments] ?? 'empty'
   }
 
   /** Whether every block of [first, end) is in the set. */
   hasAll(first: number, end: number): boolean {
     if (this.#count === this.blocks) return true
+    // A guest's request lies in one segment, nearly always: it is looked at without a walk.
+    const index = Math.floor(first / segmentBlocks)
+    const base = index * segmentBlocks
+    if (end <= base + segmentBlocks && first < end) {
+      const segment = this.#segment(index)
+      if (typeof segment === 'string') return segment === 'full'
+      return nextBit(segment, first - base, end - base, false) === end - base
+    }
     return this.#next(first, end, false) === end
   }
 

@@ -166,6 +166,7 @@ export class Daemon {
       siteName,
       book,
       drivers: new Drivers(this.#options.drivers),
+      guard,
       handlers: guard.guarding(answersOverLink((peerId) => migrations!.desk(peerId))),
       log,
       settings: this.#options.transportSettings,

@@ -15,6 +15,7 @@ import type { PeerRecord } from '../store/records.ts'
 import type { Listener } from '../transport/index.ts'
 import type { Drivers } from './drivers.ts'
 import type { PeerBook } from './peer-book.ts'
+import type { PeerGuard } from './peer-guard.ts'
 import { Streams } from './streams.ts'
 
 export interface LinksOptions {
@@ -24,6 +25,8 @@ export interface LinksOptions {
   readonly book: PeerBook
   readonly drivers: Drivers
   readonly handlers: PeerHandlers
+  /** Keeps out peers that send junk. */
+  readonly guard: Pick<PeerGuard, 'junk' | 'isKeptOut'>
   readonly log: Logger
   readonly settings: Readonly<Record<string, Readonly<Record<string, unknown>>>>
   /** At the address where peers dial. */
@@ -31,6 +34,8 @@ export interface LinksOptions {
   /** How long a peer's host may take to acknowledge what was sent. 0: as long as the system lets it. */
   readonly deadHostMs: number
 }
+
+const keptOut = 'the peer has broken the protocol too often in this hour: it is kept out (vmstore peer show)'
 
 export class Links {
   readonly hub: LinkHub
@@ -42,10 +47,14 @@ export class Links {
 
   constructor(options: LinksOptions) {
     this.#options = options
-    const { identity, book, log } = options
+    const { identity, book, log, guard } = options
     this.#streams = new Streams({ ...options, name: (peerId) => book.get(peerId)?.name ?? peerId })
     const lanes = new StreamLanes({
-      connect: (target, signal) => this.#streams.dial(target, signal),
+      connect: async (target, signal) => {
+        if (guard.isKeptOut(target.peerId)) throw new LinkError('unreachable', keptOut)
+        return this.#streams.dial(target, signal)
+      },
+      onJunk: (peerId, bytes) => guard.junk(peerId, bytes),
       handlers: options.handlers,
       log,
       clock: systemTimers,

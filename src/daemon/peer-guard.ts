@@ -1,5 +1,5 @@
-// What peers have under way here, against what each may: requests that are open, questions for digests that are worked at; and
-// how often one wanted more than it may have, of anything.
+// What peers have under way here, against what each may: requests that are open, questions for digests that are worked at; what
+// of an hour's bytes was junk; and how often one wanted more than it may have, of anything.
 //
 // What always holds: a request counts until its handler has ended. What is over the limit of requests is refused; a question for
 // digests over its limit waits for its turn, in order.
@@ -11,20 +11,36 @@ import type { PeerRights } from '../migration/peer-rights.ts'
 import type { PeerLimits } from '../store/records.ts'
 
 const hashingMethod = 'digests'
+const hourMs = 3_600_000
 
 export class PeerGuard {
   readonly #limits: (peerId: string) => PeerLimits
+  readonly #nowMs: () => number
   readonly #peers = new Map<string, Use>()
 
   /** `limits`: of a peer, as they are now. */
-  constructor(limits: (peerId: string) => PeerLimits) {
+  constructor(limits: (peerId: string) => PeerLimits, nowMs: () => number = () => performance.now()) {
     this.#limits = limits
+    this.#nowMs = nowMs
   }
 
   /** Of a peer, as they are now. */
-  useOf(peerId: string): Pick<PeerLimits, 'calls' | 'digests'> {
-    const { calls = 0, digests = 0 } = this.#peers.get(peerId) ?? {}
-    return { calls, digests }
+  useOf(peerId: string): Pick<PeerLimits, 'calls' | 'digests' | 'junkBytes'> {
+    const use = this.#peers.get(peerId)
+    return { calls: use?.calls ?? 0, digests: use?.digests ?? 0, junkBytes: use?.junkBytes(this.#nowMs()) ?? 0 }
+  }
+
+  /** A connection of the peer broke the protocol. */
+  junk(peerId: string, bytes: number): void {
+    this.#use(peerId).junk(bytes, this.#nowMs())
+  }
+
+  /** Until the hour is over, or the operator lets it send more. Counted each time. */
+  isKeptOut(peerId: string): boolean {
+    const use = this.#peers.get(peerId)
+    if (!use || use.junkBytes(this.#nowMs()) <= this.#limits(peerId).junkBytes) return false
+    use.count('junkBytes')
+    return true
   }
 
   /** null: never. */
@@ -90,6 +106,17 @@ class Use {
   digests = 0
   readonly reached = new Map<keyof PeerLimits, CountView>()
   readonly #waiting: (() => void)[] = []
+  /** Of the hour that began then. */
+  #junk = { sinceMs: 0, bytes: 0 }
+
+  junk(bytes: number, nowMs: number): void {
+    const sum = this.junkBytes(nowMs)
+    this.#junk = { sinceMs: sum === 0 ? nowMs : this.#junk.sinceMs, bytes: sum + bytes }
+  }
+
+  junkBytes(nowMs: number): number {
+    return nowMs - this.#junk.sinceMs < hourMs ? this.#junk.bytes : 0
+  }
 
   count(limit: keyof PeerLimits): void {
     const count = (this.reached.get(limit)?.count ?? 0) + 1

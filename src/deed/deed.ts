@@ -46,7 +46,11 @@ export function verifyDeed(value: unknown): Deed {
 
 /** The same of a deed that came from elsewhere: it may be long, and the loop has others to serve. @throws DeedError */
 export async function verifyDeedInTurns(value: unknown, turn: () => Promise<void>): Promise<Deed> {
-  const deed = shapedDeed(value)
+  const deed: DeedEntry[] = []
+  for (const entry of shaping(value)) {
+    deed.push(entry)
+    if (deed.length % entriesInTurn === 0) await turn()
+  }
   let inTurn = 0
   for (const _ of verifying(deed)) {
     if (++inTurn % entriesInTurn === 0) await turn()
@@ -55,11 +59,16 @@ export async function verifyDeedInTurns(value: unknown, turn: () => Promise<void
 }
 
 function shapedDeed(value: unknown, first = 1): Deed {
+  return [...shaping(value, first)]
+}
+
+/** Yields each entry that has the shape of one. @throws DeedError at the first that has not */
+function* shaping(value: unknown, first = 1): Generator<DeedEntry> {
   if (!Array.isArray(value) || value.length === 0) throw new DeedError('a deed is a list of entries, at least one')
   if (value.length > maximumEntries)
     throw new DeedError(`it has ${value.length} entries, and a deed has at most ${maximumEntries}`)
   let bytes = 0
-  return value.map((each, index) => {
+  for (const [index, each] of value.entries()) {
     const found = entryShape.safeParse(each)
     if (!found.success) {
       const [issue] = found.error.issues
@@ -69,8 +78,8 @@ function shapedDeed(value: unknown, first = 1): Deed {
     }
     bytes += JSON.stringify(found.data).length
     if (bytes > maximumDeedBytes) throw new DeedError(`it has over ${maximumDeedBytes} bytes, which no deed has`, index)
-    return found.data
-  })
+    yield found.data
+  }
 }
 
 function printed(kind: unknown): string {

@@ -30,7 +30,14 @@ const common = { disk, generation, at: timeOfDay, by }
 
 export const entryShape = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('made'), ...common, previous: z.null(), signature }),
-  z.strictObject({ kind: z.literal('adopted'), ...common, previous: z.null(), signature }),
+  z.strictObject({
+    kind: z.literal('adopted'),
+    ...common,
+    previous: z.null(),
+    /** Fingerprint of the key that had given it before deeds, and may still take it back; absent: nobody may. */
+    from: hash.optional(),
+    signature,
+  }),
   z.strictObject({
     kind: z.literal('given'),
     ...common,
@@ -67,7 +74,20 @@ export type Deed = readonly DeedEntry[]
 const domain = 'vmstore deed 1\n'
 
 /** In this order, as far as the kind has them. */
-const fields = ['kind', 'disk', 'generation', 'at', 'by', 'previous', 'to', 'toSite', 'move', 'undoes', 'word'] as const
+const fields = [
+  'kind',
+  'disk',
+  'generation',
+  'at',
+  'by',
+  'previous',
+  'from',
+  'to',
+  'toSite',
+  'move',
+  'undoes',
+  'word',
+] as const
 
 /** What is signed, and hashed: of the signature nothing, so that another valid one of the same entry makes no other entry. */
 export function canonicalBytes(entry: Unsigned): Buffer {

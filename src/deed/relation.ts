@@ -5,9 +5,12 @@
 // - `released` gives the disk to nobody: that one deed has it where the other ends there, or goes on, makes no difference. It
 //   decides a fork alone.
 // - A fork is decided by what its giver has signed, and by nothing else: no generation wins by being higher.
+// - Anybody can sign that he had a disk, gave it to a key, and took it back. Of a disk from before deeds only the key that is
+//   named in its `adopted` may have taken it back.
 
 import { standingsOf } from './deed.ts'
 import { type Deed, type DeedEntry, hashOf } from './entries.ts'
+import { fingerprintOfKey } from './keys.ts'
 
 export type Relation =
   | { readonly kind: 'same' | 'unrelated' }
@@ -29,6 +32,7 @@ export function relate(ours: Deed, theirs: Deed): Relation {
   const met = meetingOf(a, b)
   if (!met) return { kind: 'unrelated' }
   let [i, j] = met
+  if (isTakenByStranger(ours[0]!, b, j) || isTakenByStranger(theirs[0]!, a, i)) return { kind: 'unrelated' }
   while (entryAt(a, i + 1) && entryAt(b, j + 1) && hashOf(entryAt(a, i + 1)!) === hashOf(entryAt(b, j + 1)!)) {
     i++
     j++
@@ -77,6 +81,13 @@ function joining(adopted: Deed, other: Steps): number | undefined {
     return generation === root!.generation && holder === root!.holder
   })
   return step < 0 ? undefined : step
+}
+
+/** Where a deed that begins with `root` joins another, that one has the disk taken back, by whom `root` knows nothing of. */
+function isTakenByStranger(root: DeedEntry, other: Steps, step: number): boolean {
+  const [joined, next] = [entryAt(other, step)!, entryAt(other, step + 1)]
+  if (root.kind !== 'adopted' || hashOf(root) === hashOf(joined) || next?.kind !== 'taken-back') return false
+  return fingerprintOfKey(next.by) !== root.from
 }
 
 /** What follows a step, `released` too. */

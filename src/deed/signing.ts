@@ -12,9 +12,10 @@ export function signMade(key: SigningKey, disk: string, at: string): Deed {
   return signed(key, undefined, { kind: 'made', disk, generation: 1, at, by: key.publicKey, previous: null })
 }
 
-/** Of a disk from before deeds, as it is on record. */
-export function signAdopted(key: SigningKey, disk: string, generation: number, at: string): Deed {
-  return signed(key, undefined, { kind: 'adopted', disk, generation, at, by: key.publicKey, previous: null })
+/** Of a disk from before deeds, as it is on record. `from`: fingerprint of who gave it, and has not let it go yet. */
+export function signAdopted(key: SigningKey, disk: string, generation: number, at: string, from?: string): Deed {
+  const giver = from === undefined ? {} : { from }
+  return signed(key, undefined, { kind: 'adopted', disk, generation, at, by: key.publicKey, previous: null, ...giver })
 }
 
 export interface Gift {

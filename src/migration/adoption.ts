@@ -39,11 +39,23 @@ function deedOf(
     const gift = { to: move.peerId, toSite: move.peerSite, move: move.id }
     return signGiven(key, signAdopted(key, id, generation - 1, at), gift, at)
   }
-  if (state === 'arriving') return signAdopted(key, id, generation, at)
-  if (state === 'owned') return reclaimed(record, migrations, key, at) ?? signAdopted(key, id, generation, at)
+  const own = () => signAdopted(key, id, generation, at, giverOf(record, migrations))
+  if (state === 'arriving') return own()
+  if (state === 'owned') return reclaimed(record, migrations, key, at) ?? own()
   if (state === 'departed') return given()
   const deed = state === 'released' ? given() : undefined
   return deed && signReleased(key, deed, at)
+}
+
+/** Fingerprint of the site that gave this generation to this one, unless it has heard that everything is here. */
+function giverOf({ id, generation }: DiskRecord, migrations: readonly MigrationRecord[]): string | undefined {
+  const isIt = ({ role, disks, peerId }: MigrationRecord) =>
+    role === 'destination' &&
+    fingerprint.test(peerId) &&
+    disks.some((disk) => disk.id === id && disk.generation === generation)
+  const move = migrations.find(isIt)
+  const isHeard = move?.state === 'done' && move.sourceTold
+  return isHeard ? undefined : move?.peerId
 }
 
 /** The move by which this site gave the generation away. */

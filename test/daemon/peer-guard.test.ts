@@ -11,13 +11,18 @@ describe('promise 10: what a peer has under way here', () => {
   /** Those that wait, in the order in which they came; each ends when the test says so. */
   let waiting: PromiseWithResolvers<object>[]
   let limits = usualLimits
+  let nowMs = 0
   let guard: PeerGuard
   let handlers: PeerHandlers
 
   beforeEach(() => {
     waiting = []
     limits = usualLimits
-    guard = new PeerGuard(() => limits)
+    nowMs = 0
+    guard = new PeerGuard(
+      () => limits,
+      () => nowMs,
+    )
     handlers = guard.guarding({
       call: () => {
         const work = Promise.withResolvers<object>()
@@ -43,7 +48,7 @@ describe('promise 10: what a peer has under way here', () => {
     const third = handlers.call('p', 'progress', {}, never)
     for (const { resolve } of waiting) resolve({})
     await Promise.all([first, third, other])
-    assert.deepEqual(guard.useOf('p'), { calls: 0, digests: 0 })
+    assert.deepEqual(guard.useOf('p'), { calls: 0, digests: 0, junkBytes: 0 })
   })
 
   it('hashes for so many of its questions at once; the others wait for their turn, in order, and one that is given up leaves', async () => {
@@ -61,7 +66,24 @@ describe('promise 10: what a peer has under way here', () => {
     assert.equal(waiting.length, 2, 'the third is worked at')
     waiting[1]!.resolve({})
     await answers[2]
-    assert.deepEqual(guard.useOf('p'), { calls: 0, digests: 0 })
+    assert.deepEqual(guard.useOf('p'), { calls: 0, digests: 0, junkBytes: 0 })
     assert.equal(guard.reachedBy('p', 'digests')?.count, 2)
+  })
+
+  it('may break the protocol so often an hour, and is kept out then until the hour is over, or it may more', () => {
+    limits = { ...usualLimits, junkBytes: 100 }
+    nowMs = 5
+    guard.junk('p', 60)
+    assert.equal(guard.isKeptOut('p'), false)
+    nowMs += 1000
+    guard.junk('p', 60)
+    assert.deepEqual([guard.isKeptOut('p'), guard.isKeptOut('q')], [true, false])
+    assert.deepEqual([guard.reachedBy('p', 'junkBytes')?.count, guard.useOf('p').junkBytes], [1, 120])
+    limits = { ...usualLimits, junkBytes: 120 }
+    assert.equal(guard.isKeptOut('p'), false)
+    limits = { ...usualLimits, junkBytes: 0 }
+    assert.equal(guard.isKeptOut('p'), true)
+    nowMs = 5 + 3_600_000
+    assert.deepEqual([guard.isKeptOut('p'), guard.useOf('p').junkBytes], [false, 0])
   })
 })

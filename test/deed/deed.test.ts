@@ -196,10 +196,18 @@ describe('a deed', () => {
     let turns = 0
     const turn = async () => void turns++
     assert.deepEqual(await verifyDeedInTurns(deed, turn), deed)
-    assert.equal(turns, 2)
+    assert.equal(turns, 4)
     const wrong = copy(deed)
     wrong[40]!['signature'] = wrong[39]!['signature']
     await assert.rejects(verifyDeedInTurns(wrong, turn), /entry 41 \(given\) is void: its signature/)
+  })
+
+  it('are looked at in turns of the loop also where the last of many entries is none', async () => {
+    const many = [...Array.from({ length: 100 }, () => made()[0]), { kind: 'none' }]
+    let turns = 0
+    const turn = async () => void turns++
+    await assert.rejects(verifyDeedInTurns(many, turn), /entry 101/)
+    assert(turns > 4, `${turns}`)
   })
 
   it('names the keys that had to do with it', () => {

@@ -72,7 +72,7 @@ describe('two deeds of a disk', () => {
 
   it('of a disk from before deeds meet where the same key holds it in the same generation', () => {
     const source = given(signAdopted(a, disk, 4, at), a, b)
-    const destination = signAdopted(b, disk, 5, at)
+    const destination = signAdopted(b, disk, 5, at, a.fingerprint)
     stand(source, destination, 'same')
     stand(signReleased(a, source, at), destination, 'same')
     stand(source, given(destination, b, c), 'continues')
@@ -82,6 +82,13 @@ describe('two deeds of a disk', () => {
     stand(source, signAdopted(b, disk, 4, at), 'unrelated')
     stand(source, signAdopted(c, disk, 5, at), 'unrelated')
     stand(given(source, b, c), given(destination, b, c), 'fork, nobody')
+  })
+
+  it('promise 10: of a disk from before deeds are not decided by a key that says it had given it, and took it back', () => {
+    const forged = signTakenBack(c, given(signAdopted(c, disk, 4, at), c, b), 'mine', at)
+    const whole = signAdopted(b, disk, 5, at)
+    const arriving = signAdopted(b, disk, 5, at, a.fingerprint)
+    for (const ours of [whole, arriving, given(whole, b, a), given(arriving, b, a)]) stand(ours, forged, 'unrelated')
   })
 
   it('show which of them may not be served', () => {

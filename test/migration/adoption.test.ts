@@ -54,8 +54,24 @@ describe('disks from before deeds', () => {
       [kinds(ours), generationOf(ours), holderOf(ours)],
       [['adopted', 'given', 'taken-back'], 5, a.fingerprint],
     )
-    const theirs = deedOf({ state: 'arriving', generation: 4 }, [], b)
+    const taken = migrationRecord({ role: 'destination', peerId: a.fingerprint, state: 'copying' }, { generation: 4 })
+    const theirs = deedOf({ state: 'arriving', generation: 4 }, [taken], b)
     assert.equal(relate(theirs, ours).kind, 'continues')
+  })
+
+  it('promise 10: name who gave them, and may take them back, until that site has heard that everything is here', () => {
+    const from = (facts: Partial<MigrationRecord>, state: string) => {
+      const [root] = deedOf(
+        { state },
+        [migrationRecord({ role: 'destination', peerId: a.fingerprint, ...facts }, { generation: 5 })],
+        b,
+      )
+      return root?.kind === 'adopted' ? root.from : undefined
+    }
+    assert.equal(from({ state: 'copying' }, 'arriving'), a.fingerprint)
+    assert.equal(from({ state: 'finishing' }, 'owned'), a.fingerprint)
+    assert.equal(from({ state: 'done', sourceTold: false }, 'owned'), a.fingerprint)
+    assert.equal(from({ state: 'done', sourceTold: true }, 'owned'), undefined)
   })
 
   it('get none where this site cannot say: it serves them to nobody', () => {

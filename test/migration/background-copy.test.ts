@@ -303,6 +303,30 @@ describe('background copy', () => {
     assert.equal(disk.arriving.missingBlocks, 0)
   })
 
+  it('promise 10: fetches no more than 64 MiB over what the peer may have here, and goes on when it may have more', async () => {
+    const clock = new FakeClock()
+    const disk = new CountingDisk(256 * mebibyte)
+    let most = 64 * mebibyte
+    const notes: (string | null)[] = []
+    const parts = partsOf(disk as unknown as Disk, instant, {
+      clock,
+      freeBytes: async () => most - disk.landedBytes,
+      trouble: (sentence) => notes.push(sentence),
+    })
+    const run = new BackgroundCopy(parts, never).run()
+    for (let second = 0; second < 20; second++) {
+      await isSettled(run)
+      await clock.advance(1000)
+    }
+    assert(disk.landedBytes <= most + 64 * mebibyte, `${disk.landedBytes} bytes`)
+    assert.match(notes.at(-1) ?? '', /the destination has no room: .*all that it may have here/)
+    most = 2 ** 40
+    do await clock.advance(1000)
+    while (!(await isSettled(run)))
+    assert.equal(disk.landedBytes, 256 * mebibyte)
+    assert.equal(notes.at(-1), null)
+  })
+
   it('says that a trouble is over as soon as a MiB has landed, and not at the end of the pass', async () => {
     const clock = new FakeClock()
     const disk = new CountingDisk(64 * mebibyte)

@@ -125,7 +125,9 @@ export class Operator {
     const { a, b, disks } = this.#stage
     const course = b.up ? b.migrations!.courses()[0] : undefined
     if (!course) return
-    const owner = force && a.up ? a : undefined // By force its owner's operator alone.
+    // By force its owner's operator alone; where the move is over there, the destination hears so when it asks.
+    const isThere = force && a.up && a.migrations!.courses().some(({ id }) => id === course.id)
+    const owner = isThere ? a : undefined
     if (b.disk(disks[0]!.name)?.state === 'incoming')
       void (owner ?? b).migrations!.commands.switchover(course.id, owner !== undefined, never()).catch(() => {})
     if (course.record.paused) void b.migrations!.commands.setPaused(course.id, false, never()).catch(() => {})

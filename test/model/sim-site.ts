@@ -39,6 +39,10 @@ export class SimSite {
   readonly #world: World
   readonly #link: SimLink
   other!: SimSite
+  /** Those of a ring, instead of the one other. */
+  others: readonly SimSite[] | undefined
+  /** Peers that are no such sites (liar.ts), by their ids. */
+  readonly strangers = new Map<string, () => SimEnd>()
   #starts = 0
   process: SimProcess
   disks: Disks | undefined
@@ -69,6 +73,15 @@ export class SimSite {
     }
     this.process = new SimProcess(name)
     this.process.alive = false
+  }
+
+  get #others(): readonly SimSite[] {
+    return this.others ?? [this.other]
+  }
+
+  #endOf(peerId: string): SimEnd | undefined {
+    const stranger = this.strangers.get(peerId)
+    return stranger ? stranger() : this.#others.find(({ name }) => peerIdOf(name) === peerId)?.end
   }
 
   get up(): boolean {
@@ -180,7 +193,7 @@ export class SimSite {
     await disks.takeUp(loaded.disks, (record, error) =>
       log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened'),
     )
-    let ids = (this.name === 'A' ? 1 : 2) * 1_000_000 + this.#starts * 100
+    let ids = ('ABC'.indexOf(this.name) + 1) * 1_000_000 + this.#starts * 100
     const services = {
       records,
       disks,
@@ -193,7 +206,7 @@ export class SimSite {
       log,
       newId: () => `00000000-0000-4000-8000-${String(++ids).padStart(12, '0')}`,
       counterpart: (peerId: string) => {
-        const way = { from: process, fromPeerId: this.name, to: () => this.other.end }
+        const way = { from: process, fromPeerId: this.name, to: () => this.#endOf(peerId) }
         if (this.isDirect) return direct(this.#link, way, peerId)
         return overLink(this.#link.channel(way, peerId))
       },
@@ -203,12 +216,12 @@ export class SimSite {
       keep: () => ({ [Symbol.dispose]: () => {} }),
       freeBytes: async () => 2 ** 40,
       transport: () => 'sim',
-      probe: () => this.#link.probe(process, () => this.other.end),
+      probe: (peerId: string) => this.#link.probe(process, () => this.#endOf(peerId)),
     }
     const migrations = new Migrations(services, (course) => this.onCourse(course))
     this.migrations = migrations // Peers may ask while it takes up what it left.
     await migrations.takeUp(loaded.migrations, loaded.disks)
-    await migrations.generations.askAll([peerIdOf(this.other.name)])
+    await migrations.generations.askAll(this.#others.map(({ name }) => peerIdOf(name)))
     this.started = true
   }
 

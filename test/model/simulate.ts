@@ -11,6 +11,8 @@ import { FailingDisk } from './failing-disk.ts'
 import { GroupWatch } from './group-watch.ts'
 import { Guest } from './guest.ts'
 import { putDisk } from './image.ts'
+import { Liar } from './liar.ts'
+import { LiarWatch } from './liar-watch.ts'
 import { Lies } from './lies.ts'
 import { Operator } from './operator.ts'
 import { Oracle, valuesOf } from './oracle.ts'
@@ -27,6 +29,8 @@ import { drained, World } from './world.ts'
 const stepLimit = 60_000
 /** One run in so many has its sites speak by another way than the link. */
 const directEvery = 4
+/** In one run in so many a peer lies to both sites. */
+const liarEvery = 5
 /** In one run in so many two disks move together, in one in so many three. */
 const togetherEvery = { two: 3, three: 7 }
 /** Steps after which the weather has cleared, and after which the operator helps out. */
@@ -43,6 +47,8 @@ export interface Outcome extends Counts {
   /** And several disks moved together. */
   readonly switchedTogether: boolean
   readonly cancelled: boolean
+  /** What the liar has said. */
+  readonly lies: number
 }
 
 class Run implements Stage {
@@ -84,6 +90,8 @@ class Run implements Stage {
   readonly cut: CutWatch
   readonly archive: Archive
   readonly #isDirect: boolean
+  readonly #liar: Liar | undefined
+  readonly #liarWatch: LiarWatch
   readonly #group: GroupWatch
   readonly #weather: Weather
   /** One of each for each disk. */
@@ -117,6 +125,9 @@ class Run implements Stage {
     this.#lies = this.disks.map((disk) => new Lies(this, disk))
     this.#failing = this.disks.map((disk) => new FailingDisk(this, disk))
     this.#weather = new Weather(this)
+    const liarStage = { world: this.world, sites: [this.a, this.b], diskIds: this.disks.map(({ id }) => id) }
+    this.#liarWatch = new LiarWatch({ ...liarStage, facts: `seed ${seed}` })
+    this.#liar = seed % liarEvery === 0 ? new Liar(liarStage) : undefined
   }
 
   get facts(): string {
@@ -202,6 +213,7 @@ class Run implements Stage {
       switchedDirectly: switched && this.#isDirect,
       switchedTogether,
       cancelled,
+      lies: this.#liar?.lies ?? 0,
     }
   }
 
@@ -218,8 +230,9 @@ class Run implements Stage {
       worked = true
     })
     const roaming = this.hasStrays ? roam(this, () => worked) : Promise.resolve()
+    const lying = this.#liar?.roam(() => worked) ?? Promise.resolve()
     let isOver = false
-    Promise.all([work, roaming]).then(
+    Promise.all([work, roaming, lying]).then(
       () => {
         isOver = true
       },
@@ -341,6 +354,7 @@ class Run implements Stage {
   #check(): void {
     if (this.#failure) throw this.#failure
     for (const owners of this.#owners.values()) owners.check()
+    this.#liarWatch.check()
     this.#group.check()
     for (const tally of this.#tallies) tally.check()
     for (const { comparison } of this.disks) comparison.check()
@@ -381,6 +395,6 @@ export async function simulate(seed: number): Promise<Outcome> {
 }
 
 /** Adds the figures of one run to those of others. */
-export function addTo(totals: Record<string, number>, outcome: Outcome): void {
+export function addTo(totals: Record<string, number>, outcome: object): void {
   for (const [key, figure] of Object.entries(outcome)) totals[key] = (totals[key] ?? 0) + Number(figure)
 }

@@ -9,7 +9,7 @@ import { loopTurns } from '../../block/turns.ts'
 import type { Piece, Urgency } from '../../block/units.ts'
 import type { Log } from '../../transport/index.ts'
 import { type FetchRequest, LinkError, type LongAnswer, type PeerHandlers, type Purpose } from '../channel.ts'
-import { encodeJson, type Frame, FrameDecoder } from '../wire/frames.ts'
+import { encodeJson, type Frame, FrameDecoder, maximumPieceBytes } from '../wire/frames.ts'
 import {
   anyHelloMessage,
   type HelloMessage,
@@ -31,6 +31,7 @@ const turnBytes = 128 * 1024
 export const helloDeadlineMs = 10_000
 /** A peer that is refused gets our hello, and this long to read it. */
 const refusalLingerMs = 2000
+const leastJunkBytes = 64 * 1024
 
 /** What a lane is for, in the hello of whoever dialled; the other answers with the same. */
 export interface Use {
@@ -45,6 +46,8 @@ export interface StreamLaneOptions {
   readonly handlers: PeerHandlers
   readonly log: Log
   readonly clock: Timers
+  /** The peer broke the protocol, with so many bytes, as they are counted: see `junkOf`. */
+  readonly onJunk?: ((peerId: string, bytes: number) => void) | undefined
   /** For tests: another version than ours. */
   readonly versions?: Versions
 }
@@ -69,6 +72,7 @@ export class StreamLane implements Lane {
   #paused = false
   #hasTakenItsTurn = false
   #bytesOfTurn = 0
+  #receivedBytes = 0
 
   constructor(stream: Duplex, options: StreamLaneOptions) {
     this.#options = options
@@ -162,6 +166,7 @@ export class StreamLane implements Lane {
   #receive(chunk: Buffer): void {
     if (this.#state === 'closed') return
     this.#pulse.heard()
+    this.#receivedBytes += chunk.length
     this.#bytesOfTurn += chunk.length
     if (this.#bytesOfTurn >= turnBytes) this.#awaitTurn()
     try {
@@ -267,6 +272,7 @@ export class StreamLane implements Lane {
     if (this.#state === 'closed') return
     this.#state = 'closed'
     this.#error = error
+    if (error.code === 'protocol') this.#options.onJunk?.(this.#options.peerId, junkOf(this.#receivedBytes))
     this.#timer?.[Symbol.dispose]()
     this.#deadline?.[Symbol.dispose]()
     this.#settleOpened.reject(error)
@@ -280,6 +286,14 @@ export class StreamLane implements Lane {
     } else this.#stream.destroy()
     for (const closer of this.#closers.splice(0)) closer(error)
   }
+}
+
+/**
+ * What a lane that broke the protocol counts for: a frame at most, for what came before was good; and for no less than it costs
+ * to open one.
+ */
+function junkOf(receivedBytes: number): number {
+  return Math.min(maximumPieceBytes, Math.max(leastJunkBytes, receivedBytes))
 }
 
 function named({ purpose, stripe }: Use): string {

@@ -14,6 +14,8 @@ export interface StreamLanesOptions {
   readonly handlers: PeerHandlers
   readonly log: Log
   readonly clock: Timers
+  /** A peer broke the protocol on a lane of its. */
+  readonly onJunk?: ((peerId: string, bytes: number) => void) | undefined
 }
 
 export class StreamLanes implements LaneMaker {

@@ -31,9 +31,7 @@ export async function admit(
 ): Promise<void> {
   const { disks, clock } = services
   const { migration, terms, boot } = preparation
-  const known = roster.get(migration)?.record
-  if (known && isSame(known, peerId, preparation)) return // Asked again: the answer was lost.
-  if (known || roster.past.get(migration)) throw knownMigration(migration)
+  if (isAskedAgain(roster, peerId, preparation)) return
   if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
   const peer = services.peer(peerId)
   checkDifferent(preparation.disks)
@@ -172,7 +170,7 @@ function checkReturn(disks: Disks, disk: OfferedDisk, isKnown: boolean): Disposa
   if (!here) return undefined
   const mayReturn = here.state === 'released' || here.state === 'superseded'
   if (mayReturn && disk.generation >= here.record.generation && disk.sizeBytes === here.sizeBytes)
-    return reservedFor(here)
+    return reservedFor(here, disk)
   const { generation } = here.record
   const how = isKnown
     ? `${here.state} there, in generation ${generation}, with ${here.sizeBytes} bytes`
@@ -180,9 +178,14 @@ function checkReturn(disks: Disks, disk: OfferedDisk, isKnown: boolean): Disposa
   throw new PeerRefusal('disk-here', `${disk.name} (${disk.id}) is ${how}`)
 }
 
-/** Nobody deletes a disk while it comes back. */
-function reservedFor(disk: Disk): Disposable {
-  return forPeer(() => disk.reserve('it is coming back'))
+/** Nobody deletes a disk while it comes back. The peer knows it by the name that it offers it by. */
+function reservedFor(here: Disk, { name }: OfferedDisk): Disposable {
+  try {
+    return here.reserve('it is coming back')
+  } catch (error) {
+    if (error instanceof Refusal) throw new PeerRefusal(error.code, `${name} is busy there: ask again in a moment`)
+    throw error
+  }
 }
 
 function claimName(disks: Disks, name: string, id: string): Disposable {

@@ -118,6 +118,15 @@ export class Generations {
     const what = by.rival ? supersededNote(by) : 'a peer has a deed that goes further: this site has an old copy'
     log('error', facts, `${what}. The disk is served here no more`)
     await supersede(disk, by)
+    if (by.rival) await this.#tellRival(peerId)
+  }
+
+  /** Both stop where nobody can say which is valid: the one that has brought its deed hears of ours. */
+  async #tellRival(peerId: string): Promise<void> {
+    const { counterpart } = this.#parts
+    await counterpart(peerId)
+      .generations(this.#claims(peerId), this.#stopping)
+      .catch(() => void this.#askAgain(peerId))
   }
 
   /** One attempt now; if it fails, more of them until one does not, while guests are served. */
