@@ -242,6 +242,7 @@ export class Liar {
       generations: async () => [],
       deed: async (disk, head) => this.#shown(disk, head),
       request: refuse,
+      estimate: refuse,
       prepare: refuse,
       standing: refuse,
       source: () => {

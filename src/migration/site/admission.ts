@@ -36,9 +36,7 @@ export async function admit(
   const peer = services.peer(peerId)
   checkDifferent(preparation.disks)
   const offered = await deedsOf(services, peerId, preparation.disks, AbortSignal.any([signal, roster.stopping]))
-  const meanwhile = roster.get(migration)?.record
-  if (meanwhile && isSame(meanwhile, peerId, preparation)) return // It was asked again.
-  if (meanwhile || roster.past.get(migration)) throw knownMigration(migration)
+  if (isAskedAgain(roster, peerId, preparation)) return // It was asked twice, and the other question was first.
   for (const { id, name, generation } of preparation.disks)
     checkOffered(offered.get(id)!, { name, peerId, generation, known: deedOf(id) })
   for (const { id } of preparation.disks) {
@@ -98,6 +96,15 @@ async function claimAll(
   claims.use(roster.placements.claim(peerId, services.rights(peerId), roster.placedBy(peerId), preparation.disks))
   checkSpace(services, await services.freeBytes(), preparation.disks)
   await checkSeed(services, peerId, preparation.terms.seed)
+}
+
+/** The answer was lost. @throws PeerRefusal when another move, under way or past, has that id */
+function isAskedAgain(roster: Roster, peerId: string, preparation: Preparation): boolean {
+  const { migration } = preparation
+  const known = roster.get(migration)?.record
+  if (known && isSame(known, peerId, preparation)) return true
+  if (known || roster.past.get(migration)) throw knownMigration(migration)
+  return false
 }
 
 /** By their ids. @throws PeerRefusal when one could not be had, or is none */
