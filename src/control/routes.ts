@@ -9,6 +9,7 @@ import {
   acceptRequest,
   type CreateEvent,
   createDiskRequest,
+  type DeedView,
   type DiskView,
   forceRequest,
   type InviteView,
@@ -18,7 +19,9 @@ import {
   type MigrationView,
   migrateRequest,
   type PeerView,
+  type RekeyView,
   reclaimRequest,
+  rekeyRequest,
   type SiteView,
   type StatusView,
   type VerifyView,
@@ -64,6 +67,8 @@ export const routes = {
       answer: events<CreateEvent>(),
     },
     show: { name: 'showDisk', method: 'GET', path: '/v1/disks/:name', answer: document<DiskView>() },
+    /** Who gave the disk to whom; a disk that is being moved here has the deed that its source has shown. */
+    deed: { name: 'diskDeed', method: 'GET', path: '/v1/disks/:name/deed', answer: document<DeedView>() },
     delete: { name: 'deleteDisk', method: 'DELETE', path: '/v1/disks/:name', answer: document<DiskView>() },
     /**
      * Compares an arriving disk with its source, for as long as it takes to read both. What differs is missing again when
@@ -101,6 +106,14 @@ export const routes = {
       answer: document<InviteView>(),
     },
     join: { name: 'join', method: 'POST', path: '/v1/peers/join', body: joinRequest, answer: document<PeerView>() },
+    /** Gives this site another key; not confirmed, it is refused with what becomes of it (`not-confirmed`). */
+    rekey: {
+      name: 'rekey',
+      method: 'POST',
+      path: '/v1/peers/rekey',
+      body: rekeyRequest,
+      answer: document<RekeyView>(),
+    },
     remove: { name: 'removePeer', method: 'DELETE', path: '/v1/peers/:name', answer: document<PeerView>() },
   },
 

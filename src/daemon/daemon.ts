@@ -11,7 +11,6 @@ import type { Logger } from 'pino'
 import { EventBus } from '../control/event-bus.ts'
 import { type ControlServer, startControlServer } from '../control/server.ts'
 import type { SiteView } from '../control/types.ts'
-import { signingKey } from '../deed/keys.ts'
 import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
@@ -22,24 +21,25 @@ import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import { NbdServer } from '../nbd/server/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/server/tls-server.ts'
 import { formatNbdUri } from '../nbd/wire/uri.ts'
-import type { Identity } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
-import type { Records } from '../store/records.ts'
+import type { Change, DiskRecord, Records } from '../store/records.ts'
 import { announceCourse, announceLink } from './announcing.ts'
 import { systemClock } from './clock.ts'
 import { logCourse } from './course-log.ts'
 import { Drivers } from './drivers.ts'
 import { loadedWithDeeds, openDurable, tellUnrecorded } from './durable.ts'
 import { freeBytes } from './free-space.ts'
+import { finishLeft, KeyRenewal, type KeyRenewalParts } from './key-renewal.ts'
 import { logLink } from './link-log.ts'
 import { Links } from './links.ts'
 import { namingOf, peerOf } from './naming.ts'
 import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
-import { ownIdentity, siteNameOf } from './own-identity.ts'
+import { OwnIdentity, ownIdentity, siteNameOf } from './own-identity.ts'
 import type { PassedSocket } from './passed-sockets.ts'
 import { PeerBook } from './peer-book.ts'
-import { serveFile, stateFolderOf } from './served-file.ts'
+import { PeerRenewals, withRenewals } from './peer-renewals.ts'
+import { renameNotes, serveFile, stateFolderOf } from './served-file.ts'
 import { LocalSite } from './site.ts'
 import type { Naming } from './views.ts'
 
@@ -68,6 +68,7 @@ export interface DaemonOptions {
 
 /** How long guests' requests in flight may take when the daemon stops; what waits for a peer may never end. */
 const drainLimitMs = 5000
+const followTimeoutMs = 10_000
 
 export class Daemon {
   readonly #options: DaemonOptions
@@ -121,15 +122,19 @@ export class Daemon {
     if (this.#options.tls) this.#tls = await openTls(this.#options.tls, log)
     const folder = await DataFolder.open(this.#options.root)
     this.#stops.push(() => folder.release())
-    const identity = await ownIdentity(folder.root)
-    const { records, files } = await openDurable(folder, identity.siteId, log)
+    const own = new OwnIdentity(await ownIdentity(folder.root))
+    const { records, files, keys } = await openDurable(folder, own.siteId, log)
     this.#stops.push(() => records.close())
-    const key = signingKey(identity.privateKeyPem)
-    const loaded = await loadedWithDeeds(records, key, log)
+    const notes: KeyRenewalParts['renameNotes'] = (of, { before, after }) =>
+      renameNotes(files, of, before.siteId, after.siteId)
+    await finishLeft({ own, keys, records, log, renameNotes: notes })
+    const loaded = await loadedWithDeeds(records, own.key, log)
     const services: DiskServices = {
       files,
       records,
-      siteId: identity.siteId,
+      get siteId() {
+        return own.siteId
+      },
       readOnly: this.#options.readOnly,
       holdsAfterPowerLoss: this.#options.afterPowerLoss === 'hold',
       errorNames: nbdErrorCodes,
@@ -139,26 +144,45 @@ export class Daemon {
     await tellUnrecorded(folder, loaded.disks, log)
     const disks = new Disks(services, folder)
     this.#stops.push(() => disks.close())
-    await disks.takeUp(loaded.disks, (record, error) =>
-      log.error({ disk: record.name, err: error }, 'a disk cannot be opened: it is not served'),
-    )
+    const report = (record: DiskRecord, error: unknown) =>
+      log.error({ disk: record.name, err: error }, 'a disk cannot be opened: it is not served')
+    await disks.takeUp(loaded.disks, report, own.fingerprint)
 
     const book = new PeerBook(records, loaded.peers)
     const siteName = siteNameOf(hostname())
     let migrations: Migrations | undefined
+    let renewal: KeyRenewal | undefined
+    const commit = (changes: readonly Change[]) => records.commit(changes)
+    const renewals = new PeerRenewals({
+      ...{ book, disks, log, commit },
+      migrations: () => migrations!,
+      drop: (peerId) => links.hub.drop(peerId, 'the peer has renewed its key'),
+    })
     const links = new Links({
-      identity,
+      identity: () => own.now,
       siteName,
       book,
       drivers: new Drivers(this.#options.drivers),
-      handlers: answersOverLink((peerId) => migrations!.desk(peerId)),
+      handlers: withRenewals(
+        answersOverLink((peerId) => migrations!.desk(peerId)),
+        renewals,
+        () => renewal,
+      ),
       log,
       settings: this.#options.transportSettings,
+      follow: (next) => renewals.follow(next),
     })
     this.#stops.push(() => links.close())
-    const naming = namingOf(identity.siteId, book, links, disks)
-    migrations = this.#makeMigrations({ records, disks, identity, book, links, naming, folder, files })
+    const naming = namingOf(own, book, links, disks)
+    migrations = this.#makeMigrations({ records, disks, own, book, links, naming, folder, files })
     this.#stops.push(() => migrations.stop())
+    renewal = new KeyRenewal({
+      ...{ own, keys, disks, migrations, book, links, log, commit },
+      clock: systemClock,
+      renameNotes: notes,
+    })
+    this.#stops.push(() => renewal.stop())
+    this.#followRenewals(links, book)
     links.hub.onEvent((peerId, event) => {
       logLink(event, peerOf(book, peerId).name, log)
       if (event.kind !== 'retry') migrations.linkChanged(peerId, event.kind === 'up')
@@ -169,27 +193,38 @@ export class Daemon {
     links.hub.onUp((peerId) => void migrations.generations.ask(peerId).catch(() => {})) // Asked again when it is up again.
     await migrations.generations.askAll(book.all().map(({ fingerprint }) => fingerprint))
     // Now every disk that the last daemon left is known: a file that is one of them is not taken for a new one.
-    for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, file)
-    await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, siteName })
+    for (const file of this.#options.files) await serveFile(disks, files, own.siteId, file)
+    await this.#listen({ disks, folder, files, migrations, book, links, naming, own, renewal, siteName })
+  }
+
+  /** A peer that has said that it renews its key shows it at the next link, which is made as soon as the present one ends. */
+  #followRenewals(links: Links, book: PeerBook): void {
+    links.hub.onEvent((peerId, { kind }) => {
+      const peer = book.get(peerId)
+      if (kind === 'down' && peer?.next && peer.address !== null)
+        links.hub.probe(peerId, { signal: AbortSignal.timeout(followTimeoutMs) }).catch(() => {}) // Whoever needs it tries again.
+    })
   }
 
   #makeMigrations(parts: {
     records: Records
     disks: Disks
-    identity: Identity
+    own: OwnIdentity
     book: PeerBook
     links: Links
     naming: Naming
     folder: DataFolder
     files: Files
   }): Migrations {
-    const { records, disks, identity, book, links, naming, folder, files } = parts
+    const { records, disks, own, book, links, naming, folder, files } = parts
     const { log } = this.#options
     const services: MigrationsServices = {
       records,
       disks,
       clock: systemClock,
-      siteId: identity.siteId,
+      get siteId() {
+        return own.siteId
+      },
       bootId: files.bootId,
       readOnly: this.#options.readOnly,
       log: (level, facts, message) => log[level](facts, message),
@@ -216,10 +251,11 @@ export class Daemon {
     book: PeerBook
     links: Links
     naming: Naming
-    identity: Identity
+    own: OwnIdentity
+    renewal: KeyRenewal
     siteName: string
   }): Promise<void> {
-    const { disks, folder, files, migrations, book, links, naming, identity, siteName } = parts
+    const { disks, folder, files, migrations, book, links, naming, own, renewal, siteName } = parts
     const { log, peer, version } = this.#options
     const nbd = new NbdServer({ catalog: disks, log, tls: this.#tls, plainIsAllowed: this.#options.insecure })
     this.#stops.push(() => stopGuests(nbd))
@@ -231,16 +267,16 @@ export class Daemon {
     for (const uri of uris) this.#nbdUris.push((await listening(uri, () => nbd.listen(uri))).uri)
     if (peer !== undefined) await listening(peer, () => links.listen(peer))
     const control = resolve(this.#options.control ?? folder.controlPath)
-    const view: SiteView = {
-      id: identity.siteId,
+    const view = (): SiteView => ({
+      id: own.siteId,
       name: siteName,
       version,
-      fingerprint: identity.fingerprint,
+      fingerprint: own.fingerprint,
       nbd: this.#nbdUris,
       peer: links.address ?? null,
       control,
       root: folder.root,
-    }
+    })
     const service = new LocalSite({
       view,
       disks,
@@ -251,6 +287,7 @@ export class Daemon {
       links,
       naming,
       bus: this.#bus,
+      renewal,
       refusedConnections: () => nbd.refused,
     })
     const server: ControlServer = await startControlServer({
@@ -260,7 +297,7 @@ export class Daemon {
       serveNbd: (socket) => nbd.attach(socket),
     })
     this.#stops.push(() => server.close())
-    this.#view = view
+    this.#view = view()
   }
 }
 

@@ -17,7 +17,8 @@ import type { PeerBook } from './peer-book.ts'
 import { Streams } from './streams.ts'
 
 export interface LinksOptions {
-  readonly identity: Identity
+  /** Of this site, now: its key may be renewed while it runs. */
+  identity(): Identity
   /** What this site calls itself to others. */
   readonly siteName: string
   readonly book: PeerBook
@@ -25,6 +26,8 @@ export interface LinksOptions {
   readonly handlers: PeerHandlers
   readonly log: Logger
   readonly settings: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+  /** A peer shows the key that it has said it will have: what is on record of it follows. */
+  follow(next: string): Promise<void>
 }
 
 export class Links {
@@ -37,8 +40,12 @@ export class Links {
 
   constructor(options: LinksOptions) {
     this.#options = options
-    const { identity, book, log } = options
-    this.#streams = new Streams({ ...options, name: (peerId) => book.get(peerId)?.name ?? peerId })
+    const { book, log } = options
+    this.#streams = new Streams({
+      ...options,
+      name: (peerId) => book.get(peerId)?.name ?? peerId,
+      nextKey: (peerId) => book.get(peerId)?.next ?? undefined,
+    })
     const lanes = new StreamLanes({
       connect: (target, signal) => this.#streams.dial(target, signal),
       handlers: options.handlers,
@@ -46,13 +53,15 @@ export class Links {
       clock: systemTimers,
     })
     this.hub = new LinkHub({
-      ownId: identity.siteId,
+      ownId: options.identity().siteId,
       lanes,
       address: (peerId) => book.get(peerId)?.address ?? undefined,
       log,
     })
     this.#inviter = new Inviter({
-      identity,
+      get identity() {
+        return options.identity()
+      },
       admit: async (peer, invitation) => {
         try {
           await book.admit(peer, invitation.name)
@@ -62,9 +71,18 @@ export class Links {
       },
     })
     this.#secure = new SecureServer({
-      identity,
-      isPaired: (fingerprint) => book.has(fingerprint),
-      onLink: ({ fingerprint, stream }) => this.hub.accept(fingerprint, lanes.accept(fingerprint, stream)),
+      get identity() {
+        return options.identity()
+      },
+      isPaired: (fingerprint) => book.has(fingerprint) || book.renewing(fingerprint) !== undefined,
+      onLink: ({ fingerprint, stream }) => {
+        const take = () => this.hub.accept(fingerprint, lanes.accept(fingerprint, stream))
+        if (book.has(fingerprint)) return take()
+        options.follow(fingerprint).then(take, (error: Error) => {
+          log.warn({ reason: error.message }, 'a peer shows its next key, and could not be followed yet')
+          stream.destroy()
+        })
+      },
       onPair: (secured) =>
         void this.#inviter.serve(secured).then(
           (peer) => log.info({ site: peer.siteId }, 'a site joined'),
@@ -96,7 +114,8 @@ export class Links {
   }
 
   async join(text: string, name: string | undefined, signal: AbortSignal): Promise<PeerRecord> {
-    const { identity, siteName, book } = this.#options
+    const { siteName, book } = this.#options
+    const identity = this.#options.identity()
     const token = decodeToken(text) // Whether it still holds the inviter says, by its own clock.
     if (name !== undefined) book.checkName(name, token.fingerprint)
     const inviter = await join({

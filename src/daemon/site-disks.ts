@@ -7,6 +7,7 @@ import type {
   AcceptRequest,
   CreateDiskRequest,
   CreateEvent,
+  DeedView,
   DiskView,
   ReclaimRequest,
   VerifyView,
@@ -21,21 +22,24 @@ import type { Migrations } from '../migration/site/migrations.ts'
 import { passingPrefix } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
 import { announceDisk } from './announcing.ts'
+import { deedView } from './deed-view.ts'
 import { allocatedBytesOf, checkSpace, freeBytes } from './free-space.ts'
 import { openImageSource } from './image-opening.ts'
 import type { ImageSource } from './image-source.ts'
+import type { KeyRenewal } from './key-renewal.ts'
 import type { QemuPlace } from './qemu-image.ts'
 import { leaveFile } from './served-file.ts'
 import { diskView, type Naming } from './views.ts'
 
 export interface LocalDisksParts {
-  readonly siteId: string
   readonly disks: Disks
   readonly disksFolder: string
   readonly files: Files
   readonly migrations: Migrations
   readonly naming: Naming
   readonly bus: EventBus
+  /** No disk is made under a key that is being renewed. */
+  readonly renewal: Pick<KeyRenewal, 'checkIdle'>
 }
 
 export class LocalDisks implements ServiceOf<'disks'> {
@@ -52,6 +56,7 @@ export class LocalDisks implements ServiceOf<'disks'> {
     const sizeBytes = sizeOfNew(request, image)
     if (image) await checkSpace(disksFolder, request.name, image.dataBytes)
     const id = randomUUID()
+    this.#parts.renewal.checkIdle()
     using watcher = bus.watch({ kinds: ['creation'], concerning: id }, signal)
     const progress = (done: number) =>
       bus.publish('creation', [id], () => ({ type: 'progress', bytes: { done, total: image!.sizeBytes } }))
@@ -75,6 +80,11 @@ export class LocalDisks implements ServiceOf<'disks'> {
 
   async show(name: string): Promise<DiskView> {
     return this.#view(this.#parts.disks.named(name))
+  }
+
+  deed(name: string): DeedView {
+    const { disks, naming } = this.#parts
+    return deedView(disks.named(name), naming)
   }
 
   async delete(name: string): Promise<DiskView> {
@@ -103,7 +113,7 @@ export class LocalDisks implements ServiceOf<'disks'> {
     }
     using _reservation = disk.reserve(deletion)
     const view = await this.#view(disk)
-    await leaveFile(this.#parts.files, disk.record, this.#parts.siteId)
+    await leaveFile(this.#parts.files, disk.record, this.#parts.naming.ownSite)
     await disks.remove(disk)
     announceDisk(view.id, disk.name, 'removed', bus)
     return view

@@ -1,7 +1,7 @@
 // The peers of a site as its operators see them: invited, joined, shown, removed.
 
 import type { ServiceOf } from '../control/service.ts'
-import type { InviteRequest, InviteView, JoinRequest, PeerView } from '../control/types.ts'
+import type { InviteRequest, InviteView, JoinRequest, PeerView, RekeyRequest, RekeyView } from '../control/types.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { LinkError } from '../link/channel.ts'
 import { diskNames } from '../migration/move.ts'
@@ -9,6 +9,7 @@ import type { Migrations } from '../migration/site/migrations.ts'
 import { PeerError } from '../peer/identity.ts'
 import type { PeerRecord } from '../store/records.ts'
 import { TransportError } from '../transport/index.ts'
+import type { KeyRenewal } from './key-renewal.ts'
 import type { Links } from './links.ts'
 import type { PeerBook } from './peer-book.ts'
 import { linkView } from './views.ts'
@@ -17,6 +18,7 @@ export interface LocalPeersParts {
   readonly book: PeerBook
   readonly links: Links
   readonly migrations: Migrations
+  readonly renewal: KeyRenewal
 }
 
 export class LocalPeers implements ServiceOf<'peers'> {
@@ -57,6 +59,10 @@ export class LocalPeers implements ServiceOf<'peers'> {
     await book.remove(peer)
     links.hub.drop(peer.fingerprint)
     return view
+  }
+
+  async rekey(request: RekeyRequest, signal: AbortSignal): Promise<RekeyView> {
+    return told(() => this.#parts.renewal.rekey(request, signal))
   }
 
   #peerView(peer: PeerRecord): PeerView {

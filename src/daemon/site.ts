@@ -6,6 +6,7 @@ import type { CountView, SiteView, StatusView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { Files } from '../store/files.ts'
+import type { KeyRenewal } from './key-renewal.ts'
 import type { Links } from './links.ts'
 import type { PeerBook } from './peer-book.ts'
 import { LocalDisks } from './site-disks.ts'
@@ -14,7 +15,8 @@ import { LocalPeers } from './site-peers.ts'
 import type { Naming } from './views.ts'
 
 export interface SiteParts {
-  readonly view: SiteView
+  /** As it is now. */
+  view(): SiteView
   readonly disks: Disks
   readonly disksFolder: string
   readonly files: Files
@@ -24,6 +26,8 @@ export interface SiteParts {
   readonly naming: Naming
   /** Where the site tells what happens. */
   readonly bus: EventBus
+  /** Gives this site another key. */
+  readonly renewal: KeyRenewal
   /** Connections of NBD clients that were refused. */
   readonly refusedConnections: () => CountView | null
 }
@@ -35,17 +39,15 @@ export class LocalSite implements Service {
   readonly migrations: LocalMigrations
 
   constructor(parts: SiteParts) {
-    const { view } = parts
-    const shared = { ...parts, siteId: view.id }
-    this.disks = new LocalDisks(shared)
-    this.peers = new LocalPeers(shared)
-    this.migrations = new LocalMigrations(shared)
-    this.site = { describe: () => view, status: () => this.#status(parts) }
+    this.disks = new LocalDisks(parts)
+    this.peers = new LocalPeers(parts)
+    this.migrations = new LocalMigrations(parts)
+    this.site = { describe: () => parts.view(), status: () => this.#status(parts) }
   }
 
   async #status({ view, refusedConnections }: SiteParts): Promise<StatusView> {
     const disks = await this.disks.list()
     const [peers, migrations] = [this.peers.list(), this.migrations.list()]
-    return { site: view, refusedConnections: refusedConnections(), disks, peers, migrations }
+    return { site: view(), refusedConnections: refusedConnections(), disks, peers, migrations }
   }
 }

@@ -89,6 +89,7 @@ const peer = z.looseObject({
   name: text,
   address: text.nullable(),
   pairedAt: text,
+  next: text.nullable().default(null),
 })
 
 const shapes = { disk, migration, peer } as const

@@ -217,7 +217,12 @@ export interface PeerRecord {
   readonly name: string
   readonly address: string | null
   readonly pairedAt: string
+  /** The fingerprint of the key that the peer has said it will have, signed with the present one; or null. */
+  readonly next: string | null
 }
+
+/** A peer of which nothing more is known. A record that lacks one of these was written before it was there, and means it. */
+export const untouchedPeer = { next: null } as const satisfies Partial<PeerRecord>
 
 export interface SiteRecords {
   readonly disks: readonly DiskRecord[]

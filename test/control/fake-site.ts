@@ -9,6 +9,7 @@ import { type ControlServer, startControlServer } from '../../src/control/server
 import type { Service, ServiceOf } from '../../src/control/service.ts'
 import {
   type CreateEvent,
+  type DeedView,
   type DiskView,
   ExitCode,
   type MigrationEvent,
@@ -17,6 +18,7 @@ import {
   type PeerView,
   type SiteView,
 } from '../../src/control/types.ts'
+import { a, b, given, made } from '../deed/sites.ts'
 
 export const MiB = 1 << 20
 
@@ -80,6 +82,13 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   startedAt: '2024-05-01T10:00:00.000Z',
   ...more,
 })
+
+/** Made by A, and given to B, who is called tokyo. */
+export function deedView(name: string): DeedView {
+  const entries = given(made(), a, b)
+  const [holder, names] = [b.fingerprint, { [a.fingerprint]: 'this site', [b.fingerprint]: 'tokyo' }]
+  return { disk: entries[0]!.disk, name, generation: 2, holder, names, entries }
+}
 
 const peer: PeerView = {
   name: 'tokyo',
@@ -165,6 +174,7 @@ export class FakeSite implements Service {
     },
     list: async () => [diskView('web01'), diskView('db', { state: 'incoming' })],
     show: async (name) => diskView(name),
+    deed: (name) => deedView(name),
     delete: async (name) => {
       if (this.deleteError !== undefined) throw this.deleteError
       return diskView(name)
@@ -196,6 +206,15 @@ export class FakeSite implements Service {
       return peer
     },
     list: () => [peer],
+    rekey: async (request) => {
+      this.asked.push(request)
+      if (!request.confirmed) throw unconfirmed
+      const [before, after] = [
+        { id: 'site-a', fingerprint: 'SHA256:a' },
+        { id: 'site-n', fingerprint: 'SHA256:n' },
+      ]
+      return { before, after, told: ['tokyo'], away: [] }
+    },
     remove: async () => peer,
   }
 

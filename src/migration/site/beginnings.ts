@@ -149,6 +149,15 @@ function checkMovable(disk: Disk): void {
     const toPeer = `${name} is ${state} there, not owned`
     refuse('not-owned', `${name} is ${state} here, not owned`, next, toPeer)
   }
+  if (disk.isKeyGone) {
+    const next = 'Restore the key of this site, and start vmstore again.'
+    refuse(
+      'key-gone',
+      `${name}: ${disk.trouble}`,
+      next,
+      `${name} is held there: that site has lost the key that owns it`,
+    )
+  }
   if (disk.lostPower) refuse('power-lost', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
   if (disk.trouble) refuse('disk-failed', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk))
 }

@@ -69,6 +69,11 @@ export class Migrations {
     for (const course of this.courses()) if (course.record.peerId === peerId) course.linkChanged(isUp)
   }
 
+  /** Records of migrations that are over, in which a site has another key than before: they are durable already. */
+  renamed(records: readonly MigrationRecord[]): void {
+    for (const record of records) this.#roster.remember(record)
+  }
+
   /** Ends everything in memory. */
   stop(): Promise<void> {
     return this.#roster.stop()
