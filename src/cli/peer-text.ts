@@ -12,7 +12,7 @@ export function peerRow({ name, connected, address, fingerprint, link }: PeerVie
 /** What `peer rekey` has done. */
 export function rekeyText({ before, after, told, away }: RekeyView): string {
   const known = told.length === 0 ? [] : [`${told.join(', ')} ${told.length > 1 ? 'know' : 'knows'} it by the new key.`]
-  const lost = away.length === 0 ? [] : [`To be paired anew: ${away.join(', ')}.`]
+  const lost = away.length === 0 ? [] : [`To be removed and paired anew, at both sites: ${away.join(', ')}.`]
   return [
     `This site was ${before.id} (${before.fingerprint}), and is ${after.id} (${after.fingerprint}).`,
     ...known,

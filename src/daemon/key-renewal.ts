@@ -337,7 +337,7 @@ function peersAway(away: readonly PeerRecord[]): Refusal {
   const message = `${namesOf(away)} cannot be reached, and would not know this site by another key`
   return new Refusal('peers-away', message, {
     safe: 'Nothing was changed: the key is the one that it was.',
-    next: `Bring the link up, or remove the peer: vmstore peer remove. With --force the key is renewed all the same, and such a peer has to be paired anew.`,
+    next: `Bring the link up, or remove the peer: vmstore peer remove. With --force the key is renewed all the same, and such a peer has to be removed and paired anew, at both sites.`,
   })
 }
 

@@ -21,7 +21,7 @@ Guests are served meanwhile. Asks, or wants --yes.`
   async run(): Promise<unknown> {
     const { flags } = await this.parse(PeerRekey)
     const client = await this.connect(flags)
-    const ask = (confirmed: boolean) => client.rekey({ confirmed, force: flags.force })
+    const ask = (confirmed: boolean) => client.rekey({ confirmed, ...(flags.force && { force: true }) })
     const renewed = flags.yes ? await ask(true) : await askedFirst(ask, 'rekey', !this.jsonEnabled())
     return this.show(renewed, rekeyText(renewed))
   }

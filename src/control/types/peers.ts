@@ -38,7 +38,7 @@ export interface InviteView {
 }
 
 /** `confirmed`: the operator has read what becomes of it. `force`: also with peers that cannot be told. */
-export const rekeyRequest = z.strictObject({ confirmed: z.boolean(), force: z.boolean() })
+export const rekeyRequest = z.strictObject({ confirmed: z.boolean(), force: z.boolean().default(false) })
 export type RekeyRequest = z.infer<typeof rekeyRequest>
 
 export interface SiteKeyView {
