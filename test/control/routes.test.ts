@@ -19,6 +19,7 @@ const onTheWire = [
   'GET /v1/disks',
   'POST /v1/disks, events',
   'GET /v1/disks/:',
+  'GET /v1/disks/:/deed',
   'DELETE /v1/disks/:',
   'POST /v1/disks/:/verify',
   'POST /v1/disks/:/reclaim',
@@ -26,6 +27,7 @@ const onTheWire = [
   'GET /v1/peers',
   'POST /v1/peers/invite',
   'POST /v1/peers/join',
+  'POST /v1/peers/rekey',
   'DELETE /v1/peers/:',
   'GET /v1/migrations',
   'POST /v1/migrations',
@@ -43,6 +45,7 @@ const bodies: Readonly<Record<string, object>> = {
   reclaimDisk: { confirmed: true },
   acceptDisk: { confirmed: false },
   invite: { name: 'tokyo' },
+  rekey: { confirmed: true, force: false },
   join: { token: 'vms1.abc' },
   migrate: {
     disk: 'web01',
