@@ -19,6 +19,7 @@ import {
   type MigrationView,
   migrateRequest,
   type PeerView,
+  type ReclaimedDiskView,
   type RekeyView,
   reclaimRequest,
   rekeyRequest,
@@ -81,7 +82,7 @@ export const routes = {
       method: 'POST',
       path: '/v1/disks/:name/reclaim',
       body: reclaimRequest,
-      answer: document<DiskView>(),
+      answer: document<ReclaimedDiskView>(),
     },
     /**
      * Has a disk take writes again after a failed sync, when all of it has been written anew; not confirmed, it is refused

@@ -30,15 +30,16 @@ import { logCourse } from './course-log.ts'
 import { Drivers } from './drivers.ts'
 import { loadedWithDeeds, openDurable, tellUnrecorded } from './durable.ts'
 import { freeBytes } from './free-space.ts'
-import { finishLeft, KeyRenewal, type KeyRenewalParts } from './key-renewal.ts'
+import { KeyRenewal, type KeyRenewalParts } from './key-renewal.ts'
 import { logLink } from './link-log.ts'
 import { Links } from './links.ts'
 import { namingOf, peerOf } from './naming.ts'
 import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
 import { OwnIdentity, ownIdentity, siteNameOf } from './own-identity.ts'
 import type { PassedSocket } from './passed-sockets.ts'
-import { PeerBook } from './peer-book.ts'
-import { PeerRenewals, withRenewals } from './peer-renewals.ts'
+import { PeerBook, peerFacts } from './peer-book.ts'
+import { followAtBreaks, PeerRenewals, withRenewals } from './peer-renewals.ts'
+import { finishLeft } from './renewed-disk.ts'
 import { renameNotes, serveFile, stateFolderOf } from './served-file.ts'
 import { LocalSite } from './site.ts'
 import type { Naming } from './views.ts'
@@ -68,7 +69,6 @@ export interface DaemonOptions {
 
 /** How long guests' requests in flight may take when the daemon stops; what waits for a peer may never end. */
 const drainLimitMs = 5000
-const followTimeoutMs = 10_000
 
 export class Daemon {
   readonly #options: DaemonOptions
@@ -182,7 +182,7 @@ export class Daemon {
       renameNotes: notes,
     })
     this.#stops.push(() => renewal.stop())
-    this.#followRenewals(links, book)
+    followAtBreaks(links.hub, book)
     links.hub.onEvent((peerId, event) => {
       logLink(event, peerOf(book, peerId).name, log)
       if (event.kind !== 'retry') migrations.linkChanged(peerId, event.kind === 'up')
@@ -195,15 +195,6 @@ export class Daemon {
     // Now every disk that the last daemon left is known: a file that is one of them is not taken for a new one.
     for (const file of this.#options.files) await serveFile(disks, files, own.siteId, file)
     await this.#listen({ disks, folder, files, migrations, book, links, naming, own, renewal, siteName })
-  }
-
-  /** A peer that has said that it renews its key shows it at the next link, which is made as soon as the present one ends. */
-  #followRenewals(links: Links, book: PeerBook): void {
-    links.hub.onEvent((peerId, { kind }) => {
-      const peer = book.get(peerId)
-      if (kind === 'down' && peer?.next && peer.address !== null)
-        links.hub.probe(peerId, { signal: AbortSignal.timeout(followTimeoutMs) }).catch(() => {}) // Whoever needs it tries again.
-    })
   }
 
   #makeMigrations(parts: {
@@ -231,6 +222,7 @@ export class Daemon {
       newId: randomUUID,
       counterpart: (peerId) => overLink(links.hub.channel(peerId)),
       peer: (peerId) => peerOf(book, peerId),
+      peers: () => book.all().map(peerFacts),
       keep: (peerId) => links.hub.keep(peerId),
       freeBytes: () => freeBytes(folder.disksFolder),
       transport: (peerId) => book.get(peerId)?.address?.split(':')[0] ?? 'tcp',

@@ -3,15 +3,12 @@
 //
 // What always holds:
 // - Before the decision nothing has changed but what peers trust besides. After it there is no way back, and none is needed:
-//   what fails is tried again, and a start goes on with it (`finishLeft`).
+//   what fails is tried again, and a start goes on with it (renewed-disk.ts).
 // - From the first word to peers until the new key is in place no move begins here, and no disk is made.
 
 import type { Logger } from 'pino'
 import type { Clock } from '../block/clock.ts'
 import type { RekeyRequest, RekeyView } from '../control/types.ts'
-import { holderOf } from '../deed/deed.ts'
-import type { SigningKey } from '../deed/keys.ts'
-import { signRekeyed } from '../deed/signing.ts'
 import type { Disks } from '../disk/disks.ts'
 import { commitTogether } from '../disk/plan.ts'
 import { Refusal } from '../disk/refusal.ts'
@@ -23,12 +20,14 @@ import { withinTime } from '../migration/within-time.ts'
 import type { Identity } from '../peer/identity.ts'
 import type { KeyFiles } from '../peer/key-renewal.ts'
 import { stateRenewal } from '../peer/renewal-statement.ts'
-import type { Change, DiskRecord, PeerRecord, Records, SiteRecords } from '../store/records.ts'
+import type { Change, DiskRecord, MigrationRecord, PeerRecord } from '../store/records.ts'
+import { notConfirmed, notFinished, peerRefuses, peersAway } from './key-renewal-words.ts'
 import type { Links } from './links.ts'
-import { type OwnIdentity, refusing } from './own-identity.ts'
+import type { OwnIdentity } from './own-identity.ts'
 import type { PeerBook } from './peer-book.ts'
-import { type Renaming, renamedMigration, renamedOwner } from './renamed-records.ts'
-import { movesUnderWay } from './renewal-moves.ts'
+import { type Renaming, renamedMigration } from './renamed-records.ts'
+import { movesUnderWay, movesUntold } from './renewal-moves.ts'
+import { renewedDisk } from './renewed-disk.ts'
 
 const reachTimeoutMs = 5000
 const finishRetryMs = 5000
@@ -79,8 +78,13 @@ export class KeyRenewal {
     this.checkIdle()
     this.#checkNothingMoves()
     const away = await this.#away(signal)
+    this.#checkAllTold(away)
     if (away.length > 0 && !force) throw peersAway(away)
-    if (!confirmed) throw this.#notConfirmed(away)
+    if (!confirmed)
+      throw notConfirmed(
+        this.#parts.book.all().filter((peer) => !away.includes(peer)),
+        away,
+      )
     this.checkIdle()
     this.#isUnderWay = true
     try {
@@ -217,6 +221,17 @@ export class KeyRenewal {
     throw new Refusal('disk-busy', `${name} is being made under the present key`, { ...facts, disk: name })
   }
 
+  /** Who is there is told in a moment. @throws Refusal */
+  #checkAllTold(away: readonly PeerRecord[]): void {
+    const isAway = ({ peerId }: MigrationRecord) => away.some(({ fingerprint }) => fingerprint === peerId)
+    const untold = movesUntold(this.#parts.migrations).find(
+      (each) => !isAway(each) && this.#parts.book.has(each.peerId),
+    )
+    if (!untold) return
+    const message = `the source of migration ${untold.id}, of ${diskNames(untold)}, is still to be told that it is over`
+    throw new Refusal('migrating', message, { safe: 'Nothing was changed.', next: 'Try again in a moment.' })
+  }
+
   async #away(signal: AbortSignal): Promise<readonly PeerRecord[]> {
     const { book, links, clock } = this.#parts
     const peers = await Promise.all(
@@ -253,106 +268,4 @@ export class KeyRenewal {
     const answers = await Promise.allSettled(asked.map(tell))
     for (const answer of answers) if (answer.status === 'rejected') throw answer.reason
   }
-
-  #notConfirmed(away: readonly PeerRecord[]): Refusal {
-    const peers = this.#parts.book.all().filter((peer) => !away.includes(peer))
-    const known =
-      peers.length === 0
-        ? ''
-        : ` ${namesOf(peers)} ${peers.length > 1 ? 'are' : 'is'} told, and trusts the new key then.`
-    const lost = away.length === 0 ? '' : ` ${awayWords(away)}`
-    return new Refusal(
-      'not-confirmed',
-      `This site gets a new key, and with it another id; what its disks' deeds say is signed over to it. The old key is worth nothing then.${known}${lost}`,
-      { safe: 'Nothing was changed.', next: 'Say so with --yes.' },
-    )
-  }
-}
-
-export interface LeftParts {
-  readonly own: OwnIdentity
-  readonly keys: KeyFiles
-  readonly records: Records
-  readonly log: Logger
-  renameNotes(records: readonly DiskRecord[], renaming: Renaming): Promise<void>
-}
-
-/**
- * At a start, before anything else: what the last daemon had decided is put on record, and the key in its place. Done twice it
- * changes nothing more. @throws Refusal when a file of the key cannot be used
- */
-export async function finishLeft({ own, keys, records, log, renameNotes }: LeftParts): Promise<void> {
-  const next = await refusing(() => keys.left())
-  if (!next) return
-  log.warn(
-    { site: next.siteId },
-    'the key of this site was being renewed when the last daemon ended: that is finished now',
-  )
-  const renaming: Renaming = { before: own.now, after: next }
-  const loaded = await records.load()
-  const changes = changesLeft(loaded, renaming, own.key)
-  if (changes.length > 0) await records.commit(changes)
-  await renameNotes(loaded.disks, renaming)
-  await keys.replace()
-  own.become(next)
-}
-
-function changesLeft(loaded: SiteRecords, renaming: Renaming, key: SigningKey): Change[] {
-  const at = new Date().toISOString()
-  const disks = loaded.disks.flatMap((now): Change[] => {
-    const facts = renewedDisk(now, renaming, key, at)
-    return Object.keys(facts).length > 0 ? [{ put: 'disk', record: { ...now, ...facts } }] : []
-  })
-  const migrations = loaded.migrations.flatMap((each): Change[] => {
-    const record = renamedMigration(each, renaming)
-    return record ? [{ put: 'migration', record }] : []
-  })
-  return [...disks, ...migrations]
-}
-
-/** What becomes of a disk's record: its owner's name, and its deed, if the old key holds it here. */
-function renewedDisk(
-  now: DiskRecord,
-  renaming: Renaming,
-  key: SigningKey,
-  at: string,
-): Partial<Pick<DiskRecord, 'owner' | 'deed'>> {
-  const owner = renamedOwner(now.owner, renaming)
-  const { deed, state } = now
-  const isOurs = state === 'owned' && deed !== null && holderOf(deed) === key.fingerprint
-  return {
-    ...(owner !== now.owner && { owner }),
-    ...(isOurs && { deed: signRekeyed(key, deed, renaming.after.fingerprint, at) }),
-  }
-}
-
-const namesOf = (peers: readonly PeerRecord[]) => peers.map(({ name }) => name).join(', ')
-
-function awayWords(away: readonly PeerRecord[]): string {
-  const [are, they] = away.length > 1 ? ['are', 'they have'] : ['is', 'it has']
-  return `${namesOf(away)} ${are} away: ${they} to be paired anew.`
-}
-
-function peersAway(away: readonly PeerRecord[]): Refusal {
-  const message = `${namesOf(away)} cannot be reached, and would not know this site by another key`
-  return new Refusal('peers-away', message, {
-    safe: 'Nothing was changed: the key is the one that it was.',
-    next: `Bring the link up, or remove the peer: vmstore peer remove. With --force the key is renewed all the same, and such a peer has to be removed and paired anew, at both sites.`,
-  })
-}
-
-function peerRefuses(peer: PeerRecord, error: PeerRefusal): Refusal {
-  return new Refusal(error.code, `${peer.name} refused the new key: ${error.message}`, {
-    safe: 'Nothing was changed: the key is the one that it was.',
-    cause: error,
-  })
-}
-
-function notFinished(cause: unknown): Refusal {
-  return new Refusal('not-recorded', `the new key is decided on, and could not be put in place yet`, {
-    exit: 1,
-    safe: 'Disks are served. It is tried again until it is done, at the next start too; no move begins before.',
-    next: 'Make room, or mend the storage of the data folder: the log says what failed.',
-    cause,
-  })
 }

@@ -9,6 +9,7 @@ import type { Disks } from '../disk/disks.ts'
 import { commitTogether } from '../disk/plan.ts'
 import { Refusal } from '../disk/refusal.ts'
 import { LinkError, type PeerHandlers, PeerRefusal } from '../link/channel.ts'
+import type { LinkHub } from '../link/peers/hub.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import { PeerError, siteIdOf } from '../peer/identity.ts'
 import { nextKeyIn } from '../peer/renewal-statement.ts'
@@ -17,6 +18,7 @@ import type { PeerBook } from './peer-book.ts'
 import { type Renaming, renamedMigration, renamedOwner } from './renamed-records.ts'
 import { movesWith } from './renewal-moves.ts'
 
+const followTimeoutMs = 10_000
 /** Calls that begin a move. */
 const beginnings: readonly string[] = ['prepare', 'request']
 
@@ -34,6 +36,15 @@ export function withRenewals(
     },
     fetch: (peerId, request, urgency, signal) => handlers.fetch(peerId, request, urgency, signal),
   }
+}
+
+/** A peer that has said that it renews its key shows it at the next link, which is made as soon as the present one ends. */
+export function followAtBreaks(hub: LinkHub, book: PeerBook): void {
+  hub.onEvent((peerId, { kind }) => {
+    const peer = book.get(peerId)
+    if (kind !== 'down' || !peer?.next || peer.address === null) return
+    hub.probe(peerId, { signal: AbortSignal.timeout(followTimeoutMs) }).catch(() => {}) // Whoever needs it tries again.
+  })
 }
 
 function checkOwn(renewal: { checkIdle(): void } | undefined): void {

@@ -10,6 +10,14 @@ export function movesUnderWay(migrations: Migrations): readonly MigrationRecord[
   return [...migrations.courses().map(({ record }) => record), ...stopped]
 }
 
+/** Those that are over, of which this site has still to tell the source, under the key that it had. */
+export function movesUntold(migrations: Migrations): readonly MigrationRecord[] {
+  return migrations
+    .past()
+    .filter(({ role, state, sourceTold }) => role === 'destination' && state === 'done' && !sourceTold)
+}
+
+/** All of these with one peer. */
 export function movesWith(migrations: Migrations, peerId: string): readonly MigrationRecord[] {
-  return movesUnderWay(migrations).filter((record) => record.peerId === peerId)
+  return [...movesUnderWay(migrations), ...movesUntold(migrations)].filter((record) => record.peerId === peerId)
 }

@@ -9,6 +9,7 @@ import type {
   CreateEvent,
   DeedView,
   DiskView,
+  ReclaimedDiskView,
   ReclaimRequest,
   VerifyView,
 } from '../control/types.ts'
@@ -130,8 +131,10 @@ export class LocalDisks implements ServiceOf<'disks'> {
     }
   }
 
-  async reclaim(name: string, { confirmed }: ReclaimRequest): Promise<DiskView> {
-    return this.#view(await this.#parts.migrations.commands.reclaim(name, confirmed, AbortSignal.timeout(30_000)))
+  async reclaim(name: string, { confirmed }: ReclaimRequest): Promise<ReclaimedDiskView> {
+    const { commands } = this.#parts.migrations
+    const { disk, notAsked } = await commands.reclaim(name, confirmed, AbortSignal.timeout(30_000))
+    return { ...(await this.#view(disk)), notAsked }
   }
 
   async accept(name: string, { confirmed }: AcceptRequest, signal: AbortSignal): Promise<DiskView> {

@@ -106,7 +106,7 @@ export class Disks implements ExportCatalog {
     for (const record of records) {
       if (own !== undefined && isOfAnotherKey(record, own)) {
         const trouble = keyGoneSentence(record, own)
-        report(record, new Error(trouble))
+        this.#services.log('error', { disk: record.name, reason: trouble }, 'the key of a disk is gone: it is not served')
         this.#disks.set(record.id, Disk.unusable(this.#services, record, trouble, true))
         continue
       }

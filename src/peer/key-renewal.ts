@@ -29,7 +29,7 @@ export interface KeyFiles {
   prepare(): Promise<Identity>
   /** The next identity is not wanted any more. Only before `decide`. */
   forget(): Promise<void>
-  /** From here on the site becomes the next one, whatever happens. */
+  /** From here on the site becomes the next one, whatever happens. When it rejects, it does not. */
   decide(): Promise<void>
   /** The next key is the key. To be called when all that the old one had to sign is on record. */
   replace(): Promise<void>
@@ -65,7 +65,12 @@ export class FolderKeyFiles implements KeyFiles {
   async decide(): Promise<void> {
     if ((await readIfThere(this.#decided)) !== undefined) return
     await rename(this.#next, this.#decided)
-    await syncFolder(this.#folder)
+    try {
+      await syncFolder(this.#folder)
+    } catch (error) {
+      await rename(this.#decided, this.#next)
+      throw error
+    }
   }
 
   async replace(): Promise<void> {

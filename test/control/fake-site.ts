@@ -186,7 +186,7 @@ export class FakeSite implements Service {
     reclaim: async (name, request) => {
       this.asked.push(request)
       if (!request.confirmed) throw unconfirmed
-      return diskView(name, { generation: 3 })
+      return { ...diskView(name, { generation: 3 }), notAsked: [] }
     },
     accept: async (name, request) => {
       this.asked.push(request)

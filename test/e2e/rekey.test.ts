@@ -104,6 +104,12 @@ describe('peer rekey', () => {
     await must(a, 'peer', 'rekey', '--yes')
     await knownAs(b, 'osaka', (await a.control.describe()).fingerprint)
     assert.equal((await b.control.listPeers()).length, 1)
+    // Without a restart it knows itself by it: what leaves and comes back is its own.
+    const away = await begin(a, b, 'web01', 'now')
+    for (const site of [a, b]) await untilMigration(site, away.id, ({ state }) => state === 'done')
+    const back = await begin(b, a, 'web01', 'now')
+    for (const site of [a, b]) await untilMigration(site, back.id, ({ state }) => state === 'done')
+    assert.deepEqual(await ownerOf(a), [(await a.control.describe()).id, 'this site', 'owned'])
   })
 })
 

@@ -18,6 +18,8 @@ export interface MigrationsServices extends CourseServices {
   /** The site of a peer. */
   counterpart(peerId: string): Counterpart
   peer(peerId: string): PeerFacts
+  /** All that this site is paired with. */
+  peers(): readonly PeerFacts[]
   /** Keeps the link to a peer up; dispose when it is needed no more. */
   keep(peerId: string): Disposable
   /** `serve --read-only`. */
