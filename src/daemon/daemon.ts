@@ -21,6 +21,7 @@ import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import { NbdServer } from '../nbd/server/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/server/tls-server.ts'
 import { formatNbdUri } from '../nbd/wire/uri.ts'
+import { siteIdOf } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
 import type { Change, DiskRecord, Records } from '../store/records.ts'
@@ -193,7 +194,7 @@ export class Daemon {
     links.hub.onUp((peerId) => void migrations.generations.ask(peerId).catch(() => {})) // Asked again when it is up again.
     await migrations.generations.askAll(book.all().map(({ fingerprint }) => fingerprint))
     // Now every disk that the last daemon left is known: a file that is one of them is not taken for a new one.
-    for (const file of this.#options.files) await serveFile(disks, files, own.siteId, file)
+    for (const file of this.#options.files) await serveFile(disks, files, own.siteId, own.key, file)
     await this.#listen({ disks, folder, files, migrations, book, links, naming, own, renewal, siteName })
   }
 
@@ -216,6 +217,10 @@ export class Daemon {
       get siteId() {
         return own.siteId
       },
+      get key() {
+        return own.key
+      },
+      siteOf: siteIdOf,
       bootId: files.bootId,
       readOnly: this.#options.readOnly,
       log: (level, facts, message) => log[level](facts, message),
@@ -271,6 +276,7 @@ export class Daemon {
     })
     const service = new LocalSite({
       view,
+      own,
       disks,
       disksFolder: folder.disksFolder,
       files,

@@ -5,6 +5,8 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, readFile, realpath } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
+import type { SigningKey } from '../deed/keys.ts'
+import { signMade } from '../deed/signing.ts'
 import type { Disk } from '../disk/disk.ts'
 import { diskNamePattern } from '../disk/disk-name.ts'
 import type { Disks } from '../disk/disks.ts'
@@ -29,7 +31,13 @@ export async function isBesideServedFile({ root }: Pick<DataFolder, 'root'>, sit
 }
 
 /** Serves the image, as the disk that it was before if it was one of this site's. @throws Refusal */
-export async function serveFile(disks: Disks, files: Files, siteId: string, file: string): Promise<Disk> {
+export async function serveFile(
+  disks: Disks,
+  files: Files,
+  siteId: string,
+  key: SigningKey,
+  file: string,
+): Promise<Disk> {
   // A disk that was released with its bytes deleted, or came back to another file, is known by the note all the same.
   const path = await realpath(file).catch(() => resolve(file))
   const folder = stateFolderOf(path)
@@ -43,7 +51,8 @@ export async function serveFile(disks: Disks, files: Files, siteId: string, file
     throw new Refusal('bad-name', `${basename(path)} does not make a disk name: letters, digits, . _ - only`, { next })
   }
   const id = await claimImage(files, note, folder, path, siteId)
-  return disks.adopt({ id, name, sizeBytes }, path, folder, new Date().toISOString())
+  const madeAt = new Date().toISOString()
+  return disks.adopt({ id, name, sizeBytes, deed: signMade(key, id, madeAt) }, path, folder, madeAt)
 }
 
 /**

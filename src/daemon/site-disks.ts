@@ -13,6 +13,7 @@ import type {
   ReclaimRequest,
   VerifyView,
 } from '../control/types.ts'
+import { signMade } from '../deed/signing.ts'
 import { accept as acceptFailedSync } from '../disk/acceptance.ts'
 import type { Disk } from '../disk/disk.ts'
 import type { Disks } from '../disk/disks.ts'
@@ -28,11 +29,14 @@ import { allocatedBytesOf, checkSpace, freeBytes } from './free-space.ts'
 import { openImageSource } from './image-opening.ts'
 import type { ImageSource } from './image-source.ts'
 import type { KeyRenewal } from './key-renewal.ts'
+import type { OwnIdentity } from './own-identity.ts'
 import type { QemuPlace } from './qemu-image.ts'
 import { leaveFile } from './served-file.ts'
 import { diskView, type Naming } from './views.ts'
 
 export interface LocalDisksParts {
+  /** Who this site is. */
+  readonly own: Pick<OwnIdentity, 'key'>
   readonly disks: Disks
   readonly disksFolder: string
   readonly files: Files
@@ -63,7 +67,9 @@ export class LocalDisks implements ServiceOf<'disks'> {
       bus.publish('creation', [id], () => ({ type: 'progress', bytes: { done, total: image!.sizeBytes } }))
     const roomBytes = async () => (await freeBytes(disksFolder)) - spareBytes
     const fill = async (path: string) => image?.copyTo({ files, path, spareBytes: roomBytes, progress, signal })
-    const made = disks.create({ id, name: request.name, sizeBytes }, new Date().toISOString(), fill)
+    const madeAt = new Date().toISOString()
+    const deed = signMade(this.#parts.own.key, id, madeAt)
+    const made = disks.create({ id, name: request.name, sizeBytes, deed }, madeAt, fill)
     made.then(
       () => watcher.end(),
       () => watcher.end(),
@@ -115,7 +121,7 @@ export class LocalDisks implements ServiceOf<'disks'> {
     using _reservation = disk.reserve(deletion)
     const view = await this.#view(disk)
     await leaveFile(this.#parts.files, disk.record, this.#parts.naming.ownSite)
-    await disks.remove(disk)
+    await this.#parts.migrations.remove(disk)
     announceDisk(view.id, disk.name, 'removed', bus)
     return view
   }

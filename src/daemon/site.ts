@@ -8,6 +8,7 @@ import type { Migrations } from '../migration/site/migrations.ts'
 import type { Files } from '../store/files.ts'
 import type { KeyRenewal } from './key-renewal.ts'
 import type { Links } from './links.ts'
+import type { OwnIdentity } from './own-identity.ts'
 import type { PeerBook } from './peer-book.ts'
 import { LocalDisks } from './site-disks.ts'
 import { LocalMigrations } from './site-migrations.ts'
@@ -17,6 +18,8 @@ import type { Naming } from './views.ts'
 export interface SiteParts {
   /** As it is now. */
   view(): SiteView
+  /** Who it is. */
+  readonly own: OwnIdentity
   readonly disks: Disks
   readonly disksFolder: string
   readonly files: Files

@@ -41,9 +41,9 @@ export class Arriving {
 
   /**
    * incoming → arriving: this site owns `generation`, and nothing is here yet. Durable before the first guest write is
-   * answered. `powerLoss`: what the operator of the source has not accepted.
+   * answered. `powerLoss`: what the operator of the source has not accepted; `deed`: by which it is this site's.
    */
-  async begin(generation: number, powerLoss: DiskRecord['powerLoss']): Promise<DiskPlan> {
+  async begin(generation: number, powerLoss: DiskRecord['powerLoss'], deed: DiskRecord['deed']): Promise<DiskPlan> {
     const { siteId: owner, record, files, moves, unsynced } = this.#parts
     assert(record.now.state === 'incoming')
     // The maps are made first: an arriving disk always has them. Should the commit fail, the next attempt makes them anew.
@@ -51,7 +51,10 @@ export class Arriving {
     return moves.plan({
       to: 'arriving',
       // A write that waits for this is answered after it.
-      facts: () => ({ generation, owner, mapLog: files.mapLogMark, unsynced: unsynced.atArrival, powerLoss }),
+      facts: () => {
+        const given = { generation, owner, deed, offered: null }
+        return { ...given, mapLog: files.mapLogMark, unsynced: unsynced.atArrival, powerLoss }
+      },
       committed: () => unsynced.adopt(),
     })
   }
@@ -151,14 +154,19 @@ export class Arriving {
     await log?.discard().catch(() => {}) // A log that stays is of this generation, and nothing reads it any more.
   }
 
-  /** incoming → gone, or, when it was coming back, what it was before. */
+  /** incoming: the deed with which it was offered, which no start needs to ask for again. */
+  noteOffered(offered: DiskRecord['offered']): DiskPlan {
+    return this.#parts.moves.planFacts({ offered })
+  }
+
+  /** incoming → gone, or, when it was coming back, what it was before; what its source showed of it is known from now on. */
   abandon(): DiskPlan {
     const { record, moves, storage } = this.#parts
-    const { before, path } = record.now
+    const { before, path, offered, deed } = record.now
     if (!before) return moves.plan({ to: 'gone', facts: { migrationId: null } }) // Whoever removes the disk removes its folder.
     return moves.plan({
       to: before.state as DiskState,
-      facts: { path: before.path, before: null, migrationId: null },
+      facts: { path: before.path, before: null, migrationId: null, offered: null, deed: offered ?? deed },
       afterwards: () => storage.remove(path).catch(() => {}), // Its bytes are nobody's; each try has a file of its own.
     })
   }

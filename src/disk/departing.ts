@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict'
 import type { Extent, Piece, Run } from '../block/units.ts'
 import type { BlockFile, Files, MaybePromise } from '../store/files.ts'
+import type { DiskRecord } from '../store/records.ts'
 import type { CommittedRecord } from './committed-record.ts'
 import { alignedExtentsInTurns, type ReadableDisk, readPieces, readWhole } from './departure/frozen-reader.ts'
 import type { DiskFiles } from './disk-files.ts'
@@ -70,9 +71,9 @@ export class Departing implements ReadableDisk {
 
   // ---- moves
 
-  /** owned → departed: `owner` may serve `generation` from now on. */
-  depart({ generation, owner }: { readonly generation: number; readonly owner: string }): DiskPlan {
-    return this.#parts.moves.plan({ to: 'departed', facts: { generation, owner, taken: false } })
+  /** owned → departed: `owner` may serve `generation` from now on, by `deed`. */
+  depart(facts: Pick<DiskRecord, 'generation' | 'owner' | 'deed'>): DiskPlan {
+    return this.#parts.moves.plan({ to: 'departed', facts: { ...facts, taken: false } })
   }
 
   /** That the new owner has taken the disk. */
@@ -81,16 +82,16 @@ export class Departing implements ReadableDisk {
   }
 
   /** departed → released: the new owner has every block, durably. */
-  release(): DiskPlan {
-    return this.#parts.moves.plan({ to: 'released', facts: { migrationId: null, taken: true } })
+  release(deed: DiskRecord['deed']): DiskPlan {
+    return this.#parts.moves.plan({ to: 'released', facts: { migrationId: null, taken: true, deed } })
   }
 
   /** departed → owned, under a generation of its own: the site that had the disk is lost for good. */
-  async reclaim(generation: number): Promise<DiskPlan> {
+  async reclaim(generation: number, deed: DiskRecord['deed']): Promise<DiskPlan> {
     const { record, files, moves, siteId: owner, readOnly } = this.#parts
     assert(record.now.state === 'departed')
     if (!readOnly) await files.reopenForWriting(record.now)
-    return moves.plan({ to: 'owned', facts: { generation, owner, migrationId: null, taken: false } })
+    return moves.plan({ to: 'owned', facts: { generation, owner, migrationId: null, taken: false, deed } })
   }
 
   /** Removes the bytes of a disk that another site has wholly. */

@@ -137,8 +137,9 @@ export class Disk implements Export {
     return this.#parts.moves.planFacts({ migrationId })
   }
 
-  leaveMigration(): DiskPlan {
-    return this.#parts.moves.planFacts({ migrationId: null })
+  /** `deed`: with what its source signed at the end, if anything. */
+  leaveMigration(deed?: DiskRecord['deed']): DiskPlan {
+    return this.#parts.moves.planFacts({ migrationId: null, ...(deed && { deed }) })
   }
 
   /** A site that the record names has another key from now on: what is said of it, and nothing else. */
@@ -146,9 +147,18 @@ export class Disk implements Export {
     return { record: this.#parts.record, next: (now) => ({ ...now, ...facts(now) }) }
   }
 
-  /** → superseded: `owner` has a later `generation`, or the same further on. */
-  supersede({ generation, owner }: { readonly generation: number; readonly owner: string }): DiskPlan {
-    return this.#parts.moves.plan({ to: 'superseded', facts: { generation, owner, migrationId: null } })
+  /**
+   * → superseded: `owner` has a later `generation`, or the same further on; `deed`: by which that is so; `rival`: another that
+   * forks from ours.
+   */
+  supersede({ generation, owner, deed, rival }: Pick<DiskRecord, 'generation' | 'owner' | 'deed' | 'rival'>): DiskPlan {
+    const facts = { generation, owner, rival, ...(deed && { deed }) }
+    return this.#parts.moves.plan({ to: 'superseded', facts: { ...facts, migrationId: null } })
+  }
+
+  /** Puts on record that whoever had given the disk to this site has let it go. */
+  noteDeed(deed: DiskRecord['deed']): DiskPlan {
+    return this.#parts.moves.planFacts({ deed })
   }
 
   /**

@@ -27,8 +27,14 @@ export interface NewDisk {
   readonly sizeBytes: number
 }
 
-/** `generation`: of `owner`, from whom it comes. */
+/** `deed`: that this site made it. */
+export interface MadeDisk extends NewDisk {
+  readonly deed: DiskRecord['deed']
+}
+
+/** `generation`: of `owner`, from whom it comes, with the deed `offered`. */
 export interface IncomingDisk extends NewDisk {
+  readonly offered: DiskRecord['offered']
   readonly generation: number
   readonly owner: string
   readonly migrationId: string
@@ -101,12 +107,16 @@ export class Disks implements ExportCatalog {
   async takeUp(
     records: readonly DiskRecord[],
     report: (record: DiskRecord, error: unknown) => void,
-    own?: string,
+    own: string,
   ): Promise<void> {
     for (const record of records) {
-      if (own !== undefined && isOfAnotherKey(record, own)) {
+      if (isOfAnotherKey(record, own)) {
         const trouble = keyGoneSentence(record, own)
-        this.#services.log('error', { disk: record.name, reason: trouble }, 'the key of a disk is gone: it is not served')
+        this.#services.log(
+          'error',
+          { disk: record.name, reason: trouble },
+          'the key of a disk is gone: it is not served',
+        )
         this.#disks.set(record.id, Disk.unusable(this.#services, record, trouble, true))
         continue
       }
@@ -160,9 +170,9 @@ export class Disks implements ExportCatalog {
   }
 
   /** An owned disk of holes, filled by `fill` before anybody sees it. Nothing is left when it throws. */
-  async create(fresh: NewDisk, createdAt: string, fill: (path: string) => Promise<void>): Promise<Disk> {
+  async create(fresh: MadeDisk, createdAt: string, fill: (path: string) => Promise<void>): Promise<Disk> {
     using _name = this.claimName(fresh.name, fresh.id)
-    const record = this.#newRecord(fresh, 'owned', this.#services.siteId, 1, createdAt)
+    const record = { ...this.#newRecord(fresh, 'owned', this.#services.siteId, 1, createdAt), deed: fresh.deed }
     const { files, records } = this.#services
     const passing = this.#layout.passingFolder(fresh.id)
     const path = join(passing, basename(record.path))
@@ -199,13 +209,14 @@ export class Disks implements ExportCatalog {
   }
 
   /** Records a raw image that lies elsewhere, and serves it there. */
-  async adopt(fresh: NewDisk, path: string, folder: string, createdAt: string): Promise<Disk> {
+  async adopt(fresh: MadeDisk, path: string, folder: string, createdAt: string): Promise<Disk> {
     using _name = this.claimName(fresh.name, fresh.id)
     const record = {
       ...this.#newRecord(fresh, 'owned', this.#services.siteId, 1, createdAt),
       path,
       folder,
       servedFile: path,
+      deed: fresh.deed,
     }
     await this.#services.records.commit([{ put: 'disk', record }])
     return await this.open(record)
@@ -246,24 +257,24 @@ export class Disks implements ExportCatalog {
   #incomingRecord(fresh: IncomingDisk): DiskRecord {
     const before = this.#disks.get(fresh.id)
     const made = this.#newRecord(fresh, 'incoming', fresh.owner, fresh.generation, fresh.createdAt)
-    const { migrationId } = fresh
-    return { ...made, migrationId, ...(before && returning(before.record, made, migrationId)) }
+    const { migrationId, offered } = fresh
+    return { ...made, migrationId, offered, ...(before && returning(before.record, made, migrationId)) }
   }
 
-  /** Removes a disk with its bytes, if they lie in the data folder. The caller has checked that it may go. */
-  remove(disk: Disk): Promise<void> {
+  /** Removes a disk with its bytes, if they lie in the data folder; `others` in the same transaction. The caller has checked that it may go. */
+  remove(disk: Disk, others: readonly Change[] = []): Promise<void> {
     const { id } = disk.record
     const underWay = this.#removals.get(id)
     if (underWay) return underWay
     if (this.#disks.get(id) !== disk) return Promise.resolve() // It is gone already, and the id may be another's.
-    const removal = this.#remove(disk).finally(() => this.#removals.delete(id))
+    const removal = this.#remove(disk, others).finally(() => this.#removals.delete(id))
     this.#removals.set(id, removal)
     return removal
   }
 
-  async #remove(disk: Disk): Promise<void> {
+  async #remove(disk: Disk, others: readonly Change[]): Promise<void> {
     const { id, folder } = disk.record
-    await this.#services.records.commit([{ remove: 'disk', id }])
+    await this.#services.records.commit([{ remove: 'disk', id }, ...others])
     this.#disks.delete(id)
     await disk.close()
     if (folder !== this.#layout.diskFolder(id)) return // A served file, and its folder, are the operator's.
@@ -305,6 +316,7 @@ function returning(before: DiskRecord, made: DiskRecord, migrationId: string): P
     path: join(made.folder, `${made.name}.${migrationId}.raw`),
     servedFile: before.servedFile,
     before: { state: before.state, path: before.path },
+    deed: before.deed,
   }
 }
 

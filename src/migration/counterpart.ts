@@ -10,8 +10,10 @@
 // - A move is of one or more disks, and what is said of each names it by its UUID.
 
 import type { Extent, Piece, Run, Urgency } from '../block/units.ts'
+import type { DeedEntry } from '../deed/entries.ts'
 import type { MigrationCounters, PowerLossMark } from '../store/records.ts'
 import type { WaitingGuests } from './held-writes.ts'
+import type { SignedWord } from './signed-words.ts'
 import type { Terms } from './terms.ts'
 
 /** A disk under the generation that is spoken of. */
@@ -27,6 +29,8 @@ export interface OfferedDisk {
   /** The source's own. */
   readonly generation: number
   readonly allocatedBytes: number
+  /** The hash of the last entry of its deed. */
+  readonly head: string
 }
 
 export interface Preparation {
@@ -49,8 +53,11 @@ export interface Acquisition {
 
 export interface Granted {
   readonly answer: 'granted'
-  /** `powerLoss`: what the source's operator has not accepted of it. */
-  readonly disks: readonly (DiskAt & { readonly powerLoss: PowerLossMark | null })[]
+  /**
+   * Those that are still in the move. `given`: the entry of the deed by which it is the destination's, which follows what was
+   * offered; `powerLoss`: what the source's operator has not accepted of it.
+   */
+  readonly disks: readonly (DiskAt & { readonly given: DeedEntry; readonly powerLoss: PowerLossMark | null })[]
   /** Under which the source gave them up; null: it is not on record there. */
   readonly boot: string | null
   /** Whose writes were cut off, because the operator forced it. */
@@ -73,8 +80,8 @@ export interface SourceStanding {
   readonly boot: string | null
 }
 
-/** What a destination says every few seconds once it serves. */
-export interface Taken {
+/** What a destination says every few seconds once it serves. Signed with its key: the source may have to show it. */
+export interface Taken extends SignedWord {
   readonly disks: readonly DiskAt[]
   /**
    * Grows each time, and is on record at the destination before it is said; `run`: that daemon's run. The source keeps both:
@@ -106,7 +113,8 @@ export interface CompleteDisk extends MigrationCounters, DiskAt {
   readonly differed: readonly Run[]
 }
 
-export interface Completion {
+/** Signed, as `taken` is. */
+export interface Completion extends SignedWord {
   readonly disks: readonly CompleteDisk[]
   readonly copyingMs: number
 }
@@ -126,8 +134,8 @@ export interface Proof {
 
 /** What becomes of a source whose destination has every block. */
 export type Release =
-  /** It has heard, durably. `disks`: those of which it knows what it sent. */
-  | { readonly answer: 'released'; readonly disks: readonly SentOf[] }
+  /** It has heard, durably. `disks`: those of which it knows what it sent; `released`: by which it has let them go for good. */
+  | { readonly answer: 'released'; readonly disks: readonly SentOf[]; readonly released: readonly DeedEntry[] }
   /** The source is gone for good, and need not be told: that it gave the disks up for this migration is proven. */
   | { readonly answer: 'gone'; readonly proof: Proof }
 
@@ -176,15 +184,20 @@ export interface DestinationStanding {
   readonly disks: readonly DiskAt[]
 }
 
-/** A generation of a disk that a site knows of. */
-export interface Claim extends DiskAt {
-  readonly owner: string
+/** A deed of a disk that a site has: whoever does not know its last entry asks for it. */
+export interface Claim {
+  readonly disk: string
+  /** The hash of the last entry, and how many there are. */
+  readonly head: string
+  readonly length: number
 }
 
 /** What a site answers to a paired one. */
 export interface SiteDesk {
-  /** These disks moved between us, and I know of these generations: what do you know? */
+  /** These disks moved between us, and I have these deeds of them: what do you have? */
   generations(claims: readonly Claim[], signal: AbortSignal): Promise<readonly Claim[]>
+  /** The deed of a disk; `head`: the one that ends with that entry. Nobody has verified it yet. */
+  deed(disk: string, head: string | null, signal: AbortSignal): Promise<unknown>
   /** Start a migration of disks of yours, by their names, to me. Resolves to its id. */
   request(disks: readonly string[], terms: Terms, signal: AbortSignal): Promise<string>
   /** Make incoming disks of these. */

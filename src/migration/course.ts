@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import type { Clock } from '../block/clock.ts'
 import type { Run } from '../block/units.ts'
+import type { SigningKey } from '../deed/keys.ts'
 import type { Disk } from '../disk/disk.ts'
 import { commitTogether, type DiskPlan } from '../disk/plan.ts'
 import type { MigrationCounters, MigrationRecord, MovedDisk, Records } from '../store/records.ts'
@@ -16,6 +17,10 @@ export interface CourseServices {
   readonly records: Records
   readonly clock: Clock
   readonly siteId: string
+  /** This site's own: with it is signed what it gives. */
+  readonly key: SigningKey
+  /** The site of a key, by its fingerprint. */
+  readonly siteOf: (fingerprint: string) => string
   /** Of this site's kernel. */
   readonly bootId: string
   readonly log: CourseLog

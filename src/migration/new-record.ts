@@ -1,5 +1,8 @@
 // The record of a migration that begins, at either site, and what the source says to have the destination begin it.
 
+import assert from 'node:assert/strict'
+import { headOf } from '../deed/deed.ts'
+import type { Deed } from '../deed/entries.ts'
 import type { Disk } from '../disk/disk.ts'
 import { type MigrationRecord, type MovedDisk, untouchedMigration, untouchedMovedDisk } from '../store/records.ts'
 import type { Preparation } from './counterpart.ts'
@@ -57,8 +60,14 @@ export function preparationOf(record: MigrationRecord, disks: readonly Disk[], b
       sizeBytes: disk.sizeBytes,
       generation: disk.record.generation,
       allocatedBytes: disk.allocatedBytes(),
+      head: headOf(owned(disk)),
     })),
     terms: termsOf(record),
     boot,
   }
+}
+
+function owned({ name, record: { deed } }: Disk): Deed {
+  assert(deed, `${name} is owned, and has no deed`)
+  return deed
 }

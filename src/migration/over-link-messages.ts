@@ -3,6 +3,7 @@
 //
 //   generations  either way             claims
 //   request      destination → source   start a migration (`migrate --from`)
+//   deed         either way             the answer is a body: the deed as JSON
 //   prepare      source → destination
 //   inquire      destination → source
 //   acquire      destination → source
@@ -22,6 +23,8 @@
 //   writers-gone source → destination
 
 import { z } from 'zod'
+import { maximumDeedBytes } from '../deed/deed.ts'
+import { entryShape } from '../deed/entries.ts'
 import { diskNamePattern, largestDiskBytes } from '../disk/disk-name.ts'
 import { largestGeneration } from '../disk/states.ts'
 import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
@@ -34,6 +37,9 @@ import { namedRanges } from './unreadable.ts'
 const maximumClaims = 10_000
 
 const id = z.uuid()
+const hash = z.string().regex(/^[0-9a-f]{64}$/)
+/** What a destination signs of what it says. */
+const signed = { by: z.string().max(200), signature: z.string().max(200) }
 const bytes = z.number().int().nonnegative()
 const generation = z.number().int().positive().max(largestGeneration)
 const boot = z.string().min(1).max(100)
@@ -60,8 +66,13 @@ export const nothing = z.object({})
 export const migrationMessage = z.object(migration)
 
 export const claimsMessage = z.object({
-  claims: z.array(z.object({ ...diskAt, owner: peerWords(100, 1) })).max(maximumClaims),
+  claims: z.array(z.object({ disk: id, head: hash, length: z.number().int().positive() })).max(maximumClaims),
 })
+
+export const deedMessage = z.object({ disk: id, head: hash.nullable() })
+export const deedAnswer = z.object({ bytes: bytes.positive().max(maximumDeedBytes) })
+export type DeedAnswer = z.infer<typeof deedAnswer>
+export const deedBytes = maximumDeedBytes
 
 export const requestMessage = z.object({ disks: z.array(name).min(1).max(maximumDisks), terms })
 export const requestAnswer = z.object(migration)
@@ -76,6 +87,7 @@ export const prepareMessage = z.object({
         sizeBytes: bytes.positive().multipleOf(512).max(largestDiskBytes),
         generation,
         allocatedBytes: bytes,
+        head: hash,
       }),
     )
     .min(1)
@@ -105,7 +117,7 @@ const powerLoss = z.object({ since: timeOfDay, foundAt: timeOfDay.nullable() })
 export const acquireAnswer = z.discriminatedUnion('answer', [
   z.object({
     answer: z.literal('granted'),
-    disks: eachDisk({ ...diskAt, powerLoss: powerLoss.nullable() }),
+    disks: eachDisk({ ...diskAt, given: entryShape, powerLoss: powerLoss.nullable() }),
     boot: boot.nullable(),
     cutOff: z.array(peerWords(200)).max(namedClients),
   }),
@@ -121,6 +133,7 @@ export const takenMessage = z.object({
   disks: eachDisk(diskAt),
   mark: z.number().int().positive(),
   run: z.uuid(),
+  ...signed,
 })
 
 export const extentsMessage = z.object({ ...migration, ...diskAt, ...run })
@@ -155,10 +168,10 @@ export const progressMessage = z.object({
   copyingMs: bytes,
 })
 
-/** To `progress` and `complete`. A source that has forgotten says nothing. */
-export const sentAnswer = z.object({
-  disks: z.array(z.object({ disk: id, sent: bytes, resent: bytes })).max(maximumDisks),
-})
+const sent = { disks: z.array(z.object({ disk: id, sent: bytes, resent: bytes })).max(maximumDisks) }
+/** To `progress`. A source that has forgotten says nothing. */
+export const sentAnswer = z.object(sent)
+export const completeAnswer = z.object({ ...sent, released: z.array(entryShape).max(maximumDisks) })
 
 export const guestsMessage = z.object({ ...migration, guests: waitingGuests })
 /** `paused` and `pause`. */
@@ -168,6 +181,7 @@ export const completeMessage = z.object({
   ...migration,
   disks: eachDisk({ ...diskAt, ...counters, verified: z.boolean(), differed: ranges }),
   copyingMs: bytes,
+  ...signed,
 })
 
 export const cancelAnswer = z.object({ cancelled: z.boolean(), message: peerWords(1000) })

@@ -26,6 +26,21 @@ export function overLink(channel: PeerChannel): Counterpart {
   return {
     peerId: channel.peerId,
     generations: async (claims, signal) => (await ask('generations', { claims }, shapes.claimsMessage, signal)).claims,
+    async deed(disk, head, signal) {
+      const maximumBytes = shapes.deedBytes
+      const { answer, body } = await channel.callForBody('deed', { disk, head }, { maximumBytes, signal })
+      const found = shapes.deedAnswer.safeParse(answer)
+      if (!found.success) {
+        await body.return?.() // As of digests.
+        throw notUnderstood('deed')
+      }
+      const text = (await wholeBody(body, found.data.bytes)).toString()
+      try {
+        return JSON.parse(text) as unknown
+      } catch {
+        throw notUnderstood('deed')
+      }
+    },
     request: async (disks, terms, signal) =>
       (await ask('request', { disks, terms }, shapes.requestAnswer, signal)).migration,
     prepare: async (preparation, signal) => void (await ask('prepare', preparation, shapes.nothing, signal)),
@@ -75,8 +90,8 @@ function sourceOverLink(channel: PeerChannel, ask: Ask, migration: string): Sour
     guests: (guests, signal) => tell('guests', { guests }, signal),
     paused: (paused, signal) => tell('paused', { paused }, signal),
     async complete(said, signal) {
-      const { disks } = await ask('complete', { migration, ...said }, shapes.sentAnswer, signal)
-      return { answer: 'released', disks }
+      const { disks, released } = await ask('complete', { migration, ...said }, shapes.completeAnswer, signal)
+      return { answer: 'released', disks, released }
     },
     cancel: (signal) => ask('cancel', { migration }, shapes.cancelAnswer, signal),
   }
@@ -105,6 +120,13 @@ export function answersOverLink(deskFor: (peerId: string) => SiteDesk): PeerHand
       return deskFor(peerId).source(migration).blocks({ disk, generation }, runs, { urgency, signal })
     },
   }
+}
+
+const noRelease = { disks: [], released: [] }
+const bodyPartBytes = 65_536
+
+function* partsOf(bytes: Buffer): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += bodyPartBytes) yield bytes.subarray(at, at + bodyPartBytes)
 }
 
 type Answer = (desk: SiteDesk, params: unknown, signal: AbortSignal) => Promise<object>
@@ -141,6 +163,12 @@ const answers = {
   generations: async (desk, params, signal) => ({
     claims: await desk.generations(shapes.claimsMessage.parse(params).claims, signal),
   }),
+  deed: async (desk, params, signal) => {
+    const { disk, head } = shapes.deedMessage.parse(params)
+    const bytes = Buffer.from(JSON.stringify(await desk.deed(disk, head, signal)))
+    const answer: shapes.DeedAnswer = { bytes: bytes.length }
+    return new AnswerWithBody(answer, partsOf(bytes))
+  },
   request: async (desk, params, signal) => {
     const { disks, terms } = shapes.requestMessage.parse(params)
     return { migration: await desk.request(disks, terms, signal) }
@@ -168,7 +196,7 @@ const answers = {
   paused: ofSource(shapes.pauseMessage, (source, { paused }, signal) => heard(source.paused(paused, signal))),
   complete: ofSource(shapes.completeMessage, async (source, said, signal) => {
     const release = await source.complete(said, signal)
-    return { disks: release.answer === 'released' ? release.disks : [] }
+    return release.answer === 'released' ? { disks: release.disks, released: release.released } : noRelease
   }),
   cancel: ofSource(shapes.migrationMessage, (source, _, signal) => source.cancel(signal)),
 

@@ -3,6 +3,7 @@
 
 import { join } from 'node:path'
 import type { Piece, Run, Urgency } from '../../src/block/units.ts'
+import { signAdopted } from '../../src/deed/signing.ts'
 import type { BlockSource } from '../../src/disk/block-source.ts'
 import { Disk, type DiskServices } from '../../src/disk/disk.ts'
 import { mapLogName } from '../../src/disk/disk-files.ts'
@@ -13,6 +14,7 @@ import { type BlockFile, FailedSync, type Files, type LogFile, type MaybePromise
 import { KernelFiles } from '../../src/store/kernel-files.ts'
 import { MapLog } from '../../src/store/map-log.ts'
 import type { Change, DiskRecord, Records } from '../../src/store/records.ts'
+import { keyOf } from '../deed/sites.ts'
 import { ampleRoom } from '../store/block-files.ts'
 import { temporaryFolder } from '../store/folder.ts'
 import { diskRecord } from '../store/samples.ts'
@@ -254,6 +256,14 @@ export interface HandDisk<Source> {
 
 const open: Disk[] = []
 
+/** With a deed as its state has one: this site's, or of the one from which it comes. */
+function deeded(record: DiskRecord): DiskRecord {
+  if (record.deed || record.offered) return record
+  const { id, state, generation, createdAt } = record
+  if (state === 'incoming') return { ...record, offered: signAdopted(keyOf('there'), id, generation, createdAt) }
+  return { ...record, deed: signAdopted(keyOf('here'), id, generation, createdAt) }
+}
+
 export function closeDisksAfterEach(): void {
   afterEach(async () => {
     for (const disk of open.splice(0)) await disk.close()
@@ -269,14 +279,16 @@ export async function openDisk<Source extends BlockSource>(
   parts: Partial<DiskServices> = {},
 ): Promise<HandDisk<Source>> {
   const folder = temporaryFolder()
-  const record = diskRecord({
-    state: 'arriving',
-    folder,
-    path: join(folder, 'web01.raw'),
-    sizeBytes: 64 * block,
-    generation: 2,
-    ...facts,
-  })
+  const record = deeded(
+    diskRecord({
+      state: 'arriving',
+      folder,
+      path: join(folder, 'web01.raw'),
+      sizeBytes: 64 * block,
+      generation: 2,
+      ...facts,
+    }),
+  )
   const files = new WatchedFiles()
   const records = new MemoryRecords()
   const services = diskServices(files, records, parts)

@@ -250,7 +250,7 @@ describe('writes of clients that outlive the power of this host', () => {
 
   it('are no matter of a disk that has departed: it was synced', async () => {
     const hand = await written()
-    await commitTogether([hand.disk.departing.depart({ owner: 'there', generation: 3 })])
+    await commitTogether([hand.disk.departing.depart({ owner: 'there', generation: 3, deed: null })])
     const [change] = hand.slow.commits.at(-1)!
     assert(change && 'put' in change && change.put === 'disk')
     assert.equal(change.record.unsynced, null)
@@ -262,7 +262,7 @@ describe('writes of clients that outlive the power of this host', () => {
     broken.isBroken = true
     const { disk } = await again(before, secondBoot, { records: broken })
     broken.isBroken = false
-    await commitTogether([disk.departing.depart({ owner: 'there', generation: 3 })])
+    await commitTogether([disk.departing.depart({ owner: 'there', generation: 3, deed: null })])
     const { unsynced, powerLoss } = disk.record
     assert.equal(unsynced, null)
     assert.match(powerLoss?.since ?? '', /^\d{4}-/)
@@ -279,7 +279,7 @@ describe('writes of clients that outlive the power of this host', () => {
         undefined,
         { records: slow },
       )
-      arrive = async () => commitTogether([await disk.arriving.begin(3, null)])
+      arrive = async () => commitTogether([await disk.arriving.begin(3, null, null)])
       await write(disk.open('a guest', isElsewhere), 0, block, 1)
       const [change] = slow.commits[0]!
       assert(change && 'put' in change && change.put === 'disk')
@@ -303,7 +303,7 @@ describe('writes of clients that outlive the power of this host', () => {
       parts,
     )
     slow.held = Promise.withResolvers()
-    const arrival = disk.arriving.begin(3, null).then((plan) => commitTogether([plan]))
+    const arrival = disk.arriving.begin(3, null, null).then((plan) => commitTogether([plan]))
     arrive = () => arrival
     await slow.began
     const first = Promise.resolve(write(disk.open('192.0.2.1:40000', true), 0, block, 1))

@@ -395,7 +395,7 @@ describe('link hub', () => {
 })
 
 const hello = Buffer.from(
-  JSON.stringify({ protocolVersion: 2, oldestVersion: 2, purpose: 'control', stripe: 0, features: [] }),
+  JSON.stringify({ protocolVersion: 3, oldestVersion: 3, purpose: 'control', stripe: 0, features: [] }),
 )
 
 function header(type: number, id: number, length: number): Buffer {

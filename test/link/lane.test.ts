@@ -308,11 +308,11 @@ describe('link lane', () => {
     const far = lane(other, { clock, use: undefined })
     const here = {
       code: 'incompatible',
-      message: 'the peer speaks link protocol 7 to 9, this site 2: upgrade vmstore at this site',
+      message: 'the peer speaks link protocol 7 to 9, this site 3: upgrade vmstore at this site',
     }
     const there = {
       code: 'incompatible',
-      message: 'the peer speaks link protocol 2, this site 7 to 9: upgrade vmstore at the peer',
+      message: 'the peer speaks link protocol 3, this site 7 to 9: upgrade vmstore at the peer',
     }
     await Promise.all([assert.rejects(far.opened, here), assert.rejects(near.opened, there)])
     await clock.advance(5_000)
@@ -321,7 +321,7 @@ describe('link lane', () => {
 
   it('a newer peer that still speaks our version is welcome', async () => {
     const [one, other] = duplexPair()
-    const near = lane(one, { versions: { protocolVersion: 3, oldestVersion: 2 } })
+    const near = lane(one, { versions: { protocolVersion: 4, oldestVersion: 3 } })
     const far = lane(other, { use: undefined })
     await Promise.all([near.opened, far.opened])
     assert.equal(far.purpose, 'control')

@@ -18,20 +18,19 @@ export interface RawPeer {
 }
 
 export const helloFrame = encodeJson('hello', 0, {
-  protocolVersion: 2,
-  oldestVersion: 2,
+  protocolVersion: 3,
+  oldestVersion: 3,
   purpose: 'control',
   stripe: 0,
   features: [],
 })
 
-/** As a site of link protocol 1 says it. */
-export const oldHelloFrame = encodeJson('hello', 0, {
-  protocolVersion: 1,
-  oldestVersion: 1,
-  purpose: 'control',
-  features: [],
-})
+/** As sites of earlier link protocols say it. */
+export const oldHelloFrames = {
+  1: encodeJson('hello', 0, { protocolVersion: 1, oldestVersion: 1, purpose: 'control', features: [] }),
+  2: encodeJson('hello', 0, { protocolVersion: 2, oldestVersion: 2, purpose: 'control', stripe: 0, features: [] }),
+} as const
+export type OldVersion = keyof typeof oldHelloFrames
 
 /** The frame of a piece, with its digest. */
 export function pieceFrame(id: number, piece: Piece): Uint8Array[] {

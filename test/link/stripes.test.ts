@@ -164,8 +164,8 @@ describe('link stripes', () => {
     const peer = await rawPeer({ use: undefined, greet: false })
     await peer.say(
       encodeJson('hello', 0, {
-        protocolVersion: 2,
-        oldestVersion: 2,
+        protocolVersion: 3,
+        oldestVersion: 3,
         purpose: 'background',
         stripe: 8,
         features: [],

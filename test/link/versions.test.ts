@@ -1,33 +1,31 @@
-// A site of link protocol 1, made of raw frames: it is refused whichever side dials, and operators are told why, once.
+// A site of link protocol 1 or 2, made of raw frames: it is refused whichever side dials, and operators are told why, once.
 
 import assert from 'node:assert/strict'
 import { type Duplex, duplexPair } from 'node:stream'
 import { type Frame, FrameDecoder } from '../../src/link/wire/frames.ts'
 import type { Log } from '../../src/transport/index.ts'
 import { isLinkError, ManualClock, never, noHandlers, quiet, StreamHub, settle } from './pair.ts'
-import { helloFrame, oldHelloFrame } from './raw-peer.ts'
-
-const why = 'the peer speaks link protocol 1, this site 2: upgrade vmstore at the peer'
+import { helloFrame, type OldVersion, oldHelloFrames } from './raw-peer.ts'
 
 interface OldPeer {
   readonly heard: Frame[]
   isEnded: boolean
 }
 
-/** What protocol 1 did on a stream: it said hello, at once or in answer, and looked at ours. */
-function oldPeer(stream: Duplex, whoDialled: 'it did' | 'we did'): OldPeer {
+/** What these did on a stream: they said hello, at once or in answer, and looked at ours. */
+function oldPeer(version: OldVersion, stream: Duplex, whoDialled: 'it did' | 'we did'): OldPeer {
   const peer: OldPeer = { heard: [], isEnded: false }
   const decoder = new FrameDecoder()
   stream.on('error', () => {})
   stream.on('data', (chunk: Buffer) => {
     decoder.push(chunk, (frame) => peer.heard.push(frame))
-    if (whoDialled === 'we did' && peer.heard.length === 1) stream.write(oldHelloFrame)
+    if (whoDialled === 'we did' && peer.heard.length === 1) stream.write(oldHelloFrames[version])
   })
   stream.on('end', () => {
     peer.isEnded = true
     stream.end()
   })
-  if (whoDialled === 'it did') stream.write(oldHelloFrame)
+  if (whoDialled === 'it did') stream.write(oldHelloFrames[version])
   return peer
 }
 
@@ -38,8 +36,11 @@ class Site {
   readonly peers: OldPeer[] = []
   isUpgraded = false
   readonly hub: StreamHub
+  readonly #version: OldVersion
 
-  constructor({ hasAddress }: { hasAddress: boolean }) {
+  /** `version`: of the other. */
+  constructor(version: OldVersion, { hasAddress }: { hasAddress: boolean }) {
+    this.#version = version
     const log: Log = { ...quiet, warn: (_facts, message) => void this.warnings.push(message) }
     this.hub = new StreamHub({
       ownId: 'new',
@@ -52,7 +53,7 @@ class Site {
       dial: async () => {
         const [near, far] = duplexPair() as [Duplex, Duplex]
         if (this.isUpgraded) far.write(helloFrame)
-        else this.peers.push(oldPeer(far, 'we did'))
+        else this.peers.push(oldPeer(version, far, 'we did'))
         return near
       },
     })
@@ -62,97 +63,103 @@ class Site {
   async isDialled(): Promise<OldPeer> {
     const [near, far] = duplexPair() as [Duplex, Duplex]
     this.hub.take('old', near)
-    const peer = oldPeer(far, 'it did')
+    const peer = oldPeer(this.#version, far, 'it did')
     await settle()
     return peer
   }
 }
 
-/** What protocol 1 read in a hello: its schema, and its rule of who has to be upgraded. */
-function understoodByOld({ heard: [hello, ...more] }: OldPeer): void {
+/** What it read in a hello: its schema, and its rule of who has to be upgraded. */
+function understoodByOld(version: OldVersion, { heard: [hello, ...more] }: OldPeer): void {
   assert(hello?.type === 'hello')
-  const { protocolVersion, oldestVersion, purpose, features } = hello.json as Record<string, unknown>
+  const { protocolVersion, oldestVersion, purpose, stripe, features } = hello.json as Record<string, unknown>
   assert(Number.isInteger(protocolVersion) && Number.isInteger(oldestVersion) && Array.isArray(features))
-  assert.equal(purpose, 'control')
-  assert((oldestVersion as number) > 1, 'it says "upgrade vmstore here" there')
+  assert.deepEqual([purpose, stripe], ['control', 0])
+  assert((oldestVersion as number) > version, 'it says "upgrade vmstore here" there')
   assert.deepEqual(more, [], 'nothing follows that it may not know')
 }
 
-describe('a site of link protocol 1', () => {
-  it('that is dialled is refused, with a sentence, and reads in our hello that it is too old', async () => {
-    const site = new Site({ hasAddress: true })
-    await assert.rejects(site.hub.probe('old', { signal: never }), { code: 'incompatible', message: why })
-    await settle()
-    assert.equal(site.hub.trouble('old'), why)
-    understoodByOld(site.peers[0]!)
-    assert(site.peers[0]!.isEnded, 'the stream is ended in good order, so that our hello arrives')
-  })
+for (const version of [1, 2] as const)
+  describe(`a site of link protocol ${version}`, () => {
+    const why = `the peer speaks link protocol ${version}, this site 3: upgrade vmstore at the peer`
 
-  it('that dials is refused, with a sentence, and reads in our hello that it is too old', async () => {
-    const site = new Site({ hasAddress: false })
-    const peer = await site.isDialled()
-    understoodByOld(peer)
-    assert(peer.isEnded)
-    assert.equal(site.hub.trouble('old'), why)
-    assert.equal(site.hub.connected('old'), false)
-    await assert.rejects(site.hub.probe('old', { signal: never }), { code: 'incompatible', message: why })
-  })
+    it('that is dialled is refused, with a sentence, and reads in our hello that it is too old', async () => {
+      const site = new Site(version, { hasAddress: true })
+      await assert.rejects(site.hub.probe('old', { signal: never }), { code: 'incompatible', message: why })
+      await settle()
+      assert.equal(site.hub.trouble('old'), why)
+      understoodByOld(version, site.peers[0]!)
+      assert(site.peers[0]!.isEnded, 'the stream is ended in good order, so that our hello arrives')
+    })
 
-  it('that is dialled is told of once an outage, however often, and shown as the reason of the link', async () => {
-    const site = new Site({ hasAddress: true })
-    using _kept = site.hub.keep('old')
-    await site.clock.advance(60_000)
-    const dials = site.peers.length
-    assert(dials > 10 && dials < 40, `it is dialled on, for it may be upgraded at any time, but in no storm: ${dials}`)
-    assert.deepEqual(site.told, [`down: ${why}`])
-    const { state, why: shown } = site.hub.facts('old')!
-    assert.deepEqual([state, shown, site.warnings], ['down', why, []])
-  })
+    it('that dials is refused, with a sentence, and reads in our hello that it is too old', async () => {
+      const site = new Site(version, { hasAddress: false })
+      const peer = await site.isDialled()
+      understoodByOld(version, peer)
+      assert(peer.isEnded)
+      assert.equal(site.hub.trouble('old'), why)
+      assert.equal(site.hub.connected('old'), false)
+      await assert.rejects(site.hub.probe('old', { signal: never }), { code: 'incompatible', message: why })
+    })
 
-  it('that dials again and again is told of once, also when it was away before', async () => {
-    const site = new Site({ hasAddress: false })
-    using _kept = site.hub.keep('old')
-    await site.clock.advance(10_000)
-    assert.match(site.told.splice(0).join(), /^down: it has not been heard of/)
-    for (let count = 0; count < 10; count++) {
-      await site.isDialled()
-      await site.clock.advance(2000)
-    }
-    assert.deepEqual(site.told, [`refused: ${why}`])
-    assert.deepEqual([site.hub.facts('old')!.why, site.warnings], [why, []])
-  })
+    it('that is dialled is told of once an outage, however often, and shown as the reason of the link', async () => {
+      const site = new Site(version, { hasAddress: true })
+      using _kept = site.hub.keep('old')
+      await site.clock.advance(60_000)
+      const dials = site.peers.length
+      assert(
+        dials > 10 && dials < 40,
+        `it is dialled on, for it may be upgraded at any time, but in no storm: ${dials}`,
+      )
+      assert.deepEqual(site.told, [`down: ${why}`])
+      const { state, why: shown } = site.hub.facts('old')!
+      assert.deepEqual([state, shown, site.warnings], ['down', why, []])
+    })
 
-  it('that was away, and is there again, is told of by the site that dials', async () => {
-    const site = new Site({ hasAddress: true })
-    site.isUpgraded = true
-    const kept = site.hub.keep('old')
-    await site.clock.advance(1000)
-    assert.deepEqual(site.told.splice(0), ['up'])
-    site.isUpgraded = false
-    await site.clock.advance(60_000) // The streams of the raw peer say nothing, and are dead.
-    assert.deepEqual(site.told, ['down: nothing is heard of it any more', 'retry', `refused: ${why}`])
-    kept[Symbol.dispose]()
-  })
+    it('that dials again and again is told of once, also when it was away before', async () => {
+      const site = new Site(version, { hasAddress: false })
+      using _kept = site.hub.keep('old')
+      await site.clock.advance(10_000)
+      assert.match(site.told.splice(0).join(), /^down: it has not been heard of/)
+      for (let count = 0; count < 10; count++) {
+        await site.isDialled()
+        await site.clock.advance(2000)
+      }
+      assert.deepEqual(site.told, [`refused: ${why}`])
+      assert.deepEqual([site.hub.facts('old')!.why, site.warnings], [why, []])
+    })
 
-  it('is welcome once it is upgraded', async () => {
-    const site = new Site({ hasAddress: true })
-    using _kept = site.hub.keep('old')
-    await site.clock.advance(10_000)
-    site.told.length = 0
-    site.isUpgraded = true
-    await site.clock.advance(2500)
-    assert.deepEqual(site.told, ['up'])
-    assert.equal(site.hub.facts('old')!.why, undefined)
-    await site.hub.probe('old', { signal: never })
-  })
+    it('that was away, and is there again, is told of by the site that dials', async () => {
+      const site = new Site(version, { hasAddress: true })
+      site.isUpgraded = true
+      const kept = site.hub.keep('old')
+      await site.clock.advance(1000)
+      assert.deepEqual(site.told.splice(0), ['up'])
+      site.isUpgraded = false
+      await site.clock.advance(60_000) // The streams of the raw peer say nothing, and are dead.
+      assert.deepEqual(site.told, ['down: nothing is heard of it any more', 'retry', `refused: ${why}`])
+      kept[Symbol.dispose]()
+    })
 
-  it('makes a call wait, as any peer that is away', async () => {
-    const site = new Site({ hasAddress: true })
-    const control = new AbortController()
-    const call = site.hub.channel('old').call('x', {}, { signal: control.signal })
-    call.catch(() => {})
-    await site.clock.advance(5000)
-    control.abort()
-    await assert.rejects(call, isLinkError('aborted'))
+    it('is welcome once it is upgraded', async () => {
+      const site = new Site(version, { hasAddress: true })
+      using _kept = site.hub.keep('old')
+      await site.clock.advance(10_000)
+      site.told.length = 0
+      site.isUpgraded = true
+      await site.clock.advance(2500)
+      assert.deepEqual(site.told, ['up'])
+      assert.equal(site.hub.facts('old')!.why, undefined)
+      await site.hub.probe('old', { signal: never })
+    })
+
+    it('makes a call wait, as any peer that is away', async () => {
+      const site = new Site(version, { hasAddress: true })
+      const control = new AbortController()
+      const call = site.hub.channel('old').call('x', {}, { signal: control.signal })
+      call.catch(() => {})
+      await site.clock.advance(5000)
+      control.abort()
+      await assert.rejects(call, isLinkError('aborted'))
+    })
   })
-})

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { headOf } from '../../src/deed/deed.ts'
+import type { Deed } from '../../src/deed/entries.ts'
 import { Disks } from '../../src/disk/disks.ts'
 import { GuestError } from '../../src/guest/export.ts'
 import { PeerRefusal } from '../../src/link/channel.ts'
@@ -16,9 +18,10 @@ import { removeFoldersAfterEach, temporaryFolder } from '../store/folder.ts'
 import { usualTerms } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 import { scriptedSite } from './scripted-site.ts'
+import { keys, theirKey, theirs } from './site-keys.ts'
 import { ids, Ledger } from './two-disks.ts'
 
-const peer = { id: 'ab'.repeat(32), site: 'there', name: 'tokyo' }
+const peer = { id: theirKey.fingerprint, site: 'there', name: 'tokyo' }
 const mebibyte = 2 ** 20
 
 /** A site to which another moves disks, over real files. The other site answers nothing until `answers` is resolved. */
@@ -27,6 +30,10 @@ class Site {
   readonly records = new Ledger()
   readonly files = new WatchedFiles()
   freeBytes = 2 ** 40
+  /** What the other site has. */
+  deeds: (disk: string) => unknown = (disk) => theirs(disk)
+  /** What this one knows. */
+  known: Deed | null = null
   disks!: Disks
   roster!: Roster
   #services!: MigrationsServices
@@ -46,13 +53,18 @@ class Site {
       records,
       clock: new FakeClock(),
       siteId: 'here',
+      ...keys,
       bootId: 'boot-1',
       log: () => {},
       freeBytes: async () => this.freeBytes,
       disks: this.disks,
       newId: () => 'm-2',
-      counterpart: () => scriptedSite({ inquire: () => new Promise(() => {}) }),
+      counterpart: () => ({
+        ...scriptedSite({ inquire: () => new Promise(() => {}) }),
+        deed: async (disk) => JSON.parse(JSON.stringify(this.deeds(disk))),
+      }),
       peer: () => peer,
+      peers: () => [peer],
       keep: () => ({ [Symbol.dispose]: () => {} }),
       readOnly: false,
       transport: () => 'tcp',
@@ -64,7 +76,7 @@ class Site {
 
   prepare(disks: readonly OfferedDisk[]): Promise<void> {
     const preparation: Preparation = { migration: 'm-1', disks, terms: usualTerms, boot: 'boot-2' }
-    return admit(this.#services, this.roster, peer.id, preparation)
+    return admit(this.#services, this.roster, peer.id, preparation, () => this.known, new AbortController().signal)
   }
 
   /** The next daemon takes up what is on record. */
@@ -102,6 +114,7 @@ const offered: readonly OfferedDisk[] = (['web01', 'web02'] as const).map((name)
   sizeBytes: 64 * block,
   generation: 1,
   allocatedBytes: 40 * mebibyte,
+  head: headOf(theirs(ids[name])),
 }))
 
 describe('disks that a peer moves here together', () => {
@@ -127,7 +140,7 @@ describe('disks that a peer moves here together', () => {
   })
 
   it('are both refused when one of them may not come', async () => {
-    const other = { id: '77777777-7777-4777-8777-777777777777', name: 'web02', sizeBytes: block }
+    const other = { id: '77777777-7777-4777-8777-777777777777', name: 'web02', sizeBytes: block, deed: null }
     await site.disks.create(other, '2026-01-01T00:00:00.000Z', async () => {})
     const before = site.records.commits.length
     await assert.rejects(

@@ -7,6 +7,7 @@ import { MemoryRecords } from '../disk/hand.ts'
 import { migrationRecord, movedDisk } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 import { scriptedSource } from './scripted-site.ts'
+import { elsewhere, ourKey } from './site-keys.ts'
 import { ids } from './two-disks.ts'
 
 const disks = [
@@ -31,10 +32,13 @@ describe('a source that is told later of a move of two disks', () => {
       source: scriptedSource({
         complete: async (said) => {
           answer(said)
-          return { answer: 'released', disks: [] }
+          return { answer: 'released', disks: [], released: [] }
         },
       }),
       signal: new AbortController().signal,
+      key: ourKey,
+      proof: async () => elsewhere(3, 'there'),
+      released: async () => {},
       superseded: async (disk, by) => void superseded.push([disk, by]),
     })
 
@@ -70,7 +74,7 @@ describe('a source that is told later of a move of two disks', () => {
     const told = await tell(() => {
       throw back(ids.web02)
     })
-    assert.deepEqual(superseded, [[ids.web02, { generation: 3, owner: 'there' }]])
+    assert.deepEqual(superseded, [[ids.web02, elsewhere(3, 'there')]])
     assert.deepEqual(
       [told.state, told.disks.map(({ owner, hasLeft }) => [owner, hasLeft])],
       [

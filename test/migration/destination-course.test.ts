@@ -9,6 +9,7 @@ import { removeFoldersAfterEach } from '../store/folder.ts'
 import { migrationRecord } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 import { scriptedSite } from './scripted-site.ts'
+import { elsewhere, keys } from './site-keys.ts'
 
 describe('the course of an arriving disk', () => {
   removeFoldersAfterEach()
@@ -25,7 +26,7 @@ describe('the course of an arriving disk', () => {
       blocks: () => assert.fail('nothing is fetched before it is on record'),
     })
     const clock = new FakeClock()
-    const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const facts = { siteId: 'here', ...keys, bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const services: CourseServices = { ...facts, records, clock }
     const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying' })
     const course = await DestinationCourse.open(services, record, there, false, async () => disk)
@@ -33,7 +34,7 @@ describe('the course of an arriving disk', () => {
     course.start()
     while (!course.note) await isSettled(course.settled()) // It reads real files.
     assert.match(course.note, /cannot be recorded that it differed from the source/)
-    const superseded = course.supersede({ generation: 3, owner: 'there' })
+    const superseded = course.supersede(elsewhere(3, 'there'))
     await clock.advance(5000)
     await superseded
     assert.equal(disk.state, 'superseded')
@@ -49,7 +50,7 @@ describe('the course of an arriving disk', () => {
     } = await openDisk(source, { migrationId: 'm-1' })
     await before.close()
     const there = scriptedSite({ blocks: (_, runs) => source.fetch(runs) })
-    const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const facts = { siteId: 'here', ...keys, bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const services: CourseServices = { ...facts, records, clock: new FakeClock() }
     const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'copying' }, { generation: 2 })
     const course = await DestinationCourse.open(services, record, there, false, (remote) =>
@@ -74,7 +75,7 @@ describe('the course of an arriving disk', () => {
     })
     const steps: string[] = []
     const lines: string[] = []
-    const facts = { siteId: 'here', bootId: 'boot-1', freeBytes: async () => 2 ** 40 }
+    const facts = { siteId: 'here', ...keys, bootId: 'boot-1', freeBytes: async () => 2 ** 40 }
     const log = (_: string, __: object, message: string) => void lines.push(message)
     const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'finishing' })
     const course = await DestinationCourse.open(
@@ -108,7 +109,7 @@ describe('the course of an arriving disk', () => {
         for (const change of changes) if ('put' in change && change.put === 'migration') kept.push(change.record)
       },
     }
-    const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const facts = { siteId: 'here', ...keys, bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const services: CourseServices = { ...facts, records: watched, clock: new FakeClock() }
     const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'finishing' })
     const course = await DestinationCourse.open(services, record, scriptedSite({}), false, async () => disk)

@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { PeerRefusal } from '../../src/link/channel.ts'
 import type { Course } from '../../src/migration/course.ts'
 import { DestinationNotices } from '../../src/migration/destination/destination-notices.ts'
+import { signMark } from '../../src/migration/signed-words.ts'
 import { isSettled } from '../disk/hand.ts'
 import { migrationRecord, movedDisk } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
+import { ourKey } from './site-keys.ts'
 
 const never = new AbortController().signal
 
@@ -31,6 +33,7 @@ describe('what a destination tells its source unasked', () => {
       coming: [],
       clock,
       stopping: never,
+      sign: (said) => signMark(ourKey, migrationRecord(), said),
       source: {
         taken: async () => {
           if (made.failure) throw made.failure

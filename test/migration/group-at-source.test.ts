@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
+import { signMade } from '../../src/deed/signing.ts'
 import type { Disk } from '../../src/disk/disk.ts'
 import { Disks } from '../../src/disk/disks.ts'
 import { Refusal } from '../../src/disk/refusal.ts'
@@ -17,11 +18,13 @@ import { removeFoldersAfterEach, temporaryFolder } from '../store/folder.ts'
 import { usualTerms } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 import { scriptedSite } from './scripted-site.ts'
+import { elsewhere, keys, ourKey } from './site-keys.ts'
 import { ids, Ledger } from './two-disks.ts'
 
 const peer = { id: 'ab'.repeat(32), site: 'there', name: 'tokyo' }
 const never = new AbortController().signal
 const terms = termsOf({ terms: usualTerms })
+const madeAt = '2026-03-01T10:00:00.000Z'
 const unreachable = new LinkError('lost', 'the link is down')
 
 describe('disks of a site that move together', () => {
@@ -45,7 +48,11 @@ describe('disks of a site that move together', () => {
     }
     disks = new Disks(diskServices(new WatchedFiles(), records), layout)
     const made = (name: keyof typeof ids) =>
-      disks.create({ id: ids[name], name, sizeBytes: 64 * block }, '2026-03-01T10:00:00.000Z', async () => {})
+      disks.create(
+        { id: ids[name], name, sizeBytes: 64 * block, deed: signMade(ourKey, ids[name], madeAt) },
+        madeAt,
+        async () => {},
+      )
     ;[web01, web02] = [await made('web01'), await made('web02')]
     const told: Partial<DestinationDesk> = { cancelled: async () => {}, writersGone: async () => {} }
     there = { prepare: async (what) => void prepared.push(what), destination: () => told as DestinationDesk }
@@ -53,6 +60,7 @@ describe('disks of a site that move together', () => {
       records,
       clock: new FakeClock(),
       siteId: 'here',
+      ...keys,
       bootId: 'boot-1',
       log: () => {},
       freeBytes: async () => 2 ** 40,
@@ -60,6 +68,7 @@ describe('disks of a site that move together', () => {
       newId: () => 'm-1',
       counterpart: () => ({ ...scriptedSite({}), ...there }),
       peer: () => peer,
+      peers: () => [peer],
       keep: () => ({ [Symbol.dispose]: () => {} }),
       readOnly: false,
       transport: () => 'tcp',
@@ -149,17 +158,17 @@ describe('disks of a site that move together', () => {
 
   it('promise 1: of which a peer says before switchover that one is void are in the move no more, and the other is owned', async () => {
     await start()
-    await roster.supersede(web01!, { generation: 7, owner: 'elsewhere' })
+    await roster.supersede(web01!, elsewhere(7, 'elsewhere'))
     assert.deepEqual([web01!.state, web02!.state, migrations()], ['superseded', 'owned', [null, null]])
     assert.deepEqual([web02!.gate.frozen, roster.courses().length], [false, 0])
   })
 
   it('promise 1: of which one is void after switchover go on without it', async () => {
     await depart()
-    await roster.supersede(web01!, { generation: 7, owner: 'elsewhere' })
+    await roster.supersede(web01!, elsewhere(7, 'elsewhere'))
     assert.deepEqual([web01!.state, web02!.state, migrations()], ['superseded', 'departed', [null, 'm-1']])
     assert.equal(roster.courses().length, 1)
-    await roster.supersede(web02!, { generation: 7, owner: 'elsewhere' })
+    await roster.supersede(web02!, elsewhere(7, 'elsewhere'))
     assert.deepEqual([web02!.state, roster.courses().length], ['superseded', 0])
   })
 
@@ -171,7 +180,7 @@ describe('disks of a site that move together', () => {
       await (state === 'ready' ? start() : depart())
       const course = roster.courses()[0]!
       roster.drop(course) // As one that could not be taken up.
-      await roster.supersede(web01!, { generation: 7, owner: 'elsewhere' })
+      await roster.supersede(web01!, elsewhere(7, 'elsewhere'))
       const record = roster.past.get('m-1')!
       assert.deepEqual([web01!.state, migrations()], ['superseded', [null, other]])
       assert.deepEqual(

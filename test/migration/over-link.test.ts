@@ -8,11 +8,14 @@ import { waitingGuests } from '../../src/migration/held-writes.ts'
 import { answersOverLink, overLink } from '../../src/migration/over-link.ts'
 import { acquireAnswer, acquireMessage, progressMessage } from '../../src/migration/over-link-messages.ts'
 import { scriptedSite } from './scripted-site.ts'
+import { givenHere, theirs } from './site-keys.ts'
 
 const evil = 'wait\u001b[2J\u0007'
 const harmless = 'wait [2J '
 const id = '55555555-5555-4555-8555-555555555555'
 const at = '2026-01-01T00:00:00.000Z'
+const deed = theirs(id)
+const given = givenHere(deed, id)
 
 describe('messages about a migration', () => {
   it('promise 11: carry no control characters in what a peer says in words', () => {
@@ -27,7 +30,7 @@ describe('messages about a migration', () => {
     assert.deepEqual(acquireAnswer.parse({ ...busy, why: evil }), { ...busy, why: harmless })
     const granted = (since: string) => ({
       answer: 'granted',
-      disks: [{ disk: id, generation: 2, powerLoss: { since, foundAt: null } }],
+      disks: [{ disk: id, generation: 2, given, powerLoss: { since, foundAt: null } }],
       boot: 'boot-1',
       cutOff: [],
     })
@@ -93,6 +96,7 @@ describe('the other site over a link', () => {
       complete: async ({ disks }) => ({
         answer: 'released',
         disks: disks.map(({ disk, sent }) => ({ disk, sent, resent: 1 })),
+        released: deed,
       }),
     })
     const handlers = answersOverLink(() => here)
@@ -115,8 +119,13 @@ describe('the other site over a link', () => {
     const runs = [{ offset: 0, length: 4096 }]
     assert.deepEqual(await there.digests(disk, runs, never), [Buffer.alloc(32, 4).toString('base64')])
     const counters = { data: 1, sent: 7, skippedZero: 0, resent: 0 }
-    const complete = { disks: [{ ...disk, ...counters, verified: true, differed: [] }], copyingMs: 5 }
-    const released = { answer: 'released', disks: [{ disk: id, sent: 7, resent: 1 }] }
+    const complete = {
+      disks: [{ ...disk, ...counters, verified: true, differed: [] }],
+      copyingMs: 5,
+      by: 'key',
+      signature: 'x',
+    }
+    const released = { answer: 'released', disks: [{ disk: id, sent: 7, resent: 1 }], released: deed }
     assert.deepEqual(await there.complete(complete, never), released)
   })
 })

@@ -28,6 +28,7 @@ export function scriptedSite(source: Partial<SourceDesk>): Counterpart {
   return {
     peerId: 'peer',
     generations: never('generations'),
+    deed: never('deed'),
     request: never('request'),
     prepare: never('prepare'),
     standing: never('standing'),

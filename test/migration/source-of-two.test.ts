@@ -5,15 +5,17 @@ import assert from 'node:assert/strict'
 import type { Disk } from '../../src/disk/disk.ts'
 import { PeerRefusal } from '../../src/link/channel.ts'
 import type { AcquireReason, CompleteDisk, DestinationDesk, DiskAt } from '../../src/migration/counterpart.ts'
+import { signComplete, signMark } from '../../src/migration/signed-words.ts'
 import { PastMigrations } from '../../src/migration/site/past.ts'
 import { PastSource } from '../../src/migration/site/past-source.ts'
 import { SourceCourse } from '../../src/migration/source/source-course.ts'
-import { supersessionIn } from '../../src/migration/supersession.ts'
+import { voidWord } from '../../src/migration/supersession.ts'
 import { block, closeDisksAfterEach, type HandDisk, isSettled, openDisk, ReadySource, settled } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
 import { migrationRecord, movedDisk, usualTerms } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 import { scriptedSite } from './scripted-site.ts'
+import { elsewhere, keys, theirKey } from './site-keys.ts'
 import { ids, Ledger } from './two-disks.ts'
 
 const never = new AbortController().signal
@@ -39,8 +41,9 @@ describe('the source of two disks', () => {
     ;[one, two] = [await owned('web01'), await owned('web02')]
     ;[web01, web02] = [one.disk, two.disk]
     const disks = [web01, web02].map(({ id, name, sizeBytes }) => movedDisk({ id, name, sizeBytes, owner: 'here' }))
-    const record = migrationRecord({ id: 'm-1', role: 'source', disks, terms: { ...usualTerms, ...terms } })
-    const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const peerId = theirKey.fingerprint
+    const record = migrationRecord({ id: 'm-1', role: 'source', peerId, disks, terms: { ...usualTerms, ...terms } })
+    const facts = { siteId: 'here', ...keys, bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const told: Partial<DestinationDesk> = { cancelled: async () => {}, writersGone: async () => {} }
     const there = { ...scriptedSite({}), destination: () => told as DestinationDesk }
     course = new SourceCourse({ ...facts, records, clock }, [web01, web02], record, there)
@@ -48,6 +51,10 @@ describe('the source of two disks', () => {
 
   const acquire = (reason: AcquireReason = 'guest-write', disks = asked) =>
     course.desk.acquire({ disks, reason, force: false }, never)
+  const marked = () => {
+    const said = { mark: 1, run: 'run' }
+    return { ...said, ...signMark(theirKey, course.record, said) }
+  }
   const states = () => [web01!.state, web02!.state, course.record.state]
   const write = (disk: Disk, client = 'guest') =>
     Promise.resolve(disk.open(client).write(0, Buffer.alloc(block, 9), false))
@@ -167,7 +174,7 @@ describe('the source of two disks', () => {
     assert.equal((await grant).answer, 'refused')
     assert(web01!.gate.frozen)
     records.failure = undefined
-    await course.supersede({ generation: 9, owner: 'elsewhere' }, web02!)
+    await course.supersede(elsewhere(9, 'elsewhere'), web02!)
     assert.deepEqual([states(), web01!.gate.frozen], [['owned', 'superseded', 'failed'], false])
   })
 
@@ -193,9 +200,13 @@ describe('the source of two disks', () => {
   it('promise 8: releases both in one transaction, and neither while one is not there', async () => {
     await open()
     await acquire()
-    await course.desk.taken({ disks: asked, mark: 1, run: 'run' }, never)
+    await course.desk.taken({ disks: asked, ...marked() }, never)
     const from = records.commits.length
-    const says = (...disks: string[]) => course.desk.complete({ disks: disks.map(complete), copyingMs: 5 }, never)
+    const says = (...disks: string[]) =>
+      course.desk.complete(
+        { disks: disks.map(complete), copyingMs: 5, ...signComplete(theirKey, course.record) },
+        never,
+      )
     await assert.rejects(says(ids.web01), /other|what came speaks of/)
     assert.deepEqual([states(), records.put(from)], [['departed', 'departed', 'copying'], []])
     const release = await says(ids.web01, ids.web02)
@@ -216,7 +227,7 @@ describe('the source of two disks', () => {
     await open()
     await acquire()
     const from = records.commits.length
-    await course.desk.taken({ disks: asked, mark: 1, run: 'run' }, never)
+    await course.desk.taken({ disks: asked, ...marked() }, never)
     assert.deepEqual(records.put(from), [['web01 departed', 'web02 departed', 'move copying']])
     assert.deepEqual([web01!.record.taken, web02!.record.taken], [true, true])
     assert.equal((await acquire('resume')).answer, 'refused', 'whoever asks again is an old copy')
@@ -255,11 +266,10 @@ describe('the source of two disks', () => {
     assert.match(course.note ?? '', /^taken back web01 as generation 3, web02 as generation 3 by disk reclaim/)
     const past = new PastMigrations()
     past.add(course.record)
-    const desk = new PastSource(past, 'here', course.record.peerId, 'm-1', () => undefined)
+    const desk = new PastSource(past, 'here', course.record.peerId, 'm-1', () => null)
     const refusal = await desk.complete().catch((error: unknown) => error)
     assert(refusal instanceof PeerRefusal)
-    for (const disk of [ids.web01, ids.web02])
-      assert.deepEqual(supersessionIn(refusal, 2, disk), { generation: 3, owner: 'here' })
+    for (const disk of [ids.web01, ids.web02]) assert.equal(voidWord(refusal, disk), 'superseded')
   })
 
   it('promise 1: takes neither back while that cannot be recorded', async () => {
@@ -268,12 +278,12 @@ describe('the source of two disks', () => {
     records.failure = new Error('the file system is full')
     await assert.rejects(course.reclaim(web01!), /could not be recorded that web01 is taken back/)
     assert.deepEqual(states(), ['departed', 'departed', 'copying'])
-    await assert.rejects(course.desk.taken({ disks: asked, mark: 1, run: 'run' }, never), /being taken back/)
+    await assert.rejects(course.desk.taken({ disks: asked, ...marked() }, never), /being taken back/)
   })
 
   it('before switchover ends when one of them is superseded: the other stays owned, and is free', async () => {
     await open()
-    await course.supersede({ generation: 9, owner: 'elsewhere' }, web02!)
+    await course.supersede(elsewhere(9, 'elsewhere'), web02!)
     assert.deepEqual(records.put(), [['web02 superseded', 'web01 owned', 'move failed']])
     assert.deepEqual([web01!.record.migrationId, web02!.record.migrationId], [null, null])
     assert.deepEqual(
@@ -285,20 +295,23 @@ describe('the source of two disks', () => {
   it('after switchover goes on without the one that is superseded, and ends failed when none is left', async () => {
     await open()
     await acquire()
-    await course.supersede({ generation: 9, owner: 'elsewhere' }, web01!)
+    await course.supersede(elsewhere(9, 'elsewhere'), web01!)
     assert.deepEqual(states(), ['superseded', 'departed', 'copying'])
     const [left, stays] = course.record.disks
     assert.deepEqual([left!.hasLeft, left!.owner, stays!.hasLeft, stays!.owner], [true, 'elsewhere', false, 'there'])
     assert.match(course.note ?? '', /^web01 left the move/)
-    await course.supersede({ generation: 9, owner: 'elsewhere' }, web02!)
+    await course.supersede(elsewhere(9, 'elsewhere'), web02!)
     assert.deepEqual(states(), ['superseded', 'superseded', 'failed'])
   })
 
   it('after switchover releases what is left of the move, also to one that has not heard yet that a disk is void', async () => {
     await open()
     await acquire()
-    await course.supersede({ generation: 9, owner: 'elsewhere' }, web01!)
-    await course.desk.complete({ disks: [complete(ids.web01), complete(ids.web02)], copyingMs: 5 }, never)
+    await course.supersede(elsewhere(9, 'elsewhere'), web01!)
+    await course.desk.complete(
+      { disks: [complete(ids.web01), complete(ids.web02)], copyingMs: 5, ...signComplete(theirKey, course.record) },
+      never,
+    )
     assert.deepEqual(states(), ['superseded', 'released', 'done'])
     assert.deepEqual(
       course.record.disks.map(({ owner }) => owner),
@@ -309,15 +322,15 @@ describe('the source of two disks', () => {
   it('promise 1: whoever has taken a disk that has left the move hears so of it, and goes on with the other', async () => {
     await open()
     await acquire()
-    await course.supersede({ generation: 9, owner: 'elsewhere' }, web01!)
+    await course.supersede(elsewhere(9, 'elsewhere'), web01!)
     const run = { offset: 0, length: block }
     for (const ask of [course.desk.extents(asked[0]!, run, never), course.desk.digests(asked[0]!, [run], never)]) {
       const error = await ask.then(
         () => assert.fail('it was answered'),
         (reason: unknown) => reason,
       )
-      assert.deepEqual(supersessionIn(error, 2, ids.web01), { generation: 9, owner: 'elsewhere' })
-      assert.equal(supersessionIn(error, 2, ids.web02), undefined)
+      assert.equal(voidWord(error, ids.web01), 'superseded')
+      assert.equal(voidWord(error, ids.web02), undefined)
     }
     assert.equal((await course.desk.digests(asked[1]!, [run], never)).length, 1)
     // One that has not taken it leaves the whole move on this word: it is not told.

@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { LinkError } from '../../src/link/channel.ts'
 import type { AcquireAnswer, AcquireReason } from '../../src/migration/counterpart.ts'
 import type { ComingDisk } from '../../src/migration/destination/coming-disk.ts'
+import { Grants } from '../../src/migration/destination/grants.ts'
 import type { DestinationHost } from '../../src/migration/destination/host.ts'
 import { Switchover } from '../../src/migration/destination/switchover.ts'
 import { nobodyWaits } from '../../src/migration/held-writes.ts'
 import { isSettled, settled } from '../disk/hand.ts'
 import { FakeClock } from './fake-time.ts'
+import { givenHere, keys, theirs } from './site-keys.ts'
 
 const busy: AcquireAnswer = {
   answer: 'busy',
@@ -15,7 +17,14 @@ const busy: AcquireAnswer = {
 }
 const grant = {
   answer: 'granted' as const,
-  disks: [{ disk: '33333333-3333-4333-8333-333333333333', generation: 2, powerLoss: null }],
+  disks: [
+    {
+      disk: '33333333-3333-4333-8333-333333333333',
+      generation: 2,
+      given: givenHere(theirs('33333333-3333-4333-8333-333333333333'), 'm-1'),
+      powerLoss: null,
+    },
+  ],
   boot: null,
   cutOff: [],
 }
@@ -45,6 +54,7 @@ class Asking {
   readonly switchover = new Switchover({
     host: this.#host(),
     coming: [this.#coming()],
+    grants: new Grants(this.#host()),
     guests: { hold: (waiting) => waiting(), now: nobodyWaits },
     passed: this.passed.signal,
     isLeaving: () => false,
@@ -71,11 +81,14 @@ class Asking {
         },
       },
       isFinal: () => false,
+      record: { offered: theirs(moved.disk), deed: null },
     }
     const coming = {
       id: moved.disk,
       disk,
+      name: 'web01',
       frozen: moved,
+      hasLeft: () => {},
       get isIncoming() {
         return isIncoming()
       },
@@ -87,7 +100,7 @@ class Asking {
     const course = { id: 'm-1', terms: this.terms, record: { state: 'ready', disks: [{ name: 'web01' }] } }
     const host = {
       course,
-      services: { clock: this.clock, siteId: 'here' },
+      services: { clock: this.clock, siteId: 'here', ...keys },
       stopping: this.stop.signal,
       update: (_: object, plans: () => Promise<unknown>) => plans(),
       note: (sentence: string | null) => void this.notes.push(sentence),
@@ -505,7 +518,7 @@ describe('switchover', () => {
 
   it('promise 2: a grant of another disk is none, and the source is asked again', async () => {
     const other = '66666666-6666-4666-8666-666666666666'
-    asking.answer = async () => ({ ...grant, disks: [{ disk: other, generation: 2, powerLoss: null }] })
+    asking.answer = async () => ({ ...grant, disks: [{ ...grant.disks[0]!, disk: other }] })
     const { done } = asking.guest()
     await settled()
     assert.deepEqual([await isSettled(done), asking.grants], [false, 0])

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict'
+import type { Deed } from '../../src/deed/entries.ts'
+import { signGiven, signTakenBack } from '../../src/deed/signing.ts'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
+import { signComplete, signMark } from '../../src/migration/signed-words.ts'
+import { at } from '../deed/sites.ts'
 import { closeDisksAfterEach, isSettled, read, settled } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
+import { elsewhere, ourKey, theirKey } from './site-keys.ts'
 import { ids, TwoDisks } from './two-disks.ts'
 
 describe('a move of two disks, at its destination', () => {
@@ -232,7 +237,7 @@ describe('a move of two disks, at its destination', () => {
   })
 
   describe('promise 1: one that is superseded while it arrives', () => {
-    const by = { generation: 3, owner: 'osaka' }
+    const by = elsewhere(3, 'osaka')
 
     it('leaves the move, which goes on for the other', async () => {
       await firstIsOwned()
@@ -313,7 +318,7 @@ describe('a move of two disks, at its destination', () => {
       await firstIsOwned()
       two.source.complete = () => Promise.reject(new LinkError('lost', 'the lane broke'))
       await two.course.supersede(by, two.disk('web02'))
-      await two.course.supersede({ generation: 4, owner: 'nara' }, two.disk('web01'))
+      await two.course.supersede(elsewhere(4, 'nara'), two.disk('web01'))
       assert.deepEqual([two.course.record.state, two.states], ['failed', ['superseded', 'superseded']])
       assert.deepEqual(
         two.course.record.disks.map(({ owner }) => owner),
@@ -329,7 +334,7 @@ describe('a move of two disks, at its destination', () => {
       assert.deepEqual(two.states, ['owned'])
       two.source.complete = async (said) => {
         two.completed.push(said)
-        return { answer: 'released', disks: [] }
+        return { answer: 'released', disks: [], released: [] }
       }
       two.course.start()
       await two.until('it is over', () => two.course.ended)
@@ -339,6 +344,54 @@ describe('a move of two disks, at its destination', () => {
       )
     })
 
+    it('is not, whatever the source says, as long as its deed does not show it', async () => {
+      await started(new TwoDisks())
+      await two.write('web01')
+      let refused = 0
+      two.source.taken = () => {
+        refused++
+        return Promise.reject(new PeerRefusal('superseded', 'it was taken back'))
+      }
+      await two.until('the source has said so again and again', () => refused > 3)
+      assert.deepEqual(two.states, ['arriving', 'arriving'])
+      await two.write('web02')
+    })
+
+    it('is not by a mark that this site has not signed', async () => {
+      await started(new TwoDisks())
+      await two.write('web01')
+      let refused = 0
+      two.source.taken = async ({ run }) => {
+        const said = { mark: 9, run: `${run}-before` }
+        const proofs = [
+          { ...said, markSigned: null, completeSigned: null },
+          { ...said, markSigned: signMark(theirKey, two.course.record, said).signature, completeSigned: null },
+          {
+            ...said,
+            markSigned: signMark(ourKey, { ...two.course.record, id: 'm-2' }, said).signature,
+            completeSigned: null,
+          },
+          {
+            ...said,
+            run,
+            markSigned: signMark(ourKey, two.course.record, { mark: 9, run }).signature,
+            completeSigned: null,
+          },
+          { ...said, markSigned: null, completeSigned: signComplete(theirKey, two.course.record).signature },
+        ]
+        throw new PeerRefusal('restored', 'it was further once', proofs[refused++ % proofs.length])
+      }
+      await two.until('the source has said so again and again', () => refused > 5)
+      assert.deepEqual(two.states, ['arriving', 'arriving'])
+      two.source.taken = async ({ mark, run }) => {
+        const said = { mark, run: `${run}-before` }
+        const { signature: markSigned } = signMark(ourKey, two.course.record, said)
+        throw new PeerRefusal('restored', 'it was further once', { ...said, markSigned, completeSigned: null })
+      }
+      await two.until('the move has failed', () => two.course.ended)
+      assert.deepEqual(two.states, ['superseded', 'superseded'])
+    })
+
     it('and the other, when the source says that both were taken back: each under its generation', async () => {
       await started(new TwoDisks())
       await two.write('web01')
@@ -346,6 +399,13 @@ describe('a move of two disks, at its destination', () => {
         { disk: ids.web01, generation: 3, owner: 'there' },
         { disk: ids.web02, generation: 5, owner: 'there' },
       ]
+      const gift = { to: ourKey.fingerprint, toSite: 'here', move: 'm-2' }
+      const backAgain = (deed: Deed) => signTakenBack(theirKey, deed, 'lost', at)
+      const back = new Map(two.course.disks.map(({ id, record }) => [id, backAgain(record.deed!)]))
+      two.deeds = (disk) => {
+        const deed = back.get(disk)!
+        return disk === ids.web01 ? deed : backAgain(signGiven(theirKey, deed, gift, at))
+      }
       two.source.taken = () => Promise.reject(new PeerRefusal('superseded', 'it was taken back', { disks }))
       two.source.progress = two.source.taken as never
       await two.until('the move has failed', () => two.course.ended)

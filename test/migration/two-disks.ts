@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import type { Piece, Run } from '../../src/block/units.ts'
+import type { Deed } from '../../src/deed/entries.ts'
 import { Disk, type DiskServices } from '../../src/disk/disk.ts'
 import { digestOf } from '../../src/migration/copy/verification.ts'
 import type { AcquireAnswer, Acquisition, Completion, SourceDesk } from '../../src/migration/counterpart.ts'
@@ -13,6 +14,7 @@ import { block, MemoryRecords, openDisk, ReadySource, settled } from '../disk/ha
 import { migrationRecord, movedDisk } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 import { scriptedSite } from './scripted-site.ts'
+import { grantedDisks, keys } from './site-keys.ts'
 
 export const ids = {
   web01: '33333333-3333-4333-8333-333333333333',
@@ -58,6 +60,8 @@ export class TwoDisks {
   /** Blocks of a disk are not answered before. */
   readonly held = new Map<string, PromiseWithResolvers<void>>()
   readonly source: Partial<SourceDesk>
+  /** What the source has of a disk. */
+  deeds: (disk: string) => Deed = (disk) => this.course.disks.find(({ id }) => id === disk)!.record.deed!
   #made = new Map<string, { readonly services: DiskServices; record: DiskRecord }>()
   #record!: MigrationRecord
   course!: DestinationCourse
@@ -78,7 +82,7 @@ export class TwoDisks {
       blocks: (at, runs, { signal }) => this.#blocks(at.disk, runs, signal),
       complete: async (said) => {
         this.completed.push(said)
-        return { answer: 'released', disks: [] }
+        return { answer: 'released', disks: [], released: [] }
       },
       ...answers,
     }
@@ -87,7 +91,7 @@ export class TwoDisks {
   grant(asked: Acquisition): AcquireAnswer {
     return {
       answer: 'granted',
-      disks: asked.disks.map((each) => ({ ...each, powerLoss: null })),
+      disks: grantedDisks(asked, 'm-1', (disk) => this.course.disks.find(({ id }) => id === disk)!.record.offered!),
       boot: null,
       cutOff: [],
     }
@@ -132,9 +136,10 @@ export class TwoDisks {
   }
 
   async #openCourse(): Promise<void> {
-    const facts = { siteId: 'here', bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
+    const facts = { siteId: 'here', ...keys, bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
     const services: CourseServices = { ...facts, records: this.records, clock: this.clock }
-    const there = scriptedSite(this.#answers())
+    const deed = async (disk: string) => JSON.parse(JSON.stringify(this.deeds(disk))) as unknown
+    const there = { ...scriptedSite(this.#answers()), deed }
     this.course = await DestinationCourse.open(services, this.#record, there, false, (remote, id) => {
       const made = this.#made.get(id)
       assert(made)

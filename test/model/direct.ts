@@ -11,6 +11,8 @@ export function direct(link: SimLink, way: Way, toPeerId: string): Counterpart {
   return {
     peerId: toPeerId,
     generations: (claims, signal) => ask('generations', signal, (desk) => desk.generations(claims, signal)),
+    deed: (disk, head, signal) =>
+      ask('deed', signal, async (desk) => structuredClone(await desk.deed(disk, head, signal))),
     request: (disks, terms, signal) => ask('request', signal, (desk) => desk.request(disks, terms, signal)),
     prepare: (preparation, signal) => ask('prepare', signal, (desk) => desk.prepare(preparation, signal)),
     standing: (migration, signal) => ask('standing', signal, (desk) => desk.standing(migration, signal)),

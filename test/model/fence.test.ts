@@ -3,12 +3,20 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import { headOf } from '../../src/deed/deed.ts'
+import type { DeedEntry } from '../../src/deed/entries.ts'
+import { signComplete, signMark } from '../../src/migration/signed-words.ts'
+import { goneOn, keyOf, peerIdOf } from './keys.ts'
 import { diskId, sectors, sizeBytes } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
 
 /** Of A's kernel, before it lost its power. */
 const boot = '00000000-0000-4000-8000-000000000001'
-const granted = { answer: 'granted', disks: [{ disk: diskId, generation: 2, powerLoss: null }], boot, cutOff: [] }
+/** The deed's last entry is the grant. */
+const granted = (sites: TwoSites) => {
+  const given = sites.record(sites.a)!.deed!.at(-1)!
+  return { answer: 'granted', disks: [{ disk: diskId, generation: 2, given, powerLoss: null }], boot, cutOff: [] }
+}
 const disks = [{ disk: diskId, generation: 2 }]
 const acquire = (migration: string, reason = 'operator') => ({ migration, disks, reason, force: false })
 const seeds = Array.from({ length: 20 }, (_, index) => index + 1)
@@ -17,9 +25,14 @@ describe('fence: grants', () => {
   it('promise 2: a grant whose answer was lost is asked for again, and answered the same', async () => {
     const sites = await TwoSites.start()
     const id = await sites.migrate('manual')
+    let first: DeedEntry | undefined
     for (let time = 1; time <= 3; time++) {
       const answer = await sites.say('B', sites.a, 'acquire', acquire(id)) // B hears of none of them.
-      assert.deepEqual(answer, granted)
+      assert.deepEqual(answer, granted(sites))
+      const { given } = granted(sites).disks[0]!
+      assert.deepEqual([given.kind, given.kind === 'given' && given.to], ['given', peerIdOf('B')])
+      assert.deepEqual(given, first ?? given, 'to the last byte')
+      first = given
       assert.deepEqual(sites.standing(sites.a), ['departed', 2, 'B'])
     }
     await sites.drive(sites.b.migrations!.commands.switchover(id, false, new AbortController().signal))
@@ -33,7 +46,7 @@ describe('fence: grants', () => {
     await sites.say('B', sites.a, 'acquire', acquire(id))
     sites.a.kill()
     await sites.drive(sites.a.start())
-    assert.deepEqual(await sites.say('B', sites.a, 'acquire', acquire(id)), granted)
+    assert.deepEqual(await sites.say('B', sites.a, 'acquire', acquire(id)), granted(sites))
   })
 
   it('promise 1: an acquire from a second destination is refused, and nothing is given up', async () => {
@@ -104,7 +117,7 @@ describe('fence: reads of the destination', () => {
       const migration = await sites.migrate('manual')
       const runs = [{ offset: 0, length: sizeBytes }]
       const signal = new AbortController().signal
-      const source = sites.a.migrations!.desk('B').source(migration)
+      const source = sites.a.migrations!.desk(peerIdOf('B')).source(migration)
       const asked = source.blocks({ disk: diskId, generation: 1 }, runs, { urgency: 'demand', signal })
       const pieces = asked[Symbol.asyncIterator]()
       assert.equal((await sites.drive(pieces.next())).done, false)
@@ -470,8 +483,8 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     sites.a.onLog = (message, facts) => problems.push(...('error' in facts ? [message] : []))
     const startedMs = sites.world.nowMs
     const writing = guest.session.write(0, new Uint8Array(4096).fill(7), false)
-    const claims = [{ disk: diskId, generation: 2, owner: 'B' }]
-    for (let time = 1; time <= 2; time++) sites.a.migrations!.generations.answer('B', claims)
+    const deed = goneOn(sites.record(sites.a)!.deed!, 2, 'B')
+    for (let time = 1; time <= 2; time++) void sites.a.migrations!.generations.heed(peerIdOf('B'), deed)
     await sites.until('A has heard', () => sites.record(sites.a)?.state === 'superseded')
     const tookMs = sites.world.nowMs - startedMs
     await writing // It was in flight, and is answered.
@@ -494,7 +507,7 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     const started = b.start()
     await sites.until('the old move ends', () => sites.world.pending.includes('commit disk=owned migration=done'))
     sites.link.up = false // It is said once, and not asked for.
-    b.migrations!.generations.answer('A', [{ disk: diskId, generation: 3, owner: 'A' }])
+    void b.migrations!.generations.heed(peerIdOf('A'), sites.record(a)!.deed!)
     await sites.drive(started)
     await sites.until('B has heeded it', () => sites.record(b)?.state === 'superseded')
     assert.deepEqual(sites.standing(b), ['superseded', 3, 'A'])
@@ -575,8 +588,12 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     const said = (method: string, facts: object) =>
       a.handlers.call('B', method, { migration: id, ...facts }, new AbortController().signal)
     const sent = { data: 0, sent: 0, skippedZero: 0, resent: 0, verified: true, differed: [] }
-    const complete = said('complete', { disks: [{ ...disks[0], ...sent }], copyingMs: 0 }) // By the run that died.
-    const taken = said('taken', { disks, mark: 9, run: randomUUID() })
+    const move = b.database.migration.get(id)!
+    const key = keyOf('B')
+    const words = { copyingMs: 0, ...signComplete(key, move) }
+    const complete = said('complete', { disks: [{ ...disks[0], ...sent }], ...words }) // By the run that died.
+    const mark = { mark: 9, run: randomUUID() }
+    const taken = said('taken', { disks, ...mark, ...signMark(key, move, mark) })
     await Promise.all([sites.drive(complete), assert.rejects(taken, { code: 'restored' })])
     assert.equal(sites.record(a)?.state, 'released')
   })
@@ -649,6 +666,10 @@ describe('fence: sites restored from an old copy of their data folder', () => {
     await sites.until('it is over', () => sites.record(sites.a)?.state === 'released')
     assert.deepEqual(await sites.say('C', sites.a, 'generations', { claims: [] }), { claims: [] })
     const { claims } = (await sites.say('B', sites.a, 'generations', { claims: [] })) as { claims: object[] }
-    assert.deepEqual(claims, [{ disk: sites.record(sites.a)!.id, generation: 2, owner: 'B' }])
+    const { id: disk, deed } = sites.record(sites.a)!
+    assert.deepEqual(claims, [{ disk, head: headOf(deed!), length: deed!.length }])
+    const ask = (peer: string) => sites.say(peer, sites.a, 'deed', { disk, head: null })
+    await ask('B')
+    await assert.rejects(ask('C'), { code: 'deed-unknown' })
   })
 })

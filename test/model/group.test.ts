@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import type { Terms } from '../../src/migration/terms.ts'
 import { putDisk } from './image.ts'
+import { goneOn, peerIdOf } from './keys.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskIds, diskNames } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
@@ -25,7 +26,7 @@ async function begun(switchover: Terms['switchover'], seed = 1): Promise<{ sites
 
 /** As `until`; at every step the two disks stand alike at A, and at B. */
 async function untilTogether(sites: TwoSites, what: string, isSo: () => boolean): Promise<void> {
-  const words = (site: SimSite) => states(sites, site).map((word) => (word === 'arriving' ? 'owned' : word))
+  const words = (site: SimSite) => states(sites, site).map((word) => (word === 'arriving' ? 'owned' : (word ?? 'gone')))
   await sites.until(what, () => {
     for (const site of [sites.a, sites.b]) assert.equal(new Set(words(site)).size, 1, `${site.name}: ${words(site)}`)
     return isSo()
@@ -198,7 +199,10 @@ describe('disks that move together', () => {
 
 describe('a disk that is superseded while it moves with others', () => {
   const hears = (site: SimSite, disk: string, generation: number, owner: string) =>
-    site.migrations!.generations.answer(site.other.name, [{ disk, generation, owner }])
+    void site.migrations!.generations.heed(
+      peerIdOf(site.other.name),
+      goneOn(site.disks!.get(disk)!.record.deed!, generation, owner),
+    )
 
   it('before the switchover: the move fails, and the others stay owned and free', async () => {
     const { sites, id } = await begun('manual')
@@ -234,5 +238,52 @@ describe('a disk that is superseded while it moves with others', () => {
       ],
     )
     assert.equal(sites.record(a, first)?.state, 'released')
+  })
+
+  for (const isRestarted of [false, true])
+    it(`promise 2: after a grant of all of them was lost: the others are granted again, and the destination lets it go${isRestarted ? ', also after both were started again' : ''}`, async () => {
+      const { sites, id } = await begun('manual')
+      const { a, b } = sites
+      const asked = both.map((disk) => ({ disk, generation: 2 }))
+      await sites.say('B', a, 'acquire', { migration: id, disks: asked, reason: 'resume', force: false }) // B does not hear of it.
+      assert.deepEqual(states(sites, a), ['departed', 'departed'])
+      sites.link.up = false
+      hears(a, second, 3, 'C')
+      await sites.until('A has heeded it', () => sites.record(a, second)?.state === 'superseded')
+      if (isRestarted) for (const site of [a, b]) site.kill()
+      const started = isRestarted ? [a, b].map((site) => site.start()) : []
+      sites.link.up = true
+      await sites.drive(Promise.all(started))
+      if (!isRestarted) await sites.drive(b.migrations!.commands.switchover(id, false, never()))
+      await sites.until('A is released', () => sites.record(a, first)?.state === 'released')
+      await sites.until('the move is over', () => b.database.migration.get(id)?.endedAt !== null)
+      assert.deepEqual([...sites.standing(b, first), sites.record(b, first)?.migrationId], ['owned', 2, 'B', null])
+      const record = b.database.migration.get(id)!
+      assert.deepEqual(
+        [record.state, ...record.disks.map(({ owner, hasLeft }) => [owner, hasLeft])],
+        ['done', ['B', false], ['C', true]],
+      )
+      await sites.until('nothing of it stays at B', () => sites.record(b, second) === undefined)
+      const guest = sites.open(b, 'guest', web01)
+      await sites.write(guest, 0, 9)
+    })
+
+  it('promise 10: is not let go by a destination to which the source does not show why', async () => {
+    const { sites, id } = await begun('manual')
+    const { a, b } = sites
+    const { handlers } = a
+    a.handlers = {
+      ...handlers,
+      call: async (peer, method, params, signal) => {
+        const answer = await handlers.call(peer, method, params, signal)
+        const { disks } = answer as { disks?: object[] }
+        return method === 'acquire' && disks ? { ...answer, disks: disks.slice(0, 1) } : answer
+      },
+    }
+    await sites.drive(b.migrations!.commands.switchover(id, false, never()))
+    await sites.until('B says why', () => /web02 was not granted/.test(b.migrations!.courses()[0]?.note ?? ''))
+    assert.deepEqual(states(sites, b), ['incoming', 'incoming'])
+    a.handlers = handlers
+    await sites.until('A is released', areReleased(sites))
   })
 })

@@ -1,6 +1,8 @@
 // A disk that a run begins with: owned by one site, in part of zeros, so that there are holes too.
 
+import { signMade } from '../../src/deed/signing.ts'
 import type { Random } from '../random.ts'
+import { keyOf } from './keys.ts'
 import { fill } from './oracle.ts'
 import { sectorBytes } from './sim-file.ts'
 import type { SimSite } from './sim-site.ts'
@@ -29,7 +31,7 @@ export function putDisk(site: SimSite, random: Random, index = 0): number[] {
     mapLog: null,
     unsynced: null,
     powerLoss: null,
-    deed: null,
+    deed: signMade(keyOf(site.name), id, '2026-01-01T00:00:00.000Z'),
     offered: null,
     rival: null,
   }

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import type { Terms } from '../../src/migration/terms.ts'
+import { peerIdOf } from './keys.ts'
 import type { SimSite } from './sim-site.ts'
 import { oneOf, type Stage } from './stage.ts'
 import { SimProcess } from './world.ts'
@@ -162,7 +163,7 @@ export class Operator {
       await world.event(this.#process, 'operator starts', { ready: () => a.up && b.up })
       if (a.database.disk.get(disks[0]!.id)?.state !== 'owned') return false
       const begin = () =>
-        a.migrations!.beginnings.start(names, { id: b.name, site: b.name, name: b.name }, terms, never())
+        a.migrations!.beginnings.start(names, { id: peerIdOf(b.name), site: b.name, name: b.name }, terms, never())
       let begun = 0
       const command = async () => {
         await begin()

@@ -2,6 +2,7 @@
 // migrate. On two sites in one process.
 
 import assert from 'node:assert/strict'
+import { goneOn, peerIdOf } from './keys.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, diskName } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
@@ -82,7 +83,8 @@ describe('promise 2: the owner that is on record when a move is over', () => {
     const sites = await TwoSites.start()
     const { a } = sites
     const id = await sites.migrate('manual')
-    a.migrations!.generations.answer('B', [{ disk: diskId, generation: 5, owner: 'A' }])
+    const deed = goneOn(a.disks!.get(diskId)!.record.deed!, 5, 'A')
+    await sites.drive(a.migrations!.generations.heed(peerIdOf('B'), deed))
     await sites.until('A has heeded it', () => sites.record(a)?.state === 'superseded')
     assert.deepEqual(ended(a, id), ['failed', 'unknown'])
     assert.deepEqual(sites.standing(a), ['superseded', 5, 'unknown'])

@@ -98,8 +98,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a disk that arrives without the mark of unflushed writes',
     file: 'src/disk/arriving.ts',
-    was: 'unsynced: unsynced.atArrival, powerLoss }),\n      committed: () => unsynced.adopt(),',
-    becomes: 'unsynced: null, powerLoss }),\n      committed: () => {\n        unsynced.isSet = true\n      },',
+    was: 'unsynced: unsynced.atArrival, powerLoss }\n      },\n      committed: () => unsynced.adopt(),',
+    becomes: 'unsynced: null, powerLoss }\n      },\n      committed: () => {\n        unsynced.isSet = true\n      },',
   },
   {
     name: 'a freeze without a sync',
@@ -177,8 +177,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'one disk of a group taken without the others',
     file: 'src/migration/destination/switchover.ts',
-    was: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss))',
-    becomes: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss))\nbreak',
+    was: 'for (const { coming, powerLoss, deed } of taken)',
+    becomes: 'for (const { coming, powerLoss, deed } of taken.slice(0, 1))',
   },
   {
     name: 'a release before everything is there',
@@ -301,8 +301,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a higher generation elsewhere not heeded',
     file: 'src/migration/site/generations.ts',
-    was: 'if (!disk || !isOld(disk, { generation, owner })) return []',
-    becomes: 'if (!disk || generation > 0) return []',
+    was: 'if (!by || isRekeyedThere) return',
+    becomes: 'if (!by || isRekeyedThere || by) return',
   },
   {
     name: 'owner recorded wrongly after superseding',

@@ -11,6 +11,7 @@ import { answersOverLink, overLink } from '../../src/migration/over-link.ts'
 import { Migrations } from '../../src/migration/site/migrations.ts'
 import { nbdErrorCodes } from '../../src/nbd/server/guest-errors.ts'
 import { direct } from './direct.ts'
+import { keyOf, peerIdOf, siteOf } from './keys.ts'
 import type { SimFile } from './sim-file.ts'
 import { SimFiles, SimMachine } from './sim-files.ts'
 import type { SimEnd, SimLink } from './sim-link.ts'
@@ -42,7 +43,7 @@ export class SimSite {
   disks: Disks | undefined
   migrations: Migrations | undefined
   /** What comes over the link goes through these. */
-  handlers: PeerHandlers = answersOverLink((peerId) => this.migrations!.desk(peerId))
+  handlers: PeerHandlers = answersOverLink((peerId) => this.migrations!.desk(peerIdOf(peerId)))
   started = false
   /** As its daemon is started. */
   holdsAfterPowerLoss = false
@@ -76,7 +77,7 @@ export class SimSite {
   /** What peers reach. */
   get end(): SimEnd | undefined {
     return this.process.alive && this.migrations
-      ? { process: this.process, handlers: this.handlers, desk: (peerId) => this.migrations!.desk(peerId) }
+      ? { process: this.process, handlers: this.handlers, desk: (peerId) => this.migrations!.desk(peerIdOf(peerId)) }
       : undefined
   }
 
@@ -175,15 +176,18 @@ export class SimSite {
     )
     this.disks = disks
     const loaded = await records.load()
-    await disks.takeUp(loaded.disks, (record, error) =>
-      log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened'),
-    )
+    const report = (record: DiskRecord, error: unknown) =>
+      log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened')
+    await disks.takeUp(loaded.disks, report, keyOf(this.name).fingerprint)
+    const peer = (id: string) => ({ id, site: siteOf(id), name: siteOf(id) })
     let ids = (this.name === 'A' ? 1 : 2) * 1_000_000 + this.#starts * 100
     const services = {
       records,
       disks,
       clock: this.#world.clock(process),
       siteId: this.name,
+      key: keyOf(this.name),
+      siteOf,
       bootId: files.bootId,
       readOnly: false,
       log,
@@ -193,7 +197,8 @@ export class SimSite {
         if (this.isDirect) return direct(this.#link, way, peerId)
         return overLink(this.#link.channel(way, peerId))
       },
-      peer: (id: string) => ({ id, site: id, name: id }),
+      peer,
+      peers: () => [peer(peerIdOf(this.other.name))],
       keep: () => ({ [Symbol.dispose]: () => {} }),
       freeBytes: async () => 2 ** 40,
       transport: () => 'sim',
@@ -202,7 +207,7 @@ export class SimSite {
     const migrations = new Migrations(services, (course) => this.onCourse(course))
     this.migrations = migrations // Peers may ask while it takes up what it left.
     await migrations.takeUp(loaded.migrations, loaded.disks)
-    await migrations.generations.askAll([this.other.name])
+    await migrations.generations.askAll([peerIdOf(this.other.name)])
     this.started = true
   }
 

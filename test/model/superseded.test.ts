@@ -3,15 +3,18 @@
 // waits for ever, and no migration is left behind.
 
 import assert from 'node:assert/strict'
-import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
+import { headOf } from '../../src/deed/deed.ts'
+import { signAdopted } from '../../src/deed/signing.ts'
+import { AnswerWithBody, LinkError, PeerRefusal } from '../../src/link/channel.ts'
 import type { Terms } from '../../src/migration/terms.ts'
+import { goneOn, keyOf, peerIdOf } from './keys.ts'
 import type { SimSite } from './sim-site.ts'
 import { diskId, diskName } from './stage.ts'
 import { TwoSites } from './two-sites.ts'
 
 const never = () => new AbortController().signal
 const notYet = 'that it is superseded is not on record yet'
-const peerB = { id: 'B', site: 'B', name: 'B' }
+const peerB = { id: peerIdOf('B'), site: 'B', name: 'B' }
 const terms: Terms = {
   mode: 'post-copy',
   switchover: 'manual',
@@ -23,7 +26,8 @@ const terms: Terms = {
 }
 
 function hears(site: SimSite, generation: number, owner: string, from = owner): void {
-  site.migrations!.generations.answer(from, [{ disk: diskId, generation, owner }])
+  const deed = goneOn(site.disks!.get(diskId)!.record.deed!, generation, owner)
+  void site.migrations!.generations.heed(peerIdOf(from), deed).catch(() => {}) // The site stops.
 }
 
 function logged(site: SimSite): string[] {
@@ -326,5 +330,91 @@ describe('a disk of which a later generation is heard of', () => {
       [],
     )
     assert.deepEqual(sites.standing(a), ['owned', 3, 'A'])
+  })
+
+  it('promise 1: that was given to two sites by an old copy of its source, is served by neither of two that hear of each other', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const old = a.copyFolder()
+    await sites.migrate('now')
+    await sites.until('it is over', () => sites.record(b)?.migrationId === null)
+    a.losePower()
+    old()
+    // It gave the disk to C before it could hear of B.
+    const before = sites.record(a)!
+    const deed = goneOn(before.deed!, 2, 'C')
+    a.database.disk.set(diskId, { ...before, state: 'departed', generation: 2, owner: 'C', deed })
+    const lines = logged(b)
+    await sites.drive(a.start())
+    await sites.until('B has heard', () => sites.record(b)?.state === 'superseded')
+    await sites.until('A has heard', () => sites.record(a)?.state === 'superseded')
+    for (const site of [a, b]) assert.deepEqual(sites.standing(site), ['superseded', 2, 'unknown'])
+    assert.deepEqual(sites.record(b)!.rival, deed)
+    assert.match(lines.join(), /two deeds of the disk which fork/)
+    // Whoever asks A next, C among them, hears of both.
+    const { claims } = (await sites.say('C', a, 'generations', { claims: [] })) as { claims: { head: string }[] }
+    assert.deepEqual(claims.map(({ head }) => head).sort(), [deed, sites.record(b)!.deed!].map(headOf).sort())
+    await sites.say('C', a, 'deed', { disk: diskId, head: headOf(sites.record(b)!.deed!) })
+  })
+
+  it('promise 10: is not superseded by a deed that has nothing in common with its own, however high its generation', async () => {
+    const sites = await TwoSites.start()
+    const { a } = sites
+    const lines = logged(a)
+    const high = signAdopted(keyOf('B'), diskId, 2 ** 40, '2026-01-01T00:00:00.000Z')
+    for (let time = 1; time <= 2; time++) await sites.drive(a.migrations!.generations.heed(peerIdOf('B'), high))
+    assert.deepEqual(sites.standing(a), ['owned', 1, 'A'])
+    assert.deepEqual(lines, ['a peer speaks of a deed that does not count'])
+    await sites.write(sites.open(a), 0, 7)
+  })
+
+  it('promise 10: is not superseded by a claim whose deed cannot be had, or is none', async () => {
+    for (const answer of ['nothing', 'a deed that is none'] as const) {
+      const sites = await TwoSites.start()
+      const { a, b } = sites
+      await sites.migrate('now')
+      await sites.until('it is over', () => sites.record(b)?.migrationId === null)
+      const { handlers } = a
+      a.handlers = {
+        ...handlers,
+        call: async (peer, method, params, signal) => {
+          if (method === 'deed') {
+            if (answer === 'nothing') throw new PeerRefusal('deed-unknown', 'there is none')
+            const deed = Buffer.from(
+              JSON.stringify(
+                goneOn(sites.record(b)!.deed!, 3, 'A').map((entry) => ({
+                  ...entry,
+                  at: entry.at.replace('2026', '2027'),
+                })),
+              ),
+            )
+            return new AnswerWithBody({ bytes: deed.length }, [deed])
+          }
+          return handlers.call(peer, method, params, signal)
+        },
+      }
+      const lines = logged(b)
+      const claim = { disk: diskId, head: 'ab'.repeat(32), length: 9 }
+      for (let time = 1; time <= 2; time++) {
+        await sites.say('A', b, 'generations', { claims: [claim] })
+        await sites.pass(1000)
+      }
+      assert.deepEqual(sites.standing(b), ['owned', 2, 'B'])
+      assert.deepEqual(lines, ['a peer speaks of a deed that does not count'])
+    }
+  })
+
+  it('promise 1: an old copy is known for one also by a site that has deleted its own since', async () => {
+    const sites = await TwoSites.start()
+    const { a, b } = sites
+    const old = a.copyFolder()
+    await sites.migrate('now')
+    await sites.until('it is over', () => sites.record(b)?.migrationId === null)
+    await sites.drive(b.migrations!.remove(b.disks!.get(diskId)!))
+    assert.equal(sites.record(b), undefined)
+    b.kill()
+    await sites.drive(b.start())
+    await sites.restore(a, old)
+    assert.deepEqual(sites.standing(a), ['superseded', 2, 'B'])
   })
 })

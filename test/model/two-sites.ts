@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import type { Terms } from '../../src/migration/terms.ts'
 import type { DiskRecord } from '../../src/store/records.ts'
 import { putDisk } from './image.ts'
+import { peerIdOf } from './keys.ts'
 import { sectorBytes } from './sim-file.ts'
 import { SimLink } from './sim-link.ts'
 import { type OpenSession, SimSite } from './sim-site.ts'
@@ -90,7 +91,7 @@ export class TwoSites {
       sourcePolicy: 'keep',
       force,
     }
-    const peer = { id: to.name, site: to.name, name: to.name }
+    const peer = { id: peerIdOf(to.name), site: to.name, name: to.name }
     return (
       await this.drive(
         from.migrations!.beginnings.start(diskNames.slice(0, disks), peer, terms, new AbortController().signal),

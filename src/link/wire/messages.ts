@@ -5,10 +5,10 @@ import { z } from 'zod'
 import { LinkError, purposes } from '../channel.ts'
 import { maximumRuns } from './coverage.ts'
 
-/** 2: a hello names its stripe, and an answer may have a body. */
-export const protocolVersion = 2
+/** 2: a hello names its stripe, and an answer may have a body. 3: what is given is an entry of the disk's deed. */
+export const protocolVersion = 3
 /** The oldest version that this code still speaks. */
-export const oldestVersion = 2
+export const oldestVersion = 3
 /** Of a purpose. */
 export const maximumStripes = 8
 

@@ -81,6 +81,7 @@ export class ComingDisk {
   }
 
   hasLeft(): void {
+    Object.assign(this.figures, { missingBytes: 0, unreadable: [] })
     this.#left.resolve()
   }
 
@@ -104,8 +105,8 @@ export class ComingDisk {
       clock: services.clock,
       disk: at,
       stallTimeoutMs: course.terms.stallTimeoutMs,
-      refused: (error) => {
-        heed(error)
+      refused: async (error) => {
+        await heed(error)
         throw error
       },
     }

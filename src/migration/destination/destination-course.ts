@@ -16,10 +16,12 @@ import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
 import type { Comparison } from '../copy/comparisons.ts'
 import type { Counterpart, DestinationDesk } from '../counterpart.ts'
 import { Course, type CourseServices, type Pace } from '../course.ts'
+import { askDeedUntilAnswered } from '../deeds.ts'
 import type { WaitingGuests } from '../held-writes.ts'
 import { diskNames } from '../move.ts'
 import { clientAtWork, noAnswerToCancel, tooLate } from '../refusals.ts'
-import { leftNote, type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
+import { wasFurther } from '../signed-words.ts'
+import { leftNote, restoredHere, type Supersession, supersededNote, supersessionBy, voidWord } from '../supersession.ts'
 import { ComingDisk } from './coming-disk.ts'
 import { heeding } from './heeding.ts'
 import { type DestinationHost, recorded } from './host.ts'
@@ -274,13 +276,40 @@ export class DestinationCourse extends Course {
 
   // ---- a later generation exists elsewhere
 
-  /** Everything that works here for a disk ends when the source says that it is superseded. */
-  #heed(error: unknown): void {
-    for (const each of this.#coming) {
-      if (!each.isInMove) continue
-      const by = supersessionIn(error, each.disk.record.generation, each.id)
-      if (by) this.#leave(each, by)
-    }
+  /**
+   * Everything that works here for a disk ends when the source says that it is superseded, and can show it: by its deed, or by
+   * what this site has signed. That it says so is no reason.
+   */
+  async #heed(error: unknown): Promise<void> {
+    // Looked at now: it is of the mark that was said last, and another may be said soon.
+    const isFurther =
+      error instanceof PeerRefusal && wasFurther(this.services.key, this.record, this.#arriving.runId, error.facts)
+    await Promise.all(
+      this.#coming.map(async (each) => {
+        const word = voidWord(error, each.id)
+        if (!word || !each.isInMove) return
+        // The source owns it: its word ends the move.
+        if (each.isIncoming) return void (word === 'superseded' && this.#incoming.leave().catch(() => {})) // Where it was granted, the source says it again.
+        const by =
+          (await this.#proof(each)) ??
+          (word === 'restored' && isFurther ? restoredHere(each.disk.record.generation) : undefined)
+        if (by && each.isInMove) this.#leave(each, by)
+        else if (!by && !each.working.aborted) this.#tellUnproven(each, error as PeerRefusal)
+      }),
+    )
+  }
+
+  /** What the source's deed of a disk means for it. */
+  async #proof({ disk, working }: ComingDisk): Promise<Supersession | undefined> {
+    const { clock, siteOf } = this.services
+    const theirs = await askDeedUntilAnswered(this.counterpart, disk.id, clock, working).catch(() => undefined)
+    const { deed: ours } = disk.record
+    return theirs && ours ? supersessionBy(ours, theirs, siteOf) : undefined
+  }
+
+  #tellUnproven({ name }: ComingDisk, { message }: PeerRefusal): void {
+    const facts = { migration: this.id, disk: name, said: message }
+    this.services.log('warn', facts, 'the source says that a disk is void, and shows no proof: it does not count')
   }
 
   /** An incoming disk that the source has taken back was never here: its migration is over there, and is left here. */
@@ -326,8 +355,6 @@ export class DestinationCourse extends Course {
     disk.gate.thaw()
     coming.hasLeft()
     coming.supersededBy = undefined
-    coming.figures.missingBytes = 0
-    coming.figures.unreadable = []
     if (!isLast) {
       this.#arriving.hasLeft(coming)
       return this.tell({ kind: 'step', message: note })

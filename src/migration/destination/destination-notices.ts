@@ -11,6 +11,7 @@ import type { DiskProgress, Progress, SentOf, SourceDesk } from '../counterpart.
 import type { Course } from '../course.ts'
 import type { MoveChanges } from '../move.ts'
 import { retryDelayMs } from '../retries.ts'
+import type { Mark, SignedWord } from '../signed-words.ts'
 import { unlessAborted } from '../unless-aborted.ts'
 import { namedRanges } from '../unreadable.ts'
 import { withinTime } from '../within-time.ts'
@@ -30,6 +31,8 @@ export interface DestinationNoticesParts {
   /** Ends when this site stops. */
   readonly stopping: AbortSignal
   readonly source: Pick<SourceDesk, 'taken' | 'paused' | 'progress'>
+  /** With this site's key. */
+  sign(said: Mark): SignedWord
   update(changes: MoveChanges): Promise<void>
   /** Puts the mark on record, with how far the maps are durable. */
   mark(mark: number): Promise<void>
@@ -43,7 +46,7 @@ export interface DestinationNoticesParts {
 export class DestinationNotices {
   readonly #parts: DestinationNoticesParts
   /** This daemon's run, as far as the source is concerned. */
-  readonly #run = randomUUID()
+  readonly run = randomUUID()
   readonly #confirmed = Promise.withResolvers<void>()
   #isSettled = false
   /** Why the source has not heard it yet, as far as was tried. */
@@ -116,7 +119,8 @@ export class DestinationNotices {
         await this.#parts.mark(course.record.mark + 1)
         const disks = this.#inMove.map(({ frozen }) => frozen)
         const { mark } = course.record
-        await this.#parts.source.taken({ disks, mark, run: this.#run }, signal)
+        const said = { mark, run: this.run }
+        await this.#parts.source.taken({ disks, ...said, ...this.#parts.sign(said) }, signal)
         this.settle()
         attempt = 0
         await clock.sleep(markEveryMs, signal)

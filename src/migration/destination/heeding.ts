@@ -3,13 +3,13 @@
 
 import type { SourceDesk } from '../counterpart.ts'
 
-/** `heed` is told each failure, before whoever asked is. Blocks are not asked through here: see RemoteBlocks. */
-export function heeding(source: SourceDesk, heed: (error: unknown) => void): SourceDesk {
+/** `heed` is told each failure, and is done with it before whoever asked is told. Blocks are not asked through here: see RemoteBlocks. */
+export function heeding(source: SourceDesk, heed: (error: unknown) => Promise<void>): SourceDesk {
   const heeded = async <Answer>(work: Promise<Answer>): Promise<Answer> => {
     try {
       return await work
     } catch (error) {
-      heed(error)
+      await heed(error)
       throw error
     }
   }

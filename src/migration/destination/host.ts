@@ -27,7 +27,7 @@ export interface DestinationHost {
   tellCutOff(): void
   now(): string
   /** A fetch was refused: the source may have said that a disk is superseded. */
-  heed(error: unknown): void
+  heed(error: unknown): Promise<void>
 }
 
 /**

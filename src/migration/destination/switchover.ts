@@ -5,6 +5,7 @@
 // What always holds:
 // - From the first question until its answer nobody here knows who owns the disks (`unanswered`). A source that answers `busy`
 //   has not granted; a lost answer is asked for again.
+// - What the source grants counts only if its deed says so (grants.ts).
 // - `arriving` is committed, for all disks in one transaction, before a write to any of them that waited goes on (promise 2).
 // - Where a client works at the source the operator's word ends with that answer: it is not asked on until that client
 //   happens to pause.
@@ -13,10 +14,11 @@ import type { DiskPlan } from '../../disk/plan.ts'
 import { GuestError } from '../../guest/export.ts'
 import { LinkError } from '../../link/channel.ts'
 import type { AcquireAnswer, AcquireReason, Granted, SourceDesk } from '../counterpart.ts'
-import { checkNamed } from '../entry.ts'
 import type { GuestsHere } from '../guest-notices.ts'
 import { retryDelayMs } from '../retries.ts'
+import { leftNote } from '../supersession.ts'
 import type { ComingDisk } from './coming-disk.ts'
+import type { Grants, Taking } from './grants.ts'
 import { type DestinationHost, recorded } from './host.ts'
 import { type OrderAnswer, Orders } from './orders.ts'
 
@@ -29,6 +31,7 @@ export interface SwitchoverParts {
   readonly host: DestinationHost
   readonly coming: readonly ComingDisk[]
   readonly acquire: SourceDesk['acquire']
+  readonly grants: Pick<Grants, 'ensureOffered' | 'check'>
   /** Writes that wait, as they are told of. */
   readonly guests: Pick<GuestsHere, 'hold' | 'now'>
   /** Ends when the disks are not incoming any more. */
@@ -195,8 +198,9 @@ export class Switchover {
       this.#unanswered = true
       const askedMs = clock.now()
       let answer: AcquireAnswer
+      let taking: Taking | undefined
       try {
-        answer = await this.#acquire(reason, force)
+        ;({ answer, taking } = await this.#acquire(reason, force))
         failures = 0
       } catch (error) {
         stopping.throwIfAborted()
@@ -212,7 +216,7 @@ export class Switchover {
       if (answer.answer === 'granted') {
         // A destination that has left meanwhile takes nothing: its operator said so, and was told what it may strand.
         if (!this.#isWanted) return
-        await this.#granted(answer, askedMs)
+        await this.#granted(answer, taking!, askedMs)
         return this.#orders.tell(orders, answer)
       }
       this.#unanswered = false
@@ -239,13 +243,16 @@ export class Switchover {
     note(last)
   }
 
-  async #acquire(reason: AcquireReason, force: boolean): Promise<AcquireAnswer> {
-    const { host, acquire } = this.#parts
+  async #acquire(
+    reason: AcquireReason,
+    force: boolean,
+  ): Promise<{ readonly answer: AcquireAnswer; readonly taking?: Taking }> {
+    const { host, acquire, grants } = this.#parts
     const signal = AbortSignal.any([host.stopping, this.#asking.signal])
-    const asked = this.#parts.coming.filter((each) => each.isIncoming).map((each) => each.frozen)
-    const answer = await acquire({ disks: asked, reason, force }, signal)
-    if (answer.answer === 'granted') checkNamed(asked, answer.disks)
-    return answer
+    const asked = this.#parts.coming.filter((each) => each.isIncoming)
+    await grants.ensureOffered(asked, signal)
+    const answer = await acquire({ disks: asked.map(({ frozen }) => frozen), reason, force }, signal)
+    return answer.answer === 'granted' ? { answer, taking: await grants.check(asked, answer, signal) } : { answer }
   }
 
   /** The operator's word, or what else was to be asked for, is answered. */
@@ -255,27 +262,30 @@ export class Switchover {
   }
 
   /** Makes the grant durable here, however long it takes: the source has given up. Then writes that waited go on. */
-  async #granted({ disks, cutOff }: Granted, askedMs: number): Promise<void> {
-    const { host, coming, guests, switched } = this.#parts
+  async #granted({ cutOff }: Granted, { taken, left }: Taking, askedMs: number): Promise<void> {
+    const { host, guests, switched } = this.#parts
     const { services, update } = host
-    const taken = coming.filter((each) => each.isIncoming)
     this.#hasGrant = true // From here on there is no leaving.
     const begin = async () => {
-      const plans: DiskPlan[] = []
-      for (const { id, disk, frozen } of taken) {
-        const { powerLoss } = disks.find((each) => each.disk === id)!
-        plans.push(await disk.arriving.begin(frozen.generation, powerLoss))
-      }
+      const plans: DiskPlan[] = left.map(({ coming: { disk } }) => disk.arriving.abandon())
+      for (const { coming, powerLoss, deed } of taken)
+        plans.push(await coming.disk.arriving.begin(coming.frozen.generation, powerLoss, deed))
       return plans
     }
     const own = () => {
       const switchoverMs = services.clock.now() - askedMs
       const changes = { state: 'copying', switchedAt: host.now(), switchoverMs, cutOff }
-      const owned = Object.fromEntries(taken.map(({ id }) => [id, { owner: services.siteId }]))
-      return update({ ...changes, refusedWrites: guests.now.refused, disks: owned }, begin)
+      const owned = taken.map(({ coming: { id } }) => [id, { owner: services.siteId }])
+      const gone = left.map(({ coming: { id }, by }) => [id, { owner: by.owner, hasLeft: true }])
+      const disks = Object.fromEntries([...owned, ...gone])
+      return update({ ...changes, refusedWrites: guests.now.refused, disks }, begin)
     }
-    const theirs = taken.map(({ disk }) => disk)
+    const theirs = taken.map(({ coming }) => coming.disk)
     await recorded(host, theirs, `that this site owns ${theirs.length > 1 ? 'them' : 'it'} now`, own, host.stopping)
+    for (const { coming, by } of left) {
+      coming.hasLeft()
+      host.tell({ kind: 'step', message: leftNote(coming.name, by) })
+    }
     host.tellCutOff()
     host.tell({ kind: 'switchover' })
     switched()

@@ -1,27 +1,32 @@
 // Takes in the disks that a peer is about to move here: decides whether they may come, makes incoming disks of them, and starts
 // the course of the move.
 //
-// What always holds: all disks and their migration are recorded in one transaction: none comes without the others. Asked
+// What always holds: a disk comes with its deed, by which it is the peer's, and which is not older than what is known here. All disks and their migration are recorded in one transaction: none comes without the others. Asked
 // twice for the same migration, the answer is the same. Nothing here makes this site their owner.
 
+import { DeedError } from '../../deed/deed.ts'
+import type { Deed } from '../../deed/entries.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { Disks } from '../../disk/disks.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { lackOfRoom } from '../../disk/room.ts'
-import { PeerRefusal } from '../../link/channel.ts'
+import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { DiskRecord, MigrationRecord } from '../../store/records.ts'
 import type { OfferedDisk, Preparation } from '../counterpart.ts'
+import { askDeed, checkOffered } from '../deeds.ts'
 import { DestinationCourse } from '../destination/destination-course.ts'
 import { newRecord } from '../new-record.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
 
-/** @throws PeerRefusal */
+/** `deedOf`: of a disk that is, or was, here, as far as this site knows. @throws PeerRefusal */
 export async function admit(
   services: MigrationsServices,
   roster: Roster,
   peerId: string,
   preparation: Preparation,
+  deedOf: (diskId: string) => Deed | null,
+  signal: AbortSignal,
 ): Promise<void> {
   const { disks, clock } = services
   const { migration, terms, boot } = preparation
@@ -29,6 +34,10 @@ export async function admit(
   if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
   const peer = services.peer(peerId)
   checkDifferent(preparation.disks)
+  const offered = await deedsOf(services, peerId, preparation.disks, AbortSignal.any([signal, roster.stopping]))
+  if (roster.get(migration)) return // It was asked again meanwhile.
+  for (const { id, name, generation } of preparation.disks)
+    checkOffered(offered.get(id)!, { name, peerId, generation, known: deedOf(id) })
   for (const { id } of preparation.disks) {
     const gone = disks.get(id)
     if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
@@ -53,11 +62,33 @@ export async function admit(
     sourceBoot: boot,
   })
   const facts = { owner: peer.site, migrationId: migration, createdAt }
-  const coming = preparation.disks.map((disk) => ({ ...disk, ...facts }))
+  const coming = preparation.disks.map((disk) => ({ ...disk, ...facts, offered: offered.get(disk.id)! }))
   const records = await disks.prepareIncoming(coming, [{ put: 'migration', record }])
   const course = await openCourse(services, record, records)
   roster.add(course)
   course.start()
+}
+
+/** By their ids. @throws PeerRefusal when one could not be had, or is none */
+async function deedsOf(
+  { clock, counterpart }: MigrationsServices,
+  peerId: string,
+  disks: readonly OfferedDisk[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Deed>> {
+  const deeds = new Map<string, Deed>()
+  for (const { id, name, head } of disks) {
+    try {
+      deeds.set(id, await askDeed(counterpart(peerId), id, { clock, head, signal }))
+    } catch (error) {
+      if (error instanceof DeedError)
+        throw new PeerRefusal('deed-invalid', `the deed of ${name} is none: ${error.message}`)
+      if (error instanceof LinkError || error instanceof PeerRefusal)
+        throw new PeerRefusal('deed-not-had', `the deed of ${name} could not be had: ${error.message}`)
+      throw error
+    }
+  }
+  return deeds
 }
 
 async function openCourse(

@@ -1,6 +1,7 @@
 // A migration that the operator ended at the destination (`cancel --force`) while the source was away: everything is here,
 // and the disks are free. What is left is to tell the source, whenever it comes back, so that it is released.
 
+import type { DeedEntry } from '../../deed/entries.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { movedOnCodes } from '../codes.ts'
@@ -8,13 +9,18 @@ import type { SourceDesk } from '../counterpart.ts'
 import type { CourseServices } from '../course.ts'
 import { changed } from '../move.ts'
 import { retryDelayMs } from '../retries.ts'
-import { type Supersession, supersededNote, supersessionIn } from '../supersession.ts'
+import { signComplete } from '../signed-words.ts'
+import { type Supersession, supersededNote, voidWord } from '../supersession.ts'
 
-export interface AfterwordParts extends Pick<CourseServices, 'clock' | 'records' | 'log'> {
+export interface AfterwordParts extends Pick<CourseServices, 'clock' | 'records' | 'log' | 'key'> {
   readonly record: MigrationRecord
   /** The source of that migration. */
   readonly source: SourceDesk
   readonly signal: AbortSignal
+  /** What the source's deed of this disk means here; undefined: nothing. @throws while that cannot be said */
+  proof(disk: string): Promise<Supersession | undefined>
+  /** The source has let the disks go, by these entries of their deeds. */
+  released(entries: readonly DeedEntry[]): Promise<void>
   /** The source took this disk back meanwhile. @throws while that cannot be recorded */
   superseded(disk: string, by: Supersession): Promise<void>
 }
@@ -67,10 +73,11 @@ async function told(parts: AfterwordParts): Promise<ReadonlyMap<string, Superses
     const disks = inMove.map(({ id: disk, generation, counters, verified, differed }) => {
       return { disk, generation, ...counters, verified, differed }
     })
-    await source.complete({ disks, copyingMs }, signal)
+    const release = await source.complete({ disks, copyingMs, ...signComplete(parts.key, record) }, signal)
+    if (release.answer === 'released') await parts.released(release.released)
   } catch (error) {
-    for (const { id, generation } of inMove) {
-      const by = supersessionIn(error, generation, id)
+    for (const { id } of inMove) {
+      const by = voidWord(error, id) && (await parts.proof(id))
       if (!by) continue
       await parts.superseded(id, by)
       voids.set(id, by)

@@ -1,8 +1,8 @@
-// Disks of which a later generation exists elsewhere, as a peer says: they are served to nobody any more, and keep their
+// Disks of which a later generation exists elsewhere, as a deed shows (generations.ts): they are served to nobody any more, and keep their
 // bytes. The disk's course ends with it, if it is in a migration.
 //
 // What always holds:
-// - From the moment at which a peer's claim is heard until it is on record guests are held, and the disk is neither granted
+// - From the moment at which that is known until it is on record guests are held, and the disk is neither granted
 //   nor taken back: nobody reads or writes what is known to be void. The next start hears of it again.
 // - What may come to an end by itself meanwhile (a move, a cancel, a deletion) is looked at again after each step.
 
@@ -12,7 +12,7 @@ import { Refusal } from '../../disk/refusal.ts'
 import { unknownOwner } from '../../disk/states.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { changed } from '../move.ts'
-import { isOld, leftNote, mayServe, type Supersession, supersededNote } from '../supersession.ts'
+import { leftNote, mayServe, type Supersession, supersededNote } from '../supersession.ts'
 import type { MigrationsServices } from './services.ts'
 import type { SiteCourse } from './site-course.ts'
 
@@ -30,7 +30,7 @@ export interface FencingHost {
 }
 
 interface Pending {
-  /** The latest generation that was heard of. */
+  /** The latest that was heard of. */
   by: Supersession
   over: Promise<void>
 }
@@ -54,7 +54,7 @@ export class Fencing {
       if (before.by.generation < by.generation) before.by = by
       return before.over
     }
-    if (!isOld(disk, by)) return Promise.resolve()
+    if (!mayServe(disk)) return Promise.resolve()
     const pending: Pending = { by, over: Promise.resolve() }
     pending.over = this.#supersede(disk, pending).finally(() => this.#pending.delete(disk))
     this.#pending.set(disk, pending)
@@ -67,7 +67,7 @@ export class Fencing {
     const drained = disk.gate.freeze()
     disk.becomesVoid()
     let waits = 0
-    while (this.#isDue(disk, pending.by)) {
+    while (this.#isDue(disk)) {
       try {
         const course = this.#courseOf(disk)
         if (course) await course.supersede(pending.by, disk)
@@ -85,9 +85,9 @@ export class Fencing {
   }
 
   /** It was old when this was heard: a grant or a taking back that was being recorded then makes it no newer. */
-  #isDue(disk: Disk, { generation }: Supersession): boolean {
+  #isDue(disk: Disk): boolean {
     const isHere = this.#services.disks.get(disk.record.id) === disk
-    return isHere && mayServe(disk) && disk.record.generation <= generation && !this.#host.stopping.aborted
+    return isHere && mayServe(disk) && !this.#host.stopping.aborted
   }
 
   #courseOf(disk: Disk): SiteCourse | undefined {

@@ -74,6 +74,16 @@ export class Migrations {
     for (const record of records) this.#roster.remember(record)
   }
 
+  /** Removes a disk with its bytes. Its deed stays, so that older copies of it elsewhere are known by it. */
+  async remove(disk: Disk): Promise<void> {
+    const kept = this.#roster.past.withDeedOf(disk.record)
+    await this.#services.disks.remove(
+      disk,
+      kept.map((record) => ({ put: 'migration', record })),
+    )
+    for (const record of kept) this.#roster.past.add(record)
+  }
+
   /** Ends everything in memory. */
   stop(): Promise<void> {
     return this.#roster.stop()
@@ -84,14 +94,16 @@ export class Migrations {
     if (!this.#roster.isTakenUp) throw new PeerRefusal(startingCode, 'that site is starting: ask again')
     return {
       generations: async (claims) => this.generations.answer(peerId, claims),
+      deed: async (disk, head) => this.generations.deedFor(peerId, disk, head),
       request: (disks, terms, signal) => this.#requested(peerId, disks, terms, signal),
-      prepare: (preparation) => admit(this.#services, this.#roster, peerId, preparation),
+      prepare: (preparation, signal) =>
+        admit(this.#services, this.#roster, peerId, preparation, (id) => this.generations.deedOf(id), signal),
       standing: async (migration) => this.#standing(peerId, migration),
       source: (migration) => {
         const course = this.#courseWith(peerId, migration)
         if (!course)
           return new PastSource(this.#roster.past, this.#services.siteId, peerId, migration, (id) =>
-            this.#standingOf(id),
+            this.generations.deedOf(id),
           )
         if (course.role === 'source') return course.desk
         throw new PeerRefusal('not-the-source', `that site is the destination of migration ${migration}`)
@@ -109,12 +121,6 @@ export class Migrations {
   #courseWith(peerId: string, migration: string): SiteCourse | undefined {
     const course = this.#roster.get(migration)
     return course?.record.peerId === peerId ? course : undefined
-  }
-
-  /** Of a disk that has been here: its generation and owner, as on record. */
-  #standingOf(diskId: string): Supersession | undefined {
-    const record = this.#services.disks.get(diskId)?.record
-    return record && { generation: record.generation, owner: record.owner }
   }
 
   /** What this site has of a disk that a peer gave away to it. */

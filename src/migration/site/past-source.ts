@@ -4,12 +4,14 @@
 // What always holds: nothing of it is granted, and no byte of it is served. Whoever took what was given away and taken back
 // since hears that it is void.
 
+import type { Deed } from '../../deed/entries.ts'
 import { PeerRefusal } from '../../link/channel.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { noRightCode, startingCode, unknownMigrationCode } from '../codes.ts'
 import type { AcquireAnswer, DiskAt, Release, SourceDesk, SourceStanding } from '../counterpart.ts'
 import { endedStates } from '../course.ts'
-import { restoredRefusal, type Supersession, supersededRefusal } from '../supersession.ts'
+import { releasesOf } from '../deeds.ts'
+import { restoredRefusal, supersededRefusal } from '../supersession.ts'
 import type { PastMigrations } from './past.ts'
 
 export class PastSource implements SourceDesk {
@@ -17,18 +19,18 @@ export class PastSource implements SourceDesk {
   readonly #siteId: string
   /** undefined: its beginning was refused, and what the peer may have made of it is not wanted; or it is none of the peer's. */
   readonly #known: MigrationRecord | undefined
-  readonly #standingOf: (diskId: string) => Supersession | undefined
+  readonly #deedOf: (diskId: string) => Deed | null
 
-  /** `standingOf`: the generation of a disk that this site knows of, and its owner. */
+  /** `deedOf`: of a disk, as far as this site knows. */
   constructor(
     past: PastMigrations,
     siteId: string,
     peerId: string,
     migration: string,
-    standingOf: (diskId: string) => Supersession | undefined,
+    deedOf: (diskId: string) => Deed | null,
   ) {
     const record = past.get(migration)
-    this.#standingOf = standingOf
+    this.#deedOf = deedOf
     this.#migration = migration
     this.#siteId = siteId
     this.#known = record?.peerId === peerId && record.role === 'source' ? record : undefined
@@ -48,23 +50,18 @@ export class PastSource implements SourceDesk {
   }
 
   async complete(): Promise<Release> {
-    if (this.#isDone) return { answer: 'released', disks: [] }
+    if (this.#isDone) {
+      const deeds = this.#known!.disks.map(({ id }) => this.#deedOf(id))
+      return { answer: 'released', disks: [], released: releasesOf(deeds, this.#migration) }
+    }
     throw this.#refusal
   }
 
   async taken(): Promise<void> {
-    // Whoever has everything says `complete`; who still says `taken` was restored to before.
-    if (this.#isDone) throw this.#restored(this.#known!)
+    // Whoever has everything says `complete`; who still says `taken` was restored to before. If the disk has moved on since,
+    // that site sees it by the deed.
+    if (this.#isDone) throw restoredRefusal(this.#known!)
     throw this.#refusal
-  }
-
-  /** The disk may have moved on since: whoever was restored hears of the latest owner that is known. */
-  #restored(known: MigrationRecord): PeerRefusal {
-    const later = known.disks.flatMap(({ id, generation }) => {
-      const now = this.#standingOf(id)
-      return now && now.generation > generation ? [{ disk: id, generation: now.generation, owner: now.owner }] : []
-    })
-    return restoredRefusal(known, later)
   }
 
   async cancel(): Promise<{ cancelled: boolean; message: string }> {

@@ -1,7 +1,8 @@
 // Migrations that have no course any more. What a peer that was away is told of them is in past-source.ts.
 
-import type { MigrationRecord, MovedDisk } from '../../store/records.ts'
+import type { DiskRecord, MigrationRecord, MovedDisk } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
+import { changed } from '../move.ts'
 
 export class PastMigrations {
   readonly #records = new Map<string, MigrationRecord>()
@@ -33,6 +34,19 @@ export class PastMigrations {
       return !isAwaited && !(state === 'done' && isLatest)
     })
     return mayGo.sort((a, b) => (a.endedAt ?? '').localeCompare(b.endedAt ?? '')).slice(0, over)
+  }
+
+  /** Of each peer the records that are kept longest, with the deed of a disk that is being deleted here. */
+  withDeedOf({ id, deed }: Pick<DiskRecord, 'id' | 'deed'>): readonly MigrationRecord[] {
+    const latest = new Map<string, MigrationRecord>()
+    for (const record of this.all()) {
+      const moved = record.disks.find((disk) => disk.id === id)
+      const isKept = record.state === 'done' || isReclaimed(record)
+      const before = latest.get(record.peerId)?.disks.find((disk) => disk.id === id)
+      if (moved && isKept && moved.generation >= (before?.generation ?? 0)) latest.set(record.peerId, record)
+    }
+    if (deed === null) return []
+    return [...latest.values()].map((record) => changed(record, { disks: { [id]: { deed } } }))
   }
 
   get(id: string): MigrationRecord | undefined {

@@ -5,14 +5,17 @@
 // - A migration has a course, or is of the past; when its course ends it goes from the one to the other in the same step.
 // - A source that does not know yet that its migration is over is told, however long that takes.
 
+import type { DeedEntry } from '../../deed/entries.ts'
 import type { Disk } from '../../disk/disk.ts'
+import { commitTogether } from '../../disk/plan.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import { endedStates } from '../course.ts'
+import { askDeed, withRelease } from '../deeds.ts'
 import type { DestinationCourse } from '../destination/destination-course.ts'
 import { diskNames } from '../move.ts'
 import type { SourceCourse } from '../source/source-course.ts'
-import type { Supersession } from '../supersession.ts'
+import { type Supersession, supersessionBy } from '../supersession.ts'
 import { tellSource } from './afterword.ts'
 import { Fencing } from './fencing.ts'
 import { PastMigrations } from './past.ts'
@@ -154,11 +157,31 @@ export class Roster {
       record,
       source: counterpart(record.peerId).source(record.id),
       signal: this.stopping,
+      proof: (id) => this.#proof(record.peerId, id),
+      released: (entries) => this.#noteReleases(record, entries),
       superseded: async (id, by) => {
         const disk = this.#services.disks.get(id)
         if (disk?.state === 'owned') await this.supersede(disk, by)
       },
     })
     this.past.add(told)
+  }
+
+  async #proof(peerId: string, diskId: string): Promise<Supersession | undefined> {
+    const { clock, counterpart, disks, siteOf } = this.#services
+    const theirs = await askDeed(counterpart(peerId), diskId, { clock, signal: this.stopping })
+    const disk = disks.get(diskId)
+    if (disk?.state === 'superseded') return disk.record // It was heard before, and is on record.
+    const ours = disk?.record.deed
+    return ours ? supersessionBy(ours, theirs, siteOf) : undefined
+  }
+
+  /** Nothing depends on it: where it cannot be recorded now, it is heard of again (generations.ts). */
+  async #noteReleases({ disks }: MigrationRecord, entries: readonly DeedEntry[]): Promise<void> {
+    for (const { id } of disks) {
+      const disk = this.#services.disks.get(id)
+      const deed = disk?.state === 'owned' ? withRelease(disk.record.deed, entries) : null
+      if (disk && deed && disk.record.migrationId === null) await commitTogether([disk.noteDeed(deed)]).catch(() => {})
+    }
   }
 }

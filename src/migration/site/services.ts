@@ -15,7 +15,7 @@ export interface PeerFacts {
 export interface MigrationsServices extends CourseServices {
   readonly disks: Disks
   readonly newId: () => string
-  /** The site of a peer. */
+  /** The site of a peer, as it is asked and told. */
   counterpart(peerId: string): Counterpart
   peer(peerId: string): PeerFacts
   /** All that this site is paired with. */

@@ -8,12 +8,18 @@
 //   that no client which is attached here is at work; and `--force` nothing, but it is said and recorded whom it cut off.
 // - From the first attempt to commit on they stay frozen until a record is durable: till then nobody knows who owns them.
 // - A disk that is void is granted to nobody, also where that was heard while its grant was being recorded.
+// - What is granted is an entry of the disk's deed, signed once: that which is on record is answered again, to the last byte.
 // Whoever calls lets one question end before the next, a cancel, or a taking back begins.
 
+import assert from 'node:assert/strict'
 import type { Clock } from '../../block/clock.ts'
+import { DeedError } from '../../deed/deed.ts'
+import type { Deed } from '../../deed/entries.ts'
+import type { SigningKey } from '../../deed/keys.ts'
+import { signGiven } from '../../deed/signing.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { MigrationRecord } from '../../store/records.ts'
-import type { AcquireAnswer, Acquisition, SourceStanding } from '../counterpart.ts'
+import type { AcquireAnswer, Acquisition, DiskAt, SourceStanding } from '../counterpart.ts'
 import type { Course, Plans } from '../course.ts'
 import { namedClients } from '../held-writes.ts'
 import { diskNames, type MoveChanges, ofEach } from '../move.ts'
@@ -28,6 +34,7 @@ export interface GrantParts {
   readonly course: Course
   readonly clock: Clock
   readonly bootId: string
+  readonly key: SigningKey
   readonly signal: AbortSignal
   /** Whether the disks are in this migration, and no other. */
   isCurrent(): boolean
@@ -48,6 +55,8 @@ export class Grant {
   /** Those that are held for a grant. */
   #frozen: readonly Disk[] = []
   #cutOff: readonly string[] = []
+  /** With the entries by which the disks are given, by their ids. */
+  readonly #deeds = new Map<string, Deed>()
   #returnsUntilMs = 0
 
   constructor(parts: GrantParts) {
@@ -138,12 +147,17 @@ export class Grant {
     return this.#disks.map(({ name }) => name).join(', ')
   }
 
-  /** Whether it is asked for all that this migration moves, and for no other disk. */
+  /**
+   * Whether it is asked for all that this migration moves, and for no other disk. A destination that has not heard of the first
+   * grant asks for those too that have left since: it is granted those that are left.
+   */
   #isMeant({ disks: asked }: Acquisition): boolean {
-    const { course } = this.#parts
-    const isAsked = (disk: Disk) =>
-      asked.some((each) => each.disk === disk.id && each.generation === course.moved(disk).generation)
-    return asked.length === this.#disks.length && this.#disks.every(isAsked)
+    const { disks } = this.#record
+    const isIts = ({ disk: id, generation }: DiskAt) =>
+      disks.some((disk) => disk.id === id && disk.generation === generation)
+    const isAsked = ({ id }: Disk) => asked.some((each) => each.disk === id)
+    const isOnce = new Set(asked.map(({ disk }) => disk)).size === asked.length
+    return isOnce && asked.every(isIts) && this.#disks.every(isAsked)
   }
 
   async #grant(message: Acquisition): Promise<AcquireAnswer> {
@@ -152,6 +166,8 @@ export class Grant {
     const busyBefore = this.#busy(message)
     if (busyBefore) return busyBefore
     if (!this.isOpen) {
+      const unsigned = this.#sign()
+      if (unsigned) return unsigned
       const failedBefore = await this.#flush(disks) // The guest goes on meanwhile; what the freeze has to sync is then little.
       if (failedBefore) return failedBefore
       const busyAfter = this.#busy(message)
@@ -184,6 +200,24 @@ export class Grant {
     }
     this.#parts.granted()
     return this.#granted
+  }
+
+  /** Before anything freezes: what cannot be signed is not given. Resolves to the refusal. */
+  #sign(): AcquireAnswer | undefined {
+    const { key, course, now } = this.#parts
+    const { peerId: to, peerSite: toSite, id: move } = this.#record
+    this.#deeds.clear()
+    for (const { id, name, record } of this.#disks) {
+      try {
+        assert(record.deed)
+        this.#deeds.set(id, signGiven(key, record.deed, { to, toSite, move }, now()))
+        assert.equal(this.#deeds.get(id)!.at(-1)!.generation, course.moved({ id }).generation)
+      } catch (error) {
+        if (!(error instanceof DeedError)) throw error
+        return { answer: 'refused', code: 'deed-not-signed', message: `${name} cannot be given: ${error.message}` }
+      }
+    }
+    return undefined
   }
 
   #thaw(): void {
@@ -263,7 +297,7 @@ export class Grant {
     const owner = this.#record.peerSite
     const disks = ofEach(this.#record, () => ({ owner }))
     const departed = this.#disks.map((disk) =>
-      disk.departing.depart({ generation: course.moved(disk).generation, owner }),
+      disk.departing.depart({ generation: course.moved(disk).generation, owner, deed: this.#deeds.get(disk.id)! }),
     )
     const switched = { switchedAt: now(), switchoverMs, cutOff: this.#cutOff, sourceBoot, disks }
     return update({ state: 'copying', ...switched }, departed)
@@ -273,7 +307,7 @@ export class Grant {
     const { sourceBoot, cutOff } = this.#record
     const disks = this.#disks.map((disk) => {
       const { generation } = this.#parts.course.moved(disk)
-      return { disk: disk.id, generation, powerLoss: disk.record.powerLoss }
+      return { disk: disk.id, generation, given: disk.record.deed!.at(-1)!, powerLoss: disk.record.powerLoss }
     })
     return { answer: 'granted', disks, boot: sourceBoot, cutOff }
   }
@@ -283,12 +317,19 @@ export class Grant {
       const { generation } = this.#parts.course.moved(disk)
       const isGiven = disk.state === 'departed' && disk.record.generation === generation
       const ours = isGiven && disk.record.owner === this.#record.peerSite
+      if (isGiven && disk.record.deed === null) return undeeded(disk)
       if (ours && !disk.record.taken) continue
       const message = `generation ${generation} of ${disk.name} was taken already; the site that asks was restored from an old copy`
       return { answer: 'refused', code: 'already-taken', message }
     }
     return this.#granted
   }
+}
+
+/** It was given before disks had deeds, to a site whose key is not on record. */
+function undeeded({ name }: Disk): AcquireAnswer {
+  const message = `${name} was given before disks had deeds, to a key that is not on record here`
+  return { answer: 'refused', code: 'deed-not-signed', message }
 }
 
 function syncFailed({ name }: Disk, error: unknown): AcquireAnswer {

@@ -5,6 +5,8 @@
 // one after the other, and look again when their turn comes. Before switchover the move ends when one of its disks is superseded;
 // after it that disk leaves the move, which goes on for the others.
 
+import type { Deed } from '../../deed/entries.ts'
+import { signTakenBack } from '../../deed/signing.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { DiskPlan } from '../../disk/plan.ts'
 import type { Refusal } from '../../disk/refusal.ts'
@@ -45,6 +47,7 @@ export class SourceCourse extends Course {
     course: this,
     clock: this.services.clock,
     bootId: this.services.bootId,
+    key: this.services.key,
     signal: this.stopping.signal,
     isCurrent: () => this.#isCurrent,
     isReclaiming: () => this.#reclaiming,
@@ -179,10 +182,11 @@ export class SourceCourse extends Course {
 
   /**
    * Takes all disks of the move back, each above the generation that was given away. Whoever calls has seen that the
-   * destination does not answer, and the operator that its guest is off. `asked`: the one of them that the operator named.
+   * destination does not answer, and the operator that its guest is off. `asked`: the one of them that the operator named;
+   * `word`: what the deed says of it.
    * @throws Refusal
    */
-  async reclaim(asked: Disk = this.disk): Promise<readonly Disk[]> {
+  async reclaim(asked: Disk = this.disk, word = 'disk reclaim'): Promise<readonly Disk[]> {
     return this.#alone(async () => {
       const disks = this.inMove
       if (!disks.includes(asked) || asked.state !== 'departed' || !this.#isCurrent) throw notReclaimable(asked)
@@ -194,7 +198,8 @@ export class SourceCourse extends Course {
         const ended = this.ending('failed', this.services.siteId, facts)
         await this.update({ ...ended, note: reclaimedNote(this.#movedHere) }, async () => {
           const plans: DiskPlan[] = []
-          for (const disk of disks) plans.push(await disk.departing.reclaim(this.moved(disk).generation + 1))
+          for (const disk of disks)
+            plans.push(await disk.departing.reclaim(this.moved(disk).generation + 1, this.#takenBack(disk, word)))
           return plans
         })
       } catch (error) {
@@ -203,6 +208,11 @@ export class SourceCourse extends Course {
       this.#isOver()
       return disks
     })
+  }
+
+  /** null: it was given before disks had deeds, to a key that is not on record. */
+  #takenBack({ record: { deed } }: Disk, word: string): Deed | null {
+    return deed && signTakenBack(this.services.key, deed, word, this.now())
   }
 
   /** A later generation of a disk exists elsewhere: whatever this migration was at, that disk is served to nobody any more. */

@@ -4,6 +4,7 @@
 // What always holds: what the destination took, and that it has every block, is durable here before it is answered.
 
 import type { Extent, Piece, Run, Urgency } from '../../block/units.ts'
+import { signReleased } from '../../deed/signing.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { PeerRefusal } from '../../link/channel.ts'
@@ -24,10 +25,12 @@ import type {
   Taken,
 } from '../counterpart.ts'
 import { type Course, type CourseEvent, type CourseServices, type Pace, type Plans, still } from '../course.ts'
+import { releasesOf } from '../deeds.ts'
 import { otherDisks } from '../entry.ts'
 import { GuestsLog } from '../guest-notices.ts'
 import { nobodyWaits, type WaitingGuests } from '../held-writes.ts'
 import { diskNames, type MoveChanges } from '../move.ts'
+import { checkComplete, checkMark } from '../signed-words.ts'
 import { restoredRefusal } from '../supersession.ts'
 import type { Grant } from './grant.ts'
 import type { SourceReads } from './source-reads.ts'
@@ -37,7 +40,7 @@ const paceIsOldMs = 3000
 
 export interface SourceDeskParts {
   readonly course: Course
-  readonly services: Pick<CourseServices, 'clock' | 'log'>
+  readonly services: Pick<CourseServices, 'clock' | 'log' | 'key'>
   readonly grant: Grant
   readonly reads: SourceReads
   /** Runs what may change state one after the other. */
@@ -202,9 +205,10 @@ export class SourceAnswers implements SourceDesk {
   }
 
   /** Durable before it is answered: a destination that is restored to an earlier mark is known by it. */
-  async #taken({ disks, mark, run }: Taken): Promise<void> {
+  async #taken({ disks, mark, run, by, signature }: Taken): Promise<void> {
     const { course, update } = this.#parts
     const { record } = course
+    checkMark(record.peerId, record, { mark, run, by, signature })
     const said = this.#entries(disks)
     // It was said while `complete` was dealt with: a run that has everything does not say it any more.
     if (record.state === 'done') throw restoredRefusal(record)
@@ -215,32 +219,43 @@ export class SourceAnswers implements SourceDesk {
       return // Said again, or late.
     }
     const taken = said.map(({ disk }) => disk.departing.noteTaken())
-    await update({ mark, markRun: run }, taken)
+    await update({ mark, markRun: run, markSigned: signature }, taken)
   }
 
-  async #complete({ disks, copyingMs }: Completion): Promise<Release> {
+  async #complete({ disks, copyingMs, by, signature }: Completion): Promise<Release> {
     const { course, tell } = this.#parts
-    if (this.#record.state === 'done') return { answer: 'released', disks: this.#sent } // Said again: the answer was lost.
+    if (this.#record.state === 'done') return this.#released // Said again: the answer was lost.
+    checkComplete(this.#record.peerId, this.#record, { by, signature })
     const said = this.#allEntries<CompleteDisk>(disks) // Nothing is released of a move of which a disk is not there.
     for (const { disk, entry } of said) this.#checkGeneration(disk, entry.generation)
     if (said.every(({ disk }) => disk.state === 'departed')) {
       this.#copyingMs = copyingMs
-      await this.#release(said)
+      await this.#release(said, signature)
     }
     tell({ kind: 'ended' })
     if (course.terms.sourcePolicy === 'delete') for (const { disk } of said) await this.#discardBytes(disk)
-    return { answer: 'released', disks: this.#sent }
+    return this.#released
   }
 
-  async #release(said: readonly OfDisk<CompleteDisk>[]): Promise<void> {
-    const { course, update, ending } = this.#parts
+  get #released(): Release {
+    const { course } = this.#parts
+    const deeds = course.inMove.map(({ record }) => record.deed)
+    return { answer: 'released', disks: this.#sent, released: releasesOf(deeds, course.id) }
+  }
+
+  async #release(said: readonly OfDisk<CompleteDisk>[], completeSigned: string): Promise<void> {
+    const { course, update, ending, services } = this.#parts
+    const at = services.clock.date().toISOString()
     for (const { disk, entry } of said) this.#hear(disk, entry)
     const facts = ({ id }: MovedDisk) => {
       const { verified, differed } = said.find(({ disk }) => disk.id === id)!.entry
       return { counters: this.countersOf({ id }), verified, differed }
     }
-    const released = said.map(({ disk }) => disk.departing.release())
-    await update(ending('done', this.#record.peerSite, facts), released)
+    const released = said.map(({ disk }) => {
+      const { deed } = disk.record
+      return disk.departing.release(deed && signReleased(services.key, deed, at))
+    })
+    await update({ ...ending('done', this.#record.peerSite, facts), completeSigned }, released)
     for (const { disk } of said) {
       course.figures(disk).missingBytes = 0
       disk.onSessions = () => {}

@@ -14,6 +14,7 @@ import { RateMeter } from '../../copy/rate-meter.ts'
 import { Window } from '../../copy/window.ts'
 import type { Pace } from '../../course.ts'
 import { nothingToPause, pauseSentence } from '../../refusals.ts'
+import { signMark } from '../../signed-words.ts'
 import type { ComingDisk } from '../coming-disk.ts'
 import { DestinationNotices } from '../destination-notices.ts'
 import { type DestinationHost, recorded } from '../host.ts'
@@ -53,6 +54,7 @@ export class Arriving {
       clock,
       stopping,
       source,
+      sign: (said) => signMark(services.key, course.record, said),
       update,
       mark: (mark) => update({ mark }, () => this.#lacking.map(({ coming: { disk } }) => disk.arriving.noteMapLog())),
       note: (sentence) => this.#note('all', sentence),
@@ -73,6 +75,11 @@ export class Arriving {
           troubled: (isTroubled) => this.#copyTime.set('trouble', isTroubled),
         }),
     )
+  }
+
+  /** Of this daemon, as the source knows it. */
+  get runId(): string {
+    return this.#notices.run
   }
 
   get copyingMs(): number {

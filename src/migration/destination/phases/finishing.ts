@@ -4,18 +4,23 @@
 // what it has said for good may be proven by something else; and the operator may end the migration without it, then it is
 // told later.
 
+import type { DeedEntry } from '../../../deed/entries.ts'
 import { PeerRefusal } from '../../../link/channel.ts'
 import { movedOnCodes } from '../../codes.ts'
 import type { CompleteDisk, Release } from '../../counterpart.ts'
+import { withRelease } from '../../deeds.ts'
 import type { MoveChanges } from '../../move.ts'
 import { diskNames } from '../../move.ts'
 import { retryDelayMs } from '../../retries.ts'
+import { signComplete } from '../../signed-words.ts'
 import type { ComingDisk } from '../coming-disk.ts'
 import { type DestinationHost, recorded } from '../host.ts'
 
 export class Finishing {
   readonly #host: DestinationHost
   readonly #coming: readonly ComingDisk[]
+  /** What the source has signed when it let the disks go. */
+  #releases: readonly DeedEntry[] = []
 
   constructor(host: DestinationHost, coming: readonly ComingDisk[]) {
     this.#host = host
@@ -31,7 +36,8 @@ export class Finishing {
       await recorded(this.#host, [], 'that every block has come', finishing, working)
     for (let attempt = 1; ; attempt++) {
       try {
-        this.#released(await source.complete({ disks: this.#complete, copyingMs: course.copyingMs }, working))
+        const said = { disks: this.#complete, copyingMs: course.copyingMs }
+        this.#released(await source.complete({ ...said, ...signComplete(services.key, course.record) }, working))
         break
       } catch (error) {
         working.throwIfAborted()
@@ -55,7 +61,8 @@ export class Finishing {
     const { services, ending, update } = this.#host
     const counters = new Map(this.#owned.map(({ id, tally }) => [id, { counters: tally.now }]))
     const ended = ending('done', services.siteId, ({ id }) => counters.get(id) ?? {})
-    const leave = () => this.#owned.map(({ disk }) => disk.leaveMigration())
+    const leave = () =>
+      this.#owned.map(({ disk }) => disk.leaveMigration(withRelease(disk.record.deed, this.#releases)))
     return update({ ...ended, ...changes }, leave)
   }
 
@@ -76,6 +83,7 @@ export class Finishing {
   #released(release: Release): void {
     const { course, services, tell } = this.#host
     if (release.answer === 'released') {
+      this.#releases = release.released
       for (const each of this.#owned) each.tally.heard(release.disks, each.id)
       return
     }

@@ -37,8 +37,8 @@ export class IncomingDisk {
       remote: (refused) =>
         new RemoteBlocks({
           ...coming.remoteParts(coming.before),
-          refused: (error, signal) => {
-            host.heed(error)
+          refused: async (error, signal) => {
+            await host.heed(error)
             return refused(error, signal)
           },
         }),

@@ -13,6 +13,7 @@ import { diskNames } from '../../move.ts'
 import { tooLate } from '../../refusals.ts'
 import { unlessAborted } from '../../unless-aborted.ts'
 import type { ComingDisk } from '../coming-disk.ts'
+import { Grants } from '../grants.ts'
 import { type DestinationHost, recorded } from '../host.ts'
 import { Inquiry } from '../inquiry.ts'
 import { StayingReaders } from '../staying-readers.ts'
@@ -94,6 +95,7 @@ export class Incoming {
     return new Switchover({
       host: this.#host,
       coming: this.#coming,
+      grants: new Grants(this.#host),
       guests: this.#guests,
       passed: this.#passed.signal,
       acquire: async (asked, signal) => {
