@@ -176,7 +176,7 @@ export class SimSite {
     )
     this.disks = disks
     const loaded = await records.load()
-    const report = (record: DiskRecord, error: unknown) =>
+    const report = (record: { readonly name: string }, error: unknown) =>
       log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened')
     await disks.takeUp(loaded.disks, report, keyOf(this.name).fingerprint)
     const peer = (id: string) => ({ id, site: siteOf(id), name: siteOf(id) })
