@@ -1,6 +1,6 @@
 // A peer in words. Pure.
 
-import type { PeerLimitsView, PeerLimitView, PeerView } from '../control/types.ts'
+import type { PeerLimitsView, PeerLimitView, PeerView, RekeyView } from '../control/types.ts'
 import { countText } from './disk-text.ts'
 import { exactSize } from './sizes.ts'
 import { linkText } from './standing-text.ts'
@@ -69,4 +69,15 @@ function limitsOf({ disks, bytes, sizeBytes, calls, digests, junkBytes }: PeerLi
     { title: 'digests at once', limit: digests, isBytes: false },
     { title: 'junk an hour', limit: junkBytes, isBytes: true },
   ]
+}
+
+/** What `peer rekey` has done. */
+export function rekeyText({ before, after, told, away }: RekeyView): string {
+  const known = told.length === 0 ? [] : [`${told.join(', ')} ${told.length > 1 ? 'know' : 'knows'} it by the new key.`]
+  const lost = away.length === 0 ? [] : [`To be removed and paired anew, at both sites: ${away.join(', ')}.`]
+  return [
+    `This site was ${before.id} (${before.fingerprint}), and is ${after.id} (${after.fingerprint}).`,
+    ...known,
+    ...lost,
+  ].join('\n')
 }

@@ -10,6 +10,7 @@ import {
   allowRequest,
   type CreateEvent,
   createDiskRequest,
+  type DeedView,
   type DiskView,
   type DroppedSessionView,
   type EstimateView,
@@ -21,8 +22,11 @@ import {
   type MigrationView,
   migrateRequest,
   type PeerView,
+  type ReclaimedDiskView,
+  type RekeyView,
   type RemovedPeerView,
   reclaimRequest,
+  rekeyRequest,
   type SessionView,
   type SiteView,
   type StatusView,
@@ -69,6 +73,8 @@ export const routes = {
       answer: events<CreateEvent>(),
     },
     show: { name: 'showDisk', method: 'GET', path: '/v1/disks/:name', answer: document<DiskView>() },
+    /** Who gave the disk to whom; a disk that is being moved here has the deed that its source has shown. */
+    deed: { name: 'diskDeed', method: 'GET', path: '/v1/disks/:name/deed', answer: document<DeedView>() },
     delete: { name: 'deleteDisk', method: 'DELETE', path: '/v1/disks/:name', answer: document<DiskView>() },
     /**
      * Compares an arriving disk with its source, for as long as it takes to read both. What differs is missing again when
@@ -81,7 +87,7 @@ export const routes = {
       method: 'POST',
       path: '/v1/disks/:name/reclaim',
       body: reclaimRequest,
-      answer: document<DiskView>(),
+      answer: document<ReclaimedDiskView>(),
     },
     /**
      * Has a disk take writes again after a failed sync, when all of it has been written anew; not confirmed, it is refused
@@ -113,6 +119,14 @@ export const routes = {
       answer: document<InviteView>(),
     },
     join: { name: 'join', method: 'POST', path: '/v1/peers/join', body: joinRequest, answer: document<PeerView>() },
+    /** Gives this site another key; not confirmed, it is refused with what becomes of it (`not-confirmed`). */
+    rekey: {
+      name: 'rekey',
+      method: 'POST',
+      path: '/v1/peers/rekey',
+      body: rekeyRequest,
+      answer: document<RekeyView>(),
+    },
     remove: { name: 'removePeer', method: 'DELETE', path: '/v1/peers/:name', answer: document<PeerView>() },
     show: { name: 'showPeer', method: 'GET', path: '/v1/peers/:name', answer: document<PeerView>() },
     /** What it may here. */

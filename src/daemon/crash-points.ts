@@ -3,10 +3,12 @@
 // is left. Without the variable this file is not even loaded.
 //
 // Steps are what becomes durable: `disk-STATE` and `migration-STATE` (a record enters that state), `disk-taken`,
-// `disk-removed`, `migration-removed`; and of files: `file-made`, `data-synced`, `map-made`, `map-synced`.
+// `disk-removed`, `migration-removed`, `disk-rekeyed` (its deed names this site's next key), `peer-pinned` (a peer's next
+// key is trusted), `peer-followed`; of the key of this site: `key-made`, `key-decided`, `key-replaced`; and of files: `file-made`, `data-synced`, `map-made`, `map-synced`.
 
 import type { Logger } from 'pino'
 import { Refusal } from '../disk/refusal.ts'
+import type { KeyFiles } from '../peer/key-renewal.ts'
 import type { BlockFile, Files, LogFile, PageFile } from '../store/files.ts'
 import type { Change, Records } from '../store/records.ts'
 
@@ -15,21 +17,24 @@ const recordSteps = [
   ...['disk-gone', 'disk-superseded', 'disk-removed'],
   ...['migration-preparing', 'migration-ready', 'migration-copying', 'migration-finishing', 'migration-done'],
   ...['migration-cancelled', 'migration-failed', 'migration-removed'],
+  ...['disk-rekeyed', 'peer-pinned', 'peer-followed'],
 ] as const
 const fileSteps = ['file-made', 'data-synced', 'map-made', 'map-synced'] as const
-type Step = (typeof recordSteps)[number] | (typeof fileSteps)[number]
+const keySteps = ['key-made', 'key-decided', 'key-replaced'] as const
+type Step = (typeof recordSteps)[number] | (typeof fileSteps)[number] | (typeof keySteps)[number]
 
 const pattern = /^(before|after):([a-z-]+)(?:#([1-9][0-9]{0,5}))?$/
 
 export interface Durable {
   readonly records: Records
   readonly files: Files
+  readonly keys: KeyFiles
 }
 
-/** The same records and files, in which the daemon dies at `point`. @throws Refusal `crash-point-unknown` */
-export function withCrashPoint(point: string, { records, files }: Durable, log: Logger): Durable {
+/** The same records, files and keys, in which the daemon dies at `point`. @throws Refusal `crash-point-unknown` */
+export function withCrashPoint(point: string, { records, files, keys }: Durable, log: Logger): Durable {
   const [, when, step, count] = pattern.exec(point) ?? []
-  const isKnown = [...recordSteps, ...fileSteps].some((known) => known === step)
+  const isKnown = [...recordSteps, ...fileSteps, ...keySteps].some((known) => known === step)
   if (!isKnown) throw new Refusal('crash-point-unknown', `VMSTORE_TEST_CRASH_POINT names no crash point: ${point}`)
   log.error({ point }, 'TEST: this daemon will kill itself at a crash point; it must not serve anything of worth')
   let left = Number(count ?? 1)
@@ -39,7 +44,11 @@ export function withCrashPoint(point: string, { records, files }: Durable, log: 
     const value = await work()
     return isHere ? die() : value
   }
-  return { records: new CrashingRecords(records, pass), files: new CrashingFiles(files, pass) }
+  return {
+    records: new CrashingRecords(records, pass),
+    files: new CrashingFiles(files, pass),
+    keys: crashingKeys(keys, pass),
+  }
 }
 
 /** Does a durable step, and dies before or after it when it is the one. */
@@ -70,7 +79,8 @@ class CrashingRecords implements Records {
   }
 
   commit(changes: readonly Change[]): Promise<void> {
-    const steps = changes.flatMap((change) => this.#stepsOf(change))
+    const isFollowed = changes.some((change) => 'remove' in change && change.remove === 'peer')
+    const steps = changes.flatMap((change) => this.#stepsOf(change, isFollowed))
     return this.#pass(steps, () => this.#records.commit(changes))
   }
 
@@ -78,11 +88,17 @@ class CrashingRecords implements Records {
     return this.#records.close()
   }
 
-  #stepsOf(change: Change): Step[] {
+  #stepsOf(change: Change, isFollowed = false): Step[] {
     if ('remove' in change) return change.remove === 'peer' ? [] : [`${change.remove}-removed`]
-    if ('mark' in change || change.put === 'peer') return []
+    if ('mark' in change) return []
+    if (change.put === 'peer') {
+      if (isFollowed) return ['peer-followed']
+      return change.record.next === null ? [] : ['peer-pinned']
+    }
     const steps = [this.#enters(`${change.put}-${change.record.state}`, change.record.id, change.put)]
     if (change.put === 'disk' && change.record.taken) steps.push(this.#enters('disk-taken', change.record.id, 'taken'))
+    if (change.put === 'disk' && change.record.deed?.at(-1)?.kind === 'rekeyed')
+      steps.push(this.#enters('disk-rekeyed', change.record.id, `rekeyed ${change.record.deed.length}`))
     return steps.filter((step) => recordSteps.some((known) => known === step)) as Step[]
   }
 
@@ -92,6 +108,16 @@ class CrashingRecords implements Records {
     const before = this.#known.get(key)
     this.#known.set(key, word)
     return before === word ? '' : word
+  }
+}
+
+function crashingKeys(keys: KeyFiles, pass: Pass): KeyFiles {
+  return {
+    prepare: () => pass(['key-made'], () => keys.prepare()),
+    forget: () => keys.forget(),
+    decide: () => pass(['key-decided'], () => keys.decide()),
+    replace: () => pass(['key-replaced'], () => keys.replace()),
+    left: () => keys.left(),
   }
 }
 

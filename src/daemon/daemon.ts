@@ -11,7 +11,6 @@ import type { Logger } from 'pino'
 import { EventBus } from '../control/event-bus.ts'
 import { type ControlServer, startControlServer } from '../control/server.ts'
 import type { SiteView } from '../control/types.ts'
-import { type SigningKey, signingKey } from '../deed/keys.ts'
 import type { DiskServices } from '../disk/disk.ts'
 import { Disks } from '../disk/disks.ts'
 import { Refusal } from '../disk/refusal.ts'
@@ -24,26 +23,29 @@ import { nbdErrorCodes } from '../nbd/server/guest-errors.ts'
 import { NbdServer } from '../nbd/server/server.ts'
 import type { TlsServer, TlsServerOptions } from '../nbd/server/tls-server.ts'
 import { formatNbdUri } from '../nbd/wire/uri.ts'
-import { type Identity, siteIdOf } from '../peer/identity.ts'
+import { siteIdOf } from '../peer/identity.ts'
 import { DataFolder } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
-import type { Records } from '../store/records.ts'
+import type { Change, DiskRecord, Records } from '../store/records.ts'
 import { announceCourse, announceLink } from './announcing.ts'
 import { systemClock } from './clock.ts'
 import { logCourse } from './course-log.ts'
 import { Drivers } from './drivers.ts'
 import { loadedWithDeeds, openDurable, tellUnrecorded } from './durable.ts'
 import { freeBytes } from './free-space.ts'
+import { KeyRenewal, type KeyRenewalParts } from './key-renewal.ts'
 import { logLink } from './link-log.ts'
 import { Links } from './links.ts'
 import { namingOf, peerOf } from './naming.ts'
 import { checkAddresses, openTls, reloadTls } from './nbd-access.ts'
-import { ownIdentity, siteNameOf } from './own-identity.ts'
+import { OwnIdentity, ownIdentity, siteNameOf } from './own-identity.ts'
 import type { PassedSocket } from './passed-sockets.ts'
-import { PeerBook } from './peer-book.ts'
+import { PeerBook, peerFacts } from './peer-book.ts'
 import { PeerGuard } from './peer-guard.ts'
+import { followAtBreaks, PeerRenewals, withRenewals } from './peer-renewals.ts'
+import { finishLeft } from './renewed-disk.ts'
 import { LentSeeds } from './seeds.ts'
-import { serveFile, stateFolderOf } from './served-file.ts'
+import { renameNotes, serveFile, stateFolderOf } from './served-file.ts'
 import { LocalSite } from './site.ts'
 import { drainLimitMs } from './site-sessions.ts'
 import type { Naming } from './views.ts'
@@ -135,15 +137,19 @@ export class Daemon {
     if (this.#options.tls) this.#tls = await openTls(this.#options.tls, log)
     const folder = await DataFolder.open(this.#options.root)
     this.#stops.push(() => folder.release())
-    const identity = await ownIdentity(folder.root)
-    const { records, files } = await openDurable(folder, identity.siteId, log)
+    const own = new OwnIdentity(await ownIdentity(folder.root))
+    const { records, files, keys } = await openDurable(folder, own.siteId, log)
     this.#stops.push(() => records.close())
-    const key = signingKey(identity.privateKeyPem)
-    const loaded = await loadedWithDeeds(records, key, log)
+    const notes: KeyRenewalParts['renameNotes'] = (of, { before, after }) =>
+      renameNotes(files, of, before.siteId, after.siteId)
+    await finishLeft({ own, keys, records, log, renameNotes: notes })
+    const loaded = await loadedWithDeeds(records, own.key, log)
     const services: DiskServices = {
       files,
       records,
-      siteId: identity.siteId,
+      get siteId() {
+        return own.siteId
+      },
       readOnly: this.#options.readOnly,
       holdsAfterPowerLoss: this.#options.afterPowerLoss === 'hold',
       errorNames: nbdErrorCodes,
@@ -153,30 +159,49 @@ export class Daemon {
     await tellUnrecorded(folder, loaded.disks, log)
     const disks = new Disks(services, folder)
     this.#stops.push(() => disks.close())
-    await disks.takeUp(loaded.disks, (record, error) =>
-      log.error({ disk: record.name, err: error }, 'a disk cannot be opened: it is not served'),
-    )
+    const report = (record: DiskRecord, error: unknown) =>
+      log.error({ disk: record.name, err: error }, 'a disk cannot be opened: it is not served')
+    await disks.takeUp(loaded.disks, report, own.fingerprint)
 
     const book = new PeerBook(records, loaded.peers)
     const siteName = siteNameOf(hostname())
     const guard = new PeerGuard((peerId) => rightsOf(book.get(peerId)).limits)
     let migrations: Migrations | undefined
+    let renewal: KeyRenewal | undefined
+    const commit = (changes: readonly Change[]) => records.commit(changes)
+    const renewals = new PeerRenewals({
+      ...{ book, disks, log, commit },
+      migrations: () => migrations!,
+      drop: (peerId) => links.hub.drop(peerId, 'the peer has renewed its key'),
+    })
     const links = new Links({
-      identity,
+      identity: () => own.now,
       siteName,
       book,
       drivers: new Drivers(this.#options.drivers),
       guard,
-      handlers: guard.guarding(answersOverLink((peerId) => migrations!.desk(peerId))),
+      handlers: withRenewals(
+        guard.guarding(answersOverLink((peerId) => migrations!.desk(peerId))),
+        renewals,
+        () => renewal,
+      ),
       log,
       settings: this.#options.transportSettings,
       newcomers: this.#options.limits,
       deadHostMs: this.#options.limits.deadHostMs,
+      follow: (next) => renewals.follow(next),
     })
     this.#stops.push(() => links.close())
-    const naming = namingOf(identity.siteId, book, links, disks)
-    migrations = this.#makeMigrations({ records, disks, identity, key, book, links, naming, folder, files, guard })
+    const naming = namingOf(own, book, links, disks)
+    migrations = this.#makeMigrations({ records, disks, own, book, links, naming, folder, files, guard })
     this.#stops.push(() => migrations.stop())
+    renewal = new KeyRenewal({
+      ...{ own, keys, disks, migrations, book, links, log, commit },
+      clock: systemClock,
+      renameNotes: notes,
+    })
+    this.#stops.push(() => renewal.stop())
+    followAtBreaks(links.hub, book)
     links.hub.onEvent((peerId, event) => {
       logLink(event, peerOf(book, peerId).name, log)
       if (event.kind !== 'retry') migrations.linkChanged(peerId, event.kind === 'up')
@@ -187,15 +212,14 @@ export class Daemon {
     links.hub.onUp((peerId) => void migrations.generations.ask(peerId).catch(() => {})) // Asked again when it is up again.
     await migrations.generations.askAll(book.all().map(({ fingerprint }) => fingerprint))
     // Now every disk that the last daemon left is known: a file that is one of them is not taken for a new one.
-    for (const file of this.#options.files) await serveFile(disks, files, identity.siteId, key, file)
-    await this.#listen({ disks, folder, files, migrations, book, links, naming, identity, key, siteName, guard })
+    for (const file of this.#options.files) await serveFile(disks, files, own.siteId, own.key, file)
+    await this.#listen({ disks, folder, files, migrations, book, links, naming, own, renewal, siteName, guard })
   }
 
   #makeMigrations(parts: {
     records: Records
     disks: Disks
-    identity: Identity
-    key: SigningKey
+    own: OwnIdentity
     book: PeerBook
     links: Links
     naming: Naming
@@ -203,7 +227,7 @@ export class Daemon {
     files: Files
     guard: PeerGuard
   }): Migrations {
-    const { records, disks, identity, key, book, links, naming, folder, files, guard } = parts
+    const { records, disks, own, book, links, naming, folder, files, guard } = parts
     const { log, seedFolders = [], seedDisks = [] } = this.#options
     const seeds = new LentSeeds({
       disks,
@@ -217,8 +241,12 @@ export class Daemon {
       records,
       disks,
       clock: systemClock,
-      siteId: identity.siteId,
-      key,
+      get siteId() {
+        return own.siteId
+      },
+      get key() {
+        return own.key
+      },
       siteOf: siteIdOf,
       bootId: files.bootId,
       readOnly: this.#options.readOnly,
@@ -227,6 +255,7 @@ export class Daemon {
       counterpart: (peerId) => overLink(links.hub.channel(peerId)),
       peer: (peerId) => peerOf(book, peerId),
       rights: (peerId) => rightsOf(book.get(peerId), guard.reached(peerId)),
+      peers: () => book.all().map(peerFacts),
       keep: (peerId) => links.hub.keep(peerId),
       freeBytes: () => freeBytes(folder.disksFolder),
       transport: (peerId) => book.get(peerId)?.address?.split(':')[0] ?? 'tcp',
@@ -248,12 +277,12 @@ export class Daemon {
     book: PeerBook
     links: Links
     naming: Naming
-    identity: Identity
-    key: SigningKey
+    own: OwnIdentity
+    renewal: KeyRenewal
     siteName: string
     guard: PeerGuard
   }): Promise<void> {
-    const { disks, folder, files, migrations, book, links, naming, identity, key, siteName, guard } = parts
+    const { disks, folder, files, migrations, book, links, naming, own, renewal, siteName, guard } = parts
     const { log, peer, version, limits } = this.#options
     const { sessions: connections, deadHostMs: deadClientMs, ...newcomers } = limits
     const nbd = new NbdServer({
@@ -272,19 +301,19 @@ export class Daemon {
     for (const uri of uris) this.#nbdUris.push((await listening(uri, () => nbd.listen(uri))).uri)
     if (peer !== undefined) await listening(peer, () => links.listen(peer))
     const control = resolve(this.#options.control ?? folder.controlPath)
-    const view: SiteView = {
-      id: identity.siteId,
+    const view = (): SiteView => ({
+      id: own.siteId,
       name: siteName,
       version,
-      fingerprint: identity.fingerprint,
+      fingerprint: own.fingerprint,
       nbd: this.#nbdUris,
       peer: links.address ?? null,
       control,
       root: folder.root,
-    }
+    })
     const service = new LocalSite({
       view,
-      key,
+      own,
       disks,
       disksFolder: folder.disksFolder,
       files,
@@ -300,6 +329,7 @@ export class Daemon {
         negotiationSeconds: limits.negotiationMs / 1000,
         deadHostSeconds: limits.deadHostMs === 0 ? null : limits.deadHostMs / 1000,
       },
+      renewal,
     })
     const server: ControlServer = await startControlServer({
       service,
@@ -308,7 +338,7 @@ export class Daemon {
       serveNbd: (socket) => nbd.attach(socket),
     })
     this.#stops.push(() => server.close())
-    this.#view = view
+    this.#view = view()
   }
 }
 

@@ -1,9 +1,10 @@
-// What of a site survives its daemon: records and files. For tests alone, both may have a crash point (crash-points.ts).
+// What of a site survives its daemon: records, files, and its key. For tests alone, both may have a crash point (crash-points.ts).
 
 import type { Logger } from 'pino'
 import type { SigningKey } from '../deed/keys.ts'
 import { adopted } from '../migration/adoption.ts'
 import { wrongTerms } from '../migration/terms.ts'
+import { FolderKeyFiles } from '../peer/key-renewal.ts'
 import type { DataFolder } from '../store/data-folder.ts'
 import { KernelFiles } from '../store/kernel-files.ts'
 import type { DiskRecord, Records, SiteRecords } from '../store/records.ts'
@@ -14,7 +15,7 @@ import { isBesideServedFile } from './served-file.ts'
 export async function openDurable(folder: DataFolder, siteId: string, log: Logger): Promise<Durable> {
   const hasDisks = (await folder.diskIds()).length > 0 || (await isBesideServedFile(folder, siteId))
   const records = await SqliteRecords.open(folder.databasePath, { hasDisks, siteId, wrongTerms })
-  const durable = { records, files: new KernelFiles() }
+  const durable = { records, files: new KernelFiles(), keys: new FolderKeyFiles(folder.root) }
   const point = process.env['VMSTORE_TEST_CRASH_POINT']
   if (point === undefined) return durable
   try {

@@ -20,7 +20,8 @@ import type { PeerGuard } from './peer-guard.ts'
 import { Streams } from './streams.ts'
 
 export interface LinksOptions {
-  readonly identity: Identity
+  /** Of this site, now: its key may be renewed while it runs. */
+  identity(): Identity
   /** What this site calls itself to others. */
   readonly siteName: string
   readonly book: PeerBook
@@ -34,6 +35,8 @@ export interface LinksOptions {
   readonly newcomers: NewcomerLimits
   /** How long a peer's host may take to acknowledge what was sent. 0: as long as the system lets it. */
   readonly deadHostMs: number
+  /** A peer shows the key that it has said it will have: what is on record of it follows. */
+  follow(next: string): Promise<void>
 }
 
 const keptOut = 'the peer has broken the protocol too often in this hour: it is kept out (vmstore peer show)'
@@ -48,8 +51,12 @@ export class Links {
 
   constructor(options: LinksOptions) {
     this.#options = options
-    const { identity, book, log, guard } = options
-    this.#streams = new Streams({ ...options, name: (peerId) => book.get(peerId)?.name ?? peerId })
+    const { book, log, guard } = options
+    this.#streams = new Streams({
+      ...options,
+      name: (peerId) => book.get(peerId)?.name ?? peerId,
+      nextKey: (peerId) => book.get(peerId)?.next ?? undefined,
+    })
     const lanes = new StreamLanes({
       connect: async (target, signal) => {
         if (guard.isKeptOut(target.peerId)) throw new LinkError('unreachable', keptOut)
@@ -61,13 +68,15 @@ export class Links {
       clock: systemTimers,
     })
     this.hub = new LinkHub({
-      ownId: identity.siteId,
+      ownId: options.identity().siteId,
       lanes,
       address: (peerId) => book.get(peerId)?.address ?? undefined,
       log,
     })
     this.#inviter = new Inviter({
-      identity,
+      get identity() {
+        return options.identity()
+      },
       admit: async (peer, invitation) => {
         try {
           await book.admit(peer, invitation.name)
@@ -77,12 +86,21 @@ export class Links {
       },
     })
     this.#secure = new SecureServer({
-      identity,
-      isPaired: (fingerprint) => book.has(fingerprint),
+      get identity() {
+        return options.identity()
+      },
+      isPaired: (fingerprint) => book.has(fingerprint) || book.renewing(fingerprint) !== undefined,
       onLink: ({ fingerprint, stream }, known) => {
-        const lane = lanes.accept(fingerprint, stream)
-        lane.opened.then(known, () => {})
-        this.hub.accept(fingerprint, lane)
+        const take = () => {
+          const lane = lanes.accept(fingerprint, stream)
+          lane.opened.then(known, () => {})
+          this.hub.accept(fingerprint, lane)
+        }
+        if (book.has(fingerprint)) return take()
+        options.follow(fingerprint).then(take, (error: Error) => {
+          log.warn({ reason: error.message }, 'a peer shows its next key, and could not be followed yet')
+          stream.destroy()
+        })
       },
       onPair: (secured, known) =>
         void this.#inviter.serve(secured, known).then(
@@ -121,7 +139,8 @@ export class Links {
   }
 
   async join(text: string, name: string | undefined, signal: AbortSignal): Promise<PeerRecord> {
-    const { identity, siteName, book } = this.#options
+    const { siteName, book } = this.#options
+    const identity = this.#options.identity()
     const token = decodeToken(text) // Whether it still holds the inviter says, by its own clock.
     if (name !== undefined) book.checkName(name, token.fingerprint)
     const inviter = await join({

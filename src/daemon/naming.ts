@@ -6,11 +6,20 @@ import type { Links } from './links.ts'
 import { type PeerBook, peerFacts } from './peer-book.ts'
 import { type Naming, stateOf } from './views.ts'
 
-export function namingOf(ownSite: string, book: PeerBook, links: Links, disks: Disks): Naming {
+interface OwnNames {
+  readonly siteId: string
+  readonly fingerprint: string
+}
+
+/** `own`: this site, whose id is another once its key was renewed. */
+export function namingOf(own: OwnNames, book: PeerBook, links: Links, disks: Disks): Naming {
   return {
-    ownSite,
-    siteName: (site) => (site === ownSite ? 'this site' : (book.bySite(site)?.name ?? site)),
+    get ownSite() {
+      return own.siteId
+    },
+    siteName: (site) => (site === own.siteId ? 'this site' : (book.bySite(site)?.name ?? site)),
     peerName: (id) => book.get(id)?.name ?? id,
+    keyName: (fingerprint) => (fingerprint === own.fingerprint ? 'this site' : book.get(fingerprint)?.name),
     isConnected: (id) => links.hub.connected(id),
     link: (id) => links.hub.facts(id),
     diskState: (id) => {

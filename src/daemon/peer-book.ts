@@ -28,6 +28,11 @@ export class PeerBook {
     return this.#peers.get(fingerprint)
   }
 
+  /** The peer that has said that it will have this key. */
+  renewing(fingerprint: string): PeerRecord | undefined {
+    return this.all().find(({ next }) => next === fingerprint)
+  }
+
   bySite(site: string): PeerRecord | undefined {
     return this.all().find((peer) => peer.site === site)
   }
@@ -62,6 +67,7 @@ export class PeerBook {
       name,
       address: peer.address ?? known?.address ?? null,
       pairedAt: new Date().toISOString(),
+      next: null,
     }
     await this.#records.commit([{ put: 'peer', record }])
     this.#peers.set(record.fingerprint, record)
@@ -88,6 +94,20 @@ export class PeerBook {
     })
     this.#allowed = work.catch(() => {})
     return work
+  }
+
+  /** Trusts the peer's next key besides the present one, durably. */
+  async pinNext(peer: PeerRecord, next: string): Promise<void> {
+    const record = { ...peer, next }
+    await this.#records.commit([{ put: 'peer', record }])
+    this.#peers.set(record.fingerprint, record)
+  }
+
+  /** The peer is known by its next key alone, as is on record already. It keeps its place among the others. */
+  replaced(before: PeerRecord, after: PeerRecord): void {
+    const peers = this.all().map((peer) => (peer.fingerprint === before.fingerprint ? after : peer))
+    this.#peers.clear()
+    for (const peer of peers) this.#peers.set(peer.fingerprint, peer)
   }
 
   async remove(peer: PeerRecord): Promise<void> {

@@ -70,6 +70,21 @@ export async function leaveFile(files: Files, record: DiskRecord, siteId: string
   }
 }
 
+/** The notes beside served images that name a site by what it was called before its key was renewed. @throws when one cannot be written */
+export async function renameNotes(
+  files: Files,
+  records: readonly DiskRecord[],
+  before: string,
+  after: string,
+): Promise<void> {
+  for (const { servedFile } of records) {
+    if (servedFile === null) continue
+    const folder = stateFolderOf(servedFile)
+    const note = await readNote(folder)
+    if (note?.site === before) await writeNote(files, join(folder, noteName), { ...note, site: after })
+  }
+}
+
 const noteShape = z.object({
   site: z.string(),
   id: z.uuid(),

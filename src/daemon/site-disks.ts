@@ -7,11 +7,12 @@ import type {
   AcceptRequest,
   CreateDiskRequest,
   CreateEvent,
+  DeedView,
   DiskView,
+  ReclaimedDiskView,
   ReclaimRequest,
   VerifyView,
 } from '../control/types.ts'
-import type { SigningKey } from '../deed/keys.ts'
 import { signMade } from '../deed/signing.ts'
 import { accept as acceptFailedSync } from '../disk/acceptance.ts'
 import type { Disk } from '../disk/disk.ts'
@@ -23,22 +24,27 @@ import type { Migrations } from '../migration/site/migrations.ts'
 import { passingPrefix } from '../store/data-folder.ts'
 import type { Files } from '../store/files.ts'
 import { announceDisk } from './announcing.ts'
+import { deedView } from './deed-view.ts'
 import { allocatedBytesOf, checkSpace, freeBytes } from './free-space.ts'
 import { openImageSource } from './image-opening.ts'
 import type { ImageSource } from './image-source.ts'
+import type { KeyRenewal } from './key-renewal.ts'
+import type { OwnIdentity } from './own-identity.ts'
 import type { QemuPlace } from './qemu-image.ts'
 import { leaveFile } from './served-file.ts'
 import { diskView, type Naming } from './views.ts'
 
 export interface LocalDisksParts {
-  readonly siteId: string
-  readonly key: SigningKey
+  /** Who this site is. */
+  readonly own: Pick<OwnIdentity, 'key'>
   readonly disks: Disks
   readonly disksFolder: string
   readonly files: Files
   readonly migrations: Migrations
   readonly naming: Naming
   readonly bus: EventBus
+  /** No disk is made under a key that is being renewed. */
+  readonly renewal: Pick<KeyRenewal, 'checkIdle'>
 }
 
 export class LocalDisks implements ServiceOf<'disks'> {
@@ -55,13 +61,14 @@ export class LocalDisks implements ServiceOf<'disks'> {
     const sizeBytes = sizeOfNew(request, image)
     if (image) await checkSpace(disksFolder, request.name, image.dataBytes)
     const id = randomUUID()
+    this.#parts.renewal.checkIdle()
     using watcher = bus.watch({ kinds: ['creation'], concerning: id }, signal)
     const progress = (done: number) =>
       bus.publish('creation', [id], () => ({ type: 'progress', bytes: { done, total: image!.sizeBytes } }))
     const roomBytes = async () => (await freeBytes(disksFolder)) - spareBytes
     const fill = async (path: string) => image?.copyTo({ files, path, spareBytes: roomBytes, progress, signal })
     const madeAt = new Date().toISOString()
-    const deed = signMade(this.#parts.key, id, madeAt)
+    const deed = signMade(this.#parts.own.key, id, madeAt)
     const made = disks.create({ id, name: request.name, sizeBytes, deed }, madeAt, fill)
     made.then(
       () => watcher.end(),
@@ -80,6 +87,11 @@ export class LocalDisks implements ServiceOf<'disks'> {
 
   async show(name: string): Promise<DiskView> {
     return this.#view(this.#parts.disks.named(name))
+  }
+
+  deed(name: string): DeedView {
+    const { disks, naming } = this.#parts
+    return deedView(disks.named(name), naming)
   }
 
   async delete(name: string): Promise<DiskView> {
@@ -109,7 +121,7 @@ export class LocalDisks implements ServiceOf<'disks'> {
     }
     using _reservation = disk.reserve(deletion)
     const view = await this.#view(disk)
-    await leaveFile(this.#parts.files, disk.record, this.#parts.siteId)
+    await leaveFile(this.#parts.files, disk.record, this.#parts.naming.ownSite)
     await this.#parts.migrations.remove(disk)
     announceDisk(view.id, disk.name, 'removed', bus)
     return view
@@ -126,8 +138,10 @@ export class LocalDisks implements ServiceOf<'disks'> {
     }
   }
 
-  async reclaim(name: string, { confirmed }: ReclaimRequest): Promise<DiskView> {
-    return this.#view(await this.#parts.migrations.commands.reclaim(name, confirmed, AbortSignal.timeout(30_000)))
+  async reclaim(name: string, { confirmed }: ReclaimRequest): Promise<ReclaimedDiskView> {
+    const { commands } = this.#parts.migrations
+    const { disk, notAsked } = await commands.reclaim(name, confirmed, AbortSignal.timeout(30_000))
+    return { ...(await this.#view(disk)), notAsked }
   }
 
   async accept(name: string, { confirmed }: AcceptRequest, signal: AbortSignal): Promise<DiskView> {

@@ -8,6 +8,8 @@ import type {
   JoinRequest,
   PeerLimitsView,
   PeerView,
+  RekeyRequest,
+  RekeyView,
   RemovedPeerView,
 } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
@@ -19,6 +21,7 @@ import type { Migrations } from '../migration/site/migrations.ts'
 import { PeerError } from '../peer/identity.ts'
 import type { PeerLimits, PeerRecord } from '../store/records.ts'
 import { TransportError } from '../transport/index.ts'
+import type { KeyRenewal } from './key-renewal.ts'
 import type { Links } from './links.ts'
 import { allowed } from './peer-allowing.ts'
 import type { PeerBook } from './peer-book.ts'
@@ -31,6 +34,7 @@ export interface LocalPeersParts {
   readonly migrations: Migrations
   readonly disks: Disks
   readonly guard: PeerGuard
+  readonly renewal: KeyRenewal
 }
 
 export class LocalPeers implements ServiceOf<'peers'> {
@@ -97,6 +101,10 @@ export class LocalPeers implements ServiceOf<'peers'> {
     guard.forget(peer.fingerprint)
     const stranded = [...ended, ...(await commands.endAllWith(peer.fingerprint))]
     return { ...view, connected: false, stranded: stranded.map(asSentence) }
+  }
+
+  async rekey(request: RekeyRequest, signal: AbortSignal): Promise<RekeyView> {
+    return told(() => this.#parts.renewal.rekey(request, signal))
   }
 
   #peerView(peer: PeerRecord): PeerView {

@@ -3,12 +3,13 @@
 import type { EventBus } from '../control/event-bus.ts'
 import type { Service, ServiceOf } from '../control/service.ts'
 import type { PatienceView, SiteView, StatusView } from '../control/types.ts'
-import type { SigningKey } from '../deed/keys.ts'
 import type { Disks } from '../disk/disks.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { NbdServer } from '../nbd/server/server.ts'
 import type { Files } from '../store/files.ts'
+import type { KeyRenewal } from './key-renewal.ts'
 import type { Links } from './links.ts'
+import type { OwnIdentity } from './own-identity.ts'
 import type { PeerBook } from './peer-book.ts'
 import type { PeerGuard } from './peer-guard.ts'
 import { LocalDisks } from './site-disks.ts'
@@ -18,8 +19,10 @@ import { LocalSessions, nbdDoorView, peerDoorView } from './site-sessions.ts'
 import type { Naming } from './views.ts'
 
 export interface SiteParts {
-  readonly view: SiteView
-  readonly key: SigningKey
+  /** As it is now. */
+  view(): SiteView
+  /** Who it is. */
+  readonly own: OwnIdentity
   readonly disks: Disks
   readonly disksFolder: string
   readonly files: Files
@@ -32,6 +35,8 @@ export interface SiteParts {
   readonly bus: EventBus
   readonly nbd: NbdServer
   readonly patience: PatienceView
+  /** Gives this site another key. */
+  readonly renewal: KeyRenewal
 }
 
 export class LocalSite implements Service {
@@ -42,20 +47,19 @@ export class LocalSite implements Service {
   readonly migrations: LocalMigrations
 
   constructor(parts: SiteParts) {
-    const { view } = parts
-    const shared = { ...parts, siteId: view.id }
-    this.disks = new LocalDisks(shared)
+    this.disks = new LocalDisks(parts)
     this.sessions = new LocalSessions(parts.nbd)
-    this.peers = new LocalPeers(shared)
-    this.migrations = new LocalMigrations(shared)
-    this.site = { describe: () => view, status: () => this.#status(parts) }
+    this.peers = new LocalPeers(parts)
+    this.migrations = new LocalMigrations(parts)
+    this.site = { describe: () => parts.view(), status: () => this.#status(parts) }
   }
 
   async #status({ view, nbd, links, patience }: SiteParts): Promise<StatusView> {
-    const ofPeers = view.peer === null ? [] : [peerDoorView(view.peer, links.newcomers)]
-    const doors = [...nbd.doors.map((door) => nbdDoorView(door, view.control)), ...ofPeers]
+    const site = view()
+    const ofPeers = site.peer === null ? [] : [peerDoorView(site.peer, links.newcomers)]
+    const doors = [...nbd.doors.map((door) => nbdDoorView(door, site.control)), ...ofPeers]
     const disks = await this.disks.list()
     const [peers, migrations] = [this.peers.list(), this.migrations.list()]
-    return { site: view, doors, patience, refusedConnections: nbd.refused, disks, peers, migrations }
+    return { site, doors, patience, refusedConnections: nbd.refused, disks, peers, migrations }
   }
 }

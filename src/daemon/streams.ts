@@ -11,7 +11,8 @@ import type { Listener, Log, TransportOptions } from '../transport/index.ts'
 import type { Drivers } from './drivers.ts'
 
 export interface StreamsOptions {
-  readonly identity: Identity
+  /** Of this site, now. */
+  identity(): Identity
   readonly drivers: Drivers
   readonly log: Log
   readonly settings: Readonly<Record<string, Readonly<Record<string, unknown>>>>
@@ -19,6 +20,10 @@ export interface StreamsOptions {
   readonly deadHostMs: number
   /** What a peer is called here. */
   name(peerId: string): string
+  /** The key that a peer has said it will have; undefined: it has said nothing. */
+  nextKey(peerId: string): string | undefined
+  /** A peer shows its next key: what is on record of it follows. */
+  follow(next: string): Promise<void>
 }
 
 export class Streams {
@@ -45,8 +50,14 @@ export class Streams {
   async dial({ peerId, address, purpose }: LaneTarget, signal: AbortSignal): Promise<Duplex> {
     try {
       const bare = await this.connect(new URL(address), purpose, signal)
-      const { identity } = this.#options
-      return (await secureClient(bare, { identity, expectFingerprint: peerId, alpn: linkProtocol, signal })).stream
+      const identity = this.#options.identity()
+      const nextFingerprint = this.#options.nextKey(peerId)
+      const expected = { expectFingerprint: peerId, nextFingerprint }
+      const secured = await secureClient(bare, { identity, ...expected, alpn: linkProtocol, signal })
+      if (secured.fingerprint === peerId) return secured.stream
+      secured.stream.destroy()
+      await this.#options.follow(secured.fingerprint)
+      throw new Error('it has renewed its key, and is known by the new one from now on: try again')
     } catch (error) {
       signal.throwIfAborted()
       const who = this.#options.name(peerId)

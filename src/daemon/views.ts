@@ -21,6 +21,8 @@ export interface Naming {
   /** `this site`, a peer's name, or the id itself. */
   siteName(siteId: string): string
   peerName(peerId: string): string
+  /** Of this site's key, and of those that are pinned. */
+  keyName(fingerprint: string): string | undefined
   isConnected(peerId: string): boolean
   link(peerId: string): LinkFacts | undefined
   /** null: there is no such disk here. */

@@ -37,6 +37,7 @@ export class Disk implements Export {
   onSessions: () => void = () => {}
   readonly #parts: DiskParts
   #isVoid = false
+  #isKeyGone = false
 
   private constructor(services: DiskServices, facts: Omit<DiskFacts, 'sessionEnded'>) {
     this.sizeBytes = facts.record.sizeBytes
@@ -73,9 +74,13 @@ export class Disk implements Export {
     return disk
   }
 
-  /** A disk whose file or maps cannot be used: it is shown with its trouble, and served to nobody. */
-  static unusable(services: DiskServices, record: DiskRecord, trouble: string): Disk {
+  /**
+   * A disk whose file or maps cannot be used, or that its deed gives to another key (`isKeyGone`): it is shown with its trouble,
+   * and served to nobody.
+   */
+  static unusable(services: DiskServices, record: DiskRecord, trouble: string, isKeyGone = false): Disk {
     const disk = new Disk(services, { record, trouble })
+    disk.#isKeyGone = isKeyGone
     disk.#parts.io.refuse(`disk ${record.name} cannot be used: ${trouble}`, () => false)
     return disk
   }
@@ -139,6 +144,11 @@ export class Disk implements Export {
     return this.#parts.moves.planFacts({ migrationId: null, ...(deed && { deed }) })
   }
 
+  /** A site that the record names has another key from now on: what is said of it, and nothing else. */
+  rewrite(facts: (now: DiskRecord) => Partial<Pick<DiskRecord, 'owner' | 'deed'>>): DiskPlan {
+    return { record: this.#parts.record, next: (now) => ({ ...now, ...facts(now) }) }
+  }
+
   /**
    * → superseded: `owner` has a later `generation`, or the same further on; `deed`: by which that is so; `rival`: another that
    * forks from ours.
@@ -180,6 +190,11 @@ export class Disk implements Export {
 
   get isUnusable(): boolean {
     return this.#parts.trouble.isUnusable
+  }
+
+  /** This site's key is not the one that holds the disk. */
+  get isKeyGone(): boolean {
+    return this.#isKeyGone
   }
 
   get isFailed(): boolean {

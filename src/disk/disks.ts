@@ -10,6 +10,7 @@ import { type Change, type DiskRecord, untouchedDisk } from '../store/records.ts
 import type { StoreError } from '../store/store-error.ts'
 import { Disk, type DiskServices } from './disk.ts'
 import { diskNamePattern } from './disk-name.ts'
+import { isOfAnotherKey, keyGoneSentence } from './key-gone.ts'
 import { Refusal } from './refusal.ts'
 import type { RemotePart } from './remote-part.ts'
 
@@ -75,6 +76,11 @@ export class Disks implements ExportCatalog {
     return [...this.#disks.values()]
   }
 
+  /** Of disks that are no disks yet. */
+  get namesInMaking(): readonly string[] {
+    return [...this.#claimedNames]
+  }
+
   get(id: string): Disk | undefined {
     return this.#disks.get(id)
   }
@@ -95,10 +101,25 @@ export class Disks implements ExportCatalog {
 
   /**
    * Opens the disks of a site that starts, but for those on their way here, which need their migration. One disk that
-   * cannot be opened does not keep the others from their guests: it is shown with its trouble.
+   * cannot be opened does not keep the others from their guests: it is shown with its trouble. `own`: the fingerprint of this
+   * site's key, without which none is served.
    */
-  async takeUp(records: readonly DiskRecord[], report: (record: DiskRecord, error: unknown) => void): Promise<void> {
+  async takeUp(
+    records: readonly DiskRecord[],
+    report: (record: DiskRecord, error: unknown) => void,
+    own: string,
+  ): Promise<void> {
     for (const record of records) {
+      if (isOfAnotherKey(record, own)) {
+        const trouble = keyGoneSentence(record, own)
+        this.#services.log(
+          'error',
+          { disk: record.name, reason: trouble },
+          'the key of a disk is gone: it is not served',
+        )
+        this.#disks.set(record.id, Disk.unusable(this.#services, record, trouble, true))
+        continue
+      }
       if (record.state === 'incoming' || record.state === 'arriving') continue
       try {
         const disk = await this.open(record)

@@ -67,7 +67,7 @@ export class DiskParts {
 
   constructor(services: DiskServices, { record, remote, trouble, sessionEnded }: DiskFacts) {
     const { name, sizeBytes } = record
-    const { log, clock, errorNames, siteId, readOnly, files: storage } = services
+    const { log, clock, errorNames, readOnly, files: storage } = services
     const closed = this.closed.signal
     const flush = () => this.syncs.group.flush()
     this.reservation = new Reservation(name)
@@ -103,9 +103,9 @@ export class DiskParts {
       closed,
       land: (piece) => landing.land(piece, 'demand'),
     })
-    const face = { ...kept, siteId, storage, moves: this.moves, unsynced: this.unsynced, bytes: () => this.bytes }
-    this.departing = new Departing({ ...face, readOnly, tracking })
-    this.arriving = new Arriving({ ...face, landing, ahead, flush })
+    const face = { ...kept, storage, moves: this.moves, unsynced: this.unsynced, bytes: () => this.bytes }
+    this.departing = new Departing(withSite({ ...face, readOnly, tracking }, services))
+    this.arriving = new Arriving(withSite({ ...face, landing, ahead, flush }, services))
     this.sessionHost = this.#hostOf(name, sessionEnded)
   }
 
@@ -136,4 +136,9 @@ export class DiskParts {
     const { name, state } = this.record.now
     throw new Error(`the bytes of ${name} are not open: ${this.trouble.sentence ?? state}`)
   }
+}
+
+/** Who this site is they ask anew each time: its key, and so its id, may be renewed while the disk is open. */
+function withSite<Parts extends object>(parts: Parts, services: Pick<DiskServices, 'siteId'>) {
+  return Object.defineProperty(parts, 'siteId', { get: () => services.siteId }) as Parts & { readonly siteId: string }
 }

@@ -207,8 +207,26 @@ export function destinationAnswers(disk: Disk, peerName: string, says: string): 
   })
 }
 
-/** What an operator has to know, and to say, before a disk is taken back. */
-export function notConfirmed(record: MigrationRecord, peerName: string): Refusal {
+/** A deed of the disk goes further than this site's. */
+export function deedGoesOn(
+  { name: disk }: Disk,
+  peerName: string,
+  holder: { readonly site: string; readonly generation: number },
+): Refusal {
+  const { site, generation } = holder
+  return new Refusal(
+    'deed-goes-on',
+    `${peerName} has a deed of ${disk} that goes further than this site's: ${site} owns generation ${generation} by it, and this site gave that up for good`,
+    {
+      disk,
+      safe: 'Nothing was changed.',
+      next: `Go on at the site that owns it; its deed there says how it came to that: vmstore disk show ${disk} --deed.`,
+    },
+  )
+}
+
+/** What an operator has to know, and to say, before a disk is taken back. `notAsked`: peers, by their names. */
+export function notConfirmed(record: MigrationRecord, peerName: string, notAsked: readonly string[] = []): Refusal {
   const since = record.switchedAt === null ? '' : ` since ${record.switchedAt}`
   const disks = record.disks.filter(({ hasLeft }) => !hasLeft)
   const names = disks.map(({ name }) => name).join(', ')
@@ -217,13 +235,19 @@ export function notConfirmed(record: MigrationRecord, peerName: string): Refusal
   const together = disks.length > 1 ? ' They passed together, and come back together.' : ''
   return new Refusal(
     'not-confirmed',
-    `Taking ${names} back loses all that ${disks.length > 1 ? 'their' : 'its'} guest wrote at ${peerName}${since}, in ${under}.${together}`,
+    `Taking ${names} back loses all that ${disks.length > 1 ? 'their' : 'its'} guest wrote at ${peerName}${since}, in ${under}.${together}${notAskedWords(notAsked, disks.length)}`,
     {
       disk: names,
       safe: 'Nothing was changed.',
       next: `Be sure that the guest at ${peerName} is off and stays off: two guests on one disk destroy each other's data. Then say so with --yes.`,
     },
   )
+}
+
+function notAskedWords(names: readonly string[], diskCount: number): string {
+  if (names.length === 0) return ''
+  const deeds = diskCount > 1 ? "the disks' deeds" : "the disk's deed"
+  return ` ${names.join(', ')} could not be asked for ${deeds}, which may go on there.`
 }
 
 /** The destination has not made room yet. */

@@ -40,10 +40,14 @@ export function siteIdOf(fingerprint: string): string {
   return `site-${fingerprint.slice(0, 16)}`
 }
 
+/** Where the identity of a site lies. */
+export function identityPaths(folder: string): { readonly key: string; readonly certificate: string } {
+  return { key: join(folder, 'identity.key'), certificate: join(folder, 'identity.crt') }
+}
+
 /** Makes the identity when `folder` has none. Rejects with PeerError when what is there cannot be used. */
 export async function loadIdentity(folder: string): Promise<Identity> {
-  const keyPath = join(folder, 'identity.key')
-  const certificatePath = join(folder, 'identity.crt')
+  const { key: keyPath, certificate: certificatePath } = identityPaths(folder)
   await checkMode(keyPath)
   const found = await Promise.all([readIfThere(keyPath), readIfThere(certificatePath)])
   if (found[1] !== undefined && found[0] === undefined) {
@@ -67,7 +71,7 @@ export async function loadIdentity(folder: string): Promise<Identity> {
 }
 
 /** Whoever has read the key can pose as this site. */
-async function checkMode(keyPath: string): Promise<void> {
+export async function checkMode(keyPath: string): Promise<void> {
   const mode = await stat(keyPath).then(
     (info) => info.mode & 0o777,
     () => 0, // Reading it says what is wrong.
@@ -79,7 +83,7 @@ async function checkMode(keyPath: string): Promise<void> {
   throw new PeerError('identity-exposed', message, { next })
 }
 
-async function readIfThere(path: string): Promise<string | undefined> {
+export async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
@@ -122,9 +126,15 @@ function checked(keyPem: string, certificatePem: string, keyPath: string, certif
   return { privateKeyPem: keyPem, certificatePem, fingerprint, siteId: siteIdOf(fingerprint) }
 }
 
+/** What a key makes of the site that holds it. `path`: where the key was read. @throws PeerError */
+export async function identityOf(keyPem: string, path: string): Promise<Identity> {
+  const key = parsedKey(keyPem, path)
+  return checked(keyPem, await certify(key), path, path)
+}
+
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 
-async function newKey(): Promise<string> {
+export async function newKey(): Promise<string> {
   const { privateKey } = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
   const der = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', privateKey))
   return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
@@ -152,7 +162,7 @@ async function certify(key: KeyObject): Promise<string> {
 }
 
 /** Whole or not at all, and never over another file: link() fails where rename() would replace. */
-async function createDurably(folder: string, path: string, text: string, mode: number): Promise<void> {
+export async function createDurably(folder: string, path: string, text: string, mode: number): Promise<void> {
   const temporary = `${path}.${process.pid}.new`
   const file = await open(temporary, 'w', mode)
   try {
@@ -167,6 +177,11 @@ async function createDurably(folder: string, path: string, text: string, mode: n
   } finally {
     await unlink(temporary)
   }
+  await syncFolder(folder)
+}
+
+/** What was made, renamed or removed in it is durable. */
+export async function syncFolder(folder: string): Promise<void> {
   const directory = await open(folder, 'r')
   try {
     await directory.sync()

@@ -24,8 +24,10 @@ export interface SecuredStream {
 
 export interface SecureClientOptions {
   readonly identity: Identity
-  /** The only key that is spoken to. */
+  /** The only key that is spoken to, */
   readonly expectFingerprint: string
+  /** and the one that its holder has said, signed with it, to have next. */
+  readonly nextFingerprint?: string | undefined
   readonly alpn: string
   readonly signal: AbortSignal
   readonly deadlineMs?: number
@@ -35,7 +37,7 @@ const versions = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3' } as const
 
 /** Rejects with PeerError, or with `signal.reason`; the stream is then closed. */
 export function secureClient(stream: Duplex, options: SecureClientOptions): Promise<SecuredStream> {
-  const { identity, expectFingerprint, alpn, signal, deadlineMs = handshakeDeadlineMs } = options
+  const { identity, expectFingerprint, nextFingerprint, alpn, signal, deadlineMs = handshakeDeadlineMs } = options
   stream.on('error', () => {}) // TLS reports it.
   return new Promise((resolve, reject) => {
     if (signal.aborted) {
@@ -76,7 +78,8 @@ export function secureClient(stream: Duplex, options: SecureClientOptions): Prom
     })
     socket.on('secureConnect', () => {
       const secured = examined(socket)
-      if (secured?.fingerprint !== expectFingerprint) {
+      const isPinned = [expectFingerprint, nextFingerprint].includes(secured?.fingerprint)
+      if (!secured || !isPinned) {
         fail(
           new PeerError(
             'peer-wrong-key',

@@ -96,6 +96,7 @@ const peer = z.looseObject({
   pairedAt: text,
   mayTake: z.array(z.looseObject({ disk: text, give: z.boolean() })),
   limits: z.partialRecord(z.enum(['disks', 'bytes', 'sizeBytes', 'calls', 'digests', 'junkBytes']), count),
+  next: text.nullable().default(null),
 })
 
 const shapes = { disk, migration, peer } as const

@@ -18,6 +18,7 @@ import {
   type SiteRecords,
   untouchedDisk,
   untouchedMigration,
+  untouchedPeer,
 } from './records.ts'
 import { openDatabase, resultOf, sqliteResult } from './records-database.ts'
 import { damagedRow } from './records-problem.ts'
@@ -46,7 +47,7 @@ export interface RecordsPlace {
 }
 
 /** What it means that a record lacks a field: it was written before there was such a field. */
-const untouched = { disk: untouchedDisk, migration: untouchedMigration, peer: {} } as const
+const untouched = { disk: untouchedDisk, migration: untouchedMigration, peer: untouchedPeer } as const
 
 class RecordsDatabase {
   readonly #database: DatabaseSync

@@ -240,6 +240,8 @@ export interface PeerRecord {
   readonly mayTake: readonly MayTake[]
   /** Those that the operator here has set; of the others the usual ones hold (migration/peer-rights.ts). */
   readonly limits: Partial<PeerLimits>
+  /** The fingerprint of the key that the peer has said it will have, signed with the present one; or null. */
+  readonly next: string | null
 }
 
 export interface MayTake {
@@ -266,7 +268,11 @@ export interface PeerLimits {
 }
 
 /** A peer to which nothing was allowed. A record that lacks one of these was written before it was there, and means it. */
-export const untouchedPeer: Pick<PeerRecord, 'mayTake' | 'limits'> = { mayTake: [], limits: {} }
+export const untouchedPeer: Pick<PeerRecord, 'mayTake' | 'limits' | 'next'> = {
+  mayTake: [],
+  limits: {},
+  next: null,
+}
 
 export interface SiteRecords {
   readonly disks: readonly DiskRecord[]

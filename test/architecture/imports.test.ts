@@ -99,6 +99,18 @@ const allowances: readonly Allowance[] = [
     why: 'a disk carries its deed in its record: what an entry is has one schema',
   },
   { from: /^migration\//, to: /^guest\/export\.ts$/, why: 'a guest that waits in vain is told so' },
+  {
+    from: /^(cli|commands)\//,
+    to: /^deed\/(deed|entries|keys)\.ts$/,
+    why: 'a deed is checked anywhere, without a daemon',
+  },
+  {
+    from: /^control\/types\/deeds\.ts$/,
+    to: /^deed\/entries\.ts$/,
+    typesOnly: true,
+    why: 'it is shown as it is',
+  },
+  { from: /^disk\/key-gone\.ts$/, to: /^deed\/deed\.ts$/, why: 'a disk is served under the key that its deed names' },
   { from: /^(link|peer)\//, to: /^transport\//, why: 'they speak over streams that drivers bring' },
   { from: /^disk\//, to: /^store\//, why: 'a disk is its files and records' },
   { from: /^disk\//, to: /^guest\/export\.ts$/, why: 'a disk implements Export, which lies with its user' },

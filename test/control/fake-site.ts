@@ -9,6 +9,7 @@ import { type ControlServer, startControlServer } from '../../src/control/server
 import type { Service, ServiceOf } from '../../src/control/service.ts'
 import {
   type CreateEvent,
+  type DeedView,
   type DiskView,
   type DoorView,
   type EstimateView,
@@ -21,6 +22,7 @@ import {
   type SessionView,
   type SiteView,
 } from '../../src/control/types.ts'
+import { a, b, given, made } from '../deed/sites.ts'
 
 export const MiB = 1 << 20
 
@@ -110,6 +112,13 @@ const estimateView = (disk: string): EstimateView => {
   const bytes = { disk: 512 * MiB, data: 310 * MiB, spared: 10 * MiB, sent: 300 * MiB }
   const disks = [{ name: disk, bytes }]
   return { disk, peer: 'tokyo', bytes, disks, free: 1024 * MiB, rate: 30 * MiB, seconds: 10 }
+}
+
+/** Made by A, and given to B, who is called tokyo. */
+export function deedView(name: string): DeedView {
+  const entries = given(made(), a, b)
+  const [holder, names] = [b.fingerprint, { [a.fingerprint]: 'this site', [b.fingerprint]: 'tokyo' }]
+  return { disk: entries[0]!.disk, name, generation: 2, holder, names, entries }
 }
 
 const peer: PeerView = {
@@ -241,6 +250,7 @@ export class FakeSite implements Service {
     },
     list: async () => [diskView('web01'), diskView('db', { state: 'incoming' })],
     show: async (name) => diskView(name),
+    deed: (name) => deedView(name),
     delete: async (name) => {
       if (this.deleteError !== undefined) throw this.deleteError
       return diskView(name)
@@ -252,7 +262,7 @@ export class FakeSite implements Service {
     reclaim: async (name, request) => {
       this.asked.push(request)
       if (!request.confirmed) throw unconfirmed
-      return diskView(name, { generation: 3 })
+      return { ...diskView(name, { generation: 3 }), notAsked: [] }
     },
     accept: async (name, request) => {
       this.asked.push(request)
@@ -272,6 +282,15 @@ export class FakeSite implements Service {
       return peer
     },
     list: () => [peer],
+    rekey: async (request) => {
+      this.asked.push(request)
+      if (!request.confirmed) throw unconfirmed
+      const [before, after] = [
+        { id: 'site-a', fingerprint: 'SHA256:a' },
+        { id: 'site-n', fingerprint: 'SHA256:n' },
+      ]
+      return { before, after, told: ['tokyo'], away: [] }
+    },
     remove: async () => peer,
     show: () => peer,
     allow: async (_, request) => {

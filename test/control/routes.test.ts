@@ -19,6 +19,7 @@ const onTheWire = [
   'GET /v1/disks',
   'POST /v1/disks, events',
   'GET /v1/disks/:',
+  'GET /v1/disks/:/deed',
   'DELETE /v1/disks/:',
   'POST /v1/disks/:/verify',
   'POST /v1/disks/:/reclaim',
@@ -28,6 +29,7 @@ const onTheWire = [
   'GET /v1/peers',
   'POST /v1/peers/invite',
   'POST /v1/peers/join',
+  'POST /v1/peers/rekey',
   'DELETE /v1/peers/:',
   'GET /v1/peers/:',
   'POST /v1/peers/:/allow',
@@ -48,6 +50,7 @@ const bodies: Readonly<Record<string, object>> = {
   reclaimDisk: { confirmed: true },
   acceptDisk: { confirmed: false },
   invite: { name: 'tokyo' },
+  rekey: { confirmed: true, force: false },
   join: { token: 'vms1.abc' },
   allowPeer: { take: 'web01', give: true, limits: { disks: 5 } },
   migrate: {

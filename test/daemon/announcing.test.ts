@@ -11,6 +11,7 @@ const naming: Naming = {
   ownSite: 'site-a',
   siteName: (site) => site,
   peerName: () => 'tokyo',
+  keyName: () => undefined,
   isConnected: () => true,
   link: (): LinkFacts => ({ state: 'down', sinceMs: Date.parse('2024-05-01T10:00:00.000Z'), why: 'no route' }),
   diskState: () => null,

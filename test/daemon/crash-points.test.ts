@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { withCrashPoint } from '../../src/daemon/crash-points.ts'
+import { FolderKeyFiles } from '../../src/peer/key-renewal.ts'
 import type { BlockFile } from '../../src/store/files.ts'
 import { KernelBlockFile } from '../../src/store/kernel-block-file.ts'
 import { PagePipe } from '../../src/system/page-pipe.ts'
@@ -17,7 +18,11 @@ const log = pino({ level: 'silent' })
 /** As a daemon opens it that dies at a step which never comes. */
 function watched(file: BlockFile): Promise<BlockFile> {
   const opening = Object.assign(Object.create(files), { openBlockFile: async () => file })
-  const durable = withCrashPoint('before:disk-gone', { records: new MemoryRecords(), files: opening }, log)
+  const durable = withCrashPoint(
+    'before:disk-gone',
+    { records: new MemoryRecords(), files: opening, keys: new FolderKeyFiles(temporaryFolder()) },
+    log,
+  )
   return durable.files.openBlockFile('web01.raw', false)
 }
 

@@ -7,6 +7,7 @@ const naming: Naming = {
   ownSite: 'site-a',
   siteName: (site) => (site === 'site-a' ? 'this site' : site === 'site-b' ? 'tokyo' : site),
   peerName: () => 'tokyo',
+  keyName: () => undefined,
   isConnected: () => true,
   link: () => undefined,
   diskState: () => null,

@@ -2,7 +2,7 @@
 // once for all that are refused. A refusal must be a whole sentence, with its exit code, and change nothing.
 
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { ControlError } from '../../src/control/errors.ts'
@@ -40,6 +40,7 @@ const commands: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
   'disk accept': ({ site }) => site.control.acceptDisk('web01', { confirmed: true }),
   'disk delete': ({ site }) => site.control.deleteDisk('web01'),
   'migrate on': ({ site, other }) => site.control.migrate({ ...onTheWay, disk: 'web01', to: other.name }),
+  'peer rekey': ({ site }) => site.control.rekey({ confirmed: true }),
 }
 
 /** What shows that a command did what it says. */
@@ -71,6 +72,14 @@ const effects: Readonly<Record<string, (scene: Scene) => Promise<unknown>>> = {
   },
   'disk delete': async ({ site }) => assert.rejects(site.control.showDisk('web01'), { code: 'disk-unknown' }),
   'migrate on': async ({ site }) => assert.notEqual((await site.control.showDisk('web01')).migration, null),
+  'peer rekey': async ({ site, other }) => {
+    const { fingerprint } = await site.control.describe()
+    const knows = async () => (await other.control.listPeers()).find((peer) => peer.fingerprint === fingerprint)
+    await until('the peer knows the new key', knows)
+    const { state } = await site.control.showDisk('web01')
+    const { holder } = await site.control.diskDeed('web01')
+    assert.equal(holder === fingerprint, state === 'owned', 'what it owns is signed over, and nothing else')
+  },
 }
 
 const scenes: Readonly<Record<string, () => Promise<Scene>>> = {
@@ -92,6 +101,10 @@ const scenes: Readonly<Record<string, () => Promise<Scene>>> = {
     rewrite(a, 'disk', { unsynced: { bootId, since: '2026-03-01T10:00:00.000Z' } })
     await a.restart()
     return { site: a, other: b, id: 'ffffffff' }
+  },
+  'owned, its key gone': async () => {
+    const { a, b } = await sitesWithData(4 * mebibyte)
+    return { site: await withoutKey(a), other: b, id: 'ffffffff' }
   },
   'source, preparing': async () => {
     const { a, b } = await sitesWithData(4 * mebibyte)
@@ -119,6 +132,11 @@ const scenes: Readonly<Record<string, () => Promise<Scene>>> = {
     return scene
   },
   'destination, copying, source away': () => away(copying('destination')),
+  'destination, copying, its key gone': async () => {
+    const scene = await copying('destination')
+    await withoutKey(scene.site)
+    return scene
+  },
   'destination, finishing, source away': finishing,
   'source, done': () => done('source'),
   'destination, done': () => done('destination'),
@@ -254,6 +272,14 @@ async function away(arranged: Promise<Scene>): Promise<Scene> {
   const scene = await arranged
   await scene.other.kill()
   return scene
+}
+
+/** The site is started anew, and makes itself another key. */
+async function withoutKey(site: Site): Promise<Site> {
+  await site.kill()
+  for (const name of ['identity.key', 'identity.crt']) rmSync(join(site.root, name))
+  await site.restart()
+  return site
 }
 
 /** As a destination stands that died after it had recorded that it owns all, and before the source had answered. */

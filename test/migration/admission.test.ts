@@ -69,6 +69,7 @@ class Site {
       }),
       peer: () => peer,
       rights: () => rightsOf({ mayTake: [], limits: this.limits }, (limit) => void this.reached.push(limit)),
+      peers: () => [peer],
       keep: () => ({ [Symbol.dispose]: () => {} }),
       readOnly: false,
       transport: () => 'tcp',

@@ -70,6 +70,7 @@ describe('disks of a site that move together', () => {
       counterpart: () => ({ ...scriptedSite({}), ...there }),
       peer: () => peer,
       rights: () => rightsOf(undefined),
+      peers: () => [peer],
       keep: () => ({ [Symbol.dispose]: () => {} }),
       readOnly: false,
       transport: () => 'tcp',

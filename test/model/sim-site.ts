@@ -190,9 +190,10 @@ export class SimSite {
     )
     this.disks = disks
     const loaded = await records.load()
-    await disks.takeUp(loaded.disks, (record, error) =>
-      log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened'),
-    )
+    const report = (record: { readonly name: string }, error: unknown) =>
+      log('error', { disk: record.name, error: String(error) }, 'a disk cannot be opened')
+    await disks.takeUp(loaded.disks, report, keyOf(this.name).fingerprint)
+    const peer = (id: string) => ({ id, site: siteOf(id), name: siteOf(id) })
     let ids = ('ABC'.indexOf(this.name) + 1) * 1_000_000 + this.#starts * 100
     const services = {
       records,
@@ -210,7 +211,8 @@ export class SimSite {
         if (this.isDirect) return direct(this.#link, way, peerId)
         return overLink(this.#link.channel(way, peerId))
       },
-      peer: (id: string) => ({ id, site: siteOf(id), name: siteOf(id) }),
+      peer,
+      peers: () => [peer(peerIdOf(this.other.name))],
       // The operator of the model speaks at either site. By force at the source alone.
       rights: () => rightsOf({ mayTake: [{ disk: everyDisk, give: true }], limits: {} }),
       keep: () => ({ [Symbol.dispose]: () => {} }),

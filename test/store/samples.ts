@@ -41,6 +41,7 @@ export function peerRecord(facts: Partial<PeerRecord> = {}): PeerRecord {
     name: 'tokyo',
     address: null,
     pairedAt: '2026-01-01T00:00:00.000Z',
+    next: null,
     ...facts,
   }
 }

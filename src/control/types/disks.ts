@@ -107,6 +107,11 @@ export interface DiskView {
   readonly guestErrors: Readonly<Record<string, CountView>>
 }
 
+export interface ReclaimedDiskView extends DiskView {
+  /** Names of the peers that could not be asked for the disk's deed before. */
+  readonly notAsked: readonly string[]
+}
+
 export interface CreatedDiskView extends DiskView {
   /** What the image was taken for; null: there was none. */
   readonly format: ImageFormat | null

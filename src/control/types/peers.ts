@@ -100,3 +100,21 @@ export interface InviteView {
   readonly address: string
   readonly expiresAt: string
 }
+
+/** `confirmed`: the operator has read what becomes of it. `force`: also with peers that cannot be told. */
+export const rekeyRequest = z.strictObject({ confirmed: z.boolean(), force: z.boolean().default(false) })
+export type RekeyRequest = z.infer<typeof rekeyRequest>
+
+export interface SiteKeyView {
+  readonly id: string
+  readonly fingerprint: string
+}
+
+export interface RekeyView {
+  readonly before: SiteKeyView
+  readonly after: SiteKeyView
+  /** Names of the peers that know the new key. */
+  readonly told: readonly string[]
+  /** Names of those that have to be paired anew. */
+  readonly away: readonly string[]
+}

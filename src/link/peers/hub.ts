@@ -84,11 +84,11 @@ export class LinkHub {
     return { [Symbol.dispose]: () => this.#listeners.delete(listener) }
   }
 
-  /** Closes everything of a peer that was removed. */
-  drop(peerId: string): void {
+  /** Closes everything of a peer: it was removed, or `why`. */
+  drop(peerId: string, why = 'the peer was removed here'): void {
     const links = this.#peers.get(peerId)
     this.#peers.delete(peerId)
-    links?.close(new LinkError('closed', 'the peer was removed here'))
+    links?.close(new LinkError('closed', why))
   }
 
   async close(): Promise<void> {

@@ -153,6 +153,15 @@ function checkMovable(disk: Disk): void {
     refuse('not-owned', `${name} is ${state} here, not owned`, next, toPeer)
   }
   const toPeer = `${disk.name} is in trouble there, which its operator has to look at first`
+  if (disk.isKeyGone) {
+    const next = 'Restore the key of this site, and start vmstore again.'
+    refuse(
+      'key-gone',
+      `${name}: ${disk.trouble}`,
+      next,
+      `${name} is held there: that site has lost the key that owns it`,
+    )
+  }
   if (disk.lostPower) refuse('power-lost', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk), toPeer)
   if (disk.trouble) refuse('disk-failed', `${disk.name}: ${disk.trouble}`, nextOfTroubled(disk), toPeer)
 }

@@ -22,6 +22,7 @@ import {
   notReclaimable,
 } from '../refusals.ts'
 import { reachPeer, withinTime } from '../within-time.ts'
+import { checkDeedsElsewhere } from './deeds-elsewhere.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices } from './services.ts'
 
@@ -35,6 +36,12 @@ export interface Compared {
   readonly course: Course
   readonly disk: Disk
   readonly comparison: Comparison
+}
+
+/** `notAsked`: names of peers that could not be asked for its deed. */
+export interface Reclaimed {
+  readonly disk: Disk
+  readonly notAsked: readonly string[]
 }
 
 export class Commands {
@@ -72,10 +79,11 @@ export class Commands {
 
   /**
    * Takes a departed disk back, and all that passed with it, because their destination is lost for good. Refused while that
-   * site answers in any way. Resolves to the disk that was named.
+   * site answers in any way, or when any peer has a deed of one of them that goes further than this site's. Resolves to the
+   * disk that was named.
    * `isConfirmed`: the operator was told what is lost, and has said that the guest is off. @throws Refusal
    */
-  async reclaim(diskName: string, isConfirmed: boolean, signal: AbortSignal): Promise<Disk> {
+  async reclaim(diskName: string, isConfirmed: boolean, signal: AbortSignal): Promise<Reclaimed> {
     const disk = this.#services.disks.named(diskName)
     const course = this.#roster.sources().find((each) => each.inMove.includes(disk))
     if (!course || disk.state !== 'departed') throw notReclaimable(disk)
@@ -83,10 +91,11 @@ export class Commands {
     const peer = this.#services.peer(course.record.peerId)
     const says = await this.#whatPeerSays(course, signal)
     if (says !== undefined) throw destinationAnswers(disk, peer.name, says)
-    if (!isConfirmed) throw notConfirmed(course.record, peer.name)
+    const notAsked = await checkDeedsElsewhere(this.#services, course, signal)
+    if (!isConfirmed) throw notConfirmed(course.record, peer.name, notAsked)
     for (const { name, record } of await course.reclaim(disk))
       this.#services.log('warn', { disk: name, generation: record.generation }, 'the disk was taken back')
-    return disk
+    return { disk, notAsked }
   }
 
   /** Compares a disk on demand with the source that it comes from. @throws Refusal */

@@ -78,6 +78,11 @@ export class Migrations {
     for (const course of this.courses()) if (course.record.peerId === peerId) course.linkChanged(isUp)
   }
 
+  /** Records of migrations that are over, in which a site has another key than before: they are durable already. */
+  renamed(records: readonly MigrationRecord[]): void {
+    for (const record of records) this.#roster.remember(record)
+  }
+
   /** Removes a disk with its bytes. Its deed stays, so that older copies of it elsewhere are known by it. */
   async remove(disk: Disk): Promise<void> {
     const kept = this.#roster.past.withDeedOf(disk.record)

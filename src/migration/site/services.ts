@@ -21,6 +21,8 @@ export interface MigrationsServices extends CourseServices {
   peer(peerId: string): PeerFacts
   /** What a peer may here. */
   rights(peerId: string): PeerRights
+  /** All that this site is paired with. */
+  peers(): readonly PeerFacts[]
   /** Keeps the link to a peer up; dispose when it is needed no more. */
   keep(peerId: string): Disposable
   /** `serve --read-only`. */
