@@ -13,7 +13,7 @@ export interface FollowOptions {
   readonly disk: string
   readonly signal: AbortSignal
   /** How long to look for a daemon that is not there; counted anew at each loss. */
-  readonly patienceMs: number
+  readonly deadlinesMs: number
   readonly clock: { nowMs(): number; sleep(ms: number, signal: AbortSignal): Promise<void> }
   /** The connection broke, or is back. */
   tell(sentence: string): void
@@ -44,7 +44,7 @@ export async function* follow(options: FollowOptions): AsyncGenerator<ToldMigrat
         options.tell(
           'The connection to the daemon broke; the migration does not need this command. Looking for the daemon …',
         )
-      } else if (clock.nowMs() - lostAtMs >= options.patienceMs) throw gaveUp(options, error)
+      } else if (clock.nowMs() - lostAtMs >= options.deadlinesMs) throw gaveUp(options, error)
     }
     await clock.sleep(retryMs, signal)
   }
@@ -55,10 +55,10 @@ const isBehind = (error: unknown): boolean => error instanceof ControlError && e
 const isLoss = (error: unknown): boolean =>
   error instanceof ControlError && (error.code === 'daemon-lost' || error.code === 'daemon-unreachable')
 
-function gaveUp({ id, disk, patienceMs }: FollowOptions, cause: unknown): ControlError {
+function gaveUp({ id, disk, deadlinesMs }: FollowOptions, cause: unknown): ControlError {
   return ownerUnknown(
     disk,
-    `The daemon has been away for ${Math.round(patienceMs / 1000)} s, so how far ${disk} was moved is not known here.`,
+    `The daemon has been away for ${Math.round(deadlinesMs / 1000)} s, so how far ${disk} was moved is not known here.`,
     id,
     cause,
   )

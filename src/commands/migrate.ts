@@ -109,8 +109,8 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
       if (flags.detach)
         return this.#finish(started, `Migration ${started.id} of ${course(started)} has begun; ${wayBack(started.id)}.`)
       const display = this.jsonEnabled() ? silentDisplay((line) => this.tell(line)) : displayFor(process.stderr)
-      const patienceMs = flags['reconnect-for'] ?? 60_000
-      const view = await this.#watch({ client, started, display, signal: interrupt.signal, patienceMs })
+      const deadlinesMs = flags['reconnect-for'] ?? 60_000
+      const view = await this.#watch({ client, started, display, signal: interrupt.signal, deadlinesMs })
       return this.#finish(view, reportOf(view))
     } finally {
       process.off('SIGINT', onInterrupt)
@@ -132,13 +132,13 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     started: MigrationView
     display: Display
     signal: AbortSignal
-    patienceMs: number
+    deadlinesMs: number
   }): Promise<MigrationView> {
-    const { client, started, display, signal, patienceMs } = options
+    const { client, started, display, signal, deadlinesMs } = options
     const { id, disk } = started
     const tell = (sentence: string) => display.tell(sentence)
     try {
-      for await (const event of follow({ client, id, disk, signal, patienceMs, clock, tell })) {
+      for await (const event of follow({ client, id, disk, signal, deadlinesMs, clock, tell })) {
         display.show(event)
         if (event.type !== 'result') this.event(event)
         else if (event.state !== 'done') throw unfinished(event)

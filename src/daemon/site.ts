@@ -2,7 +2,7 @@
 
 import type { EventBus } from '../control/event-bus.ts'
 import type { Service, ServiceOf } from '../control/service.ts'
-import type { PatienceView, SiteView, StatusView } from '../control/types.ts'
+import type { DeadlinesView, SiteView, StatusView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { NbdServer } from '../nbd/server/server.ts'
@@ -27,7 +27,7 @@ export interface SiteParts {
   /** Where the site tells what happens. */
   readonly bus: EventBus
   readonly nbd: NbdServer
-  readonly patience: PatienceView
+  readonly deadlines: DeadlinesView
 }
 
 export class LocalSite implements Service {
@@ -47,11 +47,11 @@ export class LocalSite implements Service {
     this.site = { describe: () => view, status: () => this.#status(parts) }
   }
 
-  async #status({ view, nbd, links, patience }: SiteParts): Promise<StatusView> {
+  async #status({ view, nbd, links, deadlines }: SiteParts): Promise<StatusView> {
     const ofPeers = view.peer === null ? [] : [peerDoorView(view.peer, links.newcomers)]
     const doors = [...nbd.doors.map((door) => nbdDoorView(door, view.control)), ...ofPeers]
     const disks = await this.disks.list()
     const [peers, migrations] = [this.peers.list(), this.migrations.list()]
-    return { site: view, doors, patience, refusedConnections: nbd.refused, disks, peers, migrations }
+    return { site: view, doors, deadlines, refusedConnections: nbd.refused, disks, peers, migrations }
   }
 }
