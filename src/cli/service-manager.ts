@@ -8,7 +8,7 @@ import { sendDatagram } from '../system/sockets.ts'
 /** A manager whose queue is full is tried again, this often, this many times. */
 const retryMs = 50
 const maxAttempts = 100
-/** A watchdog with more patience gets its signs of life as often as one with this: no timer reaches 25 days. */
+/** A watchdog with more deadlines gets its signs of life as often as one with this: no timer reaches 25 days. */
 const maxWatchdogMs = 120_000
 
 export interface ManagerLog {

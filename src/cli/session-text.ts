@@ -1,6 +1,6 @@
 // NBD clients and the ways in, in words. Pure.
 
-import type { AmountView, DoorView, PatienceView, SessionView } from '../control/types.ts'
+import type { AmountView, DeadlinesView, DoorView, SessionView } from '../control/types.ts'
 import { countText } from './disk-text.ts'
 import { formatSeconds, formatSize } from './sizes.ts'
 import { whenText } from './standing-text.ts'
@@ -58,7 +58,7 @@ function turnedAwayText({ refused, pushedOut, silent, slow }: DoorView): string 
   return told.length === 0 ? 'nobody' : told.join('; ')
 }
 
-export function patienceText({ firstByteSeconds, negotiationSeconds, deadHostSeconds }: PatienceView): string {
+export function deadlinesText({ firstByteSeconds, negotiationSeconds, deadHostSeconds }: DeadlinesView): string {
   const dead = deadHostSeconds === null ? 'when the system does' : `after ${formatSeconds(deadHostSeconds)}`
   const [first, whole] = [formatSeconds(firstByteSeconds), formatSeconds(negotiationSeconds)]
   return `first byte within ${first}, negotiation within ${whole}, a dead host is given up ${dead}`

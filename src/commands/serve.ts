@@ -4,9 +4,12 @@ import { resolve } from 'node:path'
 import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
 import { transportSettings } from '../cli/config.ts'
+import { UsageError } from '../cli/errors.ts'
 import { isJournal, journalText } from '../cli/journal.ts'
 import { ServiceManager, takeManagerWords } from '../cli/service-manager.ts'
 import { timeFlag } from '../cli/sizes.ts'
+
+const longestMs = 24 * 3_600_000
 
 export default class Serve extends BaseCommand {
   static override summary = 'serve the disks of this site over NBD, to hypervisors and to peers'
@@ -64,6 +67,7 @@ export default class Serve extends BaseCommand {
       helpValue: 'NUMBER',
       helpGroup: 'LIMITS',
       min: 1,
+      max: 65_536,
       default: 256,
     }),
     newcomers: Flags.integer({
@@ -72,6 +76,7 @@ export default class Serve extends BaseCommand {
       helpValue: 'NUMBER',
       helpGroup: 'LIMITS',
       min: 1,
+      max: 65_536,
       default: 256,
     }),
     'newcomers-per-address': Flags.integer({
@@ -79,6 +84,7 @@ export default class Serve extends BaseCommand {
       helpValue: 'NUMBER',
       helpGroup: 'LIMITS',
       min: 1,
+      max: 65_536,
       default: 128,
     }),
     'first-byte-within': timeFlag({
@@ -138,9 +144,12 @@ export default class Serve extends BaseCommand {
         sessions: flags.sessions,
         newcomers: flags.newcomers,
         newcomersPerAddress: flags['newcomers-per-address'],
-        firstByteMs: flags['first-byte-within'] ?? 3000,
-        negotiationMs: flags['negotiation-within'] ?? 10_000,
-        deadHostMs: flags['dead-host-after'] ?? 120_000,
+        firstByteMs: timeWithin('--first-byte-within', flags['first-byte-within'] ?? 3000),
+        negotiationMs: timeWithin('--negotiation-within', flags['negotiation-within'] ?? 10_000),
+        deadHostMs:
+          flags['dead-host-after'] === 0
+            ? 0
+            : timeWithin('--dead-host-after', flags['dead-host-after'] ?? 120_000, 1000),
       },
       version: this.config.version,
       drivers: successes.map(({ result }) => result),
@@ -160,6 +169,12 @@ export default class Serve extends BaseCommand {
     // What may still wait (a drained request on a peer that is away) has nobody to answer to.
     process.exit(0)
   }
+}
+
+/** A timer, and the kernel, take no longer times than some days; and without any, nobody would get in. */
+function timeWithin(flag: string, timeMs: number, leastMs = 1): number {
+  if (timeMs >= leastMs && timeMs <= longestMs) return timeMs
+  throw new UsageError(`${flag} takes a time from ${leastMs}ms to ${longestMs / 3_600_000}h.`)
 }
 
 /** Resolves at the first SIGTERM or SIGINT; the second ends the process at once. */

@@ -4,7 +4,7 @@ import { BaseCommand } from '../cli/base-command.ts'
 import { countText, diskHeader, diskRow, troublesText } from '../cli/disk-text.ts'
 import { migrationHeader, migrationRow } from '../cli/migration-text.ts'
 import { peerHeader, peerRow, reachedText } from '../cli/peer-text.ts'
-import { doorHeader, doorRow, patienceText } from '../cli/session-text.ts'
+import { deadlinesText, doorHeader, doorRow } from '../cli/session-text.ts'
 import { facts, table } from '../cli/table.ts'
 import type { StatusView } from '../control/types.ts'
 
@@ -19,7 +19,7 @@ export default class Status extends BaseCommand {
   }
 }
 
-function textOf({ site, doors, patience, refusedConnections, disks, peers, migrations }: StatusView): string {
+function textOf({ site, doors, deadlines, refusedConnections, disks, peers, migrations }: StatusView): string {
   const { name, id, version, root, nbd, peer } = site
   const sections = [
     facts({
@@ -29,7 +29,7 @@ function textOf({ site, doors, patience, refusedConnections, disks, peers, migra
       nbd: nbd.join(', ') || 'none',
       peers: peer ?? 'not listening',
       'refused connections': refusedConnections && countText(refusedConnections),
-      patience: patienceText(patience),
+      deadlines: deadlinesText(deadlines),
     }),
     table(doorHeader, doors.map(doorRow), 'No listeners.'),
     table(diskHeader, disks.map(diskRow), 'No disks.'),

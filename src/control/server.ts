@@ -2,8 +2,10 @@
 // Any bytes on the socket are answered or cut off; nothing that a client sends or leaves unsent reaches another.
 
 import { lstatSync, unlinkSync } from 'node:fs'
+import type { IncomingMessage, Server } from 'node:http'
 import net from 'node:net'
 import { fastify } from 'fastify'
+import { Newcomers, type Place } from '../entrance/newcomers.ts'
 import { ControlError, errorViewOf } from './errors.ts'
 import type { Service } from './service.ts'
 import { serveRoutes } from './serving.ts'
@@ -12,8 +14,12 @@ import { type ErrorView, ExitCode } from './types.ts'
 import { type ServeNbd, upgradeToNbd } from './upgrade.ts'
 
 const maxBodyBytes = 64 * 1024
-/** Each command that watches a migration holds one. */
+/** That have asked for something: each command that watches a migration holds one. */
 const maxConnections = 256
+/** That have not asked for anything yet; the oldest makes room. */
+const newcomers = 64
+/** For the first byte of a request. */
+const firstByteMs = 3000
 /** For a request to arrive whole. Answers have no limit. */
 const requestTimeoutMs = 30_000
 /** For answers under way when the server closes. */
@@ -69,7 +75,7 @@ export async function startControlServer(options: {
   await app.ready()
 
   upgradeToNbd(app.server, serveNbd)
-  app.server.maxConnections = maxConnections
+  boundNewcomers(app.server)
   await listenAlone(app.server, path)
   app.server.on('error', (error) => log.error({ err: error, path }, 'the control socket failed'))
 
@@ -85,6 +91,25 @@ export async function startControlServer(options: {
       await app.close()
     },
   }
+}
+
+/** Connections that ask for nothing, such as a script leaves behind, keep no operator out. */
+function boundNewcomers(server: Server): void {
+  server.maxConnections = maxConnections + newcomers
+  const entrance = new Newcomers({ newcomers, firstByteMs, negotiationMs: requestTimeoutMs })
+  const places = new WeakMap<net.Socket, Place>()
+  server.prependListener('connection', (socket) => {
+    const place = entrance.enter({
+      source: undefined,
+      hasSpoken: () => socket.bytesRead > 0,
+      dismiss: () => socket.destroy(),
+    })
+    places.set(socket, place)
+    socket.once('close', () => place.leave())
+  })
+  const known = ({ socket }: IncomingMessage) => void places.get(socket)?.leave()
+  server.prependListener('request', known)
+  server.prependListener('upgrade', known)
 }
 
 /** A socket that a killed daemon left is replaced; one that answers, or a file of another kind, is not. */

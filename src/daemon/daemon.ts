@@ -324,7 +324,7 @@ export class Daemon {
       naming,
       bus: this.#bus,
       nbd,
-      patience: {
+      deadlines: {
         firstByteSeconds: limits.firstByteMs / 1000,
         negotiationSeconds: limits.negotiationMs / 1000,
         deadHostSeconds: limits.deadHostMs === 0 ? null : limits.deadHostMs / 1000,

@@ -2,7 +2,7 @@
 
 import type { EventBus } from '../control/event-bus.ts'
 import type { Service, ServiceOf } from '../control/service.ts'
-import type { PatienceView, SiteView, StatusView } from '../control/types.ts'
+import type { DeadlinesView, SiteView, StatusView } from '../control/types.ts'
 import type { Disks } from '../disk/disks.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
 import type { NbdServer } from '../nbd/server/server.ts'
@@ -34,7 +34,7 @@ export interface SiteParts {
   /** Where the site tells what happens. */
   readonly bus: EventBus
   readonly nbd: NbdServer
-  readonly patience: PatienceView
+  readonly deadlines: DeadlinesView
   /** Gives this site another key. */
   readonly renewal: KeyRenewal
 }
@@ -54,12 +54,12 @@ export class LocalSite implements Service {
     this.site = { describe: () => parts.view(), status: () => this.#status(parts) }
   }
 
-  async #status({ view, nbd, links, patience }: SiteParts): Promise<StatusView> {
+  async #status({ view, nbd, links, deadlines }: SiteParts): Promise<StatusView> {
     const site = view()
     const ofPeers = site.peer === null ? [] : [peerDoorView(site.peer, links.newcomers)]
     const doors = [...nbd.doors.map((door) => nbdDoorView(door, site.control)), ...ofPeers]
     const disks = await this.disks.list()
     const [peers, migrations] = [this.peers.list(), this.migrations.list()]
-    return { site, doors, patience, refusedConnections: nbd.refused, disks, peers, migrations }
+    return { site, doors, deadlines, refusedConnections: nbd.refused, disks, peers, migrations }
   }
 }

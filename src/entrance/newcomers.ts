@@ -77,7 +77,8 @@ export class Newcomers {
     const place = new Place(newcomer, (gone) => this.#remove(gone))
     this.#bySource.set(key, (this.#bySource.get(key) ?? new Set()).add(place))
     this.#size++
-    place.waits(firstByteMs, () => !newcomer.hasSpoken() && this.#dismiss(place, 'silent'))
+    // What has come while this process stood still is read first.
+    place.waits(firstByteMs, () => setImmediate(() => !newcomer.hasSpoken() && this.#dismiss(place, 'silent')))
     place.waits(negotiationMs, () => this.#dismiss(place, newcomer.hasSpoken() ? 'slow' : 'silent'))
     return place
   }

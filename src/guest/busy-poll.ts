@@ -18,7 +18,7 @@ const systemClock: PollClock = { nowMs: () => performance.now(), nextTurn: (call
 const learning = 1 / 8
 
 /** How many mean gaps it waits for. */
-const patience = 4
+const deadlines = 4
 
 export class BusyPoll {
   readonly #maxMs: number
@@ -53,7 +53,7 @@ export class BusyPoll {
     if (this.#maxMs === 0) return
     this.#idleSinceMs = this.#clock.nowMs()
     if (this.#meanGapMs > this.#maxMs) return
-    this.#untilMs = this.#idleSinceMs + Math.min(patience * this.#meanGapMs, this.#maxMs)
+    this.#untilMs = this.#idleSinceMs + Math.min(deadlines * this.#meanGapMs, this.#maxMs)
     if (this.#isPolling) return
     this.#isPolling = true
     this.#clock.nextTurn(this.#look)

@@ -19,6 +19,8 @@ const unixSendBufferBytes = 1024 * 1024
 
 /** After which an idle client's host is asked whether it is there. */
 const keepAliveMs = 60_000
+/** The kernel counts in seconds. */
+const leastKeepAliveMs = 1000
 
 /** Gets [from, to) of `bytes`, which last for the time of the call; `headroomBytes` before `from` are free, if `from` is that large. */
 export type Receive = (bytes: Buffer, from: number, to: number) => void
@@ -76,7 +78,10 @@ export function takeOver(
     const socket = socketOf(fd, buffer, receive)
     socket.setNoDelay(true)
     // An idle host is asked from half of that time on; the kernel gives it up at the end of it.
-    socket.setKeepAlive(true, deadClientMs > 0 ? Math.min(keepAliveMs, deadClientMs / 2) : keepAliveMs)
+    socket.setKeepAlive(
+      true,
+      deadClientMs > 0 ? Math.min(keepAliveMs, Math.max(leastKeepAliveMs, deadClientMs / 2)) : keepAliveMs,
+    )
     return { socket, fd }
   } catch (error) {
     closeSync(fd)

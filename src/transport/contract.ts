@@ -14,7 +14,10 @@ export interface StreamTransport {
   readonly kind: 'stream'
   /** URL schemes without the colon, such as ['tcp']. */
   readonly schemes: readonly string[]
-  /** Resolves once it accepts; `accept` gets every stream until the listener is closed. Rejects with a TransportError. */
+  /**
+   * Resolves once it accepts; `accept` gets every stream until the listener is closed. Rejects with a TransportError. Those
+   * that are not known yet are bounded for each address too, if their streams have a `remoteAddress`, as sockets do.
+   */
   listen(address: URL, accept: (stream: Duplex) => void, options: TransportOptions): Promise<Listener>
   /** Called once per lane and stripe. Rejects with a TransportError, or with `signal.reason` when aborted. */
   connect(address: URL, options: TransportOptions): Promise<Duplex>

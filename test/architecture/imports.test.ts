@@ -131,7 +131,7 @@ const allowances: readonly Allowance[] = [
     why: 'the block, runs of it, its map, its zeros, time and the turns of the loop are declared once',
   },
   {
-    from: /^(daemon|nbd|peer)\//,
+    from: /^(control|daemon|nbd|peer)\//,
     to: /^entrance\//,
     why: 'whoever has connected and is not known yet has a place there, whatever it will speak',
   },

@@ -65,7 +65,7 @@ describe('an attached device', () => {
     assert.deepEqual(host.calls, ['connect', 'look after requests every 5000'])
   })
 
-  it('of several connections is left to the kernel’s own patience, for by it the kernel gives up on connections', async () => {
+  it('of several connections is left to the kernel’s own deadlines, for by it the kernel gives up on connections', async () => {
     const host = new FakeHost()
     await Attachment.begin(host, options, never)
     assert.deepEqual(host.calls, ['connect'])

@@ -33,7 +33,7 @@ describe('a device of the kernel’s NBD client', () => {
     assert.deepEqual(await device.facts(), { isAttached: true, backend: 'made of this', sizeBytes: 1 << 20 })
   })
 
-  it('has the patience with requests that it is given, where the kernel lets it be changed', async () => {
+  it('has the deadlines with requests that it is given, where the kernel lets it be changed', async () => {
     const device = new KernelDevice(7, place)
     assert.equal(await device.lookAfterRequests(5000), false)
     mkdirSync(join(place, 'block/nbd7/queue'), { recursive: true })

@@ -96,7 +96,7 @@ describe('the service manager', () => {
     assert.deepEqual(takeManagerWords(environment, 77), { socket: undefined, watchdogMs: undefined })
   })
 
-  it('whose watchdog has months of patience gets its signs of life all the same', () => {
+  it('whose watchdog has months of deadlines gets its signs of life all the same', () => {
     assert.equal(takeManagerWords({ WATCHDOG_USEC: String(90 * 86_400 * 1e6) }, 77).watchdogMs, 120_000)
   })
 

@@ -442,7 +442,7 @@ describe('cli: following a migration', () => {
     assert.match(error?.next ?? '', /vmstore migration show m-1/)
     assert.equal(nowMs, 10_000)
   })
-  it('has new patience after each loss', async () => {
+  it('has new deadlines after each loss', async () => {
     const losses = Array.from({ length: 50 }, () => [[whole[3]!, lost], [away]] as const).flat()
     const { error, seen } = await run([...losses, whole])
     assert.equal(error, undefined)

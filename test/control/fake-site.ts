@@ -215,7 +215,7 @@ export class FakeSite implements Service {
     status: async () => ({
       site: this.#describe(),
       doors: [door],
-      patience: { firstByteSeconds: 3, negotiationSeconds: 10, deadHostSeconds: 120 },
+      deadlines: { firstByteSeconds: 3, negotiationSeconds: 10, deadHostSeconds: 120 },
       refusedConnections: null,
       disks: [diskView('web01')],
       peers: [peer],

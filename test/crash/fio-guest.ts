@@ -175,10 +175,10 @@ export class FioGuest {
   async #attach(site: Site): Promise<void> {
     this.#socket = join(folder(), 'qemu.sock')
     const server = `server.type=unix,server.path=${site.nbdSocket},export=${this.#options.diskName}`
-    const patience = `reconnect-delay=${reconnectSeconds},open-timeout=${reconnectSeconds}`
+    const deadlines = `reconnect-delay=${reconnectSeconds},open-timeout=${reconnectSeconds}`
     const proxy = new Program('qemu-nbd', findTool('qemu-nbd')!, [
       ...['--persistent', '--shared=8', `--export-name=${exportName}`, `--socket=${this.#socket}`],
-      ...['--image-opts', `driver=nbd,${server},${patience}`],
+      ...['--image-opts', `driver=nbd,${server},${deadlines}`],
     ])
     this.#proxy = proxy
     const ended = proxy.ended(endDeadlineSeconds).then((code) => {

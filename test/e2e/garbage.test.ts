@@ -14,7 +14,7 @@ const rounds = 60
 const atOnce = 12
 const longestNoise = 4096
 /** A site may keep a connection that says nothing wrong yet: the test then closes it. */
-const patienceMs = 400
+const deadlinesMs = 400
 
 /** What a stranger may begin with, so that the noise reaches deeper layers. */
 const beginnings: Readonly<Record<string, readonly Buffer[]>> = {
@@ -102,7 +102,7 @@ function noise(random: Random, from: readonly Buffer[]): Buffer {
   return Buffer.concat([random.pick(from), bytes])
 }
 
-/** Sends it in up to three parts, and waits until the site has hung up, or for as long as a stranger has patience. */
+/** Sends it in up to three parts, and waits until the site has hung up, or for as long as a stranger has deadlines. */
 async function disturb(socket: Socket, bytes: Buffer, random: Random): Promise<void> {
   const [first, second] = [random.integer(bytes.length), random.integer(bytes.length)].sort((one, two) => one - two)
   const mayEnd = random.chance(0.5)
@@ -113,9 +113,9 @@ async function disturb(socket: Socket, bytes: Buffer, random: Random): Promise<v
     if (part.length > 0) await written(socket, part)
   }
   if (mayEnd) socket.end()
-  const patience = setTimeout(() => socket.destroy(), patienceMs)
+  const deadlines = setTimeout(() => socket.destroy(), deadlinesMs)
   await closed
-  clearTimeout(patience)
+  clearTimeout(deadlines)
 }
 
 function written(socket: Socket, bytes: Buffer): Promise<void> {

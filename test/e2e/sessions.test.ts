@@ -1,12 +1,36 @@
 // Who is attached, as an operator sees it, and dropping one.
 
 import assert from 'node:assert/strict'
-import { attach, createDisk, endSitesAfterEach, must, refusalOf, Site, until, vmstore } from './sites.ts'
+import {
+  attach,
+  createDisk,
+  endSitesAfterEach,
+  folder,
+  must,
+  refusalOf,
+  Site,
+  serveRefused,
+  until,
+  vmstore,
+} from './sites.ts'
 
 const mebibyte = 1024 * 1024
 
 describe('sessions', () => {
   endSitesAfterEach()
+
+  it('limits that would let nobody in, or that no timer holds, are refused before anything is touched', async () => {
+    for (const [flag, value] of [
+      ['--negotiation-within', '0s'],
+      ['--first-byte-within', '30d'],
+      ['--dead-host-after', '10ms'],
+      ['--newcomers', '0'],
+    ] as const) {
+      const { exit, json } = await serveRefused('--root', folder(), flag, value)
+      assert.equal(exit, 2, JSON.stringify(json))
+      assert.match(json.error.message, new RegExp(flag.slice(2)))
+    }
+  })
 
   it('session list says who is attached, what it has asked for, and whether it has written what no flush covers', async () => {
     const site = await Site.start('osaka')

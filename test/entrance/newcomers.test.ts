@@ -1,6 +1,7 @@
 // The places of those who are not known yet.
 
 import assert from 'node:assert/strict'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type Dismissal, type NewcomerLimits, Newcomers } from '../../src/entrance/newcomers.ts'
 import { sourceOfAddress } from '../../src/entrance/source.ts'
 import { handTimers } from '../hand-timers.ts'
@@ -53,7 +54,7 @@ describe('newcomers', () => {
     assert.deepEqual(gone, [0])
   })
 
-  it('the first byte has a deadline, and who has sent it has one for the rest', () => {
+  it('the first byte has a deadline, and who has sent it has one for the rest', async () => {
     using timers = handTimers()
     const { newcomers, gone, spoken, enter } = entrance({ firstByteMs: 3000, negotiationMs: 10_000 })
     enter('mute')
@@ -61,11 +62,22 @@ describe('newcomers', () => {
     enter('honest').leave()
     spoken.add('dripping')
     timers.pass(3000)
+    await nextTurn()
     assert.deepEqual(gone, ['mute silent'])
     timers.pass(7000)
     assert.deepEqual(gone, ['mute silent', 'dripping slow'])
     assert.equal(newcomers.size, 0)
     assert.deepEqual([newcomers.counts.silent?.count, newcomers.counts.slow?.count], [1, 1])
+  })
+
+  it('a byte that came while the process stood still counts, though the deadline is looked at first', async () => {
+    using timers = handTimers()
+    const { gone, spoken, enter } = entrance({ firstByteMs: 3000 })
+    enter('late')
+    timers.pass(3000)
+    spoken.add('late') // Sockets are read after timers, in the same turn of the loop.
+    await nextTurn()
+    assert.deepEqual(gone, [])
   })
 
   it('who is known, or has left, holds no place and is not sent away', () => {

@@ -35,7 +35,7 @@ const liarEvery = 5
 const togetherEvery = { two: 3, three: 7 }
 /** Steps after which the weather has cleared, and after which the operator helps out. */
 const badWeather = { least: 300, spread: 4000 }
-const patience = 5000
+const deadlines = 5000
 /** A disk that cannot be read is mended after so many, when that keeps nothing from coming. */
 const mendAfter = 1000
 
@@ -246,9 +246,9 @@ class Run implements Stage {
       const copy = steps < limit ? this.#disksFail() : undefined
       if (copy) await this.#restore(copy)
       if (this.archive.hasSeenEnough() && !(await this.#endStranded(operator))) return steps
-      if (steps > limit + patience) operator.nudge()
+      if (steps > limit + deadlines) operator.nudge()
       // A guest that meets what cannot be read on several disks, again and again, would not come to its end.
-      if (this.disks.length > 1 && steps === limit + 2 * patience) for (const failing of this.#failing) failing.mend()
+      if (this.disks.length > 1 && steps === limit + 2 * deadlines) for (const failing of this.#failing) failing.mend()
       if (!(await world.step())) this.#weather.pass(false)
       this.#check()
     }
@@ -273,7 +273,7 @@ class Run implements Stage {
       for (const tally of this.#tallies) tally.checkRecord()
     }
     for (const lies of this.#lies) lies.settle()
-    await this.#steps(guest.resync(), patience)
+    await this.#steps(guest.resync(), deadlines)
     for (const { id, name, oracle } of this.disks) {
       const owner = this.a.database.disk.get(id)?.state === 'owned' ? this.a : this.b
       assert.equal(guest.here.name, owner.name, `${this.facts}: the guest ends at the owner of ${name}`)
@@ -306,13 +306,13 @@ class Run implements Stage {
       goesOn = answer
     })
     for (const failing of this.#failing) failing.mend()
-    await this.#steps(over, patience, () => this.#weather.pass(false))
+    await this.#steps(over, deadlines, () => this.#weather.pass(false))
     return goesOn
   }
 
   /** Once everything else has come; or when the move does not go on otherwise. */
   async #mendDisk(failing: FailingDisk, count: number): Promise<void> {
-    if (failing.isAllThatIsLeft) await this.#steps(failing.probe(), patience)
+    if (failing.isAllThatIsLeft) await this.#steps(failing.probe(), deadlines)
     else if (failing.isMissing || count < mendAfter) return
     failing.mend()
   }

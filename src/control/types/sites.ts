@@ -35,7 +35,7 @@ export interface DoorView {
 }
 
 /** Of all doors. */
-export interface PatienceView {
+export interface DeadlinesView {
   /** For the first byte of a newcomer. */
   readonly firstByteSeconds: number
   /** For its negotiation as a whole. */
@@ -47,7 +47,7 @@ export interface PatienceView {
 export interface StatusView {
   readonly site: SiteView
   readonly doors: readonly DoorView[]
-  readonly patience: PatienceView
+  readonly deadlines: DeadlinesView
   /** Connections of NBD clients that were refused since the daemon started, most often for there were too many; or null. */
   readonly refusedConnections: CountView | null
   readonly disks: readonly DiskView[]

@@ -121,9 +121,7 @@ export class Session {
       tls: tls && { mode: door.tlsMode, server: tls },
       refusal: () => options.refusal(),
       onSecured: (secured) => this.#secured(secured),
-      onAgreed: (agreement, rest) => {
-        this.#transmit(agreement, rest)
-      },
+      onAgreed: (agreement, rest) => this.#transmit(agreement, rest),
       onHangUp: () => this.#hangUp(),
       onFailure: (error) => this.#failed(error),
       onTlsFailure: (reason) => {
@@ -178,7 +176,6 @@ export class Session {
   }
 
   #dismissed(why: Dismissal): void {
-    // One that was refused, or has taken its leave, only waits for its client to read the last of it.
     if (this.#isDropped || this.#socketIsClosed) return
     this.#breakOff(dismissalTexts[why])
   }
