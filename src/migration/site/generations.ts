@@ -208,10 +208,12 @@ export class Generations {
     for (let at = 0; at < unknown.length; at += askedAtOnce) {
       const asked = unknown.slice(at, at + askedAtOnce).map(async (claim) => {
         const deed = await this.#askFor(peerId, claim)
-        if (deed) heeded.push(this.heed(peerId, deed))
+        if (!deed) return
+        const over = this.heed(peerId, deed)
+        over.catch(() => {}) // It is told below.
+        heeded.push(over)
       })
       await Promise.all(asked)
-      for (const each of heeded) each.catch(() => {}) // It is told below.
     }
     await Promise.all(heeded)
   }
