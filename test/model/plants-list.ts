@@ -307,7 +307,7 @@ export const plants: readonly Plant[] = [
   {
     name: 'a grant that is not on record in the deed',
     file: 'src/migration/source/grant.ts',
-    was: 'owner, deed: this.#deeds.get(disk.id)! })',
+    was: 'owner, deed: this.#gifts.of(disk) })',
     becomes: 'owner, deed: disk.record.deed })',
   },
   {

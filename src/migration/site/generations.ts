@@ -56,6 +56,8 @@ export class Generations {
   readonly #asking = new Map<string, Promise<void>>()
   /** Peers that are asked again until they have answered. */
   readonly #askedAgain = new Set<string>()
+  /** Deeds that are none, by who has them and how they end: they are not looked at again. */
+  readonly #none = new Set<string>()
   /** What does not count, and was told: peer, disk and the end of its deed. */
   readonly #told = new Set<string>()
 
@@ -201,7 +203,7 @@ export class Generations {
   async #lookAt(peerId: string, claims: readonly Claim[]): Promise<void> {
     const unknown = claims.filter(({ disk: id, head }) => {
       const deed = this.#parts.disks.get(id)?.record.deed
-      return deed && !deed.some((entry) => hashOf(entry) === head)
+      return deed && !deed.some((entry) => hashOf(entry) === head) && !this.#none.has(`${peerId} ${head}`)
     })
     // One that cannot be recorded yet does not keep the others from being asked for.
     const heeded: Promise<void>[] = []
@@ -226,6 +228,8 @@ export class Generations {
     } catch (error) {
       const isNone = error instanceof DeedError || (error instanceof PeerRefusal && error.code === deedUnknownCode)
       if (!isNone) throw error
+      if (error instanceof DeedError) this.#none.add(`${peerId} ${head}`)
+      if (this.#none.size > maximumClaims) this.#none.clear()
       this.#tellOnce(peerId, disks.get(id)?.name ?? id, head, error.message)
       return undefined
     }
