@@ -11,12 +11,8 @@
 // - What is granted is an entry of the disk's deed, signed once: that which is on record is answered again, to the last byte.
 // Whoever calls lets one question end before the next, a cancel, or a taking back begins.
 
-import assert from 'node:assert/strict'
 import type { Clock } from '../../block/clock.ts'
-import { DeedError } from '../../deed/deed.ts'
-import type { Deed } from '../../deed/entries.ts'
 import type { SigningKey } from '../../deed/keys.ts'
-import { signGiven } from '../../deed/signing.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import type { AcquireAnswer, Acquisition, DiskAt, SourceStanding } from '../counterpart.ts'
@@ -25,6 +21,7 @@ import { namedClients } from '../held-writes.ts'
 import { diskNames, type MoveChanges, ofEach } from '../move.ts'
 import { voidRefusal } from '../supersession.ts'
 import { attachedReason, attachedWriters, busyReason, sessionCount, writersAreGone } from './attached.ts'
+import { Gifts, undeeded } from './gifts.ts'
 
 const commitRetryMs = 1000
 /** A hypervisor with reconnect-delay is back within this time, if its guest has anything to do. Less than --switchover-wait. */
@@ -55,12 +52,12 @@ export class Grant {
   /** Those that are held for a grant. */
   #frozen: readonly Disk[] = []
   #cutOff: readonly string[] = []
-  /** With the entries by which the disks are given, by their ids. */
-  readonly #deeds = new Map<string, Deed>()
+  readonly #gifts: Gifts
   #returnsUntilMs = 0
 
   constructor(parts: GrantParts) {
     this.#parts = parts
+    this.#gifts = new Gifts(parts.key)
   }
 
   get isBeingMade(): boolean {
@@ -166,7 +163,7 @@ export class Grant {
     const busyBefore = this.#busy(message)
     if (busyBefore) return busyBefore
     if (!this.isOpen) {
-      const unsigned = this.#sign()
+      const unsigned = this.#gifts.sign(this.#parts.course, this.#parts.now())
       if (unsigned) return unsigned
       const failedBefore = await this.#flush(disks) // The guest goes on meanwhile; what the freeze has to sync is then little.
       if (failedBefore) return failedBefore
@@ -200,24 +197,6 @@ export class Grant {
     }
     this.#parts.granted()
     return this.#granted
-  }
-
-  /** Before anything freezes: what cannot be signed is not given. Resolves to the refusal. */
-  #sign(): AcquireAnswer | undefined {
-    const { key, course, now } = this.#parts
-    const { peerId: to, peerSite: toSite, id: move } = this.#record
-    this.#deeds.clear()
-    for (const { id, name, record } of this.#disks) {
-      try {
-        assert(record.deed)
-        this.#deeds.set(id, signGiven(key, record.deed, { to, toSite, move }, now()))
-        assert.equal(this.#deeds.get(id)!.at(-1)!.generation, course.moved({ id }).generation)
-      } catch (error) {
-        if (!(error instanceof DeedError)) throw error
-        return { answer: 'refused', code: 'deed-not-signed', message: `${name} cannot be given: ${error.message}` }
-      }
-    }
-    return undefined
   }
 
   #thaw(): void {
@@ -297,7 +276,7 @@ export class Grant {
     const owner = this.#record.peerSite
     const disks = ofEach(this.#record, () => ({ owner }))
     const departed = this.#disks.map((disk) =>
-      disk.departing.depart({ generation: course.moved(disk).generation, owner, deed: this.#deeds.get(disk.id)! }),
+      disk.departing.depart({ generation: course.moved(disk).generation, owner, deed: this.#gifts.of(disk) }),
     )
     const switched = { switchedAt: now(), switchoverMs, cutOff: this.#cutOff, sourceBoot, disks }
     return update({ state: 'copying', ...switched }, departed)
@@ -324,12 +303,6 @@ export class Grant {
     }
     return this.#granted
   }
-}
-
-/** It was given before disks had deeds, to a site whose key is not on record. */
-function undeeded({ name }: Disk): AcquireAnswer {
-  const message = `${name} was given before disks had deeds, to a key that is not on record here`
-  return { answer: 'refused', code: 'deed-not-signed', message }
 }
 
 function syncFailed({ name }: Disk, error: unknown): AcquireAnswer {
