@@ -85,7 +85,9 @@ export class Generations {
   /** What a peer says, and what it is told. What it says is looked at besides: its deeds are to be had from it first. */
   answer(peerId: string, claims: readonly Claim[]): readonly Claim[] {
     this.#lookAt(peerId, claims).catch(() => void this.#askAgain(peerId))
-    return this.#claims(peerId)
+    const asked = new Set(claims.map(({ disk }) => disk)) // All of these are answered, however many others there are.
+    const own = Map.groupBy(this.#claims(peerId), ({ disk }) => asked.has(disk))
+    return [...(own.get(true) ?? []), ...(own.get(false) ?? [])].slice(0, maximumClaims)
   }
 
   /** The deed of a disk, for a peer that may see it. @throws PeerRefusal */
@@ -122,14 +124,15 @@ export class Generations {
     const what = by.rival ? supersededNote(by) : 'a peer has a deed that goes further: this site has an old copy'
     if (!disk.isVoid) log('error', facts, `${what}. The disk is served here no more`)
     await supersede(disk, by)
-    if (by.rival) await this.#tellRival(peerId)
+    if (by.rival) await this.#tellRival(peerId, disk.id)
   }
 
   /** Both stop where nobody can say which is valid: the one that has brought its deed hears of ours. */
-  async #tellRival(peerId: string): Promise<void> {
+  async #tellRival(peerId: string, diskId: string): Promise<void> {
     const { counterpart } = this.#parts
+    const claims = this.#claims(peerId).filter(({ disk }) => disk === diskId)
     await counterpart(peerId)
-      .generations(this.#claims(peerId), this.#stopping)
+      .generations(claims, this.#stopping)
       .catch(() => void this.#askAgain(peerId))
   }
 
@@ -165,22 +168,28 @@ export class Generations {
     const { counterpart, probe } = this.#parts
     this.#stopping.throwIfAborted()
     await probe(peerId, this.#stopping)
-    const claims = await counterpart(peerId).generations(this.#claims(peerId), this.#stopping)
-    await this.#lookAt(peerId, claims)
+    const claims = this.#claims(peerId)
+    const looking: Promise<void>[] = []
+    for (let at = 0; at === 0 || at < claims.length; at += maximumClaims) {
+      const said = claims.slice(at, at + maximumClaims)
+      const looked = this.#lookAt(peerId, await counterpart(peerId).generations(said, this.#stopping))
+      looked.catch(() => {}) // It is told below.
+      looking.push(looked)
+    }
+    await Promise.all(looking)
   }
 
   /** The deed of each disk that moved between this site and the peer, or that names it. */
   #claims(peerId: string): Claim[] {
     const { disks, migrations } = this.#parts
     const moved = migrations().flatMap((record) => record.disks.map(({ id }) => id))
-    const claims = [...new Set([...disks.all().map(({ id }) => id), ...moved])].flatMap((id) => {
+    return [...new Set([...disks.all().map(({ id }) => id), ...moved])].flatMap((id) => {
       const known = this.#known(id)
       const isVoid = disks.get(id)?.isVoid && known?.state !== 'superseded'
       const deeds = deedsIn(known)
       if (isVoid || !this.#mayKnow(peerId, id, deeds)) return []
       return deeds.map((deed) => ({ disk: id, head: headOf(deed), length: deed.length }))
     })
-    return claims.slice(0, maximumClaims)
   }
 
   /** Of a disk that is on its way here only its source knows. */
