@@ -69,9 +69,11 @@ function checkBeside(beside: Readonly<Record<string, unknown>>, deed: Deed, plac
   }
 }
 
+/** What calls itself `this site` there is another one here. */
 function namesIn(names: unknown): SiteNames {
   if (typeof names !== 'object' || names === null) return {}
-  return Object.fromEntries(Object.entries(names).filter((each) => typeof each[1] === 'string')) as SiteNames
+  const known = Object.entries(names).filter((each): each is [string, string] => typeof each[1] === 'string')
+  return Object.fromEntries(known.map(([key, name]) => [key, name === 'this site' ? 'the site that printed it' : name]))
 }
 
 function fault(code: string, message: string): ControlError {

@@ -49,9 +49,9 @@ describe('deed verify', () => {
     const { exit, stdout, stderr } = await run([file(printed(released()))])
     assert.deepEqual([exit, stderr], [0, ''])
     assert.match(stdout, new RegExp(`^The deed of disk ${disk} is whole: 3 entries`))
-    assert.match(stdout, /this site \([0-9a-f]{16}…\) owns generation 2\. Who gave it has let it go/)
+    assert.match(stdout, /the site that printed it \([0-9a-f]{16}…\) owns generation 2\. Who gave it has let it go/)
     assert.match(stdout, /made by osaka/)
-    assert.match(stdout, new RegExp(`given by osaka .* to this site .*, in move ${move}`))
+    assert.match(stdout, new RegExp(`given by osaka .* to the site that printed it .*, in move ${move}`))
   })
 
   it('--json has the whole chain; a bare list of entries and stdin will do', async () => {

@@ -17,7 +17,8 @@ describe('streams', () => {
       const log = { debug() {}, info() {}, warn() {}, error() {} }
       const drivers = new Drivers([[new TcpTransport()]])
       const identity = await newIdentity()
-      const streams = new Streams({ identity: () => identity, drivers, log, settings: {}, deadHostMs, name: String })
+      const peers = { name: String, nextKey: () => undefined, follow: async () => {} }
+      const streams = new Streams({ identity: () => identity, drivers, log, settings: {}, deadHostMs, ...peers })
       const accepted = Promise.withResolvers<Duplex>()
       const listener = await streams.listen(new URL('tcp://127.0.0.1:0'), accepted.resolve)
       const dialled = await streams.connect(listener.address, 'control', never)

@@ -2,9 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
+import { maximumEntries } from '../../src/deed/deed.ts'
 import { signMade } from '../../src/deed/signing.ts'
 import type { Disk } from '../../src/disk/disk.ts'
 import { Disks } from '../../src/disk/disks.ts'
+import { commitTogether } from '../../src/disk/plan.ts'
 import { Refusal } from '../../src/disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
 import type { Counterpart, DestinationDesk, Preparation } from '../../src/migration/counterpart.ts'
@@ -119,6 +121,16 @@ describe('disks of a site that move together', () => {
     }
     assert.deepEqual([records.commits, migrations()], [[], [null, null]])
     await start() // And nothing is claimed any more.
+  })
+
+  it('do not begin where the deed of one has no room for a move', async () => {
+    const [entry] = signMade(ourKey, ids.web02, madeAt)
+    const full = Array.from({ length: maximumEntries - 1 }, () => entry!)
+    await commitTogether([web02!.noteDeed(full)])
+    records.commits.length = 0
+    await assert.rejects(start(), { code: 'deed-full', message: /web02 has 4095 entries, and one has at most 4096/ })
+    assert.deepEqual([records.commits, migrations()], [[], [null, null]])
+    await commitTogether([web02!.noteDeed(full.slice(0, -1))])
   })
 
   it('are all free again when the destination refuses one, and the refusal says which', async () => {

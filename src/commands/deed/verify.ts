@@ -31,7 +31,7 @@ Exit code 1 when an entry is void, which is named.`
     const { disk } = deed[0]!
     const view = { disk, generation, holder, released: isReleased(deed), head, entries }
     const count = deed.length === 1 ? '1 entry' : `${deed.length} entries`
-    const whole = `The deed of disk ${disk} is whole: ${count}, each signed by who held the disk.`
+    const whole = `The deed of disk ${disk} is whole: ${count}, and every signature is right.`
     return this.show(view, `${whole}\n${ownerText(deed, names)}\n\n${deedTable(deed, names)}`)
   }
 }

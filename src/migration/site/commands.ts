@@ -24,12 +24,14 @@ import {
 import { reachPeer, withinTime } from '../within-time.ts'
 import { checkDeedsElsewhere } from './deeds-elsewhere.ts'
 import type { Roster } from './roster.ts'
-import type { MigrationsServices } from './services.ts'
+import type { MigrationsServices, PeerFacts } from './services.ts'
 
 /** For what the destination is told on behalf of an operator who waits. */
 const answerTimeoutMs = 5_000
 /** For a source that decides whether a migration is cancelled. */
 const cancelTimeoutMs = 10_000
+
+const servesNobody = 'it serves the disk to nobody'
 
 /** A disk of a move that was compared with its source. */
 export interface Compared {
@@ -90,8 +92,10 @@ export class Commands {
     for (const each of course.inMove) checkDetached(each)
     const peer = this.#services.peer(course.record.peerId)
     const says = await this.#whatPeerSays(course, signal)
-    if (says !== undefined) throw destinationAnswers(disk, peer.name, says)
-    const notAsked = await checkDeedsElsewhere(this.#services, course, signal)
+    if (says !== undefined && says !== servesNobody) throw destinationAnswers(disk, peer.name, says)
+    // A destination that has just not answered is not asked once more.
+    const isOther = ({ id }: PeerFacts) => id !== peer.id || says === servesNobody
+    const notAsked = await checkDeedsElsewhere(this.#services, course, isOther, signal)
     if (!isConfirmed) throw notConfirmed(course.record, peer.name, notAsked)
     for (const { name, record } of await course.reclaim(disk))
       this.#services.log('warn', { disk: name, generation: record.generation }, 'the disk was taken back')
@@ -135,7 +139,7 @@ export class Commands {
     return said
   }
 
-  /** undefined: it does not answer. That it cannot be understood is an answer too. */
+  /** undefined: it does not answer. `servesNobody`: it says so itself, of this disk. That it cannot be understood is an answer too. */
   async #whatPeerSays(course: Course, signal: AbortSignal): Promise<string | undefined> {
     const { counterpart, probe } = this.#services
     const { id } = course
@@ -143,7 +147,7 @@ export class Commands {
       const { state, disks } = await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) =>
         counterpart(course.record.peerId).standing(id, limited),
       )
-      if (state === 'failed') return undefined // It says itself that it serves the disk to nobody.
+      if (state === 'failed') return servesNobody
       if (state === 'unknown') return `it knows nothing of migration ${id}`
       return `it has ${generationsOf(course, disks)}, ${state}`
     } catch (error) {

@@ -19,14 +19,16 @@ const askTimeoutMs = 5_000
 
 type Services = Pick<MigrationsServices, 'clock' | 'counterpart' | 'peers' | 'probe' | 'siteOf'>
 
-/** Resolves to the names of the peers that could not be asked. @throws Refusal `deed-goes-on` when the disk of the move went on */
+/** Asks the peers of which `isAsked` says so. Resolves to the names of those that could not be asked. @throws Refusal `deed-goes-on` when the disk of the move went on */
 export async function checkDeedsElsewhere(
   services: Services,
   course: Course,
+  isAsked: (peer: PeerFacts) => boolean,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
+  const asking = services.peers().filter(isAsked)
   const notAsked = await Promise.all(
-    services.peers().map(async (peer) => {
+    asking.map(async (peer) => {
       const found = await asked(services, course.inMove, peer, signal)
       if (found === undefined) return [peer.name]
       for (const { disk, theirs } of found) checkDeed(services, course, disk, theirs, peer)

@@ -27,6 +27,8 @@ const maximumClaims = 1500
 /** How long a site that starts waits for its peers before guests are served: those that do not answer are asked again. */
 const firstAnswerMs = 2000
 const askAgainMs = 30_000
+/** Deeds that are asked for at once: a link has so many places, and others ask too. */
+const askedAtOnce = 8
 
 export interface GenerationsParts {
   readonly disks: Disks
@@ -54,6 +56,8 @@ export class Generations {
   readonly #asking = new Map<string, Promise<void>>()
   /** Peers that are asked again until they have answered. */
   readonly #askedAgain = new Set<string>()
+  /** Deeds that are none, by who has them and how they end: they are not looked at again. */
+  readonly #none = new Set<string>()
   /** What does not count, and was told: peer, disk and the end of its deed. */
   readonly #told = new Set<string>()
 
@@ -81,7 +85,9 @@ export class Generations {
   /** What a peer says, and what it is told. What it says is looked at besides: its deeds are to be had from it first. */
   answer(peerId: string, claims: readonly Claim[]): readonly Claim[] {
     this.#lookAt(peerId, claims).catch(() => void this.#askAgain(peerId))
-    return this.#claims(peerId)
+    const asked = new Set(claims.map(({ disk }) => disk)) // All of these are answered, however many others there are.
+    const own = Map.groupBy(this.#claims(peerId), ({ disk }) => asked.has(disk))
+    return [...(own.get(true) ?? []), ...(own.get(false) ?? [])].slice(0, maximumClaims)
   }
 
   /** The deed of a disk, for a peer that may see it. @throws PeerRefusal */
@@ -116,16 +122,17 @@ export class Generations {
     if (!by || isRekeyedThere) return
     const facts = { disk: disk.name, peer: peerId, state: disk.state, generation: by.generation, owner: by.owner }
     const what = by.rival ? supersededNote(by) : 'a peer has a deed that goes further: this site has an old copy'
-    log('error', facts, `${what}. The disk is served here no more`)
+    if (!disk.isVoid) log('error', facts, `${what}. The disk is served here no more`)
     await supersede(disk, by)
-    if (by.rival) await this.#tellRival(peerId)
+    if (by.rival) await this.#tellRival(peerId, disk.id)
   }
 
   /** Both stop where nobody can say which is valid: the one that has brought its deed hears of ours. */
-  async #tellRival(peerId: string): Promise<void> {
+  async #tellRival(peerId: string, diskId: string): Promise<void> {
     const { counterpart } = this.#parts
+    const claims = this.#claims(peerId).filter(({ disk }) => disk === diskId)
     await counterpart(peerId)
-      .generations(this.#claims(peerId), this.#stopping)
+      .generations(claims, this.#stopping)
       .catch(() => void this.#askAgain(peerId))
   }
 
@@ -161,22 +168,28 @@ export class Generations {
     const { counterpart, probe } = this.#parts
     this.#stopping.throwIfAborted()
     await probe(peerId, this.#stopping)
-    const claims = await counterpart(peerId).generations(this.#claims(peerId), this.#stopping)
-    await this.#lookAt(peerId, claims)
+    const claims = this.#claims(peerId)
+    const looking: Promise<void>[] = []
+    for (let at = 0; at === 0 || at < claims.length; at += maximumClaims) {
+      const said = claims.slice(at, at + maximumClaims)
+      const looked = this.#lookAt(peerId, await counterpart(peerId).generations(said, this.#stopping))
+      looked.catch(() => {}) // It is told below.
+      looking.push(looked)
+    }
+    await Promise.all(looking)
   }
 
   /** The deed of each disk that moved between this site and the peer, or that names it. */
   #claims(peerId: string): Claim[] {
     const { disks, migrations } = this.#parts
     const moved = migrations().flatMap((record) => record.disks.map(({ id }) => id))
-    const claims = [...new Set([...disks.all().map(({ id }) => id), ...moved])].flatMap((id) => {
+    return [...new Set([...disks.all().map(({ id }) => id), ...moved])].flatMap((id) => {
       const known = this.#known(id)
       const isVoid = disks.get(id)?.isVoid && known?.state !== 'superseded'
       const deeds = deedsIn(known)
       if (isVoid || !this.#mayKnow(peerId, id, deeds)) return []
       return deeds.map((deed) => ({ disk: id, head: headOf(deed), length: deed.length }))
     })
-    return claims.slice(0, maximumClaims)
   }
 
   /** Of a disk that is on its way here only its source knows. */
@@ -195,23 +208,40 @@ export class Generations {
     return migrations().some((record) => record.peerId === peerId && record.disks.some(({ id }) => id === diskId))
   }
 
-  /** Asks for the deeds that are not known here. Rejects when one could not be had. */
+  /** Asks for the deeds that are not known here. Resolves when what they mean is on record; rejects when one could not be had. */
   async #lookAt(peerId: string, claims: readonly Claim[]): Promise<void> {
+    const unknown = claims.filter(({ disk: id, head }) => {
+      const deed = this.#parts.disks.get(id)?.record.deed
+      return deed && !deed.some((entry) => hashOf(entry) === head) && !this.#none.has(`${peerId} ${head}`)
+    })
+    // One that cannot be recorded yet does not keep the others from being asked for.
+    const heeded: Promise<void>[] = []
+    for (let at = 0; at < unknown.length; at += askedAtOnce) {
+      const asked = unknown.slice(at, at + askedAtOnce).map(async (claim) => {
+        const deed = await this.#askFor(peerId, claim)
+        if (!deed) return
+        const over = this.heed(peerId, deed)
+        over.catch(() => {}) // It is told below.
+        heeded.push(over)
+      })
+      await Promise.all(asked)
+    }
+    await Promise.all(heeded)
+  }
+
+  /** undefined: what the peer has is none. */
+  async #askFor(peerId: string, { disk: id, head }: Claim): Promise<Deed | undefined> {
     const { clock, counterpart, disks } = this.#parts
-    await Promise.all(
-      claims.map(async ({ disk: id, head }) => {
-        const disk = disks.get(id)
-        if (!disk?.record.deed || disk.record.deed.some((entry) => hashOf(entry) === head)) return
-        try {
-          const signal = this.#stopping
-          await this.heed(peerId, await askDeed(counterpart(peerId), id, { clock, head, signal }))
-        } catch (error) {
-          if (!(error instanceof DeedError) && !(error instanceof PeerRefusal && error.code === deedUnknownCode))
-            throw error
-          this.#tellOnce(peerId, disk.name, head, error.message)
-        }
-      }),
-    )
+    try {
+      return await askDeed(counterpart(peerId), id, { clock, head, signal: this.#stopping })
+    } catch (error) {
+      const isNone = error instanceof DeedError || (error instanceof PeerRefusal && error.code === deedUnknownCode)
+      if (!isNone) throw error
+      if (error instanceof DeedError) this.#none.add(`${peerId} ${head}`)
+      if (this.#none.size > maximumClaims) this.#none.clear()
+      this.#tellOnce(peerId, disks.get(id)?.name ?? id, head, error.message)
+      return undefined
+    }
   }
 
   /** Who had given the disk has let it go, and this site had not heard it. Nothing depends on it, so that a move is left alone. */

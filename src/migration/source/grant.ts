@@ -14,12 +14,8 @@
 // - What is granted is an entry of the disk's deed, signed once: that which is on record is answered again, to the last byte.
 // Whoever calls lets one question end before the next, a cancel, or a taking back begins.
 
-import assert from 'node:assert/strict'
 import type { Clock } from '../../block/clock.ts'
-import { DeedError } from '../../deed/deed.ts'
-import type { Deed } from '../../deed/entries.ts'
 import type { SigningKey } from '../../deed/keys.ts'
-import { signGiven } from '../../deed/signing.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { MigrationRecord } from '../../store/records.ts'
 import type {
@@ -36,6 +32,7 @@ import { namedClients } from '../held-writes.ts'
 import { diskNames, type MoveChanges, ofEach } from '../move.ts'
 import { voidRefusal } from '../supersession.ts'
 import { attachedReason, attachedWriters, busyReason, sessionCount, writersAreGone } from './attached.ts'
+import { Gifts, undeeded } from './gifts.ts'
 import { unheardBusy, type Weighed, weighed } from './word.ts'
 
 const commitRetryMs = 1000
@@ -69,12 +66,12 @@ export class Grant {
   /** Of each that is frozen: the epoch whose map is durable as the disk is now. */
   #epochs: ReadonlyMap<string, string | null> = new Map()
   #cutOff: readonly string[] = []
-  /** With the entries by which the disks are given, by their ids. */
-  readonly #deeds = new Map<string, Deed>()
+  readonly #gifts: Gifts
   #returnsUntilMs = 0
 
   constructor(parts: GrantParts) {
     this.#parts = parts
+    this.#gifts = new Gifts(parts.key)
   }
 
   get isBeingMade(): boolean {
@@ -183,7 +180,7 @@ export class Grant {
     const busyBefore = this.#busy(message)
     if (busyBefore) return busyBefore
     if (!this.isOpen) {
-      const unsigned = this.#sign()
+      const unsigned = this.#gifts.sign(this.#parts.course, this.#parts.now())
       if (unsigned) return unsigned
       // The guest goes on meanwhile; what the freeze has to sync is then little.
       const [failedBefore] = await Promise.all([
@@ -229,24 +226,6 @@ export class Grant {
   async #freezeMaps(disks: readonly Disk[]): Promise<void> {
     const epochs = disks.map(async (disk) => [disk.id, await disk.departing.tracking.freeze()] as const)
     this.#epochs = new Map(await Promise.all(epochs))
-  }
-
-  /** Before anything freezes: what cannot be signed is not given. Resolves to the refusal. */
-  #sign(): AcquireAnswer | undefined {
-    const { key, course, now } = this.#parts
-    const { peerId: to, peerSite: toSite, id: move } = this.#record
-    this.#deeds.clear()
-    for (const { id, name, record } of this.#disks) {
-      try {
-        assert(record.deed)
-        this.#deeds.set(id, signGiven(key, record.deed, { to, toSite, move }, now()))
-        assert.equal(this.#deeds.get(id)!.at(-1)!.generation, course.moved({ id }).generation)
-      } catch (error) {
-        if (!(error instanceof DeedError)) throw error
-        return { answer: 'refused', code: 'deed-not-signed', message: `${name} cannot be given: ${error.message}` }
-      }
-    }
-    return undefined
   }
 
   #thaw(): void {
@@ -334,7 +313,7 @@ export class Grant {
       disk.departing.depart({
         generation: course.moved(disk).generation,
         owner,
-        deed: this.#deeds.get(disk.id)!,
+        deed: this.#gifts.of(disk),
         dirtyEpoch: this.#epochs.get(disk.id) ?? null,
       }),
     )
@@ -373,12 +352,6 @@ async function finalMap(disk: Disk, copied: AskedDisk['copied']): Promise<FinalM
   if (!copied) return undefined
   const dirty = await disk.departing.tracking.final(copied)
   return dirty?.blocks === copied.blocks ? { epoch: copied.epoch, dirty } : undefined
-}
-
-/** It was given before disks had deeds, to a site whose key is not on record. */
-function undeeded({ name }: Disk): AcquireAnswer {
-  const message = `${name} was given before disks had deeds, to a key that is not on record here`
-  return { answer: 'refused', code: 'deed-not-signed', message }
 }
 
 function syncFailed({ name }: Disk, error: unknown): AcquireAnswer {
