@@ -26,12 +26,12 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
 
   async begin(request: CheckedMigrateRequest, signal: AbortSignal): Promise<MigrationView> {
     const { book, migrations } = this.#parts
-    const { disks, to, from, mode, source, ...rest } = request
+    const { disks, to, from, mode, source, as, ...rest } = request
     if (mode !== 'post-copy') {
       const message = `this vmstore moves disks in mode post-copy; ${mode} is not there yet`
       throw new Refusal('mode-unknown', message, { disk: disks.join(', '), safe: 'Nothing was changed.' })
     }
-    const terms: Terms = { ...rest, mode, sourcePolicy: source }
+    const terms: Terms = { ...rest, mode, sourcePolicy: source, ...(as !== undefined && { as }) }
     const peer = peerFacts(book.named(to ?? from ?? ''))
     const course =
       to === undefined

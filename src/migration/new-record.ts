@@ -52,11 +52,12 @@ export function newRecord(beginning: Beginning): MigrationRecord {
 
 /** The record keeps the terms as the operator chose them. */
 export function preparationOf(record: MigrationRecord, disks: readonly Disk[], boot: string): Preparation {
+  const { as } = termsOf(record)
   return {
     migration: record.id,
     disks: disks.map((disk) => ({
       id: disk.id,
-      name: disk.name,
+      name: disks.length === 1 ? (as ?? disk.name) : disk.name,
       sizeBytes: disk.sizeBytes,
       generation: disk.record.generation,
       allocatedBytes: disk.allocatedBytes(),

@@ -22,9 +22,15 @@ export async function admit(
   services: MigrationsServices,
   roster: Roster,
   peerId: string,
-  preparation: Preparation,
+  offered: Preparation,
 ): Promise<void> {
   const { disks, clock } = services
+  /** A disk that comes back has the name that it has here, unless the operator has chosen another. */
+  const named = (disk: OfferedDisk): OfferedDisk => {
+    const here = isTheirs(roster, peerId, disk.id) ? disks.get(disk.id) : undefined
+    return here && offered.terms.as === undefined ? { ...disk, name: here.name } : disk
+  }
+  const preparation = { ...offered, disks: offered.disks.map((disk) => named(disk)) }
   const { migration, terms, boot } = preparation
   const known = roster.get(migration)?.record
   if (known && isSame(known, peerId, preparation)) return // Asked again: the answer was lost.
