@@ -73,6 +73,10 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
   static override flags = {
     to: Flags.string({ description: 'peer that the disk goes to', helpValue: 'PEER' }),
     from: Flags.string({ description: 'peer that the disk comes from', helpValue: 'PEER' }),
+    as: Flags.string({
+      description: 'what the destination calls the disk (default: its name here)',
+      helpValue: 'NAME',
+    }),
     via: Flags.string({
       description: 'object store between two sites that cannot meet (comes later)',
       helpValue: 'URL',
@@ -201,6 +205,7 @@ interface Asked {
   to?: string
   from?: string
   via?: string
+  as?: string
   mode: MigrateRequest['mode']
   switchover: MigrateRequest['switchover']
   'switchover-wait'?: number
@@ -252,6 +257,7 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
     ...(disks.length === 1 ? { disk: disks[0]! } : { disks: [...disks] }),
     ...(to !== undefined && { to }),
     ...(from !== undefined && { from }),
+    ...(asked.as !== undefined && { as: asked.as }),
     mode,
     switchover,
     switchoverWaitMs: asked['switchover-wait'] ?? 10_000,

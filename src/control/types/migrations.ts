@@ -2,7 +2,7 @@
 
 import { z } from 'zod'
 import { askedTerms, maximumDisks, migrationModes, sourcePolicies, switchoverModes } from '../../migration/terms.ts'
-import type { RangeView } from './disks.ts'
+import { diskName, type RangeView } from './disks.ts'
 import type { ErrorView } from './errors.ts'
 import type { LinkView } from './peers.ts'
 
@@ -17,6 +17,7 @@ const migrateFields = z.strictObject({
   to: z.string().max(127).optional(),
   from: z.string().max(127).optional(),
   ...askedTerms.shape,
+  as: diskName.optional(),
 })
 export const migrateRequest = migrateFields
   .refine(
@@ -30,6 +31,7 @@ export const migrateRequest = migrateFields
   )
   .refine(({ as, disks }) => as === undefined || disks === undefined, 'as names one disk')
   .refine(({ force, switchover }) => !force || switchover === 'now', 'force goes with a switchover now')
+  .refine(({ as, disks = [] }) => as === undefined || disks.length <= 1, 'as names one disk')
   .transform(({ disk, disks, ...rest }) => ({ ...rest, disks: disks ?? [disk!] }))
 export type MigrateRequest = z.input<typeof migrateRequest>
 /** With the usual value of all that was not said; its disks in a list. */

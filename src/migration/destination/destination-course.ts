@@ -54,6 +54,8 @@ export class DestinationCourse extends Course {
   #main: Promise<void> = Promise.resolve()
   /** Ends what the phase does now: a disk is to leave, or the operator ends the migration without the source. */
   #interruption = new AbortController()
+  /** What is to be done when no phase runs. */
+  readonly #between: (() => Promise<void>)[] = []
   /** What the source says. */
   readonly desk: DestinationDesk
 
@@ -196,6 +198,7 @@ export class DestinationCourse extends Course {
     while (!this.stopping.signal.aborted && !this.ended) {
       const interruption = new AbortController()
       this.#interruption = interruption
+      if (await this.#workBetween()) continue
       const superseded = this.#superseded
       if (superseded) {
         await this.#becomeSuperseded(superseded)
@@ -307,6 +310,11 @@ export class DestinationCourse extends Course {
       return said
     }
     if (this.#isIncoming) throw grantNotRecorded(this.record)
+    return this.#betweenPhases(() => this.#endAlone(peerName))
+  }
+
+  async #endAlone(peerName: string): Promise<string> {
+    if (this.ended) return endedBefore(this.record)
     if (this.#isAllOwned) {
       const said = finishedWithout(this.record, peerName)
       await this.#finishing.recordUntold({ sourceTold: true, note: said })
@@ -320,6 +328,22 @@ export class DestinationCourse extends Course {
     )
     this.#leaveAll(`${peerName} was removed here, and what is missing is there alone`)
     return said
+  }
+
+  /** Runs `work` when no phase does: what a phase has begun to put on record is on it, and it begins nothing more. */
+  #betweenPhases<T>(work: () => Promise<T>): Promise<T> {
+    const done = Promise.withResolvers<T>()
+    this.#between.push(() => work().then(done.resolve, done.reject))
+    this.#interruption.abort(new Error('the migration is being ended'))
+    void this.#main.then(() => this.#workBetween()) // Where it had stopped before.
+    return done.promise
+  }
+
+  /** Whether there was any. */
+  async #workBetween(): Promise<boolean> {
+    const work = this.#between.shift()
+    await work?.()
+    return work !== undefined
   }
 
   #tooLate(what: string): Refusal {

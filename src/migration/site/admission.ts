@@ -25,11 +25,17 @@ export async function admit(
   services: MigrationsServices,
   roster: Roster,
   peerId: string,
-  preparation: Preparation,
+  offer: Preparation,
   deedOf: (diskId: string) => Deed | null,
   signal: AbortSignal,
 ): Promise<void> {
   const { disks, clock } = services
+  /** A disk that comes back has the name that it has here, unless the operator has chosen another. */
+  const named = (disk: OfferedDisk): OfferedDisk => {
+    const here = isTheirs(roster, peerId, disk.id) ? disks.get(disk.id) : undefined
+    return here && offer.terms.as === undefined ? { ...disk, name: here.name } : disk
+  }
+  const preparation = { ...offer, disks: offer.disks.map((disk) => named(disk)) }
   const { migration, terms, boot } = preparation
   if (isAskedAgain(roster, peerId, preparation)) return
   if (services.readOnly) throw new PeerRefusal('read-only', 'the destination serves read-only: it takes no disks')
