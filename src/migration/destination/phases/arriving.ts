@@ -14,6 +14,7 @@ import { RateMeter } from '../../copy/rate-meter.ts'
 import { Window } from '../../copy/window.ts'
 import type { Pace } from '../../course.ts'
 import { nothingToPause, pauseSentence } from '../../refusals.ts'
+import type { ThisRun } from '../../signed-words.ts'
 import { signMark } from '../../signed-words.ts'
 import type { ComingDisk } from '../coming-disk.ts'
 import { DestinationNotices } from '../destination-notices.ts'
@@ -78,8 +79,8 @@ export class Arriving {
   }
 
   /** Of this daemon, as the source knows it. */
-  get runId(): string {
-    return this.#notices.run
+  get thisRun(): ThisRun {
+    return this.#notices
   }
 
   get copyingMs(): number {
