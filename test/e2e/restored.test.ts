@@ -35,7 +35,7 @@ describe('a site restored from an old copy of its data folder', () => {
     await restore()
     const shown = await a.control.showDisk('web01')
     assert.deepEqual([shown.state, shown.generation, shown.ownerName], ['superseded', 2, 'tokyo'])
-    assert(a.logged('a peer knows a higher generation').length > 0)
+    assert(a.logged('a peer has a deed that goes further').length > 0)
     await servesNobody(a)
     await (await attach(b, 'web01')).write(0, Buffer.alloc(block, 1))
   })

@@ -305,6 +305,18 @@ export const plants: readonly Plant[] = [
     becomes: 'if (!by || isRekeyedThere || by) return',
   },
   {
+    name: 'a grant that is not on record in the deed',
+    file: 'src/migration/source/grant.ts',
+    was: 'owner, deed: this.#deeds.get(disk.id)! })',
+    becomes: 'owner, deed: disk.record.deed })',
+  },
+  {
+    name: 'what a destination signed of its mark not kept',
+    file: 'src/migration/source/source-desk.ts',
+    was: 'markSigned: signature }',
+    becomes: 'markSigned: null }',
+  },
+  {
     name: 'owner recorded wrongly after superseding',
     file: 'src/migration/destination/destination-course.ts',
     was: "this.ending('failed', owner)",

@@ -374,27 +374,22 @@ describe('a disk of which a later generation is heard of', () => {
       const { a, b } = sites
       await sites.migrate('now')
       await sites.until('it is over', () => sites.record(b)?.migrationId === null)
+      const gone = goneOn(sites.record(b)!.deed!, 3, 'A')
+      const forged = gone.with(-1, { ...gone.at(-1)!, signature: gone[0]!.signature })
       const { handlers } = a
       a.handlers = {
         ...handlers,
         call: async (peer, method, params, signal) => {
           if (method === 'deed') {
             if (answer === 'nothing') throw new PeerRefusal('deed-unknown', 'there is none')
-            const deed = Buffer.from(
-              JSON.stringify(
-                goneOn(sites.record(b)!.deed!, 3, 'A').map((entry) => ({
-                  ...entry,
-                  at: entry.at.replace('2026', '2027'),
-                })),
-              ),
-            )
+            const deed = Buffer.from(JSON.stringify(forged))
             return new AnswerWithBody({ bytes: deed.length }, [deed])
           }
           return handlers.call(peer, method, params, signal)
         },
       }
       const lines = logged(b)
-      const claim = { disk: diskId, head: 'ab'.repeat(32), length: 9 }
+      const claim = { disk: diskId, head: headOf(forged), length: forged.length }
       for (let time = 1; time <= 2; time++) {
         await sites.say('A', b, 'generations', { claims: [claim] })
         await sites.pass(1000)

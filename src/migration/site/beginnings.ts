@@ -3,6 +3,7 @@
 // What always holds: the migration is on record, and all its disks in it by the same commit, before the destination hears of it. Until it is
 // prepared the disks are owned here; a beginning that fails leaves nothing behind, or is taken back for as long as that takes.
 
+import { maximumEntries } from '../../deed/deed.ts'
 import { nextOfTroubled } from '../../disk/acceptance.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { commitTogether } from '../../disk/plan.ts'
@@ -21,6 +22,8 @@ import type { Roster } from './roster.ts'
 import type { MigrationsServices, PeerFacts } from './services.ts'
 
 const undoRetryMs = 5000
+/** `given`, and `released`. */
+const entriesOfMove = 2
 
 export class Beginnings {
   readonly #services: MigrationsServices
@@ -146,6 +149,13 @@ function checkMovable(disk: Disk): void {
     )
   }
   const { name, state } = disk
+  const entries = disk.record.deed?.length ?? 0
+  if (entries + entriesOfMove > maximumEntries)
+    refuse(
+      'deed-full',
+      `the deed of ${name} has ${entries} entries, and one has at most ${maximumEntries}: it has moved as often as a disk can`,
+      `Make a new disk of it: vmstore disk export ${name}, then vmstore disk create NEW --from FILE.`,
+    )
   if (state !== 'owned') {
     const next = 'Move it from the site that owns it.'
     const toPeer = `${name} is ${state} there, not owned`

@@ -27,6 +27,8 @@ const maximumClaims = 1500
 /** How long a site that starts waits for its peers before guests are served: those that do not answer are asked again. */
 const firstAnswerMs = 2000
 const askAgainMs = 30_000
+/** Deeds that are asked for at once: a link has so many places, and others ask too. */
+const askedAtOnce = 8
 
 export interface GenerationsParts {
   readonly disks: Disks
@@ -116,7 +118,7 @@ export class Generations {
     if (!by || isRekeyedThere) return
     const facts = { disk: disk.name, peer: peerId, state: disk.state, generation: by.generation, owner: by.owner }
     const what = by.rival ? supersededNote(by) : 'a peer has a deed that goes further: this site has an old copy'
-    log('error', facts, `${what}. The disk is served here no more`)
+    if (!disk.isVoid) log('error', facts, `${what}. The disk is served here no more`)
     await supersede(disk, by)
     if (by.rival) await this.#tellRival(peerId)
   }
@@ -195,23 +197,38 @@ export class Generations {
     return migrations().some((record) => record.peerId === peerId && record.disks.some(({ id }) => id === diskId))
   }
 
-  /** Asks for the deeds that are not known here. Rejects when one could not be had. */
+  /** Asks for the deeds that are not known here. Resolves when what they mean is on record; rejects when one could not be had. */
   async #lookAt(peerId: string, claims: readonly Claim[]): Promise<void> {
+    const unknown = claims.filter(({ disk: id, head }) => {
+      const deed = this.#parts.disks.get(id)?.record.deed
+      return deed && !deed.some((entry) => hashOf(entry) === head)
+    })
+    // One that cannot be recorded yet does not keep the others from being asked for.
+    const heeded: Promise<void>[] = []
+    for (let at = 0; at < unknown.length; at += askedAtOnce) {
+      const asked = unknown.slice(at, at + askedAtOnce).map(async (claim) => {
+        const deed = await this.#askFor(peerId, claim)
+        if (!deed) return
+        const over = this.heed(peerId, deed)
+        over.catch(() => {}) // It is told below.
+        heeded.push(over)
+      })
+      await Promise.all(asked)
+    }
+    await Promise.all(heeded)
+  }
+
+  /** undefined: what the peer has is none. */
+  async #askFor(peerId: string, { disk: id, head }: Claim): Promise<Deed | undefined> {
     const { clock, counterpart, disks } = this.#parts
-    await Promise.all(
-      claims.map(async ({ disk: id, head }) => {
-        const disk = disks.get(id)
-        if (!disk?.record.deed || disk.record.deed.some((entry) => hashOf(entry) === head)) return
-        try {
-          const signal = this.#stopping
-          await this.heed(peerId, await askDeed(counterpart(peerId), id, { clock, head, signal }))
-        } catch (error) {
-          if (!(error instanceof DeedError) && !(error instanceof PeerRefusal && error.code === deedUnknownCode))
-            throw error
-          this.#tellOnce(peerId, disk.name, head, error.message)
-        }
-      }),
-    )
+    try {
+      return await askDeed(counterpart(peerId), id, { clock, head, signal: this.#stopping })
+    } catch (error) {
+      const isNone = error instanceof DeedError || (error instanceof PeerRefusal && error.code === deedUnknownCode)
+      if (!isNone) throw error
+      this.#tellOnce(peerId, disks.get(id)?.name ?? id, head, error.message)
+      return undefined
+    }
   }
 
   /** Who had given the disk has let it go, and this site had not heard it. Nothing depends on it, so that a move is left alone. */

@@ -6,7 +6,7 @@
 // after it that disk leaves the move, which goes on for the others.
 
 import type { Deed } from '../../deed/entries.ts'
-import { signTakenBack } from '../../deed/signing.ts'
+import { signAdopted, signTakenBack } from '../../deed/signing.ts'
 import type { Disk } from '../../disk/disk.ts'
 import type { DiskPlan } from '../../disk/plan.ts'
 import type { Refusal } from '../../disk/refusal.ts'
@@ -234,9 +234,12 @@ export class SourceCourse extends Course {
     })
   }
 
-  /** null: it was given before disks had deeds, to a key that is not on record. */
-  #takenBack({ record: { deed } }: Disk, word: string): Deed | null {
-    return deed && signTakenBack(this.services.key, deed, word, this.now())
+  #takenBack(disk: Disk, word: string): Deed {
+    const { key } = this.services
+    const { deed } = disk.record
+    // It was given before disks had deeds, to a key that is not on record: its deed begins here.
+    if (deed === null) return signAdopted(key, disk.id, this.moved(disk).generation + 1, this.now())
+    return signTakenBack(key, deed, word, this.now())
   }
 
   /** A later generation of a disk exists elsewhere: whatever this migration was at, that disk is served to nobody any more. */
