@@ -346,4 +346,34 @@ export const plants: readonly Plant[] = [
     was: 'mark?.key === header.key ? mark.records : 0',
     becomes: 'mark?.key === -1 ? mark.records : 0',
   },
+  {
+    name: "a liar's signature of a deed not looked at",
+    file: 'src/deed/deed.ts',
+    was: 'const isRight = isSignedBy(entry.by, canonicalBytes(entry), entry.signature)',
+    becomes: 'const isRight = isSignedBy(entry.by, canonicalBytes(entry), entry.signature) || entry.kind !== undefined',
+  },
+  {
+    name: 'a disk from before deeds taken back by a liar who says that he had given it',
+    file: 'src/deed/relation.ts',
+    was: 'return fingerprintOfKey(next.by) !== root.from',
+    becomes: "return fingerprintOfKey(next.by) === ''",
+  },
+  {
+    name: "a liar's deed that has nothing in common with ours believed",
+    file: 'src/deed/relation.ts',
+    was: "if (!met) return { kind: 'unrelated' }",
+    becomes: "if (!met) return { kind: 'continues' }",
+  },
+  {
+    name: 'a disk returned by a liar under a deed of his own',
+    file: 'src/migration/site/admission.ts',
+    was: 'known: deedOf(id) })',
+    becomes: 'known: deedOf(id) && null })',
+  },
+  {
+    name: 'the id of a move taken again from a liar',
+    file: 'src/migration/site/admission.ts',
+    was: 'if (known || roster.past.get(migration)) throw knownMigration(migration)',
+    becomes: 'void knownMigration',
+  },
 ]
