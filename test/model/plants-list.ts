@@ -353,27 +353,9 @@ export const plants: readonly Plant[] = [
     becomes: 'const isRight = isSignedBy(entry.by, canonicalBytes(entry), entry.signature) || entry.kind !== undefined',
   },
   {
-    name: 'a disk from before deeds taken back by a liar who says that he had given it',
-    file: 'src/deed/relation.ts',
-    was: 'return fingerprintOfKey(next.by) !== root.from',
-    becomes: "return fingerprintOfKey(next.by) === ''",
-  },
-  {
     name: "a liar's deed that has nothing in common with ours believed",
     file: 'src/deed/relation.ts',
     was: "if (!met) return { kind: 'unrelated' }",
     becomes: "if (!met) return { kind: 'continues' }",
-  },
-  {
-    name: 'a disk returned by a liar under a deed of his own',
-    file: 'src/migration/site/admission.ts',
-    was: 'known: deedOf(id) })',
-    becomes: 'known: deedOf(id) && null })',
-  },
-  {
-    name: 'the id of a move taken again from a liar',
-    file: 'src/migration/site/admission.ts',
-    was: 'if (known || roster.past.get(migration)) throw knownMigration(migration)',
-    becomes: 'void knownMigration',
   },
 ]
