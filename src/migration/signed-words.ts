@@ -48,21 +48,28 @@ const shown = z.object({
   completeSigned: z.string().max(200).nullable(),
 })
 
+/** This daemon's run. `isMarked`: the last mark on record is its own, and not of the run before. */
+export interface ThisRun {
+  readonly run: string
+  readonly isMarked: boolean
+}
+
 /**
- * Whether this site was further once than `move`, whose last mark is of this run: it had said `complete`, while something is
- * missing now; or another run of it had said this mark, or a later one.
+ * Whether this site was further once than `move`, of which something is missing: it had said `complete`; or another run of it had
+ * said a later mark, or that which this run has taken for its own.
  */
 export function wasFurther(
   key: SigningKey,
   move: Move & Pick<MigrationRecord, 'mark'>,
-  run: string,
+  { run, isMarked }: ThisRun,
   facts: unknown,
 ): boolean {
   const found = shown.safeParse(facts).data
   if (!found) return false
   const isOurs = (signed: string | null, bytes: Buffer) => signed !== null && isSignedBy(key.publicKey, bytes, signed)
   if (isOurs(found.completeSigned, bytesOf(move, 'complete'))) return true
-  if (found.run === null || found.run === run || found.mark < move.mark) return false
+  if (found.run === null || found.run === run) return false
+  if (found.mark < move.mark || (found.mark === move.mark && !isMarked)) return false // Said by the run before this one.
   return isOurs(found.markSigned, bytesOf(move, 'taken', found.mark, found.run))
 }
 

@@ -8,7 +8,7 @@ import { canonicalBytes, type Deed, type DeedEntry, hashOf } from '../../src/dee
 import { type SigningKey, signBytes } from '../../src/deed/keys.ts'
 import { signAdopted, signGiven, signMade, signReleased, signTakenBack } from '../../src/deed/signing.ts'
 import { newKey } from '../deed/sites.ts'
-import { endSitesAfterEach, Site } from '../e2e/sites.ts'
+import { attach, endSitesAfterEach, Site } from '../e2e/sites.ts'
 import { HostileSite, withheld } from './hostile-site.ts'
 import { at, bodyOf, OwnDisk } from './own-disk.ts'
 import { createGuestDisk, Witness } from './witness.ts'
@@ -103,7 +103,9 @@ describe('hostile: a deed that does not hold', () => {
     await site.stop()
     await site.restart()
     await hostile.connected()
-    await (await Witness.of(site)).unharmed()
+    const { state, generation } = await site.control.showDisk('web01')
+    assert.deepEqual([state, generation], ['owned', 1])
+    await (await attach(site, 'web01')).write(0, Buffer.alloc(4096, 7))
   })
 })
 

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { largestGeneration } from '../../src/disk/states.ts'
 import { PeerRefusal } from '../../src/link/channel.ts'
-import { attach, endSitesAfterEach, Site, until, untilDisk } from '../e2e/sites.ts'
+import { attach, endSitesAfterEach, Site, until, untilDisk, untilMigration } from '../e2e/sites.ts'
 import { HostileSite } from './hostile-site.ts'
 import { OwnDisk } from './own-disk.ts'
 import { standing } from './witness.ts'
@@ -56,6 +56,52 @@ describe('hostile: a source that tells of later copies', () => {
       assert((await guest.read(8192, 4096)).equals(disk.bytes.subarray(8192, 8192 + 4096)))
     })
   }
+
+  it('promise 1: nor by the word that this very site has signed, shown again when it has just started anew', async () => {
+    const site = await Site.start('osaka')
+    const hostile = await HostileSite.paired(site)
+    const disk = new OwnDisk(hostile)
+    await disk.prepare({ maxRate: 64 * 1024 })
+    await writesAt(site)
+    await hostile.asked('taken')
+    await site.stop()
+    const { mark, run, signature } = hostile.heard.findLast(({ method }) => method === 'taken')!.params
+    const facts = { mark, run, markSigned: signature, completeSigned: null }
+    let lies = 0
+    const lie = () => {
+      lies++
+      throw new PeerRefusal('restored', 'that site was further once', facts)
+    }
+    for (const method of [...asked, 'inquire', 'complete', 'generations']) hostile.replies[method] = lie
+    hostile.pieces = lie
+    await site.restart()
+    await hostile.connected()
+    const look = async () => (await site.control.showDisk('web01')).state
+    await until('the source has lied', async () => (lies >= 6 || (await look()) !== 'arriving' ? true : undefined))
+    assert.equal(await look(), 'arriving')
+    await writesAt(site)
+  })
+
+  it('promise 1: nor by its signed word that everything is there, shown to it when it is', async () => {
+    const site = await Site.start('osaka')
+    const hostile = await HostileSite.paired(site)
+    const disk = new OwnDisk(hostile)
+    await disk.prepare()
+    let lies = 0
+    hostile.replies['complete'] = ({ signature }) => {
+      lies++
+      const { mark, run, signature: markSigned } = hostile.heard.findLast(({ method }) => method === 'taken')!.params
+      const facts = { mark, run, markSigned, completeSigned: signature }
+      throw new PeerRefusal('restored', 'that site was further once', facts)
+    }
+    await writesAt(site)
+    const look = async () => (await site.control.showDisk('web01')).state
+    await until('the source has lied', async () => (lies >= 3 || (await look()) === 'superseded' ? true : undefined))
+    assert.equal(await look(), 'owned')
+    await writesAt(site)
+    disk.isHonest()
+    await untilMigration(site, disk.migration, ({ state }) => state === 'done')
+  })
 })
 
 /** A write of a guest is answered. */

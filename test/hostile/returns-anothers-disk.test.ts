@@ -16,6 +16,7 @@ describe("hostile: a peer that returns another's disk", () => {
     const { id: disk, size } = await createGuestDisk(a)
     const { id } = await begin(a, b, 'web01', 'now')
     await untilMigration(a, id, ({ state }) => state === 'done')
+    await untilMigration(b, id, ({ state }) => state === 'done')
     const witness = await Witness.of(b)
     const before = standing(await a.control.showDisk('web01'))
     const hostile = await HostileSite.paired(a)

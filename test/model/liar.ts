@@ -10,7 +10,7 @@ import { signBytes } from '../../src/deed/keys.ts'
 import { signAdopted, signGiven, signMade, signReleased, signTakenBack } from '../../src/deed/signing.ts'
 import { AnswerWithBody, type PeerHandlers, PeerRefusal } from '../../src/link/channel.ts'
 import { type Random, seededRandom } from '../random.ts'
-import { keyOf, peerIdOf } from './keys.ts'
+import { keyOf, peerIdOf, siteOf } from './keys.ts'
 import type { SimEnd } from './sim-link.ts'
 import type { SimSite } from './sim-site.ts'
 import { sizeBytes } from './stage.ts'
@@ -156,6 +156,7 @@ export class Liar {
       () => (all.length > 0 ? this.#random.pick(all) : base),
       () => base.slice(0, 1 + this.#random.integer(base.length)),
       () => this.#grown(base),
+      () => this.#forged(base),
       () => this.#signedAnew(base),
       () => this.#takenBack(disk, base, () => signMade(this.#key, disk, at)),
       () => this.#takenBack(disk, base, (before) => signAdopted(this.#key, disk, before, at)),
@@ -181,6 +182,15 @@ export class Liar {
       { kind: 'rekeyed', generation, ...common, to: this.#key.fingerprint },
     ])
     return [...base, { ...unsigned, signature: signBytes(this.#key, canonicalBytes(unsigned)) } as Deed[number]]
+  }
+
+  /** One more entry, in the name of who holds it, and not signed by that key. */
+  #forged(base: Deed): Deed {
+    const { head, generation, holder } = standingOf(base)
+    const { publicKey: by } = keyOf(siteOf(holder))
+    const common = { disk: base[0]!.disk, at, by, previous: head, to: this.#key.fingerprint }
+    const unsigned: Unsigned = { kind: 'given', generation: generation + 1, ...common, toSite: 'liar', move: run }
+    return [...base, { ...unsigned, signature: signBytes(this.#key, canonicalBytes(unsigned)) }]
   }
 
   /** The whole of it, as if it had been the liar's from the beginning; and given on, at last. */

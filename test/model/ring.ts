@@ -3,9 +3,10 @@
 // the end the disk has gone all the way, and has every byte.
 
 import assert from 'node:assert/strict'
+import { signAdopted } from '../../src/deed/signing.ts'
 import type { Terms } from '../../src/migration/terms.ts'
 import { putDisk } from './image.ts'
-import { peerIdOf } from './keys.ts'
+import { keyOf, peerIdOf } from './keys.ts'
 import { Liar } from './liar.ts'
 import { LiarWatch } from './liar-watch.ts'
 import { fill, sectorBytes, valuesOf } from './oracle.ts'
@@ -58,12 +59,20 @@ class Ring {
     this.sites = names.map((name) => new SimSite(this.world, name, this.#link))
     for (const site of this.sites) site.others = this.sites.filter((each) => each !== site)
     this.#values = putDisk(this.sites[0]!, this.world.random)
+    if (this.world.random.chance(0.5)) this.#isFromBeforeDeeds(this.sites[0]!)
     this.#watch = new LiarWatch(this)
     this.#liar = new Liar(this)
   }
 
   get facts(): string {
     return `seed ${this.world.seed} at ${Math.round(this.world.nowMs)} ms, in the ring`
+  }
+
+  /** The site has had the disk for long, and says so itself. */
+  #isFromBeforeDeeds({ name, database }: SimSite): void {
+    const generation = 3
+    const deed = signAdopted(keyOf(name), diskId, generation, '2026-01-01T00:00:00.000Z')
+    database.disk.set(diskId, { ...database.disk.get(diskId)!, generation, deed })
   }
 
   async run(): Promise<RingOutcome> {

@@ -125,13 +125,20 @@ class Run implements Stage {
     this.#lies = this.disks.map((disk) => new Lies(this, disk))
     this.#failing = this.disks.map((disk) => new FailingDisk(this, disk))
     this.#weather = new Weather(this)
-    const liarStage = { world: this.world, sites: [this.a, this.b], diskIds: this.disks.map(({ id }) => id) }
-    this.#liarWatch = new LiarWatch({ ...liarStage, facts: `seed ${seed}` })
-    this.#liar = seed % liarEvery === 0 ? new Liar(liarStage) : undefined
+    this.#liarWatch = new LiarWatch(this)
+    this.#liar = seed % liarEvery === 0 ? new Liar(this) : undefined
   }
 
   get facts(): string {
     return `seed ${this.world.seed} at ${Math.round(this.world.nowMs)} ms`
+  }
+
+  get sites(): readonly SimSite[] {
+    return [this.a, this.b]
+  }
+
+  get diskIds(): readonly string[] {
+    return this.disks.map(({ id }) => id)
   }
 
   get #stepLimit(): number {

@@ -372,8 +372,12 @@ export class DestinationCourse extends Course {
    */
   async #heed(error: unknown): Promise<void> {
     // Looked at now: it is of the mark that was said last, and another may be said soon.
+    // A disk that has come whole has nothing to lack: what was signed before is shown to it in vain.
+    const isLacking = this.#coming.some((each) => each.isInMove && each.isArriving)
     const isFurther =
-      error instanceof PeerRefusal && wasFurther(this.services.key, this.record, this.#arriving.runId, error.facts)
+      isLacking &&
+      error instanceof PeerRefusal &&
+      wasFurther(this.services.key, this.record, this.#arriving.thisRun, error.facts)
     await Promise.all(
       this.#coming.map(async (each) => {
         const word = voidWord(error, each.id)

@@ -52,6 +52,8 @@ export class DestinationNotices {
   readonly #parts: DestinationNoticesParts
   /** This daemon's run, as far as the source is concerned. */
   readonly run = randomUUID()
+  /** The mark on record is of this run. */
+  isMarked = false
   readonly #confirmed = Promise.withResolvers<void>()
   #isSettled = false
   /** Why the source has not heard it yet, as far as was tried. */
@@ -124,6 +126,7 @@ export class DestinationNotices {
     for (let attempt = 1; ; attempt++) {
       try {
         await this.#parts.mark(course.record.mark + 1)
+        this.isMarked = true
         const disks = this.#inMove.map(({ frozen }) => frozen)
         const { mark } = course.record
         const said = { mark, run: this.run }

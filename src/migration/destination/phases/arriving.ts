@@ -9,6 +9,7 @@ import type { BackgroundCopy } from '../../copy/background-copy.ts'
 import type { Comparison } from '../../copy/comparisons.ts'
 import type { Pace } from '../../course.ts'
 import { nothingToPause, pauseSentence } from '../../refusals.ts'
+import type { ThisRun } from '../../signed-words.ts'
 import { signMark } from '../../signed-words.ts'
 import type { ComingDisk } from '../coming-disk.ts'
 import { DestinationNotices } from '../destination-notices.ts'
@@ -64,8 +65,8 @@ export class Arriving {
   }
 
   /** Of this daemon, as the source knows it. */
-  get runId(): string {
-    return this.#notices.run
+  get thisRun(): ThisRun {
+    return this.#notices
   }
 
   get copyingMs(): number {
