@@ -103,7 +103,6 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
         "what the destination's site has already: a disk of it, or a raw image that it lends (serve --seed-folder)",
       helpValue: 'NAME|FILE',
     }),
-    as: Flags.string({ description: 'another name for the disk at the destination', helpValue: 'NAME' }),
     source: Flags.string({
       description: "the source's bytes afterwards: keep them for the way back, or delete them",
       options: [...sourcePolicies],
@@ -205,7 +204,6 @@ interface Asked {
   to?: string
   from?: string
   via?: string
-  as?: string
   mode: MigrateRequest['mode']
   switchover: MigrateRequest['switchover']
   'switchover-wait'?: number
@@ -257,7 +255,6 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
     ...(disks.length === 1 ? { disk: disks[0]! } : { disks: [...disks] }),
     ...(to !== undefined && { to }),
     ...(from !== undefined && { from }),
-    ...(asked.as !== undefined && { as: asked.as }),
     mode,
     switchover,
     switchoverWaitMs: asked['switchover-wait'] ?? 10_000,

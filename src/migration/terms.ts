@@ -32,8 +32,6 @@ export const terms = z.object({
     .optional(),
   /** With `now`: also while a client works at the source, which is cut off then. */
   force: z.boolean().default(false),
-  /** What the destination calls the disk, of which there is one; absent: what it is called at its source. */
-  as: z.string().min(1).max(127).optional(),
 })
 export type Terms = z.infer<typeof terms>
 
