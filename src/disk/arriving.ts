@@ -159,14 +159,18 @@ export class Arriving {
     await log?.discard().catch(() => {}) // A log that stays is of this generation, and nothing reads it any more.
   }
 
-  /** incoming → gone, or, when it was coming back, what it was before. */
-  abandon(): DiskPlan {
+  /**
+   * incoming → gone, or, when it was coming back, what it was before. `keepsBytes`: what was copied of it stays, as a seed for
+   * the next move of it to this site, and the disk is released here: its owner has all of it, and it may be deleted.
+   */
+  abandon(keepsBytes = false): DiskPlan {
     const { record, moves, storage } = this.#parts
     const { before, path } = record.now
+    if (!before && keepsBytes) return moves.plan({ to: 'released', facts: { migrationId: null } })
     if (!before) return moves.plan({ to: 'gone', facts: { migrationId: null } }) // Whoever removes the disk removes its folder.
     return moves.plan({
       to: before.state as DiskState,
-      facts: { path: before.path, before: null, migrationId: null },
+      facts: { path: before.path, before: null, migrationId: null, taken: before.state === 'released' },
       afterwards: () => storage.remove(path).catch(() => {}), // Its bytes are nobody's; each try has a file of its own.
     })
   }

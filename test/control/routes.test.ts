@@ -29,6 +29,7 @@ const onTheWire = [
   'DELETE /v1/peers/:',
   'GET /v1/migrations',
   'POST /v1/migrations',
+  'POST /v1/migrations/estimate',
   'GET /v1/migrations/:',
   'POST /v1/migrations/:/switchover',
   'POST /v1/migrations/:/pause',
@@ -45,6 +46,14 @@ const bodies: Readonly<Record<string, object>> = {
   invite: { name: 'tokyo' },
   join: { token: 'vms1.abc' },
   migrate: {
+    disk: 'web01',
+    to: 'tokyo',
+    mode: 'post-copy',
+    switchover: 'auto',
+    switchoverWaitMs: 10_000,
+    source: 'keep',
+  },
+  estimate: {
     disk: 'web01',
     to: 'tokyo',
     mode: 'post-copy',

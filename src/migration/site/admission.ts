@@ -32,6 +32,7 @@ export async function admit(
     const gone = disks.get(id)
     if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
   }
+  await makeRoom(services, preparation.disks)
   using claims = new DisposableStack()
   await claimAll(services, peerId, preparation, claims)
   const createdAt = clock.date().toISOString()
@@ -150,9 +151,26 @@ async function checkSeed({ seeds }: MigrationsServices, peerId: string, seed: st
 
 const noSeeds = 'that site lends no seeds'
 
+/** What moves that were cancelled left gives way to disks that come, the oldest first; but for what is a seed of theirs. */
+async function makeRoom({ disks, freeBytes, log }: MigrationsServices, coming: readonly OfferedDisk[]): Promise<void> {
+  const seeds = disks
+    .all()
+    .filter((disk) => disk.isSeedOnly && disk.record.migrationId === null && !coming.some(({ id }) => id === disk.id))
+    .toSorted((one, other) => one.record.createdAt.localeCompare(other.record.createdAt))
+  for (const seed of seeds) {
+    if (lackFor(await freeBytes(), coming) === undefined) return
+    log('info', { disk: seed.name }, 'what a cancelled move left of it gives way to a disk that comes')
+    await disks.remove(seed)
+  }
+}
+
 /** Room for all of them together. */
 function checkSpace(freeBytes: number, disks: readonly OfferedDisk[]): void {
-  const neededBytes = disks.reduce((sum, disk) => sum + disk.allocatedBytes, 0)
-  const lack = lackOfRoom(freeBytes, disks.map(({ name }) => name).join(', '), neededBytes)
+  const lack = lackFor(freeBytes, disks)
   if (lack !== undefined) throw new PeerRefusal('no-space', `the destination has ${lack}`)
+}
+
+function lackFor(freeBytes: number, disks: readonly OfferedDisk[]): string | undefined {
+  const neededBytes = disks.reduce((sum, disk) => sum + disk.allocatedBytes, 0)
+  return lackOfRoom(freeBytes, disks.map(({ name }) => name).join(', '), neededBytes)
 }

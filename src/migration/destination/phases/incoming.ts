@@ -5,6 +5,7 @@
 // What always holds: `incoming` becomes `gone` only on the source's durable word, or by the operator's force; for all disks in
 // one transaction.
 
+import type { Disk } from '../../../disk/disk.ts'
 import { unknownOwner } from '../../../disk/states.ts'
 import { GuestError } from '../../../guest/export.ts'
 import { GuestsHere } from '../../guest-notices.ts'
@@ -18,6 +19,14 @@ import { Inquiry } from '../inquiry.ts'
 import { StayingReaders } from '../staying-readers.ts'
 import { Switchover } from '../switchover.ts'
 import { IncomingDisk } from './incoming-disk.ts'
+
+/** Less is copied again in no time. */
+const leastKeptBytes = 2 ** 20
+
+/** What was copied stays as a seed while it leaves at least as much room to others as it takes. */
+function isWorthKeeping(allocatedBytes: number, freeBytes: number): boolean {
+  return allocatedBytes >= leastKeptBytes && allocatedBytes <= freeBytes
+}
 
 export class Incoming {
   readonly #host: DestinationHost
@@ -182,7 +191,9 @@ export class Incoming {
     const disks = this.#coming.filter((each) => each.isIncoming).map(({ disk }) => disk)
     if (this.switchover.hasGrant) throw tooLate(disks[0]!, record, 'cancelled')
     this.switchover.end(new GuestError('not-served', `migration ${course.id} of ${diskNames(record)} is cancelled`))
-    const gone = () => update(ending('cancelled', owner), () => disks.map((disk) => disk.arriving.abandon()))
+    const room = await this.#host.services.freeBytes().catch(() => 0)
+    const keeps = (disk: Disk) => isWorthKeeping(disk.allocatedBytes(), room)
+    const gone = () => update(ending('cancelled', owner), () => disks.map((disk) => disk.arriving.abandon(keeps(disk))))
     await recorded(this.#host, disks, 'that the migration is cancelled', gone, stopping)
     this.#pass()
     tell({ kind: 'ended' })
