@@ -93,11 +93,11 @@ async function clone(build: Build, image: string): Promise<Row> {
   return rowOf(build)('a clone of an image that the destination has, 1 % of its data being others', move, changed)
 }
 
-const rowOf =
-  ({ title }: Build) =>
-  (name: string, { view, wireBytes }: Move, neededBytes: number): Row => {
+function rowOf({ title }: Build) {
+  return (name: string, { view, wireBytes }: Move, neededBytes: number): Row => {
     return { build: title, name, wireBytes, neededBytes, dataBytes: view.bytes.data, seconds: view.seconds.total }
   }
+}
 
 interface Move {
   readonly view: MigrationView
