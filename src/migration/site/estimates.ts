@@ -102,7 +102,7 @@ export class Estimates {
     const sparedBytes: number[] = []
     for (const { id, samples } of disks) {
       const named = terms.seed === undefined ? undefined : await seeds?.open(terms.seed, id)
-      const found = [await seeds?.kept(id), named].filter((seed) => seed !== undefined)
+      const found = [await seeds?.kept(id, peerId), named].filter((seed) => seed !== undefined)
       sparedBytes.push(await sparedOf(samples, found, clock))
       for (const seed of found) await seed.close()
     }
