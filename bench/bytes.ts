@@ -5,7 +5,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { randomBytes, randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { copyFile, mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
+import { link, mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -42,10 +42,10 @@ interface Row {
   readonly build: Build['title']
   readonly name: string
   readonly wireBytes: number
+  readonly blocksBytes: number
   /** What had to travel: data, or what has changed of it. */
   readonly neededBytes: number
   readonly dataBytes: number
-  readonly seconds: number
 }
 
 const scratch = await mkdtemp(join(values.folder, 'bytes-bench-'))
@@ -83,7 +83,7 @@ async function thereAndBack(build: Build, image: string): Promise<Row[]> {
 async function clone(build: Build, image: string): Promise<Row> {
   const images = join(scratch, `images-${build.title}`)
   await mkdir(images)
-  await copyFile(image, join(images, 'image.raw'))
+  await link(image, join(images, 'image.raw')) // A copy of it would lose its holes.
   const knowsSeeds = build.title === 'now'
   await using pair = await twoSites(build, knowsSeeds ? ['--seed-folder', images] : [])
   const { a, b, wire } = pair
@@ -93,19 +93,25 @@ async function clone(build: Build, image: string): Promise<Row> {
   return rowOf(build)('a clone of an image that the destination has, 1 % of its data being others', move, changed)
 }
 
-const rowOf =
-  ({ title }: Build) =>
-  (name: string, { view, wireBytes }: Move, neededBytes: number): Row => {
-    return { build: title, name, wireBytes, neededBytes, dataBytes: view.bytes.data, seconds: view.seconds.total }
+function rowOf({ title }: Build) {
+  return (name: string, { view, wireBytes, blocksBytes }: Move, neededBytes: number): Row => {
+    console.error(
+      `${title}: ${name}: ${wireBytes} bytes, ${blocksBytes} with the blocks, for ${neededBytes}, of ${view.bytes.data} data`,
+    )
+    return { build: title, name, wireBytes, blocksBytes, neededBytes, dataBytes: view.bytes.data }
   }
+}
 
 interface Move {
   readonly view: MigrationView
   readonly wireBytes: number
+  /** Of it, on the connection that carries the blocks. */
+  readonly blocksBytes: number
 }
 
 async function moved(from: Site, to: Site, wire: Wire, seed?: string): Promise<Move> {
   const before = wire.bytes
+  const beforeEach = wire.connections.map(({ bytes }) => bytes)
   const { id } = await from.control.migrate({
     disk: 'web01',
     to: to.name,
@@ -117,10 +123,16 @@ async function moved(from: Site, to: Site, wire: Wire, seed?: string): Promise<M
   })
   for (const deadline = performance.now() + moveMs; ; await sleep(200)) {
     const view = await from.control.showMigration(id)
-    if (view.state === 'done' && view.verified) return { view, wireBytes: wire.bytes - before }
+    if (view.state === 'done' && view.verified)
+      return { view, wireBytes: wire.bytes - before, blocksBytes: mostOf(wire, beforeEach) }
     if (view.state === 'failed' || performance.now() > deadline)
       throw new Error(`the move is ${view.state}: ${view.note}`)
   }
+}
+
+/** What the connection that carried most since then has carried. */
+function mostOf({ connections }: Wire, before: readonly number[]): number {
+  return Math.max(...connections.map(({ bytes }, index) => bytes - (before[index] ?? 0)))
 }
 
 /** Half in single blocks, half in runs of 64 KiB, wherever the image has data. Returns how many bytes. */
@@ -166,6 +178,8 @@ interface Site {
 
 interface Wire {
   bytes: number
+  /** Of each connection: one of them carries what the background copies. */
+  readonly connections: { bytes: number }[]
   readonly servers: Server[]
 }
 
@@ -175,7 +189,7 @@ async function twoSites(build: Build, flags: readonly string[]) {
   const listening = (port: number) => ['--peer', `tcp://127.0.0.1:${port}`]
   const a = await start(build, join(root, 'a'), 'osaka', listening(portOfA))
   const first = await start(build, join(root, 'b'), 'tokyo', listening(knownOfB))
-  const wire: Wire = { bytes: 0, servers: [] }
+  const wire: Wire = { bytes: 0, connections: [], servers: [] }
   const { token } = await a.control.invite({
     name: first.name,
     address: `tcp://127.0.0.1:${await leadTo(portOfA, 0, wire)}`,
@@ -225,12 +239,15 @@ async function start({ folder }: Build, root: string, name: string, flags: reado
 async function leadTo(targetPort: number, port: number, wire: Wire): Promise<number> {
   const server = createServer((near) => {
     const far = connect(targetPort, '127.0.0.1')
+    const connection = { bytes: 0 }
+    wire.connections.push(connection)
     for (const [one, other] of [
       [near, far],
       [far, near],
     ] as const) {
       one.on('data', (bytes) => {
         wire.bytes += bytes.length
+        connection.bytes += bytes.length
       })
       one.pipe(other)
       one.on('error', () => other.destroy())
@@ -252,8 +269,8 @@ async function keep(rows: readonly Row[]): Promise<void> {
     .map((row) => {
       const before = rows.find(({ build, name }) => build === 'before' && name === row.name)
       const less = before ? `${(before.wireBytes / row.wireBytes).toFixed(1)}` : ''
-      const cells = [row.name, mib(row.dataBytes), mib(row.neededBytes), mib(row.wireBytes)]
-      const ratio = (row.wireBytes / row.neededBytes).toFixed(3)
+      const cells = [row.name, mib(row.dataBytes), mib(row.neededBytes), mib(row.wireBytes), mib(row.blocksBytes)]
+      const ratio = (row.blocksBytes / row.neededBytes).toFixed(3)
       return `| ${[...cells, ratio, before ? mib(before.wireBytes) : '', less].join(' | ')} |`
     })
   const command = `npm run bench:bytes -- --tree ${values.tree} --size ${values.size}${values.before === undefined ? '' : ' --before DIR'}`
@@ -263,10 +280,11 @@ async function keep(rows: readonly Row[]): Promise<void> {
 \`${command}\`
 
 MiB, counted between the two sites, both ways, TLS included. Needed: the data, or what has changed of it, in whole blocks.
-Before: another build, which sends all of it again.
+With the blocks: on the connection that carries them; the rest is digests (of what is here already, and of the comparison in
+the end), extents, and what is told of the progress. Before: another build, which sends all of it again.
 
-| move | data | needed | on the wire | wire / needed | before | times less |
-| --- | --- | --- | --- | --- | --- | --- |
+| move | data | needed | on the wire | of it with the blocks | blocks / needed | before | times less |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 ${lines.join('\n')}
 `
   const path = join(import.meta.dirname, 'results', `bytes-${date}.md`)

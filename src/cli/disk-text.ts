@@ -59,7 +59,12 @@ const presentText = ({ present, blockSize }: DiskView): string =>
   `${formatSize(present.bytes)}, ${present.blocks} blocks of ${formatSize(blockSize)}`
 
 /** A released disk whose bytes were not kept. */
-const hasNoFile = ({ state, present }: DiskView): boolean => state === 'released' && present.bytes === 0
+const hasNoFile = ({ state, present, allocated }: DiskView): boolean =>
+  state === 'released' && present.bytes === 0 && allocated === 0
+
+/** A move of it was cancelled. */
+const isSeedOnly = ({ state, present, allocated }: DiskView): boolean =>
+  state === 'released' && present.bytes === 0 && allocated > 0
 
 export function diskFacts(disk: DiskView): string {
   return facts({
@@ -72,6 +77,9 @@ export function diskFacts(disk: DiskView): string {
     present: isPresentKnown(disk) ? presentText(disk) : null,
     exposed: disk.exposed > 0 ? `${formatSize(disk.exposed)} exist only at ${homeOfExposed(disk)}` : null,
     allocated: formatSize(disk.allocated),
+    kept: isSeedOnly(disk)
+      ? `what a cancelled move copied, as a seed for the next; vmstore disk delete ${disk.name} removes it`
+      : null,
     file: hasNoFile(disk) ? null : disk.path,
     sessions: disk.sessions,
     migration: disk.migration,

@@ -1,5 +1,6 @@
 // vmstore migrate: asks for a migration, and watches it until it is over or the operator has seen enough.
 
+import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
@@ -7,12 +8,12 @@ import { confirmed } from '../cli/confirm.ts'
 import { refused, UsageError } from '../cli/errors.ts'
 import { estimateText, foreseenText } from '../cli/estimate-text.ts'
 import { follow, ownerUnknown } from '../cli/follow.ts'
+import { detached, execFailed, executed, unfinished } from '../cli/migrate-outcome.ts'
 import { type Display, displayFor, silentDisplay } from '../cli/migration-display.ts'
 import { course, reportOf, wayBack } from '../cli/migration-text.ts'
 import { rateFlag, timeFlag } from '../cli/sizes.ts'
-import { asSentence } from '../cli/standing-text.ts'
 import type { ControlClient } from '../control/client.ts'
-import { ControlError } from '../control/errors.ts'
+import type { ControlError } from '../control/errors.ts'
 import {
   type EstimateView,
   ExitCode,
@@ -114,6 +115,12 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     force: Flags.boolean({
       description: 'with --switchover now: also while a client works at the source, which is cut off, and named',
     }),
+    exec: Flags.string({
+      description:
+        'run here once the destination serves the disk, such as what moves the machine; if it fails, nothing is switched by it',
+      helpValue: 'CMD',
+      exclusive: ['detach', 'dry-run'],
+    }),
     'dry-run': Flags.boolean({
       description: 'say what it would cost, or why it would be refused, and stop: nothing changes at either site',
     }),
@@ -141,7 +148,8 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
         return this.#finish(started, `Migration ${started.id} of ${course(started)} has begun; ${wayBack(started.id)}.`)
       const display = this.jsonEnabled() ? silentDisplay((line) => this.tell(line)) : displayFor(process.stderr)
       const patienceMs = flags['reconnect-for'] ?? 60_000
-      const view = await this.#watch({ client, started, display, signal: interrupt.signal, patienceMs })
+      const watched = { client, started, display, signal: interrupt.signal, patienceMs }
+      const view = await this.#watch({ ...watched, exec: flags.exec })
       const report = foreseen ? `${reportOf(view)}\n${foreseenText(foreseen)}` : reportOf(view)
       return this.#finish(view, report, foreseen)
     } finally {
@@ -166,24 +174,33 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     display: Display
     signal: AbortSignal
     patienceMs: number
+    exec: string | undefined
   }): Promise<MigrationView> {
-    const { client, started, display, signal, patienceMs } = options
+    const { client, started, display, patienceMs, exec } = options
     const { id, disk } = started
+    const failed = new AbortController()
+    const signal = AbortSignal.any([options.signal, failed.signal])
+    let executing: Promise<void> | undefined
     const tell = (sentence: string) => display.tell(sentence)
     try {
       for await (const event of follow({ client, id, disk, signal, patienceMs, clock, tell })) {
         display.show(event)
+        if (event.type === 'ready' && exec !== undefined)
+          executing ??= executed(exec, event.migration).catch((error: unknown) => failed.abort(error))
         if (event.type !== 'result') this.event(event)
         else if (event.state !== 'done') throw unfinished(event)
         else {
+          await executing // The machine may be on its way still, and its disk there already.
+          failed.signal.throwIfAborted()
           await display.end('done')
           return event
         }
       }
       throw ownerUnknown(disk, `The daemon fell silent about the migration of ${disk}.`, id, undefined)
     } catch (error) {
-      await display.end(signal.aborted ? 'detached' : 'failed')
-      throw signal.aborted ? detached(disk, id, error) : error
+      await display.end(options.signal.aborted ? 'detached' : 'failed')
+      if (failed.signal.aborted) throw await execFailed(client, started, failed.signal.reason as Error)
+      throw options.signal.aborted ? detached(disk, id, error) : error
     }
   }
 
@@ -260,11 +277,16 @@ function requestOf(disks: readonly string[], asked: Asked): MigrateRequest {
     switchoverWaitMs: asked['switchover-wait'] ?? 10_000,
     ...(asked['max-rate'] !== undefined && { maxRate: asked['max-rate'] }),
     ...(asked['stall-timeout'] !== undefined && { stallTimeoutMs: asked['stall-timeout'] }),
-    ...(asked.seed !== undefined && { seed: asked.seed }),
+    ...(asked.seed !== undefined && { seed: seedFrom(asked.seed, from) }),
     ...(asked.as !== undefined && { as: asked.as }),
     source,
     ...(asked.force && { force: true }),
   }
+}
+
+/** With --from the destination is here, and so is the file. */
+function seedFrom(seed: string, from: string | undefined): string {
+  return from !== undefined && seed.includes('/') ? resolve(seed) : seed
 }
 
 /** The source's bytes are what a way back would spare sending, and the last copy should the destination be lost. */
@@ -278,46 +300,4 @@ async function confirmDeletion(request: MigrateRequest, mayAsk: boolean): Promis
   const warning = refused('not-confirmed', message, { disk, next })
   const isAsked = mayAsk && process.stdin.isTTY
   if (!isAsked || !(await confirmed(warning.view, disk, process.stdin, process.stderr))) throw warning
-}
-
-function detached(disk: string, id: string | undefined, cause: unknown): ControlError {
-  const facts = { code: 'detached', exit: ExitCode.detached, disk } as const
-  if (id !== undefined) {
-    const message = `Detached: the migration of ${disk} goes on without this command.`
-    return new ControlError({ ...facts, message, next: asSentence(wayBack(id)) }, { cause })
-  }
-  const message = `Detached before the daemon had said that the migration of ${disk} began.`
-  const next = 'See whether it did: vmstore migration list.'
-  return new ControlError(
-    { ...facts, message, safe: 'The source owns the disk still, or a migration goes on.', next },
-    { cause },
-  )
-}
-
-/** By what is on record, and by nothing else. */
-function ownedBy({ disk, ownerName }: MigrationView, side: 'source' | 'destination' | 'other') {
-  const exit = {
-    source: ExitCode.failedSourceOwns,
-    destination: ExitCode.failedDestinationOwns,
-    other: ExitCode.other,
-  }[side]
-  const who = side === 'other' ? 'Another site' : `The ${side}`
-  return { exit, safe: `${who}, ${ownerName}, owns ${disk}.` }
-}
-
-/** A migration that ended with a result other than done; or that stands still until the next start, and has not ended. */
-function unfinished(view: MigrationView): ControlError {
-  const { disk, id, state, ownerSide } = view
-  const why = view.note ?? 'no reason was given'
-  if (state !== 'cancelled' && state !== 'failed') {
-    // What is on record may be old by now: the other site may have given the disk, or taken it, since.
-    return ownerUnknown(disk, `The migration of ${course(view)} stands still, at "${state}": ${why}.`, id, undefined)
-  }
-  const message = `The migration of ${course(view)} ${state === 'cancelled' ? 'was cancelled' : `failed: ${why}`}.`
-  if (ownerSide === 'unknown') {
-    const safe = 'It is over at this site, and at most one site serves the disk.'
-    const next = `Look at both sites before the machine is started at either: vmstore disk show ${disk}.`
-    return new ControlError({ code: 'owner-unknown', exit: ExitCode.ownerUnknown, disk, message, safe, next })
-  }
-  return new ControlError({ code: `migration-${state}`, disk, message, ...ownedBy(view, ownerSide) })
 }

@@ -54,9 +54,12 @@ export class LentSeeds implements SeedShelf {
     return this.#opened(name, true) // It was allowed when the move was admitted.
   }
 
-  async kept(diskId: string): Promise<Seed | undefined> {
+  async kept(diskId: string, peerId: string): Promise<Seed | undefined> {
     const disk = this.#parts.disks.get(diskId)
-    if (disk?.state !== 'released' && disk?.state !== 'superseded') return undefined
+    if (!disk || (disk.state !== 'released' && disk.state !== 'superseded')) return undefined
+    const isTheirs = (record: MigrationRecord) =>
+      record.peerId === peerId && record.disks.some(({ id }) => id === diskId)
+    if (!this.#parts.migrations().some(isTheirs)) return undefined
     return this.#openedDisk(disk).catch(() => undefined) // Its bytes may have been deleted.
   }
 

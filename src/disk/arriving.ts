@@ -181,18 +181,25 @@ export class Arriving {
     return this.#parts.moves.planFacts({ offered })
   }
 
-  /** incoming → gone, or, when it was coming back, what it was before; what its source showed of it is known from now on. */
-  abandon(): DiskPlan {
+  /**
+   * incoming → gone, or, when it was coming back, what it was before; what its source showed of it is known from now
+   * on. `keepsBytes`: what was copied of it stays, as a seed for
+   * the next move of it to this site, and the disk is released here: its owner has all of it, and it may be deleted.
+   */
+  abandon(keepsBytes = false): DiskPlan {
     const { record, files, moves, storage } = this.#parts
     const { before, path, offered, deed } = record.now
     const facts = { migrationId: null, tentativeEpoch: null }
+    const known = { ...facts, offered: null, deed: offered ?? deed }
+    const endTentative = () => files.endTentative(record.now).catch(() => {})
+    if (!before && keepsBytes) return moves.plan({ to: 'released', facts: known, afterwards: endTentative })
     if (!before) return moves.plan({ to: 'gone', facts }) // Whoever removes the disk removes its folder.
     return moves.plan({
       to: before.state as DiskState,
-      facts: { ...facts, path: before.path, before: null, offered: null, deed: offered ?? deed },
+      facts: { ...known, path: before.path, before: null, taken: before.state === 'released' },
       afterwards: async () => {
         await storage.remove(path).catch(() => {}) // Its bytes are nobody's; each try has a file of its own.
-        await files.endTentative(record.now).catch(() => {})
+        await endTentative()
       },
     })
   }

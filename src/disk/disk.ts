@@ -120,9 +120,14 @@ export class Disk implements Export {
   /** How much of it is here. */
   get present(): { readonly blocks: number; readonly bytes: number } {
     const { arrival } = this.#parts.files
-    if (this.state === 'incoming' || this.state === 'gone') return { blocks: 0, bytes: 0 }
+    if (this.state === 'incoming' || this.state === 'gone' || this.isSeedOnly) return { blocks: 0, bytes: 0 }
     if (this.state === 'arriving' && arrival) return { blocks: arrival.presentBlocks, bytes: arrival.presentBytes }
     return { blocks: Math.ceil(this.sizeBytes / blockSizeBytes), bytes: this.sizeBytes }
+  }
+
+  /** Of a move that was cancelled: some of it was copied, and is kept for the next one (arriving.ts). */
+  get isSeedOnly(): boolean {
+    return this.state === 'released' && !this.record.taken
   }
 
   /** While the block file is open; whoever wants to know it of a closed one looks at `record.path`. */

@@ -3,7 +3,8 @@
 // owned       every block is here; guests read and write. In one generation one site owns (promise 1).
 // departed    the right to serve generation g+1 was given to a peer, durably, before that peer could learn of it
 //             (promise 2). Guests are refused; blocks are served to the holder of g+1 only.
-// released    that peer has every block, durably. The bytes stay as a seed or are gone.
+// released    that peer has every block, durably. The bytes stay as a seed or are gone. So does what was copied here by a move
+//             that was cancelled: the peer has the whole disk then too.
 // incoming    the disk is being moved here; the source owns. Reads are forwarded (promise 3), the first guest write asks
 //             for switchover.
 // arriving    this site owns, and fetches what is missing. It cannot be migrated on.

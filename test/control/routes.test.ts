@@ -36,6 +36,7 @@ const onTheWire = [
   'POST /v1/peers/:/remove',
   'GET /v1/migrations',
   'POST /v1/migrations',
+  'POST /v1/migrations/estimate',
   'GET /v1/migrations/:',
   'POST /v1/migrations/:/switchover',
   'POST /v1/migrations/:/pause',
@@ -54,6 +55,14 @@ const bodies: Readonly<Record<string, object>> = {
   join: { token: 'vms1.abc' },
   allowPeer: { take: 'web01', give: true, limits: { disks: 5 } },
   migrate: {
+    disk: 'web01',
+    to: 'tokyo',
+    mode: 'post-copy',
+    switchover: 'auto',
+    switchoverWaitMs: 10_000,
+    source: 'keep',
+  },
+  estimate: {
     disk: 'web01',
     to: 'tokyo',
     mode: 'post-copy',

@@ -1,6 +1,7 @@
 // A move of several disks as operators have it: one command, one move, one report; found by the name of any of its disks.
 
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import type { MigrationView } from '../../src/control/types.ts'
 import {
   attach,
@@ -81,6 +82,20 @@ describe('several disks at the command line', function () {
     const { message, safe } = refusalOf(await watching, 4, 'migration-cancelled')
     assert.match(`${message} ${safe}`, /web01-root, web01-data/)
     assert.deepEqual(await states(a), ['owned', 'owned'])
+  })
+
+  it('with --exec: it runs once both are served, and the move ends with it; if it fails the source owns: exit 4', async () => {
+    const { a, b } = await sitesWithGroup()
+    const failing = ['migrate', ...disks, '--to', b.name, '--switchover', 'manual', '--exec', 'exit 7']
+    const { message, safe } = refusalOf(await vmstore(a, ...failing), 4, 'exec-failed')
+    assert.match(`${message} ${safe}`, /ended with 7; nothing is switched by it\. The source, this site, owns/)
+    await must(a, 'migration', 'cancel', disks[0])
+    await until('gone', async () => ((await b.control.listDisks()).length === 0 ? true : undefined))
+    const control = `--control ${a.controlSocket}`
+    const program = `"${process.execPath}" "${join(import.meta.dirname, '../../bin/run.js')}"`
+    const exec = `${program} migration switchover $VMSTORE_MIGRATION ${control}`
+    const { state } = await must(a, 'migrate', ...disks, '--to', b.name, '--switchover', 'manual', '--exec', exec)
+    assert.equal(state, 'done')
   })
 
   it('of which one cannot move are all left where they are, and it is named: exit 3', async () => {

@@ -10,12 +10,14 @@ import { nbdkit } from './nbd-servers.ts'
 import {
   attach,
   begin,
+  createDisk,
   endSitesAfterEach,
   folder,
   must,
   pair,
   readAll,
   Site,
+  twoSites,
   untilDisk,
   untilMigration,
 } from './sites.ts'
@@ -79,6 +81,31 @@ describe('thin stays thin', function () {
       { sent: dataBytes, data: dataBytes, skippedZero: sizeBytes - dataBytes, resent: 0 },
     )
     await assertThin(b, 'web01', bytes)
+  })
+
+  it('over a move there and back, of data in pieces of all sizes: no more is allocated than at the source, and 1 %', async () => {
+    const { a, b } = await twoSites()
+    await createDisk(a, 'web01', 256 * mebibyte)
+    const guest = await attach(a, 'web01')
+    const bytes = randomFillSync(Buffer.alloc(mebibyte))
+    for (let at = 0, index = 0; at + mebibyte <= 256 * mebibyte; index++) {
+      const length = [block, 16 * block, mebibyte][index % 3]!
+      await guest.write(at, bytes.subarray(0, length))
+      if (index % 4 === 0) await guest.write(at + length, Buffer.alloc(8 * block)) // Zeros that stand there as data.
+      at += length + (1 + (index % 5)) * 64 * block
+    }
+    await guest.flush()
+    await guest.disconnect()
+    await untilDisk(a, 'web01', ({ sessions }) => sessions === 0)
+    for (const [from, to] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      const source = (await from.control.showDisk('web01')).allocated
+      await must(from, 'migrate', 'web01', '--to', to.name, '--switchover', 'now')
+      const { allocated } = await to.control.showDisk('web01')
+      assert(allocated <= source * 1.01, `${allocated} at the destination, ${source} at the source`)
+    }
   })
 
   it('from a disk that is arriving, into a file, and what the guest had fetched meanwhile is thin too', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { headOf } from '../../src/deed/deed.ts'
 import type { Deed } from '../../src/deed/entries.ts'
@@ -246,6 +246,66 @@ describe('disks that a peer moves here together', () => {
     )
     await site.disks.remove(site.disks.named('web02'))
     await site.prepare(offered) // Names and disks that were claimed are free again.
+  })
+
+  describe('of which some was copied when the move was cancelled', () => {
+    /** `web01` has 2 MiB of bytes here, `web02` none; then the source says that the move is cancelled. */
+    async function cancelled(): Promise<void> {
+      await site.prepare([{ ...offered[0]!, sizeBytes: 4 * mebibyte }, offered[1]!])
+      const file = openSync(site.disks.named('web01').record.path, 'r+')
+      writeSync(file, Buffer.alloc(2 * mebibyte, 7), 0, 2 * mebibyte, 0)
+      closeSync(file)
+      const course = site.roster.destinations()[0]!
+      await course.desk.cancelled(new AbortController().signal)
+      await course.settled()
+    }
+
+    it('keep it as a seed, which takes no part in anything and may be deleted; the other is gone', async () => {
+      await cancelled()
+      const disk = site.disks.named('web01')
+      assert.deepEqual([disk.state, disk.isSeedOnly, disk.present.bytes], ['released', true, 0])
+      assert.deepEqual([disk.record.owner, disk.record.generation, disk.record.migrationId], ['there', 1, null])
+      assert.equal(disk.isListed, false)
+      while (site.left.length > 1) await settled()
+      assert.deepEqual(site.left, ['web01.raw'])
+      await site.disks.remove(disk)
+      assert.deepEqual(site.left, [])
+    })
+
+    it('find it when they come again', async () => {
+      await cancelled()
+      const preparation = [{ ...offered[0]!, sizeBytes: 4 * mebibyte }]
+      await site.prepare(preparation, 'm-2')
+      const disk = site.disks.named('web01')
+      assert.deepEqual([disk.state, disk.record.before?.state], ['incoming', 'released'])
+      const old = await disk.arriving.openOldBytes()
+      const bytes = Buffer.alloc(block)
+      await old!.read(0, bytes)
+      await old!.close()
+      assert(bytes.every((byte) => byte === 7))
+    })
+
+    it('keep it no longer than others need the room, nor where it would take more than is left', async () => {
+      await cancelled()
+      const other = { ...offered[1]!, id: '77777777-7777-4777-8777-777777777777', name: 'web03' }
+      site.freeBytes = (40 + 64) * mebibyte - 1
+      await assert.rejects(
+        site.prepare([other], 'm-2'),
+        { code: 'no-space' },
+        'the file system of this test is not that full',
+      )
+      assert.deepEqual(site.left, [], 'it has given way')
+      site.freeBytes = 2 ** 40
+      await site.close()
+      site = new Site()
+      site.freeBytes = 200 * mebibyte
+      await site.prepare([{ ...offered[0]!, sizeBytes: 4 * mebibyte }])
+      writeFileSync(site.disks.named('web01').record.path, Buffer.alloc(4 * mebibyte, 7))
+      site.freeBytes = 3 * mebibyte
+      await site.roster.destinations()[0]!.desk.cancelled(new AbortController().signal)
+      while (site.left.length > 0) await settled()
+      assert.deepEqual(site.left, [])
+    })
   })
 
   it('need room for both together', async () => {

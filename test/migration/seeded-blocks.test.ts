@@ -248,6 +248,39 @@ describe('what is here already', () => {
     assert((await fetchAll(blocks, sizeBytes)).equals(source.bytes), 'the comparison found it')
   })
 
+  it('is waited for no longer than whoever asked wants it, and holes of gigabytes are one fetch', async () => {
+    const source = new Source(random())
+    const over = new AbortController()
+    const seed = seedOfBytes(random())
+    const clock = new FakeClock()
+    const silent = { blocks: () => source.blocks(0, []), digests: () => new Promise<never>(() => {}) }
+    const parts = { clock, sizeBytes, seeds: [seed], isFrozen: true, isMissing: () => true, signal }
+    const asking = new SeededBlocks({ ...parts, source: silent })
+    const coming = asking.blocks(disk, [whole], { urgency: 'background', signal: over.signal }).next()
+    over.abort(new Error('the site is stopping'))
+    await assert.rejects(coming, /the site is stopping/)
+
+    const hole = seedOfBytes(Buffer.alloc(0), {
+      sizeBytes: 2 ** 40,
+      extents: (offset, length) => [{ offset, length, data: false }],
+    })
+    const fetched: Run[][] = []
+    const holes = {
+      digests: () => assert.fail('nothing is asked'),
+      async *blocks(_: unknown, runs: readonly Run[]): AsyncGenerator<Piece> {
+        fetched.push([...runs])
+        for (const run of runs) yield { ...run, bytes: undefined, hole: true }
+      },
+    }
+    const thin = new SeededBlocks({ ...parts, sizeBytes: 2 ** 40, seeds: [hole], source: holes })
+    const run = { offset: 2 ** 32, length: 2 ** 30 }
+    for await (const _ of thin.blocks(disk, [run, { offset: 2 ** 34, length: block }], {
+      urgency: 'background',
+      signal,
+    }));
+    assert.deepEqual(fetched, [[run, { offset: 2 ** 34, length: block }]])
+  })
+
   it('is fetched where the source refuses to say; a link that breaks is the caller’s to mend', async () => {
     const old = random()
     const source = new Source(Buffer.from(old))

@@ -329,6 +329,12 @@ export const plants: readonly Plant[] = [
     becomes: '(id === disk.id ? siteId : siteId)',
   },
   {
+    name: 'a seed believed whatever its digest says',
+    file: 'src/migration/copy/seeded-blocks.ts',
+    was: 'if (shortDigest(bytes) === digest) {',
+    becomes: "if (digest !== '') {",
+  },
+  {
     name: 'a source released by an old copy of its destination',
     file: 'src/migration/destination/phases/arriving.ts',
     was: 'await this.#notices.heard(working)',

@@ -7,6 +7,7 @@ import { shortDigest } from '../../block/digest.ts'
 import type { Run } from '../../block/units.ts'
 import { nonZeroExtents } from '../../block/zeros.ts'
 import type { Disk } from '../../disk/disk.ts'
+import { UnreadableRange } from '../../disk/unreadable-range.ts'
 import type { Sample } from '../counterpart.ts'
 import { cellBytes, readSeed, type Seed } from './seed.ts'
 
@@ -36,7 +37,8 @@ export async function sampled(disk: Disk, clock: Pick<Clock, 'turn'>, signal: Ab
       const run = { offset: at - (at % cellBytes), length: cellBytes }
       if (run.offset + run.length > disk.sizeBytes) continue
       await clock.turn()
-      const bytes = Buffer.from(await disk.departing.readWhole(run))
+      const bytes = await bytesOf(disk, run)
+      if (!bytes) continue
       lookedAtBytes += cellBytes
       notZeroBytes += nonZeroExtents(bytes, run.offset).reduce((sum, { from, end }) => sum + end - from, 0)
       samples.push({ offset: run.offset, cell: shortDigest(bytes), blocks: blocksOf(bytes) })
@@ -44,6 +46,17 @@ export async function sampled(disk: Disk, clock: Pick<Clock, 'turn'>, signal: Ab
     passed += length
   }
   return { dataBytes, samples, lookedAtBytes, notZeroBytes }
+}
+
+/** undefined: some of it cannot be read. The move itself will say so. */
+async function bytesOf(disk: Disk, run: Run): Promise<Buffer | undefined> {
+  try {
+    const bytes = await disk.departing.readWhole(run)
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  } catch (error) {
+    if (error instanceof UnreadableRange) return undefined
+    throw error
+  }
 }
 
 async function* dataOf(disk: Disk, clock: Pick<Clock, 'turn'>, signal: AbortSignal): AsyncGenerator<Run> {

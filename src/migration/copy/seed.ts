@@ -21,8 +21,8 @@ export interface Seed {
 export interface SeedShelf {
   /** Why the site of a peer may not have it used here, as a sentence for its operator; undefined: it may. */
   refusal(name: string, peerId: string): Promise<string | undefined>
-  /** What is kept here of a disk that left. */
-  kept(diskId: string): Promise<Seed | undefined>
+  /** What is kept here of a disk that left, of moves with that peer. */
+  kept(diskId: string, peerId: string): Promise<Seed | undefined>
   /** undefined: there is no such thing any more, or it cannot be read. `except`: the id of the disk that it is a seed for. */
   open(name: string, except: string): Promise<Seed | undefined>
   /** The operator of this site names it for what comes from that peer, until the daemon ends. */

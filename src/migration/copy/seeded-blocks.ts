@@ -17,7 +17,9 @@ import { spanOf } from '../../block/span.ts'
 import type { Piece, Run, Urgency } from '../../block/units.ts'
 import { blockExtents } from '../../block/zeros.ts'
 import type { DiskAt, SourceDesk } from '../counterpart.ts'
+import { unlessAborted } from '../unless-aborted.ts'
 import { ContentIndex } from './content-index.ts'
+import { Missing } from './missing.ts'
 import { Payoff } from './payoff.ts'
 import { cellBytes, hasDataAt, readSeed, type Seed } from './seed.ts'
 import { type Cells, KeptAnswers, SourceCells } from './source-cells.ts'
@@ -56,6 +58,10 @@ interface Options {
   readonly signal: AbortSignal
 }
 
+interface Wanted extends Options {
+  readonly missing: Missing
+}
+
 export class SeededBlocks implements Pick<SourceDesk, 'blocks'> {
   readonly #parts: SeededBlocksParts
   readonly #cells: SourceCells
@@ -84,14 +90,18 @@ export class SeededBlocks implements Pick<SourceDesk, 'blocks'> {
     await this.#untilIndexed(options.signal)
     const groups = runs.flatMap((run) => [...groupsOf(run)])
     const asked: Promise<Cells>[] = []
+    const missing = new Missing()
     for (const [at, group] of groups.entries()) {
       for (let next = asked.length; next < groups.length && next <= at + groupsAhead; next++) {
         const answer = this.#ask(disk, groups[next]!, options.signal)
         answer.catch(() => {}) // It is awaited below, when its turn comes.
         asked.push(answer)
       }
-      yield* this.#group(disk, group, await asked[at]!, options)
+      // What was asked for everybody may be asked for longer than this call is wanted.
+      yield* this.#group(disk, group, await unlessAborted(asked[at]!, options.signal), { ...options, missing })
+      if (missing.isMuch) yield* source.blocks(disk, missing.take(), options)
     }
+    if (!missing.isEmpty) yield* source.blocks(disk, missing.take(), options)
   }
 
   // ---- what is asked
@@ -132,22 +142,29 @@ export class SeededBlocks implements Pick<SourceDesk, 'blocks'> {
 
   // ---- what is here
 
-  async *#group(disk: DiskAt, group: Run, cells: Cells, options: Options): AsyncGenerator<Piece> {
-    const missing: Run[] = []
+  /** What is here of a group; what is not joins `missing`. */
+  async *#group(disk: DiskAt, group: Run, cells: Cells, { signal, missing }: Wanted): AsyncGenerator<Piece> {
+    if (cells.size === 0 && !this.#hasCandidate(group)) return missing.later(group)
     const differing: Differing[] = []
     for (const cell of cellsOf(group)) {
       await this.#parts.clock.turn()
-      options.signal.throwIfAborted()
+      signal.throwIfAborted()
       const digest = cells.get(cell.offset)
       if (this.#wasGiven(cell)) missing.push(cell)
       else if (digest === undefined) differing.push(...(await this.#standing(cell, missing)))
       else yield* this.#cell(cell, digest, differing, missing)
     }
-    yield* this.#blocksOf(disk, differing, missing, options.signal)
-    if (missing.length > 0) yield* this.#parts.source.blocks(disk, joined(missing), options)
+    yield* this.#blocksOf(disk, differing, missing, signal)
   }
 
-  async *#cell(cell: Run, digest: string, differing: Differing[], missing: Run[]): AsyncGenerator<Piece> {
+  #hasCandidate({ offset, length }: Run): boolean {
+    return this.#parts.seeds.some((seed) => {
+      const within = Math.min(length, seed.sizeBytes - offset)
+      return within > 0 && hasDataAt(seed, offset, within)
+    })
+  }
+
+  async *#cell(cell: Run, digest: string, differing: Differing[], missing: Missing): AsyncGenerator<Piece> {
     const { samePlace, byContent } = this.#payoffs
     let standing: Buffer | undefined
     for (const seed of this.#parts.seeds) {
@@ -171,7 +188,7 @@ export class SeededBlocks implements Pick<SourceDesk, 'blocks'> {
   }
 
   /** Of a part of a cell no digest was asked: what stands there, if anything. */
-  async #standing(part: Run, missing: Run[]): Promise<readonly Differing[]> {
+  async #standing(part: Run, missing: Missing): Promise<readonly Differing[]> {
     const isPart = !isWhole(part, this.#parts.sizeBytes)
     const seed = isPart ? this.#seedAt(part) : undefined
     const bytes = seed && (await readSeed(seed, part.offset, part.length))
@@ -184,7 +201,7 @@ export class SeededBlocks implements Pick<SourceDesk, 'blocks'> {
   async *#blocksOf(
     disk: DiskAt,
     differing: readonly Differing[],
-    missing: Run[],
+    missing: Missing,
     signal: AbortSignal,
   ): AsyncGenerator<Piece> {
     const { blocks } = this.#payoffs
@@ -268,15 +285,4 @@ function* cut({ offset, length }: Run, unit: number): Generator<Run> {
 
 function isWhole({ offset, length }: Run, sizeBytes: number): boolean {
   return offset % cellBytes === 0 && (length === cellBytes || offset + length === sizeBytes)
-}
-
-/** Sorted, and neighbours joined. */
-function joined(runs: readonly Run[]): Run[] {
-  const all: { offset: number; length: number }[] = []
-  for (const run of runs.toSorted((one, other) => one.offset - other.offset)) {
-    const last = all.at(-1)
-    if (last && last.offset + last.length === run.offset) last.length += run.length
-    else all.push({ ...run })
-  }
-  return all
 }

@@ -12,6 +12,9 @@ import type { DestinationHost } from './host.ts'
 import type { RemoteBlocksParts } from './remote-blocks.ts'
 import { Tally } from './tally.ts'
 
+/** Less is fetched anew in no time. */
+const leastOwnBytes = 2 ** 20
+
 export class ComingDisk {
   readonly disk: Disk
   readonly tally: Tally
@@ -103,13 +106,32 @@ export class ComingDisk {
   /** The bytes that it had here before it left, and the seed that the operator named. Never rejects. */
   async openSeeds(): Promise<readonly Seed[]> {
     const { seed: named } = this.#host.course.terms
+    const own = this.#ownBytes()
     const before = await this.disk.arriving.openOldBytes()
     const seed = named === undefined ? undefined : await this.#host.services.seeds?.open(named, this.id)
     if (named !== undefined && !seed) {
       const facts = { migration: this.#host.course.id, disk: this.name, seed: named }
       this.#host.services.log('warn', facts, 'the seed cannot be read any more: it spares nothing')
     }
-    return [...(before ? [seedOf(before, `what ${this.name} was here before`, false)] : []), ...(seed ? [seed] : [])]
+    return [
+      ...own,
+      ...(before ? [seedOf(before, `what ${this.name} was here before`, false)] : []),
+      ...(seed ? [seed] : []),
+    ]
+  }
+
+  /** What stands in its file and does not count as here, because it was copied under an epoch that is over. */
+  #ownBytes(): readonly Seed[] {
+    const { disk } = this
+    if (disk.allocatedBytes() < disk.present.bytes + leastOwnBytes) return []
+    const { arriving, sizeBytes } = disk
+    const file = {
+      sizeBytes,
+      read: (offset: number, target: Uint8Array) => arriving.read(offset, target),
+      extents: (offset: number, lengthBytes: number, limit: number) => arriving.extents(offset, lengthBytes, limit),
+      close: async () => {}, // It is the disk's.
+    }
+    return [seedOf(file, `what was copied of ${disk.name} before`, false)]
   }
 
   // ---- at the source

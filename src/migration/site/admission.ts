@@ -49,6 +49,7 @@ export async function admit(
     const gone = disks.get(id)
     if (gone?.state === 'gone') await disks.remove(gone) // It could not be removed when it was cancelled.
   }
+  await makeRoom(services, preparation.disks)
   using claims = new DisposableStack()
   claims.use(roster.placements.claimId(migration))
   await claimAll(services, roster, peerId, preparation, claims)
@@ -169,7 +170,7 @@ function isSame(record: MigrationRecord, peerId: string, { disks }: Preparation)
 }
 
 /** Whether the disk has moved between this site and the peer: then it may know how it stands here. */
-export function isTheirs(roster: Roster, peerId: string, diskId: string): boolean {
+function isTheirs(roster: Roster, peerId: string, diskId: string): boolean {
   const isOf = ({ id }: { readonly id: string }) => id === diskId
   return roster.past.all().some((record) => record.peerId === peerId && record.disks.some(isOf))
 }
@@ -224,11 +225,24 @@ async function checkSeed({ seeds }: MigrationsServices, peerId: string, seed: st
 
 const noSeeds = 'that site lends no seeds'
 
+/** What moves that were cancelled left gives way to disks that come, the oldest first; but for what is a seed of theirs. */
+async function makeRoom({ disks, freeBytes, log }: MigrationsServices, coming: readonly OfferedDisk[]): Promise<void> {
+  const seeds = disks
+    .all()
+    .filter((disk) => disk.isSeedOnly && disk.record.migrationId === null && !coming.some(({ id }) => id === disk.id))
+    .toSorted((one, other) => one.record.createdAt.localeCompare(other.record.createdAt))
+  for (const seed of seeds) {
+    if (lackFor(await freeBytes(), coming) === undefined) return
+    log('info', { disk: seed.name }, 'what a cancelled move left of it gives way to a disk that comes')
+    await disks.remove(seed)
+  }
+}
+
 /** Room for all of them together. How much there is the operator here is told, and not the peer. */
 function checkSpace({ log }: MigrationsServices, freeBytes: number, disks: readonly OfferedDisk[]): void {
   const neededBytes = disks.reduce((sum, disk) => sum + disk.allocatedBytes, 0)
   const names = disks.map(({ name }) => name).join(', ')
-  const lack = lackOfRoom(freeBytes, names, neededBytes)
+  const lack = lackFor(freeBytes, disks)
   if (lack === undefined) return
   log(
     'warn',
@@ -236,4 +250,9 @@ function checkSpace({ log }: MigrationsServices, freeBytes: number, disks: reado
     'a peer was refused: there is not room enough for what it moves here',
   )
   throw new PeerRefusal('no-space', `the destination has not room enough: ${names} needs ${neededText(neededBytes)}`)
+}
+
+function lackFor(freeBytes: number, disks: readonly OfferedDisk[]): string | undefined {
+  const neededBytes = disks.reduce((sum, disk) => sum + disk.allocatedBytes, 0)
+  return lackOfRoom(freeBytes, disks.map(({ name }) => name).join(', '), neededBytes)
 }

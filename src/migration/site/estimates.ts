@@ -11,7 +11,7 @@ import { offeredAs } from '../new-record.ts'
 import { asRefusal } from '../refusals.ts'
 import type { Terms } from '../terms.ts'
 import { prepareTimeoutMs, reachPeer, withinTime } from '../within-time.ts'
-import { checkAdmission, isTheirs } from './admission.ts'
+import { checkAdmission } from './admission.ts'
 import type { Beginnings } from './beginnings.ts'
 import type { Roster } from './roster.ts'
 import type { MigrationsServices, PeerFacts } from './services.ts'
@@ -102,8 +102,7 @@ export class Estimates {
     const sparedBytes: number[] = []
     for (const { id, samples } of disks) {
       const named = terms.seed === undefined ? undefined : await seeds?.open(terms.seed, id)
-      const kept = isTheirs(this.#roster, peerId, id) ? await seeds?.kept(id) : undefined // Of other disks it hears nothing.
-      const found = [kept, named].filter((seed) => seed !== undefined)
+      const found = [await seeds?.kept(id, peerId), named].filter((seed) => seed !== undefined)
       sparedBytes.push(await sparedOf(samples, found, clock))
       for (const seed of found) await seed.close()
     }

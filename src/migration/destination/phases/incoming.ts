@@ -5,6 +5,7 @@
 // What always holds: `incoming` becomes `gone` only on the source's durable word, or by the operator's force; for all disks in
 // one transaction.
 
+import type { Disk } from '../../../disk/disk.ts'
 import type { Landed } from '../../../disk/remote-part.ts'
 import { unknownOwner } from '../../../disk/states.ts'
 import { GuestError } from '../../../guest/export.ts'
@@ -32,6 +33,14 @@ export interface IncomingParts {
   readonly pacing: Pacing
   /** Tells the source how far it is, until `signal` aborts. */
   report(signal: AbortSignal): Promise<void>
+}
+
+/** Less is copied again in no time. */
+const leastKeptBytes = 2 ** 20
+
+/** What was copied stays as a seed while it leaves at least as much room to others as it takes. */
+function isWorthKeeping(allocatedBytes: number, freeBytes: number): boolean {
+  return allocatedBytes >= leastKeptBytes && allocatedBytes <= freeBytes
 }
 
 export class Incoming {
@@ -272,7 +281,9 @@ export class Incoming {
     if (this.switchover.hasGrant) throw tooLate(disks[0]!, record, 'cancelled')
     this.switchover.end(new GuestError('not-served', `migration ${course.id} of ${diskNames(record)} is cancelled`))
     const ended = () => ({ ...ending('cancelled', owner), ...(note !== undefined && { note }) })
-    const gone = () => update(ended(), () => disks.map((disk) => disk.arriving.abandon()))
+    const room = await this.#host.services.freeBytes().catch(() => 0)
+    const keeps = (disk: Disk) => isWorthKeeping(disk.allocatedBytes(), room)
+    const gone = () => update(ended(), () => disks.map((disk) => disk.arriving.abandon(keeps(disk))))
     await recorded(this.#host, disks, 'that the migration is cancelled', gone, stopping)
     this.#pass()
     tell({ kind: 'ended' })
