@@ -177,8 +177,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'one disk of a group taken without the others',
     file: 'src/migration/destination/switchover.ts',
-    was: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss))',
-    becomes: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss))\nbreak',
+    was: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss, granted))',
+    becomes: 'plans.push(await disk.arriving.begin(frozen.generation, powerLoss, granted))\nbreak',
   },
   {
     name: 'a release before everything is there',
