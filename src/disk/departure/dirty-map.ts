@@ -12,13 +12,16 @@
 // - Where a bit cannot be taken off the file, the epoch is over before the write goes on; where that cannot be said in the file
 //   either, the write fails.
 
-import { BlockMap } from '../../block/block-map.ts'
+import type { BlockMap } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
 import type { DirtyMapFile, KeptMap, Rounds } from '../../store/dirty-map-file.ts'
+import { outside, SpanList, windowsOf } from './gaps.ts'
 import { Heat } from './heat.ts'
 
 /** That wait for their confirmation. The destination copies some seconds' worth at a time. */
 const mostRounds = 64
+/** Of a round: what is in disorder is given out in several, so that what is remembered of them is bounded. */
+const mostSpans = 16_384
 /** Runs of blocks that are looked for in one turn of the loop. */
 const runsAtOnce = 512
 /** Blocks of which what is confirmed becomes clean in one turn: some of a page of the file. */
@@ -49,8 +52,8 @@ interface Round {
   readonly round: number
   /** Of which it was asked for. */
   readonly span: Span
+  /** In order; between each two lies a block of another. */
   readonly spans: readonly Span[]
-  readonly blocks: BlockMap
 }
 
 export interface DirtyMapParts {
@@ -184,28 +187,28 @@ export class DirtyMap {
   async #next(round: number, wanted: Wanted): Promise<Round> {
     if (round <= this.#highest.round) throw new EpochOver(`round ${round} is forgotten`)
     if (this.#rounds.length >= mostRounds) throw new EpochOver(`${mostRounds} rounds are not confirmed`)
-    const { spans, blocks } = await this.#take(wanted)
-    const given = { round, span: wanted.span, spans, blocks }
+    const given = { round, span: wanted.span, spans: await this.#take(wanted) }
     this.#rounds = [...this.#rounds, given]
     this.#highest = { ...this.#highest, round }
     this.#checkOpen()
     return given
   }
 
-  async #take({ span, most, hot }: Wanted): Promise<{ spans: readonly Span[]; blocks: BlockMap }> {
+  async #take({ span, most, hot }: Wanted): Promise<readonly Span[]> {
     const spans: Span[] = []
-    const blocks = new BlockMap(this.#dirty.blocks)
     this.#heat.passTime(this.#parts.now())
-    for (let at = span.first, runs = 1; blocks.count < most; runs++) {
+    for (let at = span.first, left = most, runs = 1; left > 0 && spans.length < mostSpans; runs++) {
       if (runs % runsAtOnce === 0) await this.#parts.turn()
-      const found = this.#find(at, span.end, most - blocks.count, hot)
+      const found = this.#find(at, span.end, left, hot)
       if (!found) break
       this.#waiting.delete(found.first, found.end)
-      blocks.add(found.first, found.end)
+      const last = spans.at(-1)
+      if (last?.end === found.first) spans[spans.length - 1] = { first: last.first, end: found.end }
+      else spans.push(found)
+      left -= found.end - found.first
       at = found.end
     }
-    for (const run of blocks.runs(span.first, span.end, true)) spans.push(run)
-    return { spans, blocks }
+    return spans
   }
 
   /** The first run that may be given out. */
@@ -236,29 +239,29 @@ export class DirtyMap {
     for (;;) {
       const [oldest, ...later] = this.#rounds
       if (!oldest || oldest.round > confirmed) break
-      const { blocks, span } = oldest
-      for (let at = span.first; at < span.end; ) {
-        const given = blocks.firstRun(at, span.end, true, 1)
-        if (!given) break
-        at = Math.min(span.end, given.first - (given.first % windowBlocks) + windowBlocks)
-        this.#confirmIn(blocks, given.first, at, later)
-        if (at < span.end) await this.#parts.turn()
-        this.#checkOpen()
+      const kept = [this.#waiting, ...later.map(({ spans }) => new SpanList(spans))]
+      let window = -1
+      for (const part of windowsOf(oldest.spans, windowBlocks)) {
+        const next = Math.floor(part.first / windowBlocks)
+        if (next !== window && window >= 0) {
+          this.#putWindow(window)
+          await this.#parts.turn()
+          this.#checkOpen()
+        }
+        window = next
+        // In the step in which it is looked at: a write that begins later makes it dirty again.
+        for (const free of outside(part, kept)) this.#dirty.delete(free.first, free.end)
       }
+      if (window >= 0) this.#putWindow(window)
       this.#rounds = later
     }
     this.#highest = { ...this.#highest, confirmed }
   }
 
-  /** Of what was given out within [first, end), in one page of the file. */
-  #confirmIn(given: BlockMap, first: number, end: number, later: readonly Round[]): void {
-    const others = [this.#waiting, ...later.map(({ blocks }) => blocks)]
-    const before = this.#dirty.count
-    for (const run of given.runs(first, end, true))
-      for (const free of outside(run, others)) this.#dirty.delete(free.first, free.end)
-    if (this.#dirty.count === before) return
+  #putWindow(window: number): void {
+    const first = window * windowBlocks
     try {
-      this.#file.put(this.#dirty, first, end)
+      this.#file.put(this.#dirty, first, Math.min(first + windowBlocks, this.#dirty.blocks))
     } catch {
       // Whatever it says of them now is true: they are clean, or are copied again after a restart.
     }
@@ -289,10 +292,4 @@ export class DirtyMap {
   close(): Promise<void> {
     return this.#file.close()
   }
-}
-
-/** What of a run is in none of these sets. */
-function* outside(run: Span, [set, ...others]: readonly BlockMap[]): Generator<Span> {
-  if (!set) yield run
-  else for (const free of set.runs(run.first, run.end, false)) yield* outside(free, others)
 }
