@@ -22,8 +22,8 @@ import { Heat } from './heat.ts'
 const mostRounds = 64
 /** Of a round: what is in disorder is given out in several, so that what is remembered of them is bounded. */
 const mostSpans = 16_384
-/** Runs of blocks that are looked for in one turn of the loop. */
-const runsAtOnce = 512
+/** Runs of blocks that are looked for, or are to be given out again, in one turn of the loop. */
+const stepsAtOnce = 512
 /** Blocks of which what is confirmed becomes clean in one turn: some of a page of the file. */
 const windowBlocks = 8192
 
@@ -168,8 +168,13 @@ export class DirtyMap {
   }
 
   /** What was given out and not confirmed is to be given out again, in rounds to come. */
-  takeBack(): void {
-    for (const { spans } of this.#rounds) for (const { first, end } of spans) this.#waiting.add(first, end)
+  async takeBack(): Promise<void> {
+    for (const { spans } of this.#rounds) {
+      for (const [index, { first, end }] of spans.entries()) {
+        if (index % stepsAtOnce === stepsAtOnce - 1) await this.#parts.turn()
+        this.#waiting.add(first, end)
+      }
+    }
     this.#rounds = []
   }
 
@@ -197,41 +202,33 @@ export class DirtyMap {
   async #take({ span, most, hot }: Wanted): Promise<readonly Span[]> {
     const spans: Span[] = []
     this.#heat.passTime(this.#parts.now())
-    for (let at = span.first, left = most, runs = 1; left > 0 && spans.length < mostSpans; runs++) {
-      if (runs % runsAtOnce === 0) await this.#parts.turn()
-      const found = this.#find(at, span.end, left, hot)
+    for (let at = span.first, left = most, steps = 1; left > 0 && spans.length < mostSpans; steps++) {
+      if (steps % stepsAtOnce === 0) await this.#parts.turn()
+      const found = this.#find({ first: at, end: span.end }, left, hot)
       if (!found) break
+      at = found.end
+      if (found.isBusy) continue
       this.#waiting.delete(found.first, found.end)
+      left -= found.end - found.first
       const last = spans.at(-1)
       if (last?.end === found.first) spans[spans.length - 1] = { first: last.first, end: found.end }
-      else spans.push(found)
-      left -= found.end - found.first
-      at = found.end
+      else spans.push({ first: found.first, end: found.end })
     }
     return spans
   }
 
-  /** The first run that may be given out. */
-  #find(from: number, end: number, most: number, hot: boolean): Span | undefined {
-    for (let at = from; at < end; ) {
-      const run = this.#waiting.firstRun(at, end, true, most)
-      if (!run) return undefined
-      const free = this.#notUnderWay(hot ? run : this.#heat.alike(run))
-      if ('busyUntil' in free) at = free.busyUntil
-      else if (hot || !this.#heat.isHot(free.first)) return free
-      else at = free.end
-    }
-    return undefined
-  }
-
-  /** The beginning of a span that no guest write is at; or where the one that is there ends. */
-  #notUnderWay({ first, end }: Span): Span | { readonly busyUntil: number } {
-    let until = end
+  /** The first run of what is to be given out, or its beginning; `isBusy`: it may not be given out now. */
+  #find(within: Span, most: number, hot: boolean): (Span & { readonly isBusy?: true }) | undefined {
+    const run = this.#waiting.firstRun(within.first, within.end, true, most)
+    if (!run) return undefined
+    const { first } = run
+    if (!hot && this.#heat.isHot(first)) return { ...this.#heat.alike({ first, end: within.end }), isBusy: true }
+    let { end } = hot ? run : this.#heat.alike(run)
     for (const flight of this.#flights) {
-      if (flight.first <= first && first < flight.end) return { busyUntil: flight.end }
-      if (flight.first > first) until = Math.min(until, flight.first)
+      if (flight.first <= first && first < flight.end) return { first, end: flight.end, isBusy: true }
+      if (flight.first > first) end = Math.min(end, flight.first)
     }
-    return { first, end: until }
+    return { first, end }
   }
 
   /** Rounds up to this one are done with. */
