@@ -76,7 +76,7 @@ export class Tracking {
       const map = this.watch
       this.#checkMay()
       const isSame = map !== undefined && had !== null && isKnown(map, had)
-      if (isSame) map.takeBack()
+      if (isSame) await map.takeBack()
       // A question that is asked again, because its answer was lost, finds what it has begun.
       const isBegun = map !== undefined && had === null && map.rounds.round === 0
       const now = isSame || isBegun ? map : await this.#anew()
