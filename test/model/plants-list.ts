@@ -341,29 +341,10 @@ export const plants: readonly Plant[] = [
     becomes: '',
   },
   {
-    name: 'a landing ahead of switchover that nobody waits for',
-    file: 'src/disk/arrival/tentative.ts',
-    was: 'await this.#holds.unsettled({ first: 0, end: this.#here.blocks })',
-    becomes: '',
-  },
-  {
     name: 'the map of a grant not heeded, of what was copied ahead',
     file: 'src/disk/arrival/tentative.ts',
     was: 'for (const { first, end } of dirty) maps.present.delete',
     becomes: 'for (const { first, end } of [...dirty].slice(0, 0)) maps.present.delete',
-  },
-  {
-    name: 'the map of a grant applied to what was copied ahead after the disk was taken',
-    file: 'src/disk/arriving.ts',
-    was: 'const present = await ahead.seal(granted)',
-    becomes: `const dirty = [...(granted?.dirty ?? [])]
-    const present = await ahead.seal(granted && { ...granted, dirty: [] })
-    const adopt = unsynced.adopt.bind(unsynced)
-    unsynced.adopt = () => {
-      adopt()
-      for (const { first, end } of dirty)
-        for (let block = first; block < end; block++) files.arrival?.forget({ first: block, end: block + 1 })
-    }`,
   },
   {
     name: 'a round of what was copied ahead confirmed before it is durable',
