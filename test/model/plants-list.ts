@@ -335,22 +335,10 @@ export const plants: readonly Plant[] = [
     becomes: 'mark?.key === -1 ? mark.records : 0',
   },
   {
-    name: 'what was copied ahead lands after switchover',
-    file: 'src/disk/arrival/tentative.ts',
-    was: 'if (this.#isSealed) return undefined',
-    becomes: '',
-  },
-  {
     name: 'the map of a grant not heeded, of what was copied ahead',
     file: 'src/disk/arrival/tentative.ts',
     was: 'for (const { first, end } of dirty) maps.present.delete',
     becomes: 'for (const { first, end } of [...dirty].slice(0, 0)) maps.present.delete',
-  },
-  {
-    name: 'a round of what was copied ahead confirmed before it is durable',
-    file: 'src/disk/arrival/tentative.ts',
-    was: 'return this.#log.round',
-    becomes: 'return this.#landedRound',
   },
   {
     name: 'bits of what was copied ahead, durable before their bytes',
