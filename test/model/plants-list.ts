@@ -346,4 +346,22 @@ export const plants: readonly Plant[] = [
     was: 'await syncBytes()',
     becomes: 'void syncBytes',
   },
+  {
+    name: 'a dirty bit cleared after the read',
+    file: 'src/disk/departure/dirty-map.ts',
+    was: 'const kept = [this.#waiting, ...later',
+    becomes: 'const kept = [...later',
+  },
+  {
+    name: 'a dirty map lost by a killed source, and not noticed',
+    file: 'src/disk/departure/tracking.ts',
+    was: 'this.#begin(found.file, found.kept)\n  }\n\n  /**',
+    becomes: 'found.kept.dirty.delete(0, found.kept.dirty.blocks)\nthis.#begin(found.file, found.kept)\n  }\n\n  /**',
+  },
+  {
+    name: 'a trim or zeroing that sets no dirty bit',
+    file: 'src/disk/io/tracked.ts',
+    was: 'this.#watch.begins(offset, lengthBytes)\n    await',
+    becomes: 'await',
+  },
 ]
