@@ -4,6 +4,7 @@
 // `count` is always the number of blocks in the set.
 
 import assert from 'node:assert/strict'
+import { endianness } from 'node:os'
 
 import type { Span } from './span.ts'
 
@@ -143,17 +144,14 @@ export class BlockMap {
     if (typeof group === 'string') return group
     const words = group.segments[index % groupSegments]!
     if (typeof words === 'string') return words
-    const bytes = Buffer.allocUnsafe(segmentBytes)
-    for (let at = 0; at < segmentWords; at++) bytes.writeUInt32LE(words[at]!, at * 4)
-    return bytes
+    return littleEndian(Buffer.from(words.slice().buffer))
   }
 
   /** Puts bits, as `segmentAt` gives them, in the place of what the segment had. @throws RangeError for a bit behind the end */
   putSegment(index: number, bytes: Uint8Array): void {
     assert(index < this.segmentCount && bytes.length === segmentBytes)
-    const view = new DataView(bytes.buffer, bytes.byteOffset, segmentBytes)
     const words = new Uint32Array(segmentWords)
-    for (let at = 0; at < segmentWords; at++) words[at] = view.getUint32(at * 4, true)
+    littleEndian(Buffer.from(words.buffer).fill(bytes))
     const first = index * segmentBlocks
     const size = Math.min(segmentBlocks, this.blocks - first)
     const count = countBits(words, 0, size)
@@ -312,6 +310,11 @@ function assignSegment(group: MixedGroup, index: number, from: number, to: numbe
   group.count += after - before
   if (after === size) segments[index] = 'full'
   else if (after === 0) segments[index] = 'empty'
+}
+
+/** Words as they lie in memory, as bytes of which the first is the lowest; and back. */
+function littleEndian(bytes: Buffer): Buffer {
+  return endianness() === 'LE' ? bytes : bytes.swap32()
 }
 
 function nextBit(words: Uint32Array, from: number, to: number, value: boolean): number {

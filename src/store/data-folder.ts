@@ -4,7 +4,7 @@
 //   vmstore.sqlite    states, generations, migrations, grants, peers; vmstore.sqlite-commits: how many transactions it has
 //   identity.key/crt  who this site is
 //   control.sock      the control API;  nbd.sock  the default NBD listener
-//   disks/UUID/       NAME.raw (sparse, raw) and maps.log;  disks/.passing-UUID/ while it is made or removed
+//   disks/UUID/       NAME.raw (sparse, raw), maps.log and dirty.map;  disks/.passing-UUID/ while it is made or removed
 
 import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { chmod, mkdir, readdir, rm, stat } from 'node:fs/promises'

@@ -108,23 +108,17 @@ function pageOf(dirty: BlockMap, index: number): Uint8Array {
   const bits = dirty.segmentAt(index)
   if (bits === 'empty') return allClean
   if (bits !== 'full') return inverted(bits)
-  const rest = dirty.blocks - index * segmentBlocks
-  return rest >= segmentBlocks ? nothingClean : inverted(allClean, 0, rest)
+  const page = Buffer.from(nothingClean)
+  for (let bit = dirty.blocks - index * segmentBlocks; bit < segmentBlocks; bit++) page[bit >>> 3]! |= 1 << (bit & 7)
+  return page
 }
 
-/** The bits of a page, with those of [from, to) turned round. */
-function inverted(page: Uint8Array, from = 0, to = segmentBlocks): Uint8Array {
-  const turned = Buffer.from(page)
-  for (let bit = from; bit < to; ) {
-    if (bit % 8 === 0 && to - bit >= 8) {
-      turned[bit / 8]! ^= 0xff
-      bit += 8
-    } else {
-      turned[bit >>> 3]! ^= 1 << (bit & 7)
-      bit++
-    }
-  }
-  return turned
+/** The same page with each bit turned round, in a memory of its own: a word at a time, for guests wait for it. */
+function inverted(page: Uint8Array): Uint8Array {
+  const words = new Uint32Array(pageBytes / 4)
+  const bytes = Buffer.from(words.buffer).fill(page)
+  for (let at = 0; at < words.length; at++) words[at]! ^= 0xffffffff
+  return bytes
 }
 
 export class DirtyMapFile {

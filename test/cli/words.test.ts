@@ -312,8 +312,8 @@ describe('cli: what stands in the way of a migration', () => {
     const switching = migrationView('switching', { refusedWrites: refused })
     course.show({ type: 'switchover', generation: 2, seconds: 0.005, migration: switching })
     course.show({ type: 'progress', migration: migrationView('copying', { bytes }) })
-    assert.equal(course.at, 3)
-    assert.deepEqual(course.texts.slice(1, 4), [
+    assert.equal(course.at, 4)
+    assert.deepEqual(course.texts.slice(2, 5), [
       'move the machine now',
       'the destination owns web01 now, as generation 2 (5 ms).',
       '312 MiB of 512 MiB (60%), 40 MiB/s, 5 s left',

@@ -209,6 +209,14 @@ describe('what is copied ahead of switchover', () => {
     )
   })
 
+  it('what is copied again adds nothing to its log: a disk that is kept in step for days does not fill its folder', async () => {
+    const { disk, files } = await incoming()
+    await disk.arriving.ahead.land(piece(0, 4, 1))
+    files.done.length = 0
+    for (let byte = 2; byte < 10; byte++) await disk.arriving.ahead.land(piece(0, 4, byte))
+    assert(!files.done.includes('append'))
+  })
+
   it('zeros that land over what was copied are punched', async () => {
     const made = await incoming()
     const { disk } = made

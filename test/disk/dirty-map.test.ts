@@ -141,9 +141,9 @@ describe('the map of what a destination lacks', () => {
         ;({ round } = map.rounds)
         confirmed = Math.max(confirmed, map.rounds.confirmed)
       },
-      () => {
+      async () => {
         if (!random.chance(0.05)) return
-        map.takeBack()
+        await map.takeBack()
         toRead = []
         ;({ round } = map.rounds)
       },

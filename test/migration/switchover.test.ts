@@ -98,6 +98,7 @@ class Asking {
       name: 'web01',
       frozen: moved,
       hasLeft: () => {},
+      countMissing: () => {},
       get isIncoming() {
         return isIncoming()
       },
@@ -159,6 +160,63 @@ describe('switchover', () => {
     asking.answer = async () => grant
     await Promise.all([asking.guest().done, asking.guest().done, asking.guest().done])
     assert.deepEqual([asking.reasons.length, asking.grants], [1, 1])
+  })
+
+  describe('of disks that are copied ahead', () => {
+    it('a write that comes before they are ready waits for that, and then the source is asked', async () => {
+      asking.isArmed = false
+      asking.answer = async () => grant
+      const { done } = asking.guest()
+      await asking.clock.advance(waitMs - 1)
+      assert.deepEqual([await isSettled(done), asking.reasons], [false, []])
+      asking.isArmed = true
+      asking.armed.resolve()
+      await done
+      assert.deepEqual(asking.reasons, ['guest-write'])
+    })
+
+    it('and is refused, as by a busy source, when they are not ready in time', async () => {
+      asking.isArmed = false
+      const { done } = asking.guest()
+      await asking.clock.advance(waitMs)
+      await assert.rejects(done, {
+        code: 'not-permitted',
+        message: /copied ahead .* vmstore migration switchover m-1$/,
+      })
+      assert.deepEqual(asking.reasons, [])
+    })
+
+    it("the operator's word takes them all the same, and the write that waits goes on", async () => {
+      asking.isArmed = false
+      asking.answer = async () => grant
+      const { done } = asking.guest()
+      await asking.order(false)
+      await done
+      assert.deepEqual(asking.reasons, ['operator'])
+    })
+
+    it('the source is not asked before what is left fits into the last moments', async () => {
+      const looked = Promise.withResolvers<void>()
+      asking.lastMoments = looked.promise
+      asking.answer = async () => grant
+      const { done } = asking.guest()
+      await asking.clock.advance(60_000)
+      assert.deepEqual([await isSettled(done), asking.reasons], [false, []])
+      asking.lastMoments = undefined
+      looked.resolve()
+      await done
+      assert.deepEqual(asking.reasons, ['guest-write'])
+    })
+
+    it('but is asked again where its answer was lost: it may have granted', async () => {
+      asking.answer = () => Promise.reject(new LinkError('lost', 'the link is down'))
+      asking.guest()
+      await asking.clock.advance(1)
+      asking.lastMoments = new Promise(() => {})
+      asking.answer = async () => grant
+      await asking.clock.advance(10_000)
+      assert.equal(asking.grants, 1)
+    })
   })
 
   describe('of a source that answers busy', () => {

@@ -177,8 +177,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'one disk of a group taken without the others',
     file: 'src/migration/destination/switchover.ts',
-    was: 'for (const { coming, powerLoss, deed } of taken)',
-    becomes: 'for (const { coming, powerLoss, deed } of taken.slice(0, 1))',
+    was: 'for (const { coming, powerLoss, deed, final } of taken)',
+    becomes: 'for (const { coming, powerLoss, deed, final } of taken.slice(0, 1))',
   },
   {
     name: 'a release before everything is there',
@@ -353,46 +353,33 @@ export const plants: readonly Plant[] = [
     becomes: 'mark?.key === -1 ? mark.records : 0',
   },
   {
-    name: 'what was copied ahead lands after switchover',
-    file: 'src/disk/arrival/tentative.ts',
-    was: 'if (this.#isSealed) return undefined',
-    becomes: '',
-  },
-  {
-    name: 'a landing ahead of switchover that nobody waits for',
-    file: 'src/disk/arrival/tentative.ts',
-    was: 'await this.#holds.unsettled({ first: 0, end: this.#here.blocks })',
-    becomes: '',
-  },
-  {
     name: 'the map of a grant not heeded, of what was copied ahead',
     file: 'src/disk/arrival/tentative.ts',
     was: 'for (const { first, end } of dirty) maps.present.delete',
     becomes: 'for (const { first, end } of [...dirty].slice(0, 0)) maps.present.delete',
   },
   {
-    name: 'the map of a grant applied to what was copied ahead after the disk was taken',
-    file: 'src/disk/arriving.ts',
-    was: 'const present = await ahead.seal(granted)',
-    becomes: `const dirty = [...(granted?.dirty ?? [])]
-    const present = await ahead.seal(granted && { ...granted, dirty: [] })
-    const adopt = unsynced.adopt.bind(unsynced)
-    unsynced.adopt = () => {
-      adopt()
-      for (const { first, end } of dirty)
-        for (let block = first; block < end; block++) files.arrival?.forget({ first: block, end: block + 1 })
-    }`,
-  },
-  {
-    name: 'a round of what was copied ahead confirmed before it is durable',
-    file: 'src/disk/arrival/tentative.ts',
-    was: 'return this.#log.round',
-    becomes: 'return this.#landedRound',
-  },
-  {
     name: 'bits of what was copied ahead, durable before their bytes',
     file: 'src/disk/arrival/tentative.ts',
     was: 'await syncBytes()',
     becomes: 'void syncBytes',
+  },
+  {
+    name: 'a dirty bit cleared after the read',
+    file: 'src/disk/departure/dirty-map.ts',
+    was: 'const kept = [this.#waiting, ...later',
+    becomes: 'const kept = [...later',
+  },
+  {
+    name: 'a dirty map lost by a killed source, and not noticed',
+    file: 'src/disk/departure/tracking.ts',
+    was: 'this.#begin(found.file, found.kept)\n  }\n\n  /**',
+    becomes: 'found.kept.dirty.delete(0, found.kept.dirty.blocks)\nthis.#begin(found.file, found.kept)\n  }\n\n  /**',
+  },
+  {
+    name: 'a trim or zeroing that sets no dirty bit',
+    file: 'src/disk/io/tracked.ts',
+    was: 'this.#watch.begins(offset, lengthBytes)\n    await',
+    becomes: 'await',
   },
 ]

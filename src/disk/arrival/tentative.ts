@@ -78,8 +78,10 @@ export class Tentative implements LandingPlace {
       bytes: length,
       again: length - isNew,
       done: () => {
-        // What is here already is said again: its bytes are others now, and a sync that failed may have dropped them.
-        this.#log.landed(span.first, span.end - span.first)
+        // What was here already is not said again, or a disk that is kept in step for days would fill its folder: should its new
+        // bytes be lost with this process, they come again, for their round is not confirmed.
+        for (const run of [...this.#here.runs(span.first, span.end, false)])
+          this.#log.landed(run.first, run.end - run.first)
         this.#here.add(span.first, span.end)
         this.#unsynced.add(span.first, span.end)
       },

@@ -12,15 +12,18 @@
 // - Where a bit cannot be taken off the file, the epoch is over before the write goes on; where that cannot be said in the file
 //   either, the write fails.
 
-import { BlockMap } from '../../block/block-map.ts'
+import type { BlockMap } from '../../block/block-map.ts'
 import { type Span, spanOf } from '../../block/span.ts'
 import type { DirtyMapFile, KeptMap, Rounds } from '../../store/dirty-map-file.ts'
+import { outside, SpanList, windowsOf } from './gaps.ts'
 import { Heat } from './heat.ts'
 
 /** That wait for their confirmation. The destination copies some seconds' worth at a time. */
 const mostRounds = 64
-/** Runs of blocks that are looked for in one turn of the loop. */
-const runsAtOnce = 512
+/** Of a round: what is in disorder is given out in several, so that what is remembered of them is bounded. */
+const mostSpans = 16_384
+/** Runs of blocks that are looked for, or are to be given out again, in one turn of the loop. */
+const stepsAtOnce = 512
 /** Blocks of which what is confirmed becomes clean in one turn: some of a page of the file. */
 const windowBlocks = 8192
 
@@ -49,8 +52,8 @@ interface Round {
   readonly round: number
   /** Of which it was asked for. */
   readonly span: Span
+  /** In order; between each two lies a block of another. */
   readonly spans: readonly Span[]
-  readonly blocks: BlockMap
 }
 
 export interface DirtyMapParts {
@@ -165,8 +168,13 @@ export class DirtyMap {
   }
 
   /** What was given out and not confirmed is to be given out again, in rounds to come. */
-  takeBack(): void {
-    for (const { spans } of this.#rounds) for (const { first, end } of spans) this.#waiting.add(first, end)
+  async takeBack(): Promise<void> {
+    for (const { spans } of this.#rounds) {
+      for (const [index, { first, end }] of spans.entries()) {
+        if (index % stepsAtOnce === stepsAtOnce - 1) await this.#parts.turn()
+        this.#waiting.add(first, end)
+      }
+    }
     this.#rounds = []
   }
 
@@ -184,51 +192,43 @@ export class DirtyMap {
   async #next(round: number, wanted: Wanted): Promise<Round> {
     if (round <= this.#highest.round) throw new EpochOver(`round ${round} is forgotten`)
     if (this.#rounds.length >= mostRounds) throw new EpochOver(`${mostRounds} rounds are not confirmed`)
-    const { spans, blocks } = await this.#take(wanted)
-    const given = { round, span: wanted.span, spans, blocks }
+    const given = { round, span: wanted.span, spans: await this.#take(wanted) }
     this.#rounds = [...this.#rounds, given]
     this.#highest = { ...this.#highest, round }
     this.#checkOpen()
     return given
   }
 
-  async #take({ span, most, hot }: Wanted): Promise<{ spans: readonly Span[]; blocks: BlockMap }> {
+  async #take({ span, most, hot }: Wanted): Promise<readonly Span[]> {
     const spans: Span[] = []
-    const blocks = new BlockMap(this.#dirty.blocks)
     this.#heat.passTime(this.#parts.now())
-    for (let at = span.first, runs = 1; blocks.count < most; runs++) {
-      if (runs % runsAtOnce === 0) await this.#parts.turn()
-      const found = this.#find(at, span.end, most - blocks.count, hot)
+    for (let at = span.first, left = most, steps = 1; left > 0 && spans.length < mostSpans; steps++) {
+      if (steps % stepsAtOnce === 0) await this.#parts.turn()
+      const found = this.#find({ first: at, end: span.end }, left, hot)
       if (!found) break
-      this.#waiting.delete(found.first, found.end)
-      blocks.add(found.first, found.end)
       at = found.end
+      if (found.isBusy) continue
+      this.#waiting.delete(found.first, found.end)
+      left -= found.end - found.first
+      const last = spans.at(-1)
+      if (last?.end === found.first) spans[spans.length - 1] = { first: last.first, end: found.end }
+      else spans.push({ first: found.first, end: found.end })
     }
-    for (const run of blocks.runs(span.first, span.end, true)) spans.push(run)
-    return { spans, blocks }
+    return spans
   }
 
-  /** The first run that may be given out. */
-  #find(from: number, end: number, most: number, hot: boolean): Span | undefined {
-    for (let at = from; at < end; ) {
-      const run = this.#waiting.firstRun(at, end, true, most)
-      if (!run) return undefined
-      const free = this.#notUnderWay(hot ? run : this.#heat.alike(run))
-      if ('busyUntil' in free) at = free.busyUntil
-      else if (hot || !this.#heat.isHot(free.first)) return free
-      else at = free.end
-    }
-    return undefined
-  }
-
-  /** The beginning of a span that no guest write is at; or where the one that is there ends. */
-  #notUnderWay({ first, end }: Span): Span | { readonly busyUntil: number } {
-    let until = end
+  /** The first run of what is to be given out, or its beginning; `isBusy`: it may not be given out now. */
+  #find(within: Span, most: number, hot: boolean): (Span & { readonly isBusy?: true }) | undefined {
+    const run = this.#waiting.firstRun(within.first, within.end, true, most)
+    if (!run) return undefined
+    const { first } = run
+    if (!hot && this.#heat.isHot(first)) return { ...this.#heat.alike({ first, end: within.end }), isBusy: true }
+    let { end } = hot ? run : this.#heat.alike(run)
     for (const flight of this.#flights) {
-      if (flight.first <= first && first < flight.end) return { busyUntil: flight.end }
-      if (flight.first > first) until = Math.min(until, flight.first)
+      if (flight.first <= first && first < flight.end) return { first, end: flight.end, isBusy: true }
+      if (flight.first > first) end = Math.min(end, flight.first)
     }
-    return { first, end: until }
+    return { first, end }
   }
 
   /** Rounds up to this one are done with. */
@@ -236,29 +236,29 @@ export class DirtyMap {
     for (;;) {
       const [oldest, ...later] = this.#rounds
       if (!oldest || oldest.round > confirmed) break
-      const { blocks, span } = oldest
-      for (let at = span.first; at < span.end; ) {
-        const given = blocks.firstRun(at, span.end, true, 1)
-        if (!given) break
-        at = Math.min(span.end, given.first - (given.first % windowBlocks) + windowBlocks)
-        this.#confirmIn(blocks, given.first, at, later)
-        if (at < span.end) await this.#parts.turn()
-        this.#checkOpen()
+      const kept = [this.#waiting, ...later.map(({ spans }) => new SpanList(spans))]
+      let window = -1
+      for (const part of windowsOf(oldest.spans, windowBlocks)) {
+        const next = Math.floor(part.first / windowBlocks)
+        if (next !== window && window >= 0) {
+          this.#putWindow(window)
+          await this.#parts.turn()
+          this.#checkOpen()
+        }
+        window = next
+        // In the step in which it is looked at: a write that begins later makes it dirty again.
+        for (const free of outside(part, kept)) this.#dirty.delete(free.first, free.end)
       }
+      if (window >= 0) this.#putWindow(window)
       this.#rounds = later
     }
     this.#highest = { ...this.#highest, confirmed }
   }
 
-  /** Of what was given out within [first, end), in one page of the file. */
-  #confirmIn(given: BlockMap, first: number, end: number, later: readonly Round[]): void {
-    const others = [this.#waiting, ...later.map(({ blocks }) => blocks)]
-    const before = this.#dirty.count
-    for (const run of given.runs(first, end, true))
-      for (const free of outside(run, others)) this.#dirty.delete(free.first, free.end)
-    if (this.#dirty.count === before) return
+  #putWindow(window: number): void {
+    const first = window * windowBlocks
     try {
-      this.#file.put(this.#dirty, first, end)
+      this.#file.put(this.#dirty, first, Math.min(first + windowBlocks, this.#dirty.blocks))
     } catch {
       // Whatever it says of them now is true: they are clean, or are copied again after a restart.
     }
@@ -289,10 +289,4 @@ export class DirtyMap {
   close(): Promise<void> {
     return this.#file.close()
   }
-}
-
-/** What of a run is in none of these sets. */
-function* outside(run: Span, [set, ...others]: readonly BlockMap[]): Generator<Span> {
-  if (!set) yield run
-  else for (const free of set.runs(run.first, run.end, false)) yield* outside(free, others)
 }

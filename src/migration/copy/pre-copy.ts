@@ -243,7 +243,7 @@ export class PreCopy {
         left = []
       } catch (error) {
         const bad = unreadableIn(error)
-        if (!bad) throw error
+        if (!bad || !left.some((run) => bad.offset >= run.offset && bad.offset < run.offset + run.length)) throw error
         this.#cannotRead(bad)
         left = behind(left, bad) // What lies before it has come.
       }
@@ -256,7 +256,8 @@ export class PreCopy {
 
   /** It is missing here, and is asked for again after switchover: the rest comes. */
   #cannotRead(bad: Run): void {
-    this.#parts.disk.arriving.ahead.forget(spanOf(bad.offset, bad.length))
+    const { disk } = this.#parts
+    disk.arriving.ahead.forget(spanOf(bad.offset, Math.min(bad.length, disk.sizeBytes - bad.offset)))
     this.#unreadable = merged([...this.#unreadable, bad])
     this.#parts.unreadable(this.#unreadable)
   }
