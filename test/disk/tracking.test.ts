@@ -307,19 +307,6 @@ describe('a disk that is copied while its guest writes', () => {
       await later
     })
 
-    it('and does not keep the disk from being given up meanwhile, though a write is held', async () => {
-      const { disk } = await opened()
-      await disk.gate.freeze()
-      const held = Promise.resolve(write(disk.open('guest'), 3 * block, block, 1))
-      const tracked = disk.departing.tracking.track(null)
-      assert.equal(await isSettled(tracked), false)
-      assert.notEqual(await disk.departing.tracking.freeze(), null)
-      disk.departing.tracking.thaw()
-      disk.gate.thaw()
-      await held
-      await tracked
-    })
-
     it('which is the same when it is asked for again before anything was given out', async () => {
       const { disk } = await opened()
       const { epoch } = await disk.departing.tracking.track(null)

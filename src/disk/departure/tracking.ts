@@ -71,23 +71,20 @@ export class Tracking {
    * Every write is tracked when it resolves. `had`: what the destination was given before; `isSame`: that stays good.
    * @throws EpochOver when the disk is not to be moved any more
    */
-  async track(had: Had | null): Promise<{ readonly epoch: string; readonly isSame: boolean; readonly round: number }> {
-    const { map, isSame } = await this.#alone(() => this.#begun(had))
-    // Not in the turn of those that ask: a write may be held until a freeze is over, and that waits for its turn.
-    await this.#parts.writesOver()
-    this.#checkMay()
-    if (map !== this.watch) throw new EpochOver('its epoch is over already')
-    return { epoch: map.epoch, isSame, round: map.rounds.round }
-  }
-
-  async #begun(had: Had | null): Promise<{ readonly map: DirtyMap; readonly isSame: boolean }> {
-    this.#checkMay()
-    const map = this.watch
-    const isSame = map !== undefined && had !== null && isKnown(map, had)
-    if (isSame) await map.takeBack()
-    // A question that is asked again, because its answer was lost, finds what it has begun.
-    const isBegun = map !== undefined && had === null && map.rounds.round === 0
-    return { map: isSame || isBegun ? map : await this.#anew(), isSame }
+  track(had: Had | null): Promise<{ readonly epoch: string; readonly isSame: boolean; readonly round: number }> {
+    return this.#alone(async () => {
+      const map = this.watch
+      this.#checkMay()
+      const isSame = map !== undefined && had !== null && isKnown(map, had)
+      if (isSame) await map.takeBack()
+      // A question that is asked again, because its answer was lost, finds what it has begun.
+      const isBegun = map !== undefined && had === null && map.rounds.round === 0
+      const now = isSame || isBegun ? map : await this.#anew()
+      await this.#parts.writesOver()
+      this.#checkMay()
+      if (now !== this.watch) throw new EpochOver('its epoch is over already')
+      return { epoch: now.epoch, isSame, round: now.rounds.round }
+    })
   }
 
   /** See DirtyMap. @throws EpochOver */
