@@ -44,6 +44,8 @@ export class Tracking {
   #migrationId: string | null = null
   /** The map is frozen with its disk, and nothing is given out. */
   #isFrozen = false
+  /** Resolves when it is to be frozen. */
+  #freezing = Promise.withResolvers<void>()
   #mayHaveFile = false
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -80,7 +82,8 @@ export class Tracking {
       // A question that is asked again, because its answer was lost, finds what it has begun.
       const isBegun = map !== undefined && had === null && map.rounds.round === 0
       const now = isSame || isBegun ? map : await this.#anew()
-      await this.#parts.writesOver()
+      // Writes that the disk's gate holds are over only when it opens: whoever freezes the disk does not wait for them here.
+      await Promise.race([this.#parts.writesOver(), this.#freezing.promise])
       this.#checkMay()
       if (now !== this.watch) throw new EpochOver('its epoch is over already')
       return { epoch: now.epoch, isSame, round: now.rounds.round }
@@ -102,10 +105,11 @@ export class Tracking {
 
   /** The disk is frozen. Resolves to the epoch whose map is durable as it is now; null: there is none, and all is dirty. */
   freeze(): Promise<string | null> {
+    this.#isFrozen = true
+    this.#freezing.resolve()
     return this.#alone(async () => {
       const map = this.watch
       if (!map) return null
-      this.#isFrozen = true
       try {
         await map.freeze()
         return map.epoch
@@ -120,6 +124,7 @@ export class Tracking {
   /** The disk was not given up. */
   thaw(): void {
     this.#isFrozen = false
+    this.#freezing = Promise.withResolvers()
   }
 
   /** Of a disk that has departed: what its destination does not have, if it was given what it says. Not to be changed. */
