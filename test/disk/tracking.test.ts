@@ -307,6 +307,21 @@ describe('a disk that is copied while its guest writes', () => {
       await later
     })
 
+    it('but not while the disk freezes: a freeze holds writes that began, and waits for none of them', async () => {
+      const { disk } = await opened()
+      await disk.gate.freeze()
+      const held = write(disk.open('guest'), 3 * block, block, 1)
+      const tracked = disk.departing.tracking.track(null)
+      assert.equal(await isSettled(tracked), false)
+      const frozen = disk.departing.tracking.freeze()
+      await assert.rejects(tracked, /is not to be copied now/)
+      await frozen
+      disk.departing.tracking.thaw()
+      disk.gate.thaw()
+      await held
+      await disk.departing.tracking.track(null)
+    })
+
     it('which is the same when it is asked for again before anything was given out', async () => {
       const { disk } = await opened()
       const { epoch } = await disk.departing.tracking.track(null)
