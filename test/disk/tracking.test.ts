@@ -308,17 +308,19 @@ describe('a disk that is copied while its guest writes', () => {
       await later
     })
 
-    it('and does not keep the disk from being given up meanwhile, though a write is held', async () => {
+    it('but not while the disk freezes: a freeze holds writes that began, and waits for none of them', async () => {
       const { disk } = await opened()
       await disk.gate.freeze()
-      const held = Promise.resolve(write(disk.open('guest'), 3 * block, block, 1))
+      const held = write(disk.open('guest'), 3 * block, block, 1)
       const tracked = disk.departing.tracking.track(null)
       assert.equal(await isSettled(tracked), false)
-      assert.notEqual(await disk.departing.tracking.freeze(), null)
+      const frozen = disk.departing.tracking.freeze()
+      await assert.rejects(tracked, /is not to be copied now/)
+      await frozen
       disk.departing.tracking.thaw()
       disk.gate.thaw()
       await held
-      await tracked
+      await disk.departing.tracking.track(null)
     })
 
     it('which is the same when it is asked for again before anything was given out', async () => {

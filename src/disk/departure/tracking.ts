@@ -44,6 +44,8 @@ export class Tracking {
   #migrationId: string | null = null
   /** The map is frozen with its disk, and nothing is given out. */
   #isFrozen = false
+  /** Resolves when it is to be frozen. */
+  #freezing = Promise.withResolvers<void>()
   #mayHaveFile = false
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -71,23 +73,21 @@ export class Tracking {
    * Every write is tracked when it resolves. `had`: what the destination was given before; `isSame`: that stays good.
    * @throws EpochOver when the disk is not to be moved any more
    */
-  async track(had: Had | null): Promise<{ readonly epoch: string; readonly isSame: boolean; readonly round: number }> {
-    const { map, isSame } = await this.#alone(() => this.#begun(had))
-    // Not in the turn of those that ask: a write may be held until a freeze is over, and that waits for its turn.
-    await this.#parts.writesOver()
-    this.#checkMay()
-    if (map !== this.watch) throw new EpochOver('its epoch is over already')
-    return { epoch: map.epoch, isSame, round: map.rounds.round }
-  }
-
-  async #begun(had: Had | null): Promise<{ readonly map: DirtyMap; readonly isSame: boolean }> {
-    this.#checkMay()
-    const map = this.watch
-    const isSame = map !== undefined && had !== null && isKnown(map, had)
-    if (isSame) await map.takeBack()
-    // A question that is asked again, because its answer was lost, finds what it has begun.
-    const isBegun = map !== undefined && had === null && map.rounds.round === 0
-    return { map: isSame || isBegun ? map : await this.#anew(), isSame }
+  track(had: Had | null): Promise<{ readonly epoch: string; readonly isSame: boolean; readonly round: number }> {
+    return this.#alone(async () => {
+      const map = this.watch
+      this.#checkMay()
+      const isSame = map !== undefined && had !== null && isKnown(map, had)
+      if (isSame) await map.takeBack()
+      // A question that is asked again, because its answer was lost, finds what it has begun.
+      const isBegun = map !== undefined && had === null && map.rounds.round === 0
+      const now = isSame || isBegun ? map : await this.#anew()
+      // Writes that the disk's gate holds are over only when it opens: whoever freezes the disk does not wait for them here.
+      await Promise.race([this.#parts.writesOver(), this.#freezing.promise])
+      this.#checkMay()
+      if (now !== this.watch) throw new EpochOver('its epoch is over already')
+      return { epoch: now.epoch, isSame, round: now.rounds.round }
+    })
   }
 
   /** See DirtyMap. @throws EpochOver */
@@ -105,10 +105,11 @@ export class Tracking {
 
   /** The disk is frozen. Resolves to the epoch whose map is durable as it is now; null: there is none, and all is dirty. */
   freeze(): Promise<string | null> {
+    this.#isFrozen = true
+    this.#freezing.resolve()
     return this.#alone(async () => {
       const map = this.watch
       if (!map) return null
-      this.#isFrozen = true
       try {
         await map.freeze()
         return map.epoch
@@ -123,6 +124,7 @@ export class Tracking {
   /** The disk was not given up. */
   thaw(): void {
     this.#isFrozen = false
+    this.#freezing = Promise.withResolvers()
   }
 
   /** Of a disk that has departed: what its destination does not have, if it was given what it says. Not to be changed. */
