@@ -232,11 +232,12 @@ export class PreCopy {
   async #fetch(runs: readonly Run[], dataBytes: number, signal: AbortSignal): Promise<void> {
     const { clock, source, limit, window, disk } = this.#parts
     const startedMs = clock.now()
-    let [left, zeroBytes] = [runs, 0]
+    let [left, costlessBytes, sparedBytes] = [runs, 0, 0]
     while (left.length > 0) {
       try {
         for await (const piece of source.fetch(left, { urgency: 'background', signal })) {
-          if (!piece.bytes) zeroBytes += piece.length
+          if (!piece.bytes || piece.isSpared) costlessBytes += piece.length
+          if (piece.isSpared) sparedBytes += piece.length
           await disk.arriving.ahead.land(piece)
           giveBack(piece.bytes)
         }
@@ -248,9 +249,10 @@ export class PreCopy {
         left = behind(left, bad) // What lies before it has come.
       }
     }
-    limit.giveBack(Math.min(zeroBytes, dataBytes))
-    window.answered(dataBytes, clock.now() - startedMs)
-    this.#parts.convergence.came(Math.max(0, dataBytes - zeroBytes))
+    limit.giveBack(Math.min(costlessBytes, dataBytes))
+    // What was looked for here took its own time, which says nothing of the link.
+    if (sparedBytes === 0) window.answered(dataBytes, clock.now() - startedMs)
+    this.#parts.convergence.came(Math.max(0, dataBytes - costlessBytes))
     this.#parts.progressed()
   }
 

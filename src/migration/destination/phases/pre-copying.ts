@@ -22,6 +22,7 @@ import { type DestinationHost, recorded } from '../host.ts'
 import type { Pacing } from '../pacing.ts'
 import { followRight, type PassedRightParts, passingPauseMs } from '../passed-right.ts'
 import { RemoteBlocks } from '../remote-blocks.ts'
+import { SeedsHere } from '../seeds-here.ts'
 
 const troublePauseMs = 1000
 /** A full disk is tried again when it has this much room. */
@@ -41,6 +42,8 @@ interface DiskAhead {
   readonly copy: PreCopy
   readonly convergence: Convergence
   readonly survey: DataSurvey
+  /** What of it is here already. */
+  readonly seeds: SeedsHere
 }
 
 export class PreCopying {
@@ -104,7 +107,7 @@ export class PreCopying {
   /** The disk tells of each landing. */
   landed(coming: ComingDisk, { piece, bytes, again = 0, kind }: Landed): void {
     const { pacing } = this.#parts
-    coming.tally.landed(bytes - again, kind === 'data')
+    coming.tally.landed(bytes - again, kind === 'data', piece.isSpared)
     if (kind === 'hole') return
     pacing.meter.add(bytes)
     this.#disks.find((each) => each.coming === coming)?.survey.landed(piece.offset, bytes - again)
@@ -121,6 +124,7 @@ export class PreCopying {
       )
     } finally {
       surveyed.abort()
+      for (const { seeds } of this.#disks) await seeds.close()
     }
   }
 
@@ -180,24 +184,35 @@ export class PreCopying {
       missingBlocksIn: ({ first, end }) => missing(first, end),
       extents,
     })
+    const seeds = new SeedsHere({
+      source,
+      clock,
+      sizeBytes: disk.sizeBytes,
+      isFrozen: false, // Its guest goes on there.
+      isMissing: () => true, // It is asked for what was given out, and for nothing else.
+      open: () => coming.openSeeds(),
+    })
     const copy = new PreCopy({
       disk,
       clock,
       ...pacing,
       inFlight,
       convergence,
-      source: new RemoteBlocks(coming.remoteParts(before)),
+      source: new RemoteBlocks({ ...coming.remoteParts(before), source: seeds }),
       track: (copied, signal) => source.track(before, copied, signal),
       collect: (asked, signal) => source.collect({ ...before, ...asked }, signal),
       extents,
-      begin: (epoch, signal) => this.#begin(coming, epoch, signal),
+      begin: async (epoch, signal) => {
+        await seeds.close() // What was copied under the epoch before is one from now on.
+        await this.#begin(coming, epoch, signal)
+      },
       progressed: () => this.#counted(coming),
       unreadable: (runs) => {
         coming.figures.unreadable = runs
         this.#note(coming, `the source cannot read ${rangesText(runs)}: all else is copied`)
       },
     })
-    return { coming, copy, convergence, survey }
+    return { coming, copy, convergence, survey, seeds }
   }
 
   #begin(coming: ComingDisk, epoch: string, signal: AbortSignal): Promise<void> {
