@@ -63,10 +63,16 @@ export class Disks implements ExportCatalog {
       .map((disk) => disk.name)
   }
 
-  /** The only disk is the default export too. A disk served where it lies is found under its file's name as well. */
+  /**
+   * The only disk is the default export too; beside it, what comes here counts for none, so that no peer takes that name from it. A disk served where it lies is found under its file's name as well.
+   */
   find(name: string): Disk | undefined {
     const served = this.all().filter((disk) => disk.isServed)
-    if (name === '') return served.length === 1 ? served[0] : undefined
+    if (name === '') {
+      const settled = served.filter(({ state }) => state !== 'incoming')
+      const [only, other] = settled.length > 0 ? settled : served
+      return other ? undefined : only
+    }
     return served.find((disk) => disk.name === name) ?? served.find((disk) => fileNameOf(disk) === name)
   }
 

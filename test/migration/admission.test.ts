@@ -227,6 +227,13 @@ describe('disks that a peer moves here together', () => {
       await assert.rejects(site.prepare(offered), new PeerRefusal('disk-here', `web01 (${ids.web01}) is there already`))
     })
 
+    it('and does not take the name of the only export from the disk that is here', async () => {
+      const mine = { id: '77777777-7777-4777-8777-777777777777', name: 'mine', sizeBytes: block, deed: null }
+      await site.disks.create(mine, '2026-01-01T00:00:00.000Z', async () => {})
+      await site.prepare([offered[0]!])
+      assert.equal(site.disks.find('')?.name, 'mine')
+    })
+
     it('of the room here: it is or is not enough', async () => {
       site.freeBytes = 123 * mebibyte
       const message = 'the destination has not room enough: web01, web02 needs 80 MiB, and 64 MiB to spare'
@@ -287,13 +294,10 @@ describe('disks that a peer moves here together', () => {
 
     it('keep it no longer than others need the room, nor where it would take more than is left', async () => {
       await cancelled()
-      const other = { ...offered[1]!, id: '77777777-7777-4777-8777-777777777777', name: 'web03' }
+      const id = '77777777-7777-4777-8777-777777777777'
+      const other = { ...offered[1]!, id, name: 'web03', head: headOf(theirs(id)) }
       site.freeBytes = (40 + 64) * mebibyte - 1
-      await assert.rejects(
-        site.prepare([other], 'm-2'),
-        { code: 'no-space' },
-        'the file system of this test is not that full',
-      )
+      await assert.rejects(site.prepare([other], 'm-2'), { code: 'no-space' })
       assert.deepEqual(site.left, [], 'it has given way')
       site.freeBytes = 2 ** 40
       await site.close()

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import type { Disk } from '../../src/disk/disk.ts'
-import { PeerRefusal } from '../../src/link/channel.ts'
+import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
 import type { AcquireReason, CompleteDisk, DestinationDesk, DiskAt } from '../../src/migration/counterpart.ts'
 import { signComplete, signMark } from '../../src/migration/signed-words.ts'
 import { PastMigrations } from '../../src/migration/site/past.ts'
@@ -31,6 +31,7 @@ describe('the source of two disks', () => {
   let [one, two]: HandDisk<ReadySource>[] = []
   let [web01, web02]: Disk[] = []
   let course: SourceCourse
+  let isLinkLost = false
 
   async function open(terms: object = {}): Promise<void> {
     ;[clock, records] = [new FakeClock(), new Ledger()]
@@ -46,7 +47,10 @@ describe('the source of two disks', () => {
     const move = { id: 'm-1', role: 'source' as const, peerId, disks, ordered }
     const record = migrationRecord({ ...move, terms: { ...usualTerms, ...terms } })
     const facts = { siteId: 'here', ...keys, bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 }
-    const told: Partial<DestinationDesk> = { cancelled: async () => {}, writersGone: async () => {} }
+    const switchover = async () => {
+      if (isLinkLost) throw new LinkError('unreachable', 'the link is lost')
+    }
+    const told: Partial<DestinationDesk> = { cancelled: async () => {}, writersGone: async () => {}, switchover }
     const there = { ...scriptedSite({}), destination: () => told as DestinationDesk }
     course = new SourceCourse({ ...facts, records, clock }, [web01, web02], record, there)
   }
@@ -281,6 +285,19 @@ describe('the source of two disks', () => {
     await assert.rejects(course.reclaim(web01!), /could not be recorded that web01 is taken back/)
     assert.deepEqual(states(), ['departed', 'departed', 'copying'])
     await assert.rejects(course.desk.taken({ disks: asked, ...marked() }, never), /being taken back/)
+  })
+
+  it('promise 1: a forced word of which nobody knows whether it was heard cuts nobody off later', async () => {
+    await open()
+    isLinkLost = true
+    await assert.rejects(course.switchover(true, never), { name: 'LinkError' })
+    isLinkLost = false
+    await write(web02!)
+    const answer = await course.desk.acquire({ disks: asked, reason: 'operator', force: true }, never)
+    assert.equal(answer.answer, 'busy')
+    assert.deepEqual(states(), ['owned', 'owned', 'ready'])
+    await course.switchover(true, never)
+    assert.equal((await acquire('operator')).answer, 'granted')
   })
 
   it('before switchover ends when one of them is superseded: the other stays owned, and is free', async () => {

@@ -4,6 +4,7 @@
 // What always holds: nothing is decided here about who owns a disk; the courses do. A disk is taken back only when its
 // destination answers in no way, and the operator has said that the guest is off.
 
+import { fingerprintOfKey } from '../../deed/keys.ts'
 import type { Disk } from '../../disk/disk.ts'
 import { Refusal } from '../../disk/refusal.ts'
 import { LinkError, PeerRefusal } from '../../link/channel.ts'
@@ -89,7 +90,10 @@ export class Commands {
     const disk = this.#services.disks.named(diskName)
     const course = this.#roster.sources().find((each) => each.inMove.includes(disk))
     if (!course || disk.state !== 'departed') throw notReclaimable(disk)
-    for (const each of course.inMove) checkDetached(each)
+    for (const each of course.inMove) {
+      checkDetached(each)
+      checkGiver(each, this.#services.key.fingerprint)
+    }
     const peer = this.#services.peer(course.record.peerId)
     const says = await this.#whatPeerSays(course, signal)
     if (says !== undefined && says !== servesNobody) throw destinationAnswers(disk, peer.name, says)
@@ -161,6 +165,17 @@ export class Commands {
       return (error as Error).message
     }
   }
+}
+
+/** What was given can be taken back with the key that gave it, and with no other. @throws Refusal */
+function checkGiver({ name, record: { deed } }: Disk, ownKey: string): void {
+  const given = deed?.at(-1)
+  if (!given || fingerprintOfKey(given.by) === ownKey) return
+  throw new Refusal('key-gone', `${name} was given by another key than the one that this site has now`, {
+    disk: name,
+    safe: 'Nothing was changed, and its bytes are kept.',
+    next: 'Restore the file identity.key that belongs to it, start vmstore again, and say disk reclaim then.',
+  })
 }
 
 /** @throws Refusal */

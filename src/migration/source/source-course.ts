@@ -170,7 +170,11 @@ export class SourceCourse extends Course {
     try {
       await this.#there.switchover(force, signal)
     } catch (error) {
-      if (!(error instanceof PeerRefusal)) throw error // It may have heard it.
+      if (!(error instanceof PeerRefusal)) {
+        // It may have heard it, and asks later, when clients may be at work again: these are not cut off by a word of before.
+        if (force && this.record.state === 'ready') await this.update({ ordered: { force: false } }).catch(() => {})
+        throw error
+      }
       if (this.record.state === 'ready') await this.update({ ordered: null })
       if (error.code !== atWorkCode) throw error
       this.checkIdle(false) // It came in between, and is named as it is known here.
