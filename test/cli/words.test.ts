@@ -183,7 +183,7 @@ describe('cli: a disk in words', () => {
   })
   it('one whose bytes were not kept has no file', () => {
     const released = (bytes: number) =>
-      diskFacts(diskView('web01', { state: 'released', present: { bytes, blocks: 0 } }))
+      diskFacts(diskView('web01', { state: 'released', present: { bytes, blocks: 0 }, allocated: bytes }))
     assert.doesNotMatch(released(0), /^file:/m)
     assert.match(released(MiB), /^file: /m)
   })
