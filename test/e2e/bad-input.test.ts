@@ -119,7 +119,6 @@ describe('bad input to commands', () => {
       refusalOf(await vmstore(a, 'migrate', 'web02', '--to', 'tokyo'), 3, 'disk-unknown')
       refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'nagoya'), 3, 'peer-unknown')
       refusalOf(await vmstore(a, 'migrate', 'web02', '--from', 'tokyo'), 3, 'disk-unknown')
-      refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'tokyo', '--mode', 'hybrid'), 3)
       refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'tokyo', '--mode', 'sideways'), 2)
       refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'tokyo', '--max-rate', 'fast'), 2)
       refusalOf(await vmstore(a, 'migrate', 'web01', '--to', 'tokyo', '--from', 'tokyo'), 2)
