@@ -288,18 +288,29 @@ async function finishing(): Promise<Scene> {
   await scene.site.kill()
   await scene.other.kill()
   rewrite(scene.site, 'migration', { state: 'finishing', endedAt: null })
-  rewrite(scene.site, 'disk', { migrationId: scene.id })
+  rewrite(scene.site, 'disk', { migrationId: scene.id }, unreleased)
   rewrite(scene.other, 'migration', { state: 'copying', endedAt: null })
-  rewrite(scene.other, 'disk', { state: 'departed', migrationId: scene.id })
+  rewrite(scene.other, 'disk', { state: 'departed', migrationId: scene.id }, unreleased)
   await scene.site.restart()
   return scene
 }
 
+/** The deed of a disk before its source had let it go. */
+const unreleased = ({ deed }: { readonly deed?: readonly { readonly kind: string }[] }) => ({
+  deed: deed!.filter(({ kind }) => kind !== 'released'),
+})
+
 /** The one record of its kind at a site that does not run. */
-function rewrite(site: Site, table: 'disk' | 'migration', changes: object): void {
+function rewrite(
+  site: Site,
+  table: 'disk' | 'migration',
+  changes: object,
+  more: (body: object) => object = () => ({}),
+): void {
   using database = new DatabaseSync(join(site.root, 'vmstore.sqlite'))
   const { id, body } = database.prepare(`SELECT id, body FROM ${table}`).get() as { id: string; body: string }
-  const changed = JSON.stringify({ ...JSON.parse(body), ...changes })
+  const before = JSON.parse(body)
+  const changed = JSON.stringify({ ...before, ...changes, ...more(before) })
   const checksum = rowChecksum(table, id, changed)
   database.prepare(`UPDATE ${table} SET body = ?, checksum = ? WHERE id = ?`).run(changed, checksum, id)
 }
