@@ -42,7 +42,7 @@ describe('a site restored from an old copy of its data folder', () => {
 
   it('a source from the middle of the move names the destination as owner in migration show too', async () => {
     const { a, b } = await sitesWithData(8 * mebibyte)
-    const manual = ['--switchover', 'manual', '--max-rate', '64K']
+    const manual = ['--mode', 'post-copy', '--switchover', 'manual', '--max-rate', '64K']
     const watched = vmstore(a, 'migrate', 'web01', '--to', b.name, ...manual)
     const { id } = await until('the move', async () => (await b.control.listMigrations())[0])
     await untilMigration(a, id, ({ state }) => state === 'ready')

@@ -38,7 +38,7 @@ describe('messages about a migration', () => {
     })
     assert.deepEqual(acquireAnswer.parse(granted(evil)), granted(harmless))
     const figures = { disk: id, missing: 0, data: 0, sent: 0, skippedZero: 0, resent: 0, unreadable: [] }
-    const pace = { paused: false, rate: 0, secondsLeft: null, copyingMs: 0 }
+    const pace = { ahead: null, paused: false, rate: 0, secondsLeft: null, copyingMs: 0 }
     assert.equal(progressMessage.parse({ migration: id, disks: [figures], ...pace, note: evil }).note, harmless)
   })
 

@@ -307,8 +307,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'a grant that is not on record in the deed',
     file: 'src/migration/source/grant.ts',
-    was: 'owner, deed: this.#gifts.of(disk) })',
-    becomes: 'owner, deed: disk.record.deed })',
+    was: 'deed: this.#gifts.of(disk),',
+    becomes: 'deed: disk.record.deed,',
   },
   {
     name: 'what a destination signed of its mark not kept',
@@ -351,6 +351,18 @@ export const plants: readonly Plant[] = [
     file: 'src/store/map-log-replay.ts',
     was: 'mark?.key === header.key ? mark.records : 0',
     becomes: 'mark?.key === -1 ? mark.records : 0',
+  },
+  {
+    name: "a liar's signature of a deed not looked at",
+    file: 'src/deed/deed.ts',
+    was: 'const isRight = isSignedBy(entry.by, canonicalBytes(entry), entry.signature)',
+    becomes: 'const isRight = isSignedBy(entry.by, canonicalBytes(entry), entry.signature) || entry.kind !== undefined',
+  },
+  {
+    name: "a liar's deed that has nothing in common with ours believed",
+    file: 'src/deed/relation.ts',
+    was: "if (!met) return { kind: 'unrelated' }",
+    becomes: "if (!met) return { kind: 'continues' }",
   },
   {
     name: 'the map of a grant not heeded, of what was copied ahead',

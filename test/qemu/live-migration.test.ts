@@ -54,7 +54,19 @@ describe('a virtual machine under QEMU', function () {
     await requests(guestConsole, 'source', requestsAtSource)
 
     const migrate = new Program('vmstore migrate', process.execPath, [
-      ...[runFile, 'migrate', disk, '--to', b.name, '--switchover', 'auto', '--max-rate', `${maxRate}`],
+      ...[
+        runFile,
+        'migrate',
+        disk,
+        '--to',
+        b.name,
+        '--mode',
+        'post-copy',
+        '--switchover',
+        'auto',
+        '--max-rate',
+        `${maxRate}`,
+      ],
       ...['--json', '--control', a.controlSocket],
     ])
     endAfterwards(migrate)
