@@ -116,7 +116,10 @@ class Ring {
       }
       const never = new AbortController().signal
       if (from.up && to.up) from.migrations!.beginnings.start([diskName], peer, terms, never).then(answered, answered)
-      else isAnswered = true
+      else {
+        await this.world.step() // One of them is coming up.
+        continue
+      }
       await this.#until('the move begins', undefined, weather, () => isAnswered || !process.alive)
     }
     const isOver = () => this.#stateAt(to) === 'owned' && this.#stateAt(from) === 'released' && this.#areIdle
@@ -183,7 +186,10 @@ class Ring {
       },
     )
     for (let steps = 0; !isDone && !isSo(); steps++) {
-      assert(steps < stepLimit, `${this.facts}: never: ${what}; pending: ${this.world.pending}`)
+      assert(
+        steps < stepLimit,
+        `${this.facts}: never: ${what}; up: ${this.sites.map((site) => `${site.name} ${site.up}`)}; pending: ${this.world.pending}`,
+      )
       if (isBad() && this.world.random.chance(killRate)) this.#kill(this.world.random.pick(this.sites))
       await this.world.step()
       this.#check()
