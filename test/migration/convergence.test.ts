@@ -18,11 +18,11 @@ class Passes {
   }
 
   /** A pass of a second in which so much came, after which so much is left. Resolves when it is judged. */
-  async pass(cameBytes: number, leftBytes: number): Promise<{ readonly rested: Promise<void> }> {
+  async pass(cameBytes: number, leftBytes: number, isWhole = true): Promise<{ readonly rested: Promise<void> }> {
     this.convergence.begins()
     await this.clock.advance(1000)
     this.convergence.came(cameBytes)
-    const rested = this.convergence.passed(leftBytes, never)
+    const rested = this.convergence.passed(leftBytes, isWhole, never)
     await settled()
     return { rested }
   }
@@ -50,6 +50,14 @@ describe('convergence of what is copied ahead', () => {
     await passes.pass(100 * mebibyte, 789 * mebibyte)
     assert(passes.convergence.isInStep)
     assert(!passes.convergence.fits)
+  })
+
+  it('but not while what is written often is kept back: what is left is that, and comes yet', async () => {
+    const passes = new Passes()
+    for (let count = 0; count < 8; count++) await passes.pass(2 * mebibyte, 800 * mebibyte, false)
+    assert(!passes.convergence.isInStep)
+    await passes.pass(800 * mebibyte, mebibyte)
+    assert(passes.convergence.isInStep)
   })
 
   it('where all has to come before switchover, only the former', async () => {

@@ -84,15 +84,20 @@ export class Convergence {
     this.#cameBytes += bytes
   }
 
-  /** A pass is over: so much is left. Resolves when the next may begin. */
-  async passed(leftBytes: number, signal: AbortSignal): Promise<void> {
+  /**
+   * A pass is over: so much is left. `isWhole`: of what is written often nothing was kept back; else that what is left does not
+   * shrink says nothing. Resolves when the next may begin.
+   */
+  async passed(leftBytes: number, isWhole: boolean, signal: AbortSignal): Promise<void> {
     const { clock, mustFit, judged } = this.#parts
     const elapsedMs = Math.max(1, clock.now() - this.#startedMs)
     this.#passes++
     if (this.#cameBytes >= tellingBytes) this.#rate = (this.#cameBytes * 1000) / elapsedMs
     this.#leftBytes = leftBytes
-    this.#stale = leftBytes > this.#leastBytes * shrinkingBy ? this.#stale + 1 : 0
-    this.#leastBytes = Math.min(this.#leastBytes, leftBytes)
+    if (isWhole || leftBytes <= this.#leastBytes * shrinkingBy) {
+      this.#stale = leftBytes > this.#leastBytes * shrinkingBy ? this.#stale + 1 : 0
+      this.#leastBytes = Math.min(this.#leastBytes, leftBytes)
+    }
     const isStale = this.#stale >= stalePasses
     this.#isInStep = this.fits || (!mustFit && (isStale || this.#isInStep))
     judged()

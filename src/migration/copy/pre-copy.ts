@@ -105,8 +105,8 @@ export class PreCopy {
     try {
       await this.#track(either)
       for (;;) {
-        await this.#pass(either)
-        await this.#parts.convergence.passed((this.#left ?? 0) * blockSizeBytes, either)
+        const isWhole = await this.#pass(either)
+        await this.#parts.convergence.passed((this.#left ?? 0) * blockSizeBytes, isWhole, either)
       }
     } catch (error) {
       failed.abort(error)
@@ -129,11 +129,11 @@ export class PreCopy {
     this.#extents = []
   }
 
-  /** Once over the disk. Resolves when all that came in it is durable. */
-  async #pass(signal: AbortSignal): Promise<void> {
+  /** Once over the disk. Resolves when all that came in it is durable, to whether blocks that are written often were in it too. */
+  async #pass(signal: AbortSignal): Promise<boolean> {
     const { disk, pause, clock, convergence } = this.#parts
     const isHot = this.#isHotDue || convergence.isInStep
-    let isNothingElse = true
+    let given = 0
     convergence.begins()
     for (let at = 0; at < disk.sizeBytes; ) {
       await clock.turn()
@@ -141,14 +141,16 @@ export class PreCopy {
       await this.#awaitRoomForRound(signal)
       const slice = await this.#slice(at, signal)
       const answer = await this.#collect(slice, isHot, signal)
-      if (answer.spans.length > 0) isNothingElse = false
+      for (const { first, end } of answer.spans) given += end - first
       await this.#bring(answer.spans, signal)
       at = nextAt(slice, answer.spans, disk.sizeBytes)
     }
     for (const { landed } of this.#rounds) await landed
     this.#throwFailure()
     await this.#save()
-    this.#isHotDue = isNothingElse && (this.#left ?? 0) > 0
+    // The most of what is left was kept back, or is written faster than it comes.
+    this.#isHotDue = (this.#left ?? 0) > given
+    return isHot
   }
 
   /** What to ask for next: so much of the disk that not too much of it is data. */
