@@ -40,6 +40,10 @@ const rounds = Number(values.rounds)
 const here = resolve(import.meta.dirname, '..')
 const before = values.before === undefined ? undefined : resolve(values.before)
 const folder = await mkdtemp(join(values.folder, 'vmstore-moves-'))
+/** Whoever waits looks at it, so that what was begun is taken away again. */
+const stopping = new AbortController()
+for (const name of ['SIGINT', 'SIGTERM'] as const)
+  process.on(name, () => stopping.abort(new Error(`the bench was stopped by ${name}`)))
 
 interface Row {
   readonly what: string
@@ -285,6 +289,7 @@ async function wholeMove(from: Site, to: Site, disk: string, peer: string): Prom
 async function until(site: Site, id: string, holds: (view: MigrationView) => boolean): Promise<MigrationView> {
   const deadlineMs = performance.now() + waitMs
   for (;;) {
+    stopping.signal.throwIfAborted()
     const view = await site.client.showMigration(id)
     if (holds(view)) return view
     if (['failed', 'cancelled'].includes(view.state)) throw new Error(`the move is ${view.state}: ${view.note}`)
