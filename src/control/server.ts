@@ -6,6 +6,7 @@ import type { IncomingMessage, Server } from 'node:http'
 import net from 'node:net'
 import { fastify } from 'fastify'
 import { Newcomers, type Place } from '../entrance/newcomers.ts'
+import { descriptorOf, peerProcess } from '../system/sockets.ts'
 import { ControlError, errorViewOf } from './errors.ts'
 import type { Service } from './service.ts'
 import { serveRoutes } from './serving.ts'
@@ -100,7 +101,7 @@ function boundNewcomers(server: Server): void {
   const places = new WeakMap<net.Socket, Place>()
   server.prependListener('connection', (socket) => {
     const place = entrance.enter({
-      source: undefined,
+      source: sourceOf(socket),
       hasSpoken: () => socket.bytesRead > 0,
       dismiss: () => socket.destroy(),
     })
@@ -110,6 +111,12 @@ function boundNewcomers(server: Server): void {
   const known = ({ socket }: IncomingMessage) => void places.get(socket)?.leave()
   server.prependListener('request', known)
   server.prependListener('upgrade', known)
+}
+
+/** The process behind it: a herd of one pushes out its own. */
+function sourceOf(socket: net.Socket): string | undefined {
+  const pid = peerProcess(descriptorOf(socket))
+  return pid === undefined ? undefined : `process ${pid}`
 }
 
 /** A socket that a killed daemon left is replaced; one that answers, or a file of another kind, is not. */

@@ -135,7 +135,7 @@ const allowances: readonly Allowance[] = [
     to: /^entrance\//,
     why: 'whoever has connected and is not known yet has a place there, whatever it will speak',
   },
-  { from: /^(store|guest|nbd)\//, to: /^system\//, why: 'Linux calls that Node lacks, for files and sockets' },
+  { from: /^(store|guest|nbd|control)\//, to: /^system\//, why: 'Linux calls that Node lacks, for files and sockets' },
 ]
 
 /** Within a part that has rooms: which room may know which. Its files that lie in no room are not bound by this table. */
