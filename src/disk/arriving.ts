@@ -1,5 +1,5 @@
-// The face of a disk that its destination's course sees: what is copied ahead of switchover, how it begins to arrive, what is missing of it and what lands, how
-// what is here is compared with the source, and how it ends: owned, or gone.
+// The face of a disk that its destination's course sees: what is copied ahead of switchover, how it begins to arrive, what is
+// missing of it and what lands, how what is here is compared with the source, and how it ends: owned, or gone.
 //
 // What always holds: whatever the course does here, guest writes win (arrival/arrival.ts), and bits come after their bytes.
 

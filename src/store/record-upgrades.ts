@@ -62,9 +62,10 @@ export function upgradeFrom2(database: DatabaseSync, path: string, siteId: strin
 }
 
 /**
- * What was not on record before is: a disk's deed, what a peer may, whose word a switchover has (untouchedDisk and its like say
- * what a record of before means). A deed is signed with the key of this site, which is not known here: the daemon signs what was before deeds when it starts, before anybody is served (migration/adoption.ts). Until
- * then a record without a deed says just that.
+ * What was not on record before is: a disk's deed, what a peer may, whose word a switchover has, what was copied ahead
+ * (untouchedDisk and its like say what a record of before means). A deed is signed with the key of this site, which is not known
+ * here: the daemon signs what was before deeds when it starts, before anybody is served (migration/adoption.ts). Until then a
+ * record without a deed says just that.
  */
 export function upgradeFrom3(database: DatabaseSync, path: string): void {
   database.exec('BEGIN IMMEDIATE')

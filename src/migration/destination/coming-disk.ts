@@ -134,7 +134,7 @@ export class ComingDisk {
     return [seedOf(file, `what was copied of ${disk.name} before`, false)]
   }
 
-  // ---- at the source
+  // ---- reads of the source
 
   /** For reads of the source's blocks, under a generation. Whatever the source refuses is heeded. */
   remoteParts(at: DiskAt): RemoteBlocksParts {
