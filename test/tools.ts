@@ -1,7 +1,7 @@
 // System programs that tests try vmstore with. A test whose program is missing is skipped by name, and the run ends with
 // what was skipped and what to install: nothing passes in silence. Under CI every program must be there.
 
-import { accessSync, constants } from 'node:fs'
+import { accessSync, appendFileSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 /** Programs, and the Debian packages that bring them. */
@@ -56,8 +56,20 @@ const clientsFolder = process.env[clientsVariable]
 /** sbin is where nbd-client lies, and not on everybody's path. */
 const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
 
-const lacking: { readonly test: string; readonly reason: string }[] = []
-const skipped: { readonly test: string; readonly missing: readonly string[] }[] = []
+/** `missing`: programs; else `reason` says why. */
+interface Skip {
+  readonly test: string
+  readonly missing?: readonly string[]
+  readonly reason?: string
+}
+
+/** Names the file in which the processes of a run note what they skip (test/setup.ts). */
+export const skipsVariable = 'VMSTORE_TEST_SKIPS'
+
+function note(skip: Skip): void {
+  const file = process.env[skipsVariable]
+  if (file !== undefined) appendFileSync(file, `${JSON.stringify(skip)}\n`)
+}
 
 /** Where `program` lies, or undefined. */
 export function findTool(program: string): string | undefined {
@@ -74,13 +86,13 @@ export function needTool(context: Mocha.Context, ...programs: string[]): void {
   if (missing.length === 0) return
   const tests = testsOf(context)
   if (process.env['CI']) throw new Error(`${tests[0]} needs ${missing.join(', ')}: ${advice(missing)}`)
-  for (const test of tests) skipped.push({ test, missing })
+  for (const test of tests) note({ test, missing })
   context.skip()
 }
 
 /** As needTool, for what no package brings: also under CI. */
 export function skipHere(context: Mocha.Context, reason: string): never {
-  for (const test of testsOf(context)) lacking.push({ test, reason })
+  for (const test of testsOf(context)) note({ test, reason })
   return context.skip()
 }
 
@@ -113,14 +125,19 @@ function advice(programs: readonly string[]): string {
   return `apt-get install ${[...wanted].sort().join(' ')}`
 }
 
-// In a run of mocha: test/clients/main.ts is none.
-globalThis.after?.(() => {
-  for (const reason of new Set(lacking.map((each) => each.reason))) {
-    console.error(`\n  Skipped, because ${reason}:`)
-    for (const { test } of lacking.filter((each) => each.reason === reason)) console.error(`    ${test}`)
+/** What was skipped in all of a run's processes, as people are told at its end. Empty: nothing. */
+export function skippedText(lines: readonly string[]): string {
+  const notes = lines.map((line) => JSON.parse(line) as Skip)
+  const texts: string[] = []
+  for (const reason of new Set(notes.flatMap((note) => note.reason ?? []))) {
+    texts.push(`\n  Skipped, because ${reason}:`)
+    for (const note of notes) if (note.reason === reason) texts.push(`    ${note.test}`)
   }
-  if (skipped.length === 0) return
-  console.error(`\n  Skipped, because programs are missing:`)
-  for (const { test, missing } of skipped) console.error(`    ${test} (${missing.join(', ')})`)
-  console.error(`  ${advice(skipped.flatMap(({ missing }) => missing))}\n`)
-})
+  const missing = notes.filter((note) => note.missing !== undefined)
+  if (missing.length > 0) {
+    texts.push('\n  Skipped, because programs are missing:')
+    for (const note of missing) texts.push(`    ${note.test} (${note.missing!.join(', ')})`)
+    texts.push(`  ${advice(missing.flatMap((note) => note.missing!))}\n`)
+  }
+  return texts.join('\n')
+}
