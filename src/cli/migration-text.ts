@@ -127,9 +127,9 @@ export function detailsOf(view: MigrationView): string {
     exposed: exposureOf(view),
     unreadable: rangesOf(view.unreadable),
     differed: rangesOf(view.differed),
-    'refused writes': isOver(view) && view.refusedWrites ? refusedText(view, view.refusedWrites) : null,
+    'refused writes': isOver(view.state) && view.refusedWrites ? refusedText(view, view.refusedWrites) : null,
     'cut off by --force': cutOffOf(view),
-    note: isOver(view) ? view.note : null,
+    note: isOver(view.state) ? view.note : null,
     ...Object.fromEntries(standingOf(view).map(({ kind, text }) => [titleOf[kind], text])),
   })
 }
@@ -150,7 +150,7 @@ const titleOf = {
   note: 'note',
 } as const satisfies Record<Standing['kind'], string>
 
-const isOver = ({ state }: MigrationView): boolean => ['done', 'cancelled', 'failed'].includes(state)
+export const isOver = (state: MigrationView['state']): boolean => ['done', 'cancelled', 'failed'].includes(state)
 
 /** '4 KiB at 1 MiB' */
 export const rangeText = ({ offset, length }: RangeView): string => `${exactSize(length)} at ${exactSize(offset)}`
@@ -177,4 +177,4 @@ export function migrationRow(view: MigrationView): readonly string[] {
 
 /** How to come back to a migration that goes on by itself. */
 export const wayBack = (id: string): string =>
-  `see it with vmstore migration show ${id}; before its switchover, end it with vmstore migration cancel ${id}`
+  `see it with vmstore migration watch ${id}; before its switchover, end it with vmstore migration cancel ${id}`

@@ -105,7 +105,7 @@ export const movedDisk = (name: string, more: Partial<MovedDiskView> = {}): Move
     ownerSide,
     hasLeft: false,
   }
-  return { ...facts, bytes, verified: true, unreadable: [], differed: [], ...more }
+  return { ...facts, bytes, verified: true, unreadable: [], differed: [], picture: null, ...more }
 }
 
 const estimateView = (disk: string): EstimateView => {

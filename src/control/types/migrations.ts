@@ -101,6 +101,11 @@ export interface MovedDiskView {
   readonly verified: boolean
   readonly unreadable: readonly RangeView[]
   readonly differed: readonly RangeView[]
+  /**
+   * At most 240 cells of equal size, a letter each, by what most of it is: `h` here at the destination, `a` copied ahead of
+   * switchover, `w` written by the guest since, `s` at the source, `z` without bytes. null: not known.
+   */
+  readonly picture: string | null
 }
 
 /**
