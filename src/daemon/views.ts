@@ -227,6 +227,7 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     paused: record.paused,
     note: facts.note,
     startedAt: record.startedAt,
+    endedAt: record.endedAt,
   }
 }
 

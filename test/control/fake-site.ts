@@ -86,6 +86,7 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   paused: false,
   note: null,
   startedAt: '2024-05-01T10:00:00.000Z',
+  endedAt: null,
   ...more,
 })
 

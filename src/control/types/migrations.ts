@@ -176,6 +176,8 @@ export interface MigrationView {
   /** What it waits for, or what went wrong, in a sentence; or null. */
   readonly note: string | null
   readonly startedAt: string
+  /** null: it is under way. */
+  readonly endedAt: string | null
 }
 
 /** Bytes. What is spared is part of the data, and is not sent. */
