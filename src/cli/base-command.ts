@@ -6,6 +6,7 @@ import { Command, Flags, type Interfaces } from '@oclif/core'
 import { ControlClient } from '../control/client.ts'
 import { type ErrorView, ExitCode } from '../control/types.ts'
 import { isSilentExit, printForPeople, viewOfAny } from './errors.ts'
+import { type SiteWords, withSite } from './pasted.ts'
 import { type Paths, resolvePaths } from './paths.ts'
 import { jsonText, printable, printableLines } from './terminal.ts'
 
@@ -31,6 +32,8 @@ export abstract class BaseCommand extends Command {
   static long = false
 
   #client: ControlClient | undefined
+  /** How the operator said which site is meant: what is proposed has to say it too. */
+  #site: SiteWords = {}
 
   protected paths(flags: { root?: string | undefined; control?: string | undefined }): Promise<Paths> {
     return resolvePaths(flags)
@@ -38,6 +41,8 @@ export abstract class BaseCommand extends Command {
 
   /** One client a command; it is closed when the command ends. */
   protected async connect(flags: { root?: string | undefined; control?: string | undefined }): Promise<ControlClient> {
+    const isSaid = (word: string | undefined, variable: string) => (word === process.env[variable] ? undefined : word)
+    this.#site = { root: isSaid(flags.root, 'VMSTORE_ROOT'), control: isSaid(flags.control, 'VMSTORE_CONTROL') }
     this.#client ??= new ControlClient((await this.paths(flags)).control)
     return this.#client
   }
@@ -49,12 +54,21 @@ export abstract class BaseCommand extends Command {
 
   /** A sentence about the course of things, for people: on stderr, with --json too. */
   protected tell(sentence: string): void {
-    process.stderr.write(`${printable(sentence)}\n`)
+    process.stderr.write(`${printable(this.pasted(sentence))}\n`)
   }
 
   /** Lines for people, on stdout. */
   override log(message = '', ...values: unknown[]): void {
-    super.log('%s', printableLines(format(message, ...values)))
+    super.log('%s', printableLines(this.pasted(format(message, ...values))))
+  }
+
+  /** Commands that the text proposes, with the --root or --control of this one. */
+  protected pasted(text: string): string {
+    return withSite(
+      text,
+      this.config.commandIDs.map((id) => id.replaceAll(':', ' ')),
+      this.#site,
+    )
   }
 
   /** Returns `view` for --json to print, having shown `text` to people without it. */
@@ -69,7 +83,8 @@ export abstract class BaseCommand extends Command {
 
   protected override async catch(error: unknown): Promise<void> {
     if (isSilentExit(error)) throw error
-    const view = viewOfAny(error)
+    const told = viewOfAny(error)
+    const view = told.next === undefined ? told : { ...told, next: this.pasted(told.next) }
     process.exitCode = view.exit
     if (!this.jsonEnabled()) printForPeople(view, error)
     else if ((this.ctor as typeof BaseCommand).long)

@@ -1,24 +1,32 @@
 // The command line as a whole: finds the command, runs it, and prints what failed outside of any command.
 
-import { flush, run, settings } from '@oclif/core'
+import { fileURLToPath } from 'node:url'
+import { Config, flush, run, settings } from '@oclif/core'
+import { nearestText } from '../disk/nearest-name.ts'
 import { exitOfOclif, isSilentExit, printForPeople, viewOfAny } from './errors.ts'
 import { jsonText } from './terminal.ts'
 
 export async function main(moduleUrl: string): Promise<void> {
   quietClosedPipes()
   settings.enableAutoTranspile = false // Node strips the types itself, of linked plugins too.
+  let ids: readonly string[] = []
   try {
-    await run(process.argv.slice(2), moduleUrl)
+    const config = await Config.load(fileURLToPath(moduleUrl))
+    ids = config.commandIDs
+    await run(process.argv.slice(2), config)
   } catch (error) {
     if (isSilentExit(error)) process.exitCode = exitOfOclif(error) ?? 0
-    else failOutside(error)
+    else failOutside(error, ids)
   }
   await flush()
 }
 
 /** Such as a command that does not exist. oclif's own plugins end here with their errors too. */
-function failOutside(error: unknown): void {
-  const view = viewOfAny(error)
+function failOutside(error: unknown, ids: readonly string[]): void {
+  const told = viewOfAny(error)
+  const unknown = /command (\S+) not found/.exec((error as Error).message)?.[1]
+  const meant = unknown === undefined ? '' : nearestText(unknown, ids).replaceAll(':', ' ')
+  const view = meant === '' ? told : { ...told, next: `${meant}${told.next ?? ''}`.trim() }
   process.exitCode = view.exit
   if (asksForJson()) process.stdout.write(`${jsonText({ error: view }, 2)}\n`)
   else printForPeople(view, error)

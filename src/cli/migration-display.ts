@@ -4,6 +4,7 @@
 import { Listr, type ListrTaskWrapper } from 'listr2'
 import type { ToldMigrationEvent } from '../control/client.ts'
 import type { MigrationState, MigrationView } from '../control/types.ts'
+import { pictureLines, speaksUnicode } from './disk-picture.ts'
 import { aheadOf, generationsOf, percent, progressLines, progressOf } from './migration-text.ts'
 import { formatSeconds } from './sizes.ts'
 import { asSentence, type Standing, standingOf } from './standing-text.ts'
@@ -18,8 +19,9 @@ export interface Display {
   end(ending: Ending): Promise<void>
 }
 
-export function displayFor(output: NodeJS.WriteStream): Display {
-  return canDraw(output) ? new StepsDisplay(output) : new LinesDisplay((line) => output.write(`${line}\n`))
+/** `keys`: what the operator may press, in a line below the picture. */
+export function displayFor(output: NodeJS.WriteStream, keys = ''): Display {
+  return canDraw(output) ? new StepsDisplay(output, keys) : new LinesDisplay((line) => output.write(`${line}\n`))
 }
 
 export const silentDisplay = (tell: (sentence: string) => void): Display => ({
@@ -94,8 +96,10 @@ const aheadOfSwitchover = ({ mode, seconds }: MigrationView): string =>
 const comparing = ({ bytes }: MigrationView): string =>
   bytes.missing === 0 ? 'every block is being compared with the source' : ''
 
-/** Disks below the step that copies; a move may have 64. */
-const shownLines = 8
+/** Below the step that copies: a picture or a line for each of a few disks, and what they mean. A move may have 64. */
+const shownLines = 9
+/** What the list puts before a line. */
+const indentColumns = 6
 
 const steps = ['Check and prepare', 'Copy ahead', 'Ready', 'Switchover', 'Copy', 'Finish'] as const
 const stepOf: Readonly<Record<MigrationState, number>> = {
@@ -113,11 +117,16 @@ const stepOf: Readonly<Record<MigrationState, number>> = {
 /** What each step says. What stood in the way of one is gone from it when the next begins. Pure. */
 export class StepTexts {
   readonly texts: string[] = steps.map(() => '')
-  /** Below the step that copies: a line for each disk of several. */
+  /** Below the step that copies: pictures of the disks, or, where there are none, a line for each of several. */
   lines: readonly string[] = []
+  readonly #picture: (view: MigrationView) => readonly string[]
   /** What was last told of each step. */
   readonly #messages: string[] = steps.map(() => '')
   #at = 0
+
+  constructor(picture: (view: MigrationView) => readonly string[] = () => []) {
+    this.#picture = picture
+  }
 
   /** The step that the migration has come to; after the last one, their number. */
   get at(): number {
@@ -130,7 +139,8 @@ export class StepTexts {
     if (isSwitched) this.texts[stepOf.switching] = this.#messages[stepOf.switching] = switchoverText(event)
     this.#advance(isSwitched ? stepOf.copying : stepOf[view.state])
     const at = this.#present
-    this.lines = progressLines(view)
+    const picture = this.#picture(view)
+    this.lines = [...(view.disks.length > 1 || picture.length === 0 ? progressLines(view) : []), ...picture]
     if (event.type === 'step' || event.type === 'ready') this.#messages[at] = event.message
     if (stepOf[view.state] > stepOf.copying) this.texts[stepOf.copying] = progressOf(view)
     if (stepOf[view.state] > stepOf['pre-copying']) this.texts[stepOf['pre-copying']] = aheadOfSwitchover(view)
@@ -161,15 +171,19 @@ export class StepTexts {
 /** listr2's list; a task ends when the migration has reached a later step. */
 export class StepsDisplay implements Display {
   readonly #over = steps.map(() => Promise.withResolvers<Ending>())
-  readonly #course = new StepTexts()
+  readonly #course: StepTexts
+  readonly #keys: string
+  #ending: Ending | undefined
   readonly #tasks: (ListrTaskWrapper<unknown, never, never> | undefined)[] = steps.map(() => undefined)
   readonly #finished: Promise<unknown>
 
-  constructor(output: NodeJS.WriteStream) {
+  constructor(output: NodeJS.WriteStream, keys = '') {
+    const isUnicode = speaksUnicode(process.env)
+    this.#course = new StepTexts((view) => pictureLines(view, { width: output.columns - indentColumns, isUnicode }))
+    this.#keys = keys
     const tasks = steps.map((title, step) => ({
       title,
       task: (_: unknown, task: unknown) => this.#run(step, task as never),
-      rendererOptions: { outputBar: shownLines },
     }))
     const list = new Listr(tasks, {
       exitOnError: true,
@@ -196,6 +210,8 @@ export class StepsDisplay implements Display {
   }
 
   async end(ending: Ending): Promise<void> {
+    this.#ending = ending
+    this.#draw()
     for (const over of this.#over) over.resolve(ending)
     await this.#finished
   }
@@ -216,8 +232,15 @@ export class StepsDisplay implements Display {
     const text = this.#course.texts[step]!
     const task = this.#tasks[step]
     if (task === undefined) return
-    task.title = text === '' ? steps[step]! : `${steps[step]}: ${printable(text)}`
-    const { lines } = this.#course
-    if (step === stepOf.copying && lines.length > 0) task.output = lines.slice(0, shownLines).map(printable).join('\n')
+    const title = text === '' ? steps[step]! : `${steps[step]}: ${text}`
+    task.title = [title, ...this.#below(step)].map(printable).join('\n')
+  }
+
+  /** What stands below the step that copies. */
+  #below(step: number): readonly string[] {
+    const { lines, at } = this.#course
+    const isPictured = step === stepOf.copying || step === stepOf['pre-copying'] || step === stepOf.ready
+    if (!isPictured || step !== at || this.#ending !== undefined) return []
+    return [...lines.slice(0, shownLines), ...(this.#keys === '' ? [] : [this.#keys])]
   }
 }

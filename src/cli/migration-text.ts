@@ -2,7 +2,7 @@
 
 import type { MigrationView, MovedDiskView, RangeView } from '../control/types.ts'
 import { exactSize, formatRate, formatSeconds, formatSize } from './sizes.ts'
-import { exposureOf, linkText, refusedText, type Standing, standingOf } from './standing-text.ts'
+import { exposureOf, linkText, refusedText, type Standing, standingOf, whenText } from './standing-text.ts'
 import { facts } from './table.ts'
 
 /** '310 MiB of 512 MiB (60%), 41.2 MiB/s, 5 s left' */
@@ -121,15 +121,16 @@ export function detailsOf(view: MigrationView): string {
     ahead: aheadOf(view),
     'ready since': view.ahead?.readyAt ?? null,
     sent: sentOf(view),
-    started: view.startedAt,
+    started: whenText(view.startedAt),
+    ended: view.endedAt && whenText(view.endedAt),
     took: formatSeconds(view.seconds.total),
     verified: view.verified ? 'yes' : 'no',
     exposed: exposureOf(view),
     unreadable: rangesOf(view.unreadable),
     differed: rangesOf(view.differed),
-    'refused writes': isOver(view) && view.refusedWrites ? refusedText(view, view.refusedWrites) : null,
+    'refused writes': isOver(view.state) && view.refusedWrites ? refusedText(view, view.refusedWrites) : null,
     'cut off by --force': cutOffOf(view),
-    note: isOver(view) ? view.note : null,
+    note: isOver(view.state) ? view.note : null,
     ...Object.fromEntries(standingOf(view).map(({ kind, text }) => [titleOf[kind], text])),
   })
 }
@@ -150,7 +151,7 @@ const titleOf = {
   note: 'note',
 } as const satisfies Record<Standing['kind'], string>
 
-const isOver = ({ state }: MigrationView): boolean => ['done', 'cancelled', 'failed'].includes(state)
+export const isOver = (state: MigrationView['state']): boolean => ['done', 'cancelled', 'failed'].includes(state)
 
 /** '4 KiB at 1 MiB' */
 export const rangeText = ({ offset, length }: RangeView): string => `${exactSize(length)} at ${exactSize(offset)}`
@@ -165,16 +166,17 @@ function rangesOf(ranges: readonly RangeView[]): string | null {
 /** 'copying, paused' */
 export const stateOf = ({ state, paused }: MigrationView): string => (paused ? `${state}, paused` : state)
 
-export const migrationHeader = ['id', 'disk', 'course', 'state', 'copied', 'note'] as const
+export const migrationHeader = ['id', 'disk', 'course', 'state', 'copied', 'started', 'took', 'note'] as const
 
 export function migrationRow(view: MigrationView): readonly string[] {
   const copied = `${percent(view.bytes.disk - view.bytes.missing, view.bytes.disk)}%`
   const arrow = view.role === 'source' ? `to ${view.peer}` : `from ${view.peer}`
   const standing = standingOf(view).map(({ text }) => text)
   const note = standing.length > 0 ? standing.join(' ') : (view.note ?? exposureOf(view) ?? '')
-  return [view.id, view.disk, arrow, stateOf(view), copied, note]
+  const took = formatSeconds(view.seconds.total)
+  return [view.id, view.disk, arrow, stateOf(view), copied, whenText(view.startedAt), took, note]
 }
 
 /** How to come back to a migration that goes on by itself. */
 export const wayBack = (id: string): string =>
-  `see it with vmstore migration show ${id}; before its switchover, end it with vmstore migration cancel ${id}`
+  `see it with vmstore migration watch ${id}; before its switchover, end it with vmstore migration cancel ${id}`

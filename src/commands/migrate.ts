@@ -1,22 +1,22 @@
 // vmstore migrate: asks for a migration, and watches it until it is over or the operator has seen enough.
 
 import { resolve } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
 import { confirmed } from '../cli/confirm.ts'
 import { refused, UsageError } from '../cli/errors.ts'
 import { estimateText, foreseenText } from '../cli/estimate-text.ts'
-import { follow, ownerUnknown } from '../cli/follow.ts'
-import { detached, execFailed, executed, unfinished } from '../cli/migrate-outcome.ts'
-import { type Display, displayFor, silentDisplay } from '../cli/migration-display.ts'
-import { course, reportOf, wayBack } from '../cli/migration-text.ts'
+import { ownerUnknown } from '../cli/follow.ts'
+import { detached } from '../cli/migrate-outcome.ts'
+import { displayFor, silentDisplay } from '../cli/migration-display.ts'
+import { course, isOver, reportOf, wayBack } from '../cli/migration-text.ts'
 import { rateFlag, timeFlag } from '../cli/sizes.ts'
-import type { ControlClient } from '../control/client.ts'
+import { canDraw } from '../cli/terminal.ts'
+import { Interruption, watch, watchKeys } from '../cli/watching.ts'
+import type { ControlClient, ToldMigrationEvent } from '../control/client.ts'
 import type { ControlError } from '../control/errors.ts'
 import {
   type EstimateView,
-  ExitCode,
   type MigrateRequest,
   type MigrationView,
   migrationModes,
@@ -26,11 +26,6 @@ import {
 
 /** How long a move waits to know what it will cost. */
 const foreseeMs = 5000
-
-const clock = {
-  nowMs: () => performance.now(),
-  sleep: (ms: number, signal: AbortSignal) => sleep(ms, undefined, { signal }),
-}
 
 export default class Migrate extends BaseCommand {
   static override long = true
@@ -42,7 +37,7 @@ is left: then it is ready, and the machine may move. What is missing after switc
 Post-copy: nothing is copied before switchover. Pre-copy: switched over is only when all but the last moments has come.
 Several disks pass together, at one moment: the first write to any of them at the destination takes all, and what is found
 there is one cut through the writes of all.
-Ctrl-C leaves the migration running (exit code 7).
+Ctrl-C leaves the migration running (exit code 7); vmstore migration watch comes back to it, and so does the same command.
 --switchover now is refused while a client works at the source, unless --force says that it may be cut off.
 --source delete cannot be undone: it asks, or wants --yes.
 Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelled and the source owns the disk,
@@ -137,23 +132,47 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     if (flags['dry-run']) return this.#sayCost(await this.connect(flags), request)
     if (request.source === 'delete' && !flags.yes) await confirmDeletion(request, !this.jsonEnabled())
     const client = await this.connect(flags)
-    const interrupt = new AbortController()
-    // Stays registered: the screen's own listener ends the process when it finds itself alone.
-    const onInterrupt = () => (interrupt.signal.aborted ? process.exit(ExitCode.detached) : interrupt.abort())
-    if (!flags.detach) process.on('SIGINT', onInterrupt)
+    if (flags.detach) {
+      const started = await this.#start(client, request, new AbortController().signal)
+      return this.#finish(started, `Migration ${started.id} of ${course(started)} has begun; ${wayBack(started.id)}.`)
+    }
+    using interruption = new Interruption()
+    const { signal } = interruption
+    const foreseen = await foresee(client, request, signal)
+    const migration = await this.#startOrAttach(client, request, flags.exec, signal)
+    const isAtTerminal = !this.jsonEnabled() && process.stdin.isTTY && canDraw(process.stderr)
+    const keys = isAtTerminal ? watchKeys : ''
+    const detach = isAtTerminal ? () => interruption.interrupt() : undefined
+    const display = this.jsonEnabled() ? silentDisplay((line) => this.tell(line)) : displayFor(process.stderr, keys)
+    const patienceMs = flags['reconnect-for'] ?? 60_000
+    const told = (event: ToldMigrationEvent) => this.event(event)
+    const view = await watch({ client, migration, display, signal, patienceMs, exec: flags.exec, detach, told })
+    const report = foreseen ? `${reportOf(view)}\n${foreseenText(foreseen)}` : reportOf(view)
+    return this.#finish(view, report, foreseen)
+  }
+
+  /**
+   * A migration of these disks to that site that is under way is not begun again: a person comes back to it. A script, which has
+   * said what terms it wants, is refused.
+   */
+  async #startOrAttach(
+    client: ControlClient,
+    request: MigrateRequest,
+    exec: string | undefined,
+    signal: AbortSignal,
+  ): Promise<MigrationView> {
     try {
-      const foreseen = flags.detach ? undefined : await foresee(client, request, interrupt.signal)
-      const started = await this.#start(client, request, interrupt.signal)
-      if (flags.detach)
-        return this.#finish(started, `Migration ${started.id} of ${course(started)} has begun; ${wayBack(started.id)}.`)
-      const display = this.jsonEnabled() ? silentDisplay((line) => this.tell(line)) : displayFor(process.stderr)
-      const patienceMs = flags['reconnect-for'] ?? 60_000
-      const watched = { client, started, display, signal: interrupt.signal, patienceMs }
-      const view = await this.#watch({ ...watched, exec: flags.exec })
-      const report = foreseen ? `${reportOf(view)}\n${foreseenText(foreseen)}` : reportOf(view)
-      return this.#finish(view, report, foreseen)
-    } finally {
-      process.off('SIGINT', onInterrupt)
+      return await this.#start(client, request, signal)
+    } catch (error) {
+      // What --exec runs has run perhaps, or is run by the command that began it.
+      const mayAttach = exec === undefined && !this.jsonEnabled()
+      if ((error as ControlError).code !== 'migrating' || !mayAttach) throw error
+      const found = (await client.listMigrations(signal)).find((view) => isAskedFor(view, request))
+      if (found === undefined) throw error
+      this.tell(
+        `Migration ${found.id} of ${course(found)} is under way already, as it was begun: this command watches it.`,
+      )
+      return found
     }
   }
 
@@ -165,42 +184,6 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
       if (signal.aborted) throw detached(disk, undefined, error)
       if ((error as ControlError).code !== 'daemon-lost') throw error
       throw ownerUnknown(disk, (error as ControlError).message, undefined, error)
-    }
-  }
-
-  async #watch(options: {
-    client: ControlClient
-    started: MigrationView
-    display: Display
-    signal: AbortSignal
-    patienceMs: number
-    exec: string | undefined
-  }): Promise<MigrationView> {
-    const { client, started, display, patienceMs, exec } = options
-    const { id, disk } = started
-    const failed = new AbortController()
-    const signal = AbortSignal.any([options.signal, failed.signal])
-    let executing: Promise<void> | undefined
-    const tell = (sentence: string) => display.tell(sentence)
-    try {
-      for await (const event of follow({ client, id, disk, signal, patienceMs, clock, tell })) {
-        display.show(event)
-        if (event.type === 'ready' && exec !== undefined)
-          executing ??= executed(exec, event.migration).catch((error: unknown) => failed.abort(error))
-        if (event.type !== 'result') this.event(event)
-        else if (event.state !== 'done') throw unfinished(event)
-        else {
-          await executing // The machine may be on its way still, and its disk there already.
-          failed.signal.throwIfAborted()
-          await display.end('done')
-          return event
-        }
-      }
-      throw ownerUnknown(disk, `The daemon fell silent about the migration of ${disk}.`, id, undefined)
-    } catch (error) {
-      await display.end(options.signal.aborted ? 'detached' : 'failed')
-      if (failed.signal.aborted) throw await execFailed(client, started, failed.signal.reason as Error)
-      throw options.signal.aborted ? detached(disk, id, error) : error
     }
   }
 
@@ -244,6 +227,14 @@ async function foresee(
   } catch {
     return undefined // Whatever is wrong, the move itself will say.
   }
+}
+
+/** The same disks, on their way to or from the same site. */
+function isAskedFor({ disks, role, peer, state }: MigrationView, request: MigrateRequest): boolean {
+  if (isOver(state)) return false
+  const isSameSite = role === 'source' ? request.to === peer : request.from === peer
+  const named = disksOf(request)
+  return isSameSite && named.length === disks.length && disks.every(({ name }) => named.includes(name))
 }
 
 /** In the order in which the operator named them. */

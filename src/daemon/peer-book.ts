@@ -1,5 +1,6 @@
 // The peers that this site trusts, in memory and on record. A peer is who holds the pinned key; its name is ours to choose.
 
+import { nearestText } from '../disk/nearest-name.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { PeerFacts } from '../migration/site/services.ts'
 import type { PairedPeer } from '../peer/pairing.ts'
@@ -47,7 +48,10 @@ export class PeerBook {
     if (found) return found
     throw new Refusal('peer-unknown', `this site is not paired with ${name}`, {
       safe: 'Nothing was changed.',
-      next: 'See the peers: vmstore peer list. Two sites are paired by vmstore peer invite and vmstore peer join.',
+      next: `${nearestText(
+        name,
+        this.all().map((peer) => peer.name),
+      )}See the peers: vmstore peer list. Two sites are paired by vmstore peer invite and vmstore peer join.`,
     })
   }
 

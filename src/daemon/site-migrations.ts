@@ -10,6 +10,7 @@ import type {
   MigrationEvent,
   MigrationView,
 } from '../control/types.ts'
+import { nearestText } from '../disk/nearest-name.ts'
 import { Refusal } from '../disk/refusal.ts'
 import type { Estimate } from '../migration/site/estimates.ts'
 import type { Migrations } from '../migration/site/migrations.ts'
@@ -71,7 +72,10 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
         : `${named} may be any of ${found.length} migrations: ${found.map(({ id }) => id).join(', ')}`
     throw new Refusal('migration-unknown', message, {
       safe: 'Nothing was changed.',
-      next: 'See the migrations of this site: vmstore migration list.',
+      next: `${nearestText(
+        named,
+        this.list().flatMap(({ disks }) => disks.map(({ name }) => name)),
+      )}See the migrations of this site: vmstore migration list.`,
     })
   }
 

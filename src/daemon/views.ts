@@ -96,6 +96,7 @@ export function courseView(course: Course, naming: Naming): MigrationView {
         missing: course.figures(disk).missingBytes,
         exposed: exposedOf(disk, course),
         unreadable: course.figures(disk).unreadable.slice(0, namedRanges),
+        picture: course.figures(disk).picture,
       }
     }),
     rate,
@@ -143,12 +144,13 @@ interface DiskFacts {
   readonly missing: number
   readonly exposed: number
   readonly unreadable: readonly RangeView[]
+  readonly picture: string | null
 }
 
 /** Of a disk that is not in a move that runs. */
 function recordedFacts(moved: MovedDisk, naming: Naming, missing: number): DiskFacts {
   const { id, owner, counters } = moved
-  return { moved, state: naming.diskState(id), owner, counters, missing, exposed: 0, unreadable: [] }
+  return { moved, state: naming.diskState(id), owner, counters, missing, exposed: 0, unreadable: [], picture: null }
 }
 
 /** The first of those that have not left the move, which pass together; when all have left it, the first. */
@@ -168,6 +170,7 @@ function diskFactsView({ moved, ...facts }: DiskFacts, record: MigrationRecord, 
     verified: moved.verified,
     unreadable: facts.unreadable,
     differed: moved.differed,
+    picture: facts.picture,
   }
 }
 
@@ -224,6 +227,7 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     paused: record.paused,
     note: facts.note,
     startedAt: record.startedAt,
+    endedAt: record.endedAt,
   }
 }
 

@@ -4,6 +4,7 @@
 // What always holds: whatever the course does here, guest writes win (arrival/arrival.ts), and bits come after their bytes.
 
 import assert from 'node:assert/strict'
+import { blockSizeBytes } from '../block/block-map.ts'
 import type { Span } from '../block/span.ts'
 import type { Extent, Piece, Urgency } from '../block/units.ts'
 import type { BlockFile, Files, MaybePromise } from '../store/files.ts'
@@ -16,6 +17,7 @@ import type { CommittedRecord } from './committed-record.ts'
 import type { DiskFiles } from './disk-files.ts'
 import type { Moves } from './moves.ts'
 import { dropOldBytes } from './old-bytes.ts'
+import { pictureOf } from './picture.ts'
 import type { DiskPlan } from './plan.ts'
 import type { DiskState } from './states.ts'
 import type { UnsyncedWrites } from './sync/unsynced.ts'
@@ -86,6 +88,20 @@ export class Arriving {
 
   missingBlocksIn(span: Span): number {
     return this.#arrival.missingBlocksIn(span)
+  }
+
+  /** How much of it is where, for people (picture.ts). */
+  get picture(): string {
+    const { files } = this.#parts
+    const blocks = Math.ceil(this.#parts.record.now.sizeBytes / blockSizeBytes)
+    const isHole = ({ first, end }: Span) => {
+      const [extent] = files.block?.extents(first * blockSizeBytes, (end - first) * blockSizeBytes, 1) ?? []
+      return extent !== undefined && !extent.data && extent.length >= (end - first - 1) * blockSizeBytes
+    }
+    const { arrival, tentative } = files
+    if (arrival) return pictureOf({ blocks, isHole, ...arrival.pictured })
+    const aheadIn = (cell: Span) => (tentative ? cell.end - cell.first - tentative.missingIn(cell) : 0)
+    return pictureOf({ blocks, isHole, aheadIn })
   }
 
   /** The first run of missing blocks from block `from` on, and at most `limitBlocks` of it. */

@@ -11,6 +11,7 @@ import type { StoreError } from '../store/store-error.ts'
 import { Disk, type DiskServices } from './disk.ts'
 import { diskNamePattern } from './disk-name.ts'
 import { isOfAnotherKey, keyGoneSentence } from './key-gone.ts'
+import { nearestText } from './nearest-name.ts'
 import { Refusal } from './refusal.ts'
 import type { RemotePart } from './remote-part.ts'
 
@@ -101,7 +102,10 @@ export class Disks implements ExportCatalog {
     throw new Refusal('disk-unknown', `there is no disk ${name} here`, {
       disk: name,
       toPeer: `there is no disk ${name} there`,
-      next: 'See the disks of this site: vmstore disk list.',
+      next: `${nearestText(
+        name,
+        this.all().map((disk) => disk.name),
+      )}See the disks of this site: vmstore disk list.`,
     })
   }
 

@@ -168,6 +168,8 @@ export interface DiskProgress extends MigrationCounters {
   readonly disk: string
   readonly missing: number
   readonly unreadable: readonly Run[]
+  /** disk/picture.ts. */
+  readonly picture?: string | null | undefined
 }
 
 /** How far a destination is, for the operator at the source. */

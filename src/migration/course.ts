@@ -59,6 +59,8 @@ export interface DiskFigures {
   missingBytes: number
   /** Ranges that the source's disk cannot read, as far as the copy has met them. */
   unreadable: readonly Run[]
+  /** disk/picture.ts; null: nothing is known of it. */
+  picture: string | null
 }
 
 /** What is to be committed of disks, or what makes it when its turn comes. */
@@ -91,7 +93,7 @@ export abstract class Course {
     this.#figures = new Map(
       record.disks.map(({ id, sizeBytes, hasLeft }) => {
         const unreadable: readonly Run[] = []
-        return [id, { missingBytes: hasLeft ? 0 : sizeBytes, unreadable }]
+        return [id, { missingBytes: hasLeft ? 0 : sizeBytes, unreadable, picture: null }]
       }),
     )
   }

@@ -226,7 +226,16 @@ export const digestBytes = 32
 
 export const progressMessage = z.object({
   ...migration,
-  disks: eachDisk({ disk: id, missing: bytes, ...counters, unreadable: ranges }),
+  disks: eachDisk({
+    disk: id,
+    missing: bytes,
+    ...counters,
+    unreadable: ranges,
+    picture: z
+      .string()
+      .regex(/^[haswz]{0,240}$/)
+      .nullish(),
+  }),
   paused: z.boolean(),
   note: peerWords(1000).nullable(),
   rate: z.number().nonnegative(),

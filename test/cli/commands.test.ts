@@ -500,7 +500,7 @@ describe('commands', () => {
       child.stderr!.on('data', (chunk) => String(chunk).includes('Move the machine') && child.kill('SIGINT'))
       const { exit, stdout, stderr } = await ended
       assert.deepEqual([exit, stdout], [7, ''])
-      assert.match(stderr, /vmstore migration show m-1/)
+      assert.match(stderr, /vmstore migration watch m-1/)
       assert.match(stderr, /vmstore migration cancel m-1/)
       assert.equal(served.site.asked.length, 1, 'nothing was cancelled')
     })
@@ -519,7 +519,7 @@ describe('commands', () => {
       await once(child, 'close')
       assert.equal(child.exitCode, 7, screen)
       assert.match(screen, /Ready: Move the machine to tokyo now\./)
-      assert.match(screen, /vmstore migration show m-1/)
+      assert.match(screen, /vmstore migration watch m-1/)
     })
 
     it('Ctrl-C with --json: the last line is the error, exit 7', async () => {

@@ -86,6 +86,7 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   paused: false,
   note: null,
   startedAt: '2024-05-01T10:00:00.000Z',
+  endedAt: null,
   ...more,
 })
 
@@ -105,7 +106,7 @@ export const movedDisk = (name: string, more: Partial<MovedDiskView> = {}): Move
     ownerSide,
     hasLeft: false,
   }
-  return { ...facts, bytes, verified: true, unreadable: [], differed: [], ...more }
+  return { ...facts, bytes, verified: true, unreadable: [], differed: [], picture: null, ...more }
 }
 
 const estimateView = (disk: string): EstimateView => {

@@ -101,6 +101,11 @@ export interface MovedDiskView {
   readonly verified: boolean
   readonly unreadable: readonly RangeView[]
   readonly differed: readonly RangeView[]
+  /**
+   * At most 240 cells of equal size, a letter each, by what most of it is: `h` here at the destination, `a` copied ahead of
+   * switchover, `w` written by the guest since, `s` at the source, `z` without bytes. null: not known.
+   */
+  readonly picture: string | null
 }
 
 /**
@@ -171,6 +176,8 @@ export interface MigrationView {
   /** What it waits for, or what went wrong, in a sentence; or null. */
   readonly note: string | null
   readonly startedAt: string
+  /** null: it is under way. */
+  readonly endedAt: string | null
 }
 
 /** Bytes. What is spared is part of the data, and is not sent. */

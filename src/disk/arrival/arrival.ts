@@ -6,7 +6,7 @@
 // looked up and claimed in one synchronous step; the claim lasts until its write has completed.
 
 import assert from 'node:assert/strict'
-import { blockSizeBytes } from '../../block/block-map.ts'
+import { type BlockMap, blockSizeBytes } from '../../block/block-map.ts'
 import { type Span, spanOf, without } from '../../block/span.ts'
 import type { Run } from '../../block/units.ts'
 import type { StatusExtent } from '../../guest/export.ts'
@@ -54,6 +54,12 @@ export class Arrival implements LandingPlace {
     const lastIsHere = blocks > 0 && this.#maps.present.has(blocks - 1)
     const short = blocks * blockSizeBytes - this.#sizeBytes
     return this.#maps.present.count * blockSizeBytes - (lastIsHere ? short : 0)
+  }
+
+  /** For pictures of it: which blocks are here, and which of them the guest wrote. */
+  get pictured(): Pick<ArrivalMaps, 'written'> & { readonly here: BlockMap } {
+    const { present, written } = this.#maps
+    return { here: present, written }
   }
 
   /** The disk is owned whole: what still completes has no bits to keep. */

@@ -154,6 +154,7 @@ export class DestinationNotices {
     const { clock } = this.#parts
     for (let round = 1; !signal.aborted; round++) {
       if (round % roundsPerRecord === 0) await this.#recordFigures().catch(() => {}) // Figures only.
+      for (const each of this.#inMove) each.figures.picture = each.disk.arriving.picture
       this.#parts.progressed()
       await withinTime(clock, informTimeoutMs, signal, (limited) =>
         this.#parts.source.progress(this.#progress, limited),
@@ -177,8 +178,9 @@ export class DestinationNotices {
   get #progress(): Progress {
     const { note, record, pace, copyingMs, ahead } = this.#parts.course
     const disks = this.#inMove.map(({ id, tally, figures }): DiskProgress => {
+      const { picture } = figures
       const unreadable = figures.unreadable.slice(0, namedRanges)
-      return { disk: id, ...tally.now, missing: figures.missingBytes, unreadable }
+      return { disk: id, ...tally.now, missing: figures.missingBytes, unreadable, picture }
     })
     return { disks, paused: record.paused, note, ...pace, copyingMs, ahead }
   }

@@ -169,7 +169,8 @@ export class SourceAnswers implements SourceDesk {
     this.#copyingMs = said.copyingMs
     for (const { disk, entry } of entries) {
       this.#hear(disk, entry)
-      Object.assign(course.figures(disk), { missingBytes: entry.missing, unreadable: entry.unreadable })
+      const { missing: missingBytes, unreadable, picture = null } = entry
+      Object.assign(course.figures(disk), { missingBytes, unreadable, picture })
     }
     note(said.note)
     tell({ kind: 'progress' })
