@@ -44,7 +44,7 @@ describe('a transport plugin of a third party', () => {
       execFileSync(process.execPath, [runFile, 'transport', 'list', '--json'], { encoding: 'utf8' }),
     )
     const schemes = (listed as { schemes: string[] }[]).flatMap((transport) => transport.schemes)
-    assert.deepEqual(schemes.sort(), ['dir', 'tcp', 'unix'])
+    assert.deepEqual(schemes.sort(), ['dir', 's3', 'tcp', 'unix'])
   })
 
   it('carries a whole move: pairing, reads from afar, switchover, copy, release', async () => {

@@ -1,1 +1,1 @@
-export {}
+export { S3Transport } from './s3-transport.ts'
