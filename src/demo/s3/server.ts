@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { Bucket, type BucketTraits } from './bucket.ts'
 import { notImplemented, S3Failure } from './failure.ts'
 import { type Answer, type Fault, Faults, send, type Trouble } from './faults.ts'
@@ -35,6 +36,8 @@ export interface SeenRequest {
 }
 
 const mostKeys = 1000
+/** How long a bucket that is racy does not know what else was put. */
+const replicationMs = 20
 /** Requests that tests look at afterwards; a demo makes more. */
 const mostSeen = 10_000
 
@@ -140,6 +143,7 @@ export class S3Server {
     verify(target, { region: this.#region, keys: this.keys, nowMs: this.#now().getTime() })
     const wasThere = this.#buckets.get(target.bucket)?.get(target.key) !== undefined
     const body = await bodyOf(request, target)
+    if (this.#buckets.get(target.bucket)?.traits.conditions === 'racy') await delay(replicationMs)
     if (trouble?.kind === 'status') throw new S3Failure(trouble.status, trouble.code, 'as told', trouble.headers)
     const bucket = this.bucket(target.bucket)
     if (target.key === '') return this.#ofBucket(target, bucket, body)
