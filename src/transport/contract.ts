@@ -8,7 +8,15 @@ import type { Duplex } from 'node:stream'
 /** A driver states the version it keeps; a driver that states another is refused by name. */
 export const contractVersion = 1
 
-/** Carries byte streams between two sites: TCP, SSH, WebSocket, QUIC … */
+/**
+ * Carries byte streams between two sites: TCP, SSH, WebSocket, QUIC …
+ *
+ * What a stream owes, both that of `connect` and that of `accept`: bytes arrive whole, in order, and only once; `write` says
+ * when the other side does not keep up, and what waits stays bounded; what was written before `end()` arrives, also if the
+ * writer destroys the stream after its 'finish', and then the other side's stream ends; a destroyed or broken one closes at
+ * the other side too, and an 'error' that nobody listens for ends no process. It need not stay open the one way after the
+ * other has ended: vmstore ends a stream only when it needs nothing more from it.
+ */
 export interface StreamTransport {
   readonly contractVersion: number
   readonly kind: 'stream'

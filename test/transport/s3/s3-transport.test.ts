@@ -13,16 +13,24 @@ describe('transport-s3 over a server in memory', () => {
   withEnvironment()
   let server: S3Server
   before(async () => {
-    server = await S3Server.start({ buckets: { bucket: {} }, keys: [key] })
+    server = await S3Server.start({
+      buckets: { bucket: {}, unconditional: { conditions: 'unsupported' } },
+      keys: [key],
+    })
   })
   after(() => server.close())
-  const driver = () => {
-    const transport = new S3Transport()
-    const open = transport.open.bind(transport)
-    const settings = { endpoint: server.endpoint }
-    return Object.assign(transport, { open: (address: URL) => open(address, testOptions({ settings })) })
-  }
-  objectTransportContract('s3', driver, () => new URL('s3://bucket/contract'))
+  objectTransportContract(
+    's3',
+    () => new S3Transport(),
+    () => new URL('s3://bucket/contract'),
+    { settings: () => ({ endpoint: server.endpoint }) },
+  )
+  objectTransportContract(
+    's3, of a store without conditions',
+    () => new S3Transport(),
+    () => new URL('s3://unconditional/contract'),
+    { settings: () => ({ endpoint: server.endpoint }), isUnfit: true },
+  )
 })
 
 describe('transport-s3', () => {
