@@ -8,7 +8,15 @@ import type { Duplex } from 'node:stream'
 /** A driver states the version it keeps; a driver that states another is refused by name. */
 export const contractVersion = 1
 
-/** Carries byte streams between two sites: TCP, SSH, WebSocket, QUIC … */
+/**
+ * Carries byte streams between two sites: TCP, SSH, WebSocket, QUIC …
+ *
+ * What a stream owes, both that of `connect` and that of `accept`: bytes arrive whole, in order, and only once; `write` says
+ * when the other side does not keep up, and what waits stays bounded; what was written before `end()` arrives, also if the
+ * writer destroys the stream after its 'finish', and then the other side's stream ends; a destroyed or broken one closes at
+ * the other side too, and an 'error' that nobody listens for ends no process. It need not stay open the one way after the
+ * other has ended: vmstore ends a stream only when it needs nothing more from it.
+ */
 export interface StreamTransport {
   readonly contractVersion: number
   readonly kind: 'stream'
@@ -43,16 +51,29 @@ export interface ObjectInfo {
   readonly sizeBytes: number
 }
 
+/**
+ * A store makes one attempt of each request and rejects with a TransportError; whoever asked tries again, and bounds each
+ * request by its `signal`. After a rejection or an abort a put may still come true.
+ * Keys are UTF-8 of at most 512 bytes, their parts between slashes of at most 64 bytes; objects have at most
+ * `largestObjectBytes`.
+ */
 export interface ObjectStore {
+  /**
+   * Resolves once the object outlives a crash of the store. With `ifAbsent` exactly one of any number of puts of a key
+   * answers 'stored', whichever processes and hosts they come from: a store that cannot keep that, or of whose answer it is
+   * not certain (a bucket whose versions are kept), rejects with the code 'unfit', and may have stored the object. 'exists'
+   * may mean one's own object, of a put whose answer was lost: read and compare.
+   */
   put(
     key: string,
     body: Uint8Array,
     options?: { ifAbsent?: boolean; signal?: AbortSignal },
   ): Promise<'stored' | 'exists'>
-  /** undefined: no such object. */
+  /** undefined: no such object. What comes back may be cut or wrong: whoever asked checks it. */
   get(key: string, options?: { signal?: AbortSignal }): Promise<Uint8Array | undefined>
-  /** Keys in order, after `after`. A listing never proves that an object is absent. */
+  /** Keys in order of their bytes, after `after`. A listing never proves that an object is absent. */
   list(prefix: string, options?: { after?: string; signal?: AbortSignal }): AsyncIterable<ObjectInfo>
+  /** Of any number; what is not there is deleted already. */
   delete(keys: readonly string[], options?: { signal?: AbortSignal }): Promise<void>
   close(): Promise<void>
 }
@@ -72,7 +93,14 @@ export interface TransportOptions {
 
 export type TransportDriver = StreamTransport | ObjectTransport
 
-export type TransportErrorCode = 'unavailable' | 'throttled' | 'denied' | 'missing'
+/** No object is larger: a driver refuses to read one that is, whoever put it there. */
+export const largestObjectBytes = 64 * 1024 * 1024
+
+/**
+ * 'unavailable': not now, try again; 'throttled': too much, try again later; 'denied': this account may not, or not so;
+ * 'missing': what the address names is not there; 'unfit': the store cannot do what was asked, and never will.
+ */
+export type TransportErrorCode = 'unavailable' | 'throttled' | 'denied' | 'missing' | 'unfit'
 
 /** What a driver throws when the world is at fault. Recognised by `name` and `code`: a plugin may carry a copy of this module. */
 export class TransportError extends Error {

@@ -3,10 +3,26 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { contractVersion, type ObjectStore, type ObjectTransport } from './contract.ts'
-import { testOptions } from './testkit-options.ts'
+import { testOptions as plainOptions } from './testkit-options.ts'
+
+/** As long as a key may be, and each of its parts. */
+const longestKey = Array.from({ length: 7 }, (_, index) => String(index).repeat(64)).join('/')
+
+export interface ObjectContractOptions {
+  /** What the driver is given as its own. */
+  readonly settings?: () => Readonly<Record<string, unknown>>
+  /** The store is known to know no condition: a put with one must say so, and then a hand-over by it alone is refused. */
+  readonly isUnfit?: boolean
+}
 
 /** `address` is where objects may be put; what is put there stands under a prefix of this run's own. */
-export function objectTransportContract(name: string, makeDriver: () => ObjectTransport, address: () => URL): void {
+export function objectTransportContract(
+  name: string,
+  makeDriver: () => ObjectTransport,
+  address: () => URL,
+  { settings = () => ({}), isUnfit = false }: ObjectContractOptions = {},
+): void {
+  const testOptions = () => plainOptions({ settings: settings() })
   describe(`object transport contract: ${name}`, () => {
     const prefix = `contract-${randomBytes(6).toString('hex')}/`
     let store: ObjectStore
@@ -46,26 +62,77 @@ export function objectTransportContract(name: string, makeDriver: () => ObjectTr
       assert.equal(Buffer.from((await store.get(`${prefix}again`))!).toString(), 'two')
     })
 
-    it('ifAbsent leaves what was there', async () => {
-      assert.equal(await store.put(`${prefix}once`, Buffer.from('one'), { ifAbsent: true }), 'stored')
-      assert.equal(await store.put(`${prefix}once`, Buffer.from('two'), { ifAbsent: true }), 'exists')
-      assert.equal(Buffer.from((await store.get(`${prefix}once`))!).toString(), 'one')
+    if (isUnfit) {
+      it('a put with a condition that the store does not know is unfit, and puts nothing of it in doubt', async () => {
+        const putting = store.put(`${prefix}once`, Buffer.from('one'), { ifAbsent: true })
+        await assert.rejects(putting, { name: 'TransportError', code: 'unfit' })
+        assert.equal(await store.put(`${prefix}once`, Buffer.from('two')), 'stored')
+        assert.equal(Buffer.from((await store.get(`${prefix}once`))!).toString(), 'two')
+      })
+    } else conditions()
+
+    function conditions(): void {
+      it('ifAbsent leaves what was there', async () => {
+        assert.equal(await store.put(`${prefix}once`, Buffer.from('one'), { ifAbsent: true }), 'stored')
+        assert.equal(await store.put(`${prefix}once`, Buffer.from('two'), { ifAbsent: true }), 'exists')
+        assert.equal(Buffer.from((await store.get(`${prefix}once`))!).toString(), 'one')
+      })
+
+      it('ifAbsent is decided anew once the object was deleted', async () => {
+        await store.put(`${prefix}gone`, Buffer.from('one'), { ifAbsent: true })
+        await store.delete([`${prefix}gone`])
+        assert.equal(await store.put(`${prefix}gone`, Buffer.from('two'), { ifAbsent: true }), 'stored')
+      })
+
+      it('of many who put ifAbsent at once exactly one wins, and its object is the one, key by key', async () => {
+        // Over connections of their own: one alone may put in order what would else race.
+        const racers = await Promise.all(Array.from({ length: 12 }, () => makeDriver().open(at, testOptions())))
+        for (const sizeBytes of [10, 100_000]) {
+          const bodies = racers.map(() => randomBytes(sizeBytes))
+          const keys = Array.from({ length: 4 }, (_, index) => `${prefix}race/${sizeBytes}/${index}`)
+          const put = (key: string) => (racer: ObjectStore, index: number) =>
+            racer.put(key, bodies[index]!, { ifAbsent: true })
+          const results = await Promise.all(keys.map((key) => Promise.all(racers.map(put(key)))))
+          for (const [index, key] of keys.entries()) {
+            assert.deepEqual(results[index]!.filter((result) => result === 'stored').length, 1, key)
+            const winner = bodies[results[index]!.indexOf('stored')]!
+            assert.ok(Buffer.from((await store.get(key))!).equals(winner), 'the winner has its object there')
+          }
+        }
+        await Promise.all(racers.map((racer) => racer.close()))
+      })
+    }
+
+    it('what one store put another one gets, lists and deletes', async () => {
+      const other = await makeDriver().open(at, testOptions())
+      await store.put(`${prefix}shared/a`, Buffer.from('one'))
+      assert.equal(Buffer.from((await other.get(`${prefix}shared/a`))!).toString(), 'one')
+      assert.deepEqual(await keysOf(other, `${prefix}shared/`), [`${prefix}shared/a`])
+      await other.delete([`${prefix}shared/a`])
+      assert.equal(await store.get(`${prefix}shared/a`), undefined)
+      await other.close()
     })
 
-    it('of many who put ifAbsent at once exactly one wins, and its object is the one', async () => {
-      const other = await makeDriver().open(at, testOptions())
-      for (let round = 0; round < 5; round++) {
-        const key = `${prefix}race/${round}`
-        const results = await Promise.all(
-          Array.from({ length: 16 }, (_, index) =>
-            (index % 2 ? store : other).put(key, Buffer.from(`writer ${index}`), { ifAbsent: true }),
-          ),
-        )
-        assert.equal(results.filter((result) => result === 'stored').length, 1)
-        const winner = `writer ${results.indexOf('stored')}`
-        assert.equal(Buffer.from((await store.get(key))!).toString(), winner)
+    it('puts and gets many at once, each whole', async () => {
+      const bodies = Array.from({ length: 24 }, () => randomBytes(300_000))
+      await Promise.all(bodies.map((body, index) => store.put(`${prefix}many/${index}`, body)))
+      const got = await Promise.all(bodies.map((_, index) => store.get(`${prefix}many/${index}`)))
+      for (const [index, body] of bodies.entries()) assert.ok(Buffer.from(got[index]!).equals(body), `object ${index}`)
+    })
+
+    it('a body may be a part of a larger piece of memory', async () => {
+      const memory = new Uint8Array(randomBytes(5000))
+      await store.put(`${prefix}part`, memory.subarray(1000, 3000))
+      assert.ok(Buffer.from((await store.get(`${prefix}part`))!).equals(memory.subarray(1000, 3000)))
+    })
+
+    it('takes keys as long as they may be, and an object beside others below its key', async () => {
+      const keys = [longestKey, 'below', 'below/a', 'below/a/b']
+      for (const key of keys) await store.put(prefix + key, Buffer.from(key))
+      for (const key of keys) {
+        const got = await store.get(prefix + key)
+        assert.equal(Buffer.from(got!).toString(), key)
       }
-      await other.close()
     })
 
     it('lists by prefix, in order of bytes, with sizes', async () => {
@@ -81,6 +148,16 @@ export function objectTransportContract(name: string, makeDriver: () => ObjectTr
         listed.map(({ key, sizeBytes }) => ({ key, sizeBytes })),
         expected,
       )
+    })
+
+    it('lists by a prefix that ends within a part, and after a key that is not there', async () => {
+      for (const key of ['within/ab1', 'within/ab2', 'within/ac', 'within/ab/c'])
+        await store.put(prefix + key, Buffer.from('x'))
+      const below = (key: string) => `${prefix}within/${key}`
+      assert.deepEqual(await keysOf(store, below('ab')), [below('ab/c'), below('ab1'), below('ab2')])
+      assert.deepEqual(await keysOf(store, below(''), below('ab11')), [below('ab2'), below('ac')])
+      assert.deepEqual(await keysOf(store, below(''), below('b')), [])
+      assert.deepEqual(await keysOf(store, below('nothing')), [])
     })
 
     it('lists after a key, over more than a page', async () => {

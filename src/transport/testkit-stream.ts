@@ -5,13 +5,22 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { fstatSync } from 'node:fs'
 import type { Duplex } from 'node:stream'
-import { contractVersion, type Listener, type StreamTransport } from './contract.ts'
-import { testOptions } from './testkit-options.ts'
+import { contractVersion, type Listener, type StreamTransport, type TransportOptions } from './contract.ts'
+import { testOptions as plainOptions } from './testkit-options.ts'
 
 const mebibyte = 1024 * 1024
 
-/** `address` is one to listen at, with port 0 or its like: each call may give another. */
-export function streamTransportContract(name: string, makeDriver: () => StreamTransport, address: () => URL): void {
+/**
+ * `address` is one to listen at, with port 0 or its like: each call may give another. `settings` are what the driver is given
+ * as its own.
+ */
+export function streamTransportContract(
+  name: string,
+  makeDriver: () => StreamTransport,
+  address: () => URL,
+  settings: Readonly<Record<string, unknown>> = {},
+): void {
+  const testOptions = (options: Partial<TransportOptions> = {}) => plainOptions({ settings, ...options })
   describe(`stream transport contract: ${name}`, () => {
     const closing: (() => unknown)[] = []
     afterEach(async () => {
@@ -59,8 +68,7 @@ export function streamTransportContract(name: string, makeDriver: () => StreamTr
       const listener = await listen(driver, (stream) => stream.pipe(stream))
       const echoes = Array.from({ length: 32 }, async (_, index) => {
         const stream = held(await driver.connect(listener.address, testOptions()))
-        stream.end(`stream ${index}`)
-        assert.equal((await readAll(stream)).toString(), `stream ${index}`)
+        assert.equal(await echo(stream, `stream ${index}`), `stream ${index}`)
       })
       await Promise.all(echoes)
     })
@@ -69,9 +77,9 @@ export function streamTransportContract(name: string, makeDriver: () => StreamTr
       const { near, far } = await pair()
       const there = randomBytes(6 * mebibyte)
       const back = randomBytes(5 * mebibyte)
-      near.end(there)
-      far.end(back)
-      const [atFar, atNear] = await Promise.all([readAll(far), readAll(near)])
+      near.write(there)
+      far.write(back)
+      const [atFar, atNear] = await Promise.all([read(far, there.length), read(near, back.length)])
       assert.ok(atFar.equals(there) && atNear.equals(back))
     })
 
@@ -86,12 +94,26 @@ export function streamTransportContract(name: string, makeDriver: () => StreamTr
       assert.equal((await readAll(far)).length, (written + 1) * chunk.length)
     })
 
-    it('an end is seen as an end, and the way back stays open', async () => {
+    it('an end is seen as an end, after all that came before it', async () => {
       const { near, far } = await pair()
-      near.end('question')
-      assert.equal((await readAll(far)).toString(), 'question')
-      far.end('answer')
-      assert.equal((await readAll(near)).toString(), 'answer')
+      near.write('question, ')
+      near.end('and no more')
+      assert.equal((await readAll(far)).toString(), 'question, and no more')
+    })
+
+    it('what was ended arrives, though its writer destroys the stream once it has finished', async () => {
+      const { near, far } = await pair()
+      const bytes = randomBytes(3 * mebibyte)
+      near.end(bytes, () => near.destroy())
+      assert.ok((await readAll(far)).equals(bytes))
+    })
+
+    it('both sides may end, whichever comes first', async () => {
+      const { near, far } = await pair()
+      const closed = [near, far].map((stream) => once(stream.resume(), 'close'))
+      near.end('one')
+      far.end('other')
+      await Promise.all(closed)
     })
 
     it('a destroyed stream is seen at the other side', async () => {
@@ -133,8 +155,7 @@ export function streamTransportContract(name: string, makeDriver: () => StreamTr
       const control = new AbortController()
       const stream = held(await driver.connect(listener.address, testOptions({ signal: control.signal })))
       control.abort()
-      stream.end('alive')
-      assert.equal((await readAll(stream)).toString(), 'alive')
+      assert.equal(await echo(stream, 'alive'), 'alive')
     })
 
     it('an address at which nobody listens is unavailable', async () => {
@@ -184,4 +205,23 @@ async function readAll(stream: Duplex): Promise<Buffer> {
   const chunks: Buffer[] = []
   for await (const chunk of stream.iterator({ destroyOnReturn: false })) chunks.push(chunk as Buffer)
   return Buffer.concat(chunks)
+}
+
+/** So many bytes, and not one more. */
+async function read(stream: Duplex, lengthBytes: number): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let missing = lengthBytes
+  for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
+    chunks.push(chunk as Buffer)
+    missing -= (chunk as Buffer).length
+    if (missing <= 0) break
+  }
+  assert.equal(missing, 0, 'bytes that nobody wrote, or too few')
+  return Buffer.concat(chunks)
+}
+
+/** What the other side sends back of `text`. */
+async function echo(stream: Duplex, text: string): Promise<string> {
+  stream.write(text)
+  return (await read(stream, Buffer.byteLength(text))).toString()
 }

@@ -44,8 +44,7 @@ const allowances: readonly Allowance[] = [
   {
     from: /^commands\/transport\/list\.ts$/,
     to: /^transport\/contract\.ts$/,
-    typesOnly: true,
-    why: 'it shows what plugins offer, which needs no daemon',
+    why: 'it shows what plugins offer, and what of it can be used, which needs no daemon',
   },
   {
     from: /^control\/types\/disks\.ts$/,

@@ -5,6 +5,8 @@ import { connect, createServer } from 'node:net'
 import { contractVersion, TransportError } from 'vmstore/transport'
 
 const unavailable = (error) => new TransportError('unavailable', error.message, { cause: error })
+/** A stream that breaks closes, which vmstore sees; without a listener the error would end the process. */
+const guard = (socket, log) => socket.on('error', (error) => log.debug({ err: error }, 'a connection broke'))
 
 /** @type {import('vmstore/transport').StreamTransport} */
 export const unixTransport = {
@@ -15,8 +17,8 @@ export const unixTransport = {
   listen(address, accept, { signal, log }) {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason)
-      const server = createServer({ allowHalfOpen: true }, (socket) => {
-        socket.on('error', (error) => log.debug({ err: error }, 'a connection broke'))
+      const server = createServer((socket) => {
+        guard(socket, log)
         accept(socket)
       })
       server.once('error', (error) => reject(unavailable(error)))
@@ -26,29 +28,30 @@ export const unixTransport = {
     })
   },
 
-  connect(address, { signal, log }) {
+  connect(address, { signal, log, settings }) {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason)
-      const socket = connect({ path: decodeURIComponent(address.pathname), allowHalfOpen: true })
+      const socket = connect({ path: decodeURIComponent(address.pathname), noDelay: settings.noDelay !== false })
+      guard(socket, log)
       const giveUp = () => {
         socket.destroy()
         reject(signal.reason)
       }
-      const settle = () => signal.removeEventListener('abort', giveUp)
+      const settle = (outcome) => () => {
+        signal.removeEventListener('abort', giveUp)
+        outcome()
+      }
       signal.addEventListener('abort', giveUp, { once: true })
-      socket.on('error', (error) => {
-        settle()
-        log.debug({ err: error }, 'a connection broke')
-        reject(unavailable(error))
-      })
-      socket.once('connect', () => {
-        settle()
-        resolve(socket)
-      })
+      socket.once('error', (error) => settle(() => reject(unavailable(error)))())
+      socket.once(
+        'connect',
+        settle(() => resolve(socket)),
+      )
     })
   },
 }
 
+/** What the hook `vmstore:transports` answers. */
 export default async function transports() {
   return [unixTransport]
 }

@@ -1,0 +1,1 @@
+export { DirTransport } from './dir-transport.ts'

@@ -1,0 +1,1 @@
+export { S3Transport } from './s3-transport.ts'

@@ -1,0 +1,3 @@
+import type { ObjectTransport } from 'vmstore/transport'
+export declare const sqliteTransport: ObjectTransport
+export default function transports(): Promise<ObjectTransport[]>
