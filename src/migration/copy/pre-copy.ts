@@ -23,8 +23,9 @@ import type { RateLimit } from './rate-limit.ts'
 import { requestsOf } from './requests.ts'
 import type { Window } from './window.ts'
 
-/** Data in one round. */
+/** Data in one round; and in step, when the machine may move at any moment, and what is not whole then comes again. */
 export const roundBytes = 16 * 2 ** 20
+const roundInStepBytes = 4 * 2 ** 20
 const unconfirmedBoundBytes = 48 * 2 ** 20
 /** What one question may give out where little of it is data. */
 const spanBytes = 2 ** 30
@@ -157,7 +158,8 @@ export class PreCopy {
   async #slice(at: number, signal: AbortSignal): Promise<{ run: Run; most: number }> {
     const { disk, convergence } = this.#parts
     const whole = { offset: at, length: disk.sizeBytes - at }
-    if (!convergence.isFirst) return { run: whole, most: roundBytes / blockSizeBytes }
+    const laterBytes = convergence.isInStep ? roundInStepBytes : roundBytes
+    if (!convergence.isFirst) return { run: whole, most: laterBytes / blockSizeBytes }
     const limit = Math.min(at + spanBytes, disk.sizeBytes)
     let end = at
     for (let data = 0; end < limit && data < roundBytes; ) {
