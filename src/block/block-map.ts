@@ -115,6 +115,22 @@ export class BlockMap {
     this.#assign(first, end, false)
   }
 
+  /** Takes out what is in another set of the same disk: what both have mixed costs a look at their bits, not at each run. */
+  subtract(other: BlockMap): void {
+    assert(other.blocks === this.blocks)
+    for (let index = 0; index < this.segmentCount; index++) {
+      const theirs = other.segmentAt(index)
+      if (theirs === 'empty') continue
+      const first = index * segmentBlocks
+      const end = Math.min(this.blocks, first + segmentBlocks)
+      if (theirs === 'full') this.delete(first, end)
+      else if (this.#segment(index) === 'full')
+        for (const run of other.runs(first, end, true)) this.delete(run.first, run.end)
+      else if (this.#segment(index) !== 'empty')
+        this.putSegment(index, without(this.segmentAt(index) as Uint8Array, theirs))
+    }
+  }
+
   /** The runs of blocks within [first, end) that are in the set (`present`) or not in it, in order. */
   *runs(first: number, end: number, present: boolean): Generator<Span> {
     let at = first
@@ -310,6 +326,12 @@ function assignSegment(group: MixedGroup, index: number, from: number, to: numbe
   group.count += after - before
   if (after === size) segments[index] = 'full'
   else if (after === 0) segments[index] = 'empty'
+}
+
+/** Those bits that the others have not; in the memory of the former. */
+function without(bits: Uint8Array, others: Uint8Array): Uint8Array {
+  for (let at = 0; at < bits.length; at++) bits[at]! &= ~others[at]!
+  return bits
 }
 
 /** Words as they lie in memory, as bytes of which the first is the lowest; and back. */

@@ -27,8 +27,9 @@ import type { Window } from './window.ts'
 export const roundBytes = 16 * 2 ** 20
 const roundInStepBytes = 4 * 2 ** 20
 const unconfirmedBoundBytes = 48 * 2 ** 20
-/** What one question may give out where little of it is data. */
-const spanBytes = 2 ** 30
+/** What one question may give out where little of it is data: holes cost nothing, and the dirt in between is bounded besides. */
+const spanBytes = 2 ** 40
+const extentsInSlice = 8192
 
 export interface PreCopyParts {
   readonly disk: Disk
@@ -50,6 +51,15 @@ export interface PreCopyParts {
   progressed(): void
   /** Ranges that the source cannot read. */
   unreadable(runs: readonly Run[]): void
+}
+
+/** What one question is about. */
+interface Slice {
+  readonly run: Run
+  /** Blocks. */
+  readonly most: number
+  /** Of the run, as far as is known. */
+  readonly extents: readonly Extent[]
 }
 
 /** What was given out in one answer. */
@@ -143,7 +153,7 @@ export class PreCopy {
       const slice = await this.#slice(at, signal)
       const answer = await this.#collect(slice, isHot, signal)
       for (const { first, end } of answer.spans) given += end - first
-      await this.#bring(answer.spans, signal)
+      await this.#bring(answer.spans, slice.extents, signal)
       at = nextAt(slice, answer.spans, disk.sizeBytes)
     }
     for (const { landed } of this.#rounds) await landed
@@ -155,22 +165,24 @@ export class PreCopy {
   }
 
   /** What to ask for next: so much of the disk that not too much of it is data. */
-  async #slice(at: number, signal: AbortSignal): Promise<{ run: Run; most: number }> {
+  async #slice(at: number, signal: AbortSignal): Promise<Slice> {
     const { disk, convergence } = this.#parts
     const whole = { offset: at, length: disk.sizeBytes - at }
     const laterBytes = convergence.isInStep ? roundInStepBytes : roundBytes
-    if (!convergence.isFirst) return { run: whole, most: laterBytes / blockSizeBytes }
+    if (!convergence.isFirst) return { run: whole, most: laterBytes / blockSizeBytes, extents: [] }
     const limit = Math.min(at + spanBytes, disk.sizeBytes)
+    const extents: Extent[] = []
     let end = at
-    for (let data = 0; end < limit && data < roundBytes; ) {
+    for (let data = 0; end < limit && data < roundBytes && extents.length < extentsInSlice; ) {
       const extent = await this.#extentAt(end, signal)
       if (!extent) break
       const extentEnd = Math.min(extent.offset + extent.length, limit)
       const to = extent.data ? Math.min(extentEnd, end + roundBytes - data) : extentEnd
       if (extent.data) data += to - end
+      extents.push({ offset: end, length: to - end, data: extent.data })
       end = to
     }
-    return { run: { offset: at, length: end - at }, most: Math.ceil((end - at) / blockSizeBytes) }
+    return { run: { offset: at, length: end - at }, most: Math.ceil((end - at) / blockSizeBytes), extents }
   }
 
   /** undefined: the next question tells of it. */
@@ -183,7 +195,7 @@ export class PreCopy {
     return this.#extents[0]
   }
 
-  async #collect({ run, most }: { run: Run; most: number }, hot: boolean, signal: AbortSignal): Promise<Collected> {
+  async #collect({ run, most }: Slice, hot: boolean, signal: AbortSignal): Promise<Collected> {
     const { collect, progressed } = this.#parts
     const number = this.#round + 1
     const asked = {
@@ -202,11 +214,11 @@ export class PreCopy {
   }
 
   /** Starts what brings the blocks of a round. Resolves when all of it is on its way. */
-  async #bring(spans: readonly Span[], signal: AbortSignal): Promise<void> {
+  async #bring(spans: readonly Span[], extents: readonly Extent[], signal: AbortSignal): Promise<void> {
     const { disk, limit, pause, inFlight } = this.#parts
     let bytes = 0
     const own: Promise<void>[] = []
-    const requests = [...requestsOf(spans, this.#extents, disk.sizeBytes)]
+    const requests = [...requestsOf(spans, extents, disk.sizeBytes)]
     for (const request of requests) bytes += request.dataBytes
     const isEmpty = spans.length === 0
     const round: Round = { number: this.#round, bytes, isEmpty, landed: Promise.resolve(), isLanded: isEmpty }
@@ -306,7 +318,7 @@ export class PreCopy {
 }
 
 /** From where the next question asks on. */
-function nextAt({ run, most }: { run: Run; most: number }, spans: readonly Span[], sizeBytes: number): number {
+function nextAt({ run, most }: Slice, spans: readonly Span[], sizeBytes: number): number {
   const given = spans.reduce((sum, { first, end }) => sum + end - first, 0)
   const end = given < most ? run.offset + run.length : spans.at(-1)!.end * blockSizeBytes
   return Math.min(end, sizeBytes)
