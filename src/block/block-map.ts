@@ -318,7 +318,7 @@ function assignSegment(group: MixedGroup, index: number, from: number, to: numbe
   let after = value ? size : 0
   if (from !== 0 || to !== size) {
     let words = segments[index]!
-    if (typeof words === 'string') words = new Uint32Array(segmentWords).fill(words === 'full' ? 0xffffffff : 0)
+    if (typeof words === 'string') words = mixedSegment(words, size)
     segments[index] = words
     after = before + assignBits(words, from, to, value)
   }
@@ -332,6 +332,13 @@ function assignSegment(group: MixedGroup, index: number, from: number, to: numbe
 function without(bits: Uint8Array, others: Uint8Array): Uint8Array {
   for (let at = 0; at < bits.length; at++) bits[at]! &= ~others[at]!
   return bits
+}
+
+/** The bits of a segment of `size` blocks: behind the end of the disk there is none. */
+function mixedSegment(settled: 'empty' | 'full', size: number): Uint32Array {
+  const words = new Uint32Array(segmentWords)
+  if (settled === 'full') assignBits(words, 0, size, true)
+  return words
 }
 
 /** Words as they lie in memory, as bytes of which the first is the lowest; and back. */

@@ -24,7 +24,7 @@ import { requestsOf } from './requests.ts'
 import type { Window } from './window.ts'
 
 /** Data in one round; and in step, when the machine may move at any moment, and what is not whole then comes again. */
-export const roundBytes = 16 * 2 ** 20
+const usualRoundBytes = 16 * 2 ** 20
 const roundInStepBytes = 4 * 2 ** 20
 const unconfirmedBoundBytes = 48 * 2 ** 20
 /** What one question may give out where little of it is data: holes cost nothing, and the dirt in between is bounded besides. */
@@ -47,6 +47,8 @@ export interface PreCopyParts {
   readonly window: Window
   readonly inFlight: InFlight
   readonly convergence: Convergence
+  /** Data in one round, where it is to be less than usual; whole blocks. */
+  readonly roundBytes?: number | undefined
   /** Something has come, or what is left is known anew. */
   progressed(): void
   /** Ranges that the source cannot read. */
@@ -168,7 +170,8 @@ export class PreCopy {
   async #slice(at: number, signal: AbortSignal): Promise<Slice> {
     const { disk, convergence } = this.#parts
     const whole = { offset: at, length: disk.sizeBytes - at }
-    const laterBytes = convergence.isInStep ? roundInStepBytes : roundBytes
+    const { roundBytes = usualRoundBytes } = this.#parts
+    const laterBytes = convergence.isInStep ? Math.min(roundInStepBytes, roundBytes) : roundBytes
     if (!convergence.isFirst) return { run: whole, most: laterBytes / blockSizeBytes, extents: [] }
     const limit = Math.min(at + spanBytes, disk.sizeBytes)
     const extents: Extent[] = []
@@ -288,7 +291,7 @@ export class PreCopy {
       const [oldest] = this.#rounds
       if (!oldest) return
       const given = this.#rounds.reduce((sum, { bytes }) => sum + bytes, 0)
-      const isFull = given + roundBytes > unconfirmedBoundBytes
+      const isFull = given + usualRoundBytes > unconfirmedBoundBytes
       if (!oldest.isLanded && !isFull) return
       await oldest.landed
       this.#throwFailure()

@@ -198,6 +198,7 @@ export class PreCopying {
       ...pacing,
       inFlight,
       convergence,
+      roundBytes: services.roundBytes,
       source: new RemoteBlocks({ ...coming.remoteParts(before), source: seeds }),
       track: (copied, signal) => source.track(before, copied, signal),
       collect: (asked, signal) => source.collect({ ...before, ...asked }, signal),
