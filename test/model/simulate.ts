@@ -34,10 +34,10 @@ const liarEvery = 5
 /** In one run in so many two disks move together, in one in so many three. */
 const togetherEvery = { two: 3, three: 7 }
 /** In one run in so many writes of the disks may take long; in one in so many a copy ahead comes in rounds of two blocks. */
-const slowEvery = 4
+const slowEvery = 3
 const shortRoundsEvery = 2
 /** Of a hundred writes so many, as a fraction. */
-const slowRate = 0.1
+const slowRate = 0.2
 /** Steps after which the weather has cleared, and after which the operator helps out. */
 const badWeather = { least: 300, spread: 4000 }
 const deadlines = 5000
