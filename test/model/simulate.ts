@@ -77,6 +77,7 @@ class Run implements Stage {
     acceptances: 0,
     ready: 0,
     blocksAhead: 0,
+    blocksAheadTogether: 0,
     reclaims: 0,
     verifications: 0,
     endedByForce: 0,
@@ -192,7 +193,9 @@ class Run implements Stage {
   #countAhead(site: SimSite, kind: CourseEvent['kind']): void {
     if (kind === 'ready') this.counts.ready++
     if (kind !== 'switchover') return
-    for (const { name } of this.disks) this.counts.blocksAhead += site.disk(name)?.present.blocks ?? 0
+    const blocks = this.disks.reduce((sum, { name }) => sum + (site.disk(name)?.present.blocks ?? 0), 0)
+    this.counts.blocksAhead += blocks
+    if (this.disks.length > 1) this.counts.blocksAheadTogether += blocks
   }
 
   /** Each disk is in that state at that site. */
