@@ -20,6 +20,7 @@ import { MirroredDisk, mirrorMs } from './wan/qemu-mirror.ts'
 import { pair, type Site, startSite, WritingGuest } from './wan/sites.ts'
 
 const run = promisify(execFile)
+const kibibyte = 1024
 const mib = 2 ** 20
 const gib = 2 ** 30
 const mbit = 1e6
@@ -133,17 +134,20 @@ async function switchover(): Promise<void> {
   })
 }
 
-/** What `switchover` does, done with QEMU's mirror: as it is, and told to count what was written by blocks of 4 KiB. */
+/**
+ * What `switchover` does, done with QEMU's mirror: as it is; told to count what was written by blocks of 4 KiB; and to have each
+ * write of the guest wait until it is at the destination too.
+ */
 async function mirror(): Promise<void> {
   const root = values.qemu === undefined ? await debianRoot() : resolve(values.qemu)
   const image = join(folder, 'mirrored.raw')
   await writeImage(image, 256 * mib, 128 * mib)
   const title = `the mirror of QEMU ${await MirroredDisk.version(root)}, the same disk and guest`
-  for (const granularity of [undefined, 4096])
-    await mirrored(`${title}, granularity ${granularity ?? 'as it is'}`, root, image, granularity)
+  const kinds = [{}, { granularity: 4096 }, { 'copy-mode': 'write-blocking' }]
+  for (const options of kinds) await mirrored(`${title}, ${JSON.stringify(options)}`, root, image, options)
 }
 
-async function mirrored(title: string, root: string, image: string, granularity: number | undefined): Promise<void> {
+async function mirrored(title: string, root: string, image: string, options: object): Promise<void> {
   const path = await EmulatedPath.make({ rate: 100 * mbit, roundTripMs: 50 })
   await using stack = new AsyncDisposableStack()
   stack.defer(() => path.close())
@@ -152,7 +156,7 @@ async function mirrored(title: string, root: string, image: string, granularity:
   const before = await wireBytes(path)
   const from = performance.now()
   const guest = await WritingGuest.start(disk.uriOf('a'), 128 * mib, mib)
-  const isReady = await disk.mirror(granularity)
+  const isReady = await disk.mirror(options)
   const readyMs = performance.now() - from
   stopping.signal.throwIfAborted()
   if (isReady) await sleep(2000)
@@ -163,7 +167,12 @@ async function mirrored(title: string, root: string, image: string, granularity:
   if (pauseMs === undefined) return add(`${title}: ready`, `not within ${mirrorMs / 1000} s; ${wire} on the wire`, '')
   add(`${title}: pause of the guest`, ms(pauseMs), '')
   add('the same: everything at the destination, on the wire', `${ms(hereMs)}, ${wire}`, '')
-  add('the same: seconds until ready', (readyMs / 1000).toFixed(1), '')
+  const written = `${(guest.writtenBytes / kibibyte / (hereMs / 1000)).toFixed(0)} KiB/s written`
+  add(
+    'the same: seconds until ready',
+    `${(readyMs / 1000).toFixed(1)}; ${written}, half of it within ${ms(median(guest.tookMs))}`,
+    '',
+  )
 }
 
 /** 1 TiB with random dirt. */

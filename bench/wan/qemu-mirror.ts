@@ -127,9 +127,9 @@ export class MirroredDisk {
 
   /**
    * Begins, and resolves when all that was there is at the destination, and what is written goes to both; to false when that takes
-   * too long. `granularity`: in bytes, of what was written; undefined: QEMU's own, 64 KiB.
+   * too long. `options`: other words to the mirror than its own, which counts what was written by 64 KiB and copies it afterwards.
    */
-  async mirror(granularity: number | undefined): Promise<boolean> {
+  async mirror(options: object): Promise<boolean> {
     const monitor = this.#monitors.a!
     const server = { type: 'inet', host: this.#path.addressOf('b'), port: `${port}` }
     for (let tries = 1; ; tries++) {
@@ -142,7 +142,7 @@ export class MirroredDisk {
       }
     }
     const words = { 'job-id': 'move', device: 'vm', target: 'there', sync: 'full' }
-    await monitor.execute('blockdev-mirror', { ...words, ...(granularity !== undefined && { granularity }) })
+    await monitor.execute('blockdev-mirror', { ...words, ...options })
     return monitor.event('BLOCK_JOB_READY')
   }
 
