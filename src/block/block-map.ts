@@ -163,6 +163,19 @@ export class BlockMap {
     return littleEndian(Buffer.from(words.slice().buffer))
   }
 
+  /** The bytes from `from` on of what `segmentAt` gives, as many as `target` has: a look at a few costs no copy of all. */
+  segmentPart(index: number, from: number, target: Uint8Array): void {
+    const segment = this.#segment(index)
+    if (typeof segment === 'string') {
+      target.fill(segment === 'full' ? 0xff : 0)
+      return
+    }
+    for (let at = 0; at < target.length; at++) {
+      const byte = from + at
+      target[at] = segment[byte >>> 2]! >>> ((byte & 3) * 8)
+    }
+  }
+
   /** Puts bits, as `segmentAt` gives them, in the place of what the segment had. @throws RangeError for a bit behind the end */
   putSegment(index: number, bytes: Uint8Array): void {
     assert(index < this.segmentCount && bytes.length === segmentBytes)

@@ -121,7 +121,7 @@ export class DirtyMap {
     if (this.#isOver || this.#dirty.hasAll(first, end)) return
     this.#dirty.add(first, end)
     try {
-      this.#file.put(this.#dirty, first, end)
+      this.#file.putFew(this.#dirty, first, end)
     } catch (error) {
       this.#end(error as Error)
     }
