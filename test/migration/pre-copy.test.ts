@@ -177,6 +177,15 @@ describe('pre-copy', () => {
     )
   })
 
+  it('promise 11: no more rounds are asked for than a source remembers, however little is in each', async () => {
+    const source = new HandSource()
+    const { tracked, run } = await scene(source, { roundBytes: block })
+    void run()
+    await source.asked(31)
+    for (let turns = 0; turns < 200; turns++) await settled()
+    assert.equal(tracked.asked.length, 32)
+  })
+
   it('a link that breaks has what was given out and not confirmed come again, under the same epoch', async () => {
     const source = new HandSource()
     const { tracked, copy, disk, run } = await scene(source)

@@ -27,6 +27,8 @@ import type { Window } from './window.ts'
 const usualRoundBytes = 16 * 2 ** 20
 const roundInStepBytes = 4 * 2 ** 20
 const unconfirmedBoundBytes = 48 * 2 ** 20
+/** The source remembers so many that are not confirmed, and some more. */
+const unconfirmedBoundRounds = 32
 /** What one question may give out where little of it is data: holes cost nothing, and the dirt in between is bounded besides. */
 const spanBytes = 2 ** 40
 const extentsInSlice = 8192
@@ -291,7 +293,7 @@ export class PreCopy {
       const [oldest] = this.#rounds
       if (!oldest) return
       const given = this.#rounds.reduce((sum, { bytes }) => sum + bytes, 0)
-      const isFull = given + usualRoundBytes > unconfirmedBoundBytes
+      const isFull = given + usualRoundBytes > unconfirmedBoundBytes || this.#rounds.length >= unconfirmedBoundRounds
       if (!oldest.isLanded && !isFull) return
       await oldest.landed
       this.#throwFailure()
