@@ -177,7 +177,7 @@ describe('pre-copy', () => {
     )
   })
 
-  it('promise 11: no more rounds are asked for than a source remembers, however little is in each', async () => {
+  it('no more rounds are asked for than a source remembers, however little is in each', async () => {
     const source = new HandSource()
     const { tracked, run } = await scene(source, { roundBytes: block })
     void run()
