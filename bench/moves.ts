@@ -1,7 +1,8 @@
 // npm run bench:moves. Moves over an emulated path (wan/): what a move costs the guest, how many bytes it takes, and how
 // long. Prints and keeps a table in results/. Needs root, gcc, iproute2, fio; for `clone` mmdebstrap and e2fsprogs.
 //
-//   --rows a,b,…     only these: guest, switchover, sparse, clone, back
+//   --rows a,b,…     only these: guest, switchover, sparse, clone, back; or mirror
+//   --qemu DIR       a root folder with QEMU's programs, for mirror; else one is made of Debian 13
 //   --before DIR     another checkout in turn with this one, where the row can be had of both
 //
 // Always: each row has a path, namespaces and two sites of its own, which are gone at its end.
@@ -15,9 +16,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs, promisify } from 'node:util'
 import type { MigrationView } from '../src/control/types.ts'
 import { EmulatedPath, type PathShape } from './wan/path.ts'
+import { MirroredDisk, mirrorMs } from './wan/qemu-mirror.ts'
 import { pair, type Site, startSite, WritingGuest } from './wan/sites.ts'
 
 const run = promisify(execFile)
+const kibibyte = 1024
 const mib = 2 ** 20
 const gib = 2 ** 30
 const mbit = 1e6
@@ -30,6 +33,7 @@ const { values } = parseArgs({
   options: {
     rows: { type: 'string', default: 'guest,switchover,sparse,back,clone' },
     before: { type: 'string' },
+    qemu: { type: 'string' },
     folder: { type: 'string', default: tmpdir() },
     seconds: { type: 'string', default: '5' },
     rounds: { type: 'string', default: '3' },
@@ -59,7 +63,7 @@ interface Lab {
   readonly place: string
 }
 
-const benches: Readonly<Record<string, () => Promise<void>>> = { guest, switchover, sparse, back, clone }
+const benches: Readonly<Record<string, () => Promise<void>>> = { guest, switchover, mirror, sparse, back, clone }
 try {
   for (const name of values.rows.split(',')) {
     const bench = benches[name]
@@ -101,8 +105,10 @@ async function guest(): Promise<void> {
 /** A guest that writes until the last moment, hybrid, moved when it is ready. */
 async function switchover(): Promise<void> {
   const shape = { rate: 100 * mbit, roundTripMs: 50 }
-  await inLab(here, shape, async ({ a, b, place }) => {
+  await inLab(here, shape, async ({ path, a, b, place }) => {
     await serveImage(a, place, 'vm', 256 * mib, 128 * mib)
+    const before = await wireBytes(path)
+    const from = performance.now()
     const guest = await WritingGuest.start(a.uriOf('vm'), 128 * mib, mib)
     const { id } = await a.client.migrate({ ...usual, disk: 'vm', to: 'b', mode: 'hybrid', switchover: 'auto' })
     const ready = await until(a, id, ({ state }) => state === 'ready')
@@ -112,6 +118,8 @@ async function switchover(): Promise<void> {
     const missing = (await b.client.showMigration(id)).bytes.missing
     await until(b, id, ({ bytes, state }) => bytes.missing === 0 || state === 'done')
     const missingMs = performance.now() - at
+    const hereMs = performance.now() - from
+    const wire = (await wireBytes(path)) - before
     await guest.stop()
     const done = await until(b, id, ({ state }) => state === 'done')
     add(
@@ -120,9 +128,51 @@ async function switchover(): Promise<void> {
       '≤ 2 round trips + three syncs',
     )
     add('the same: missing after switchover', `${kib(missing)}, here after ${ms(missingMs)}`, '≤ 1 s of the link')
+    add('the same: everything at the destination, on the wire', `${ms(hereMs)}, ${(wire / mib).toFixed(1)} MiB`, '')
     add('the same: seconds until ready', ready.seconds.precopy.toFixed(1), '')
     add('the same: verified', String(done.verified), 'true')
   })
+}
+
+/**
+ * What `switchover` does, done with QEMU's mirror: as it is; told to count what was written by blocks of 4 KiB; and to have each
+ * write of the guest wait until it is at the destination too.
+ */
+async function mirror(): Promise<void> {
+  const root = values.qemu === undefined ? await debianRoot() : resolve(values.qemu)
+  const image = join(folder, 'mirrored.raw')
+  await writeImage(image, 256 * mib, 128 * mib)
+  const title = `the mirror of QEMU ${await MirroredDisk.version(root)}, the same disk and guest`
+  const kinds = [{}, { granularity: 4096 }, { 'copy-mode': 'write-blocking' }]
+  for (const options of kinds) await mirrored(`${title}, ${JSON.stringify(options)}`, root, image, options)
+}
+
+async function mirrored(title: string, root: string, image: string, options: object): Promise<void> {
+  const path = await EmulatedPath.make({ rate: 100 * mbit, roundTripMs: 50 })
+  await using stack = new AsyncDisposableStack()
+  stack.defer(() => path.close())
+  const disk = await MirroredDisk.start(path, root, image)
+  stack.defer(() => disk.stop())
+  const before = await wireBytes(path)
+  const from = performance.now()
+  const guest = await WritingGuest.start(disk.uriOf('a'), 128 * mib, mib)
+  const isReady = await disk.mirror(options)
+  const readyMs = performance.now() - from
+  stopping.signal.throwIfAborted()
+  if (isReady) await sleep(2000)
+  const pauseMs = isReady ? await guest.move(disk.uriOf('b'), () => disk.complete()) : undefined
+  const hereMs = performance.now() - from
+  const wire = `${(((await wireBytes(path)) - before) / mib).toFixed(1)} MiB`
+  await guest.stop()
+  if (pauseMs === undefined) return add(`${title}: ready`, `not within ${mirrorMs / 1000} s; ${wire} on the wire`, '')
+  add(`${title}: pause of the guest`, ms(pauseMs), '')
+  add('the same: everything at the destination, on the wire', `${ms(hereMs)}, ${wire}`, '')
+  const written = `${(guest.writtenBytes / kibibyte / (hereMs / 1000)).toFixed(0)} KiB/s written`
+  add(
+    'the same: seconds until ready',
+    `${(readyMs / 1000).toFixed(1)}; ${written}, half of it within ${ms(median(guest.tookMs))}`,
+    '',
+  )
 }
 
 /** 1 TiB with random dirt. */
@@ -265,14 +315,22 @@ async function serveImage(
   dataBytes: number,
 ): Promise<void> {
   const image = join(place, `${name}.raw`)
-  {
-    await using file = await open(image, 'w')
-    await file.truncate(sizeBytes)
-    const piece = Buffer.alloc(mib)
-    for (let at = 0; at < dataBytes; at += mib) await file.write(randomFillSync(piece), 0, mib, at)
-  }
+  await writeImage(image, sizeBytes, dataBytes)
   await createFrom(site, name, image)
   await rm(image)
+}
+
+async function writeImage(image: string, sizeBytes: number, dataBytes: number): Promise<void> {
+  await using file = await open(image, 'w')
+  await file.truncate(sizeBytes)
+  const piece = Buffer.alloc(mib)
+  for (let at = 0; at < dataBytes; at += mib) await file.write(randomFillSync(piece), 0, mib, at)
+}
+
+/** Both ways. */
+async function wireBytes(path: EmulatedPath): Promise<number> {
+  const { ab, ba } = await path.stats()
+  return ab.bytes + ba.bytes
 }
 
 async function createFrom(site: Site, name: string, from: string): Promise<void> {
@@ -335,6 +393,14 @@ async function debianImage(): Promise<string> {
   await rm(tree, { recursive: true })
   await rm(tar)
   return image
+}
+
+/** With the programs of Debian 13, whose QEMU is 10. */
+async function debianRoot(): Promise<string> {
+  const root = join(folder, 'root')
+  const packages = 'qemu-system-common,qemu-utils'
+  await run('mmdebstrap', ['--quiet', '--variant=apt', `--include=${packages}`, 'trixie', root], { maxBuffer: 2 ** 26 })
+  return root
 }
 
 function add(what: string, found: string, bar: string): void {

@@ -119,7 +119,8 @@ export class WritingGuest {
     for (let count = 1; !this.#isOver && !this.#isHeld; count++) {
       await this.#write()
       const dueMs = fromMs + (count * blockBytes * 1000) / this.#bytesPerSecond
-      if (dueMs > performance.now()) await Promise.race([sleep(dueMs - performance.now()), this.#woken()])
+      const restMs = dueMs - performance.now()
+      if (restMs > 0) await Promise.race([sleep(restMs), this.#woken()])
     }
   }
 

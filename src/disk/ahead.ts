@@ -5,6 +5,7 @@
 // all of it void, for the kernel may have dropped any of it: nobody wrote it here, and all of it is copied again.
 
 import assert from 'node:assert/strict'
+import type { BlockMap } from '../block/block-map.ts'
 import type { Span } from '../block/span.ts'
 import type { Piece } from '../block/units.ts'
 import type { ArrivalMaps } from '../store/arrival-maps.ts'
@@ -27,7 +28,7 @@ export interface AheadParts {
 /** What the source granted of a disk, together with it: the epoch of its dirty map, and which blocks that map names. */
 export interface GrantedMap {
   readonly epoch: string
-  readonly dirty: Iterable<Span>
+  readonly dirty: BlockMap
 }
 
 export class Ahead {

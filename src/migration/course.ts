@@ -28,6 +28,8 @@ export interface CourseServices {
   readonly log: CourseLog
   /** What operators may name as seeds. Absent: nothing. */
   readonly seeds?: SeedShelf
+  /** Of a copy ahead of switchover: data in one round. Absent: as usual. */
+  readonly roundBytes?: number
   /** Bytes free for new disks, and for what lands. */
   freeBytes(): Promise<number>
 }

@@ -39,8 +39,8 @@ import { peerWords } from './peer-words.ts'
 import { maximumDisks, terms } from './terms.ts'
 import { namedRanges } from './unreadable.ts'
 
-/** Blocks in the answer to one `collect`: 1 GiB. */
-export const collectedAtOnce = 2 ** 18
+/** Blocks in the answer to one `collect`: 1 TiB, of which little is data. */
+export const collectedAtOnce = 2 ** 28
 const maximumClaims = 10_000
 
 const id = z.uuid()

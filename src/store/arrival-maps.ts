@@ -15,9 +15,9 @@ export class ArrivalMaps {
    */
   lostPower = false
 
-  constructor(sizeBytes: number) {
+  constructor(sizeBytes: number, present?: BlockMap) {
     const blocks = Math.ceil(sizeBytes / blockSizeBytes)
-    this.present = new BlockMap(blocks)
+    this.present = present ?? new BlockMap(blocks)
     this.written = new BlockMap(blocks)
   }
 }

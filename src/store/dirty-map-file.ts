@@ -1,6 +1,6 @@
 // The durable half of the map of what a destination does not have of a disk that is copied while its guest writes: which
-// blocks are known to be there. A header and, for each segment of the disk, a page with a bit a block, written in place and
-// whole, so that no page is read first. What no bit calls clean is dirty: a page that was never written, or is gone, says that
+// blocks are known to be there. A header and, for each segment of the disk, a page with a bit a block, written in place: whole, or
+// of few blocks the bytes with their bits. What no bit calls clean is dirty: a page that was never written, or is gone, says that
 // everything has to be copied.
 //
 // What always holds:
@@ -100,6 +100,10 @@ async function checksumOf(dirty: BlockMap, turn: () => Promise<void>): Promise<n
   return checksum
 }
 
+/** Of which a guest's write may be, and the bits of so many. */
+const fewBlocks = 1024
+const few = Buffer.alloc(fewBlocks / 8 + 1)
+
 const allClean = Buffer.alloc(pageBytes, 0xff)
 const nothingClean = Buffer.alloc(pageBytes)
 
@@ -164,6 +168,21 @@ export class DirtyMapFile {
   put(dirty: BlockMap, first: number, end: number): void {
     for (let index = Math.floor(first / segmentBlocks); index * segmentBlocks < end; index++)
       this.#file.write((index + 1) * pageBytes, pageOf(dirty, index))
+  }
+
+  /** The same of few blocks, whose bits are written alone: a guest's write waits for it, many times a second. */
+  putFew(dirty: BlockMap, first: number, end: number): void {
+    const index = Math.floor(first / segmentBlocks)
+    const base = index * segmentBlocks
+    if (end > base + segmentBlocks || end - first > fewBlocks) {
+      this.put(dirty, first, end)
+      return
+    }
+    const from = (first - base) >>> 3
+    const bytes = few.subarray(0, ((end - 1 - base) >>> 3) + 1 - from)
+    dirty.segmentPart(index, from, bytes)
+    for (let at = 0; at < bytes.length; at++) bytes[at]! ^= 0xff
+    this.#file.write((index + 1) * pageBytes + from, bytes)
   }
 
   /** Before what is given out, or was confirmed, is told. */

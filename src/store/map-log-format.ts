@@ -5,16 +5,24 @@
 
 import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
+import { segmentBlocks, segmentBytes } from '../block/block-map.ts'
 import { StoreError } from './store-error.ts'
 
 export const headerBytes = 128
 export const recordBytes = 24
 const magic = Buffer.from('VMSTMAPS')
-const formatVersion = 1
+/** Of a log that has pages; any other is of version 1, which an older vmstore reads. */
+const formatVersion = 2
 const lostPowerFlag = 1
 
 /** Record types. `tentative` is not written: a log of tentative blocks is one of its own, whose header names their epoch. */
-export const RecordType = { landed: 1, written: 2, partial: 3, commit: 4, tentative: 5, forgotten: 6 } as const
+export const RecordType = { landed: 1, written: 2, partial: 3, commit: 4, tentative: 5, forgotten: 6, page: 7 } as const
+
+/** The bits of a segment of which map: the mask of a page's record. */
+export const PagedMap = { present: 0, written: 1 } as const
+
+/** A page has the place of so many records: one that names it, and its bits behind that. */
+export const pageRecords = 1 + Math.ceil(segmentBytes / recordBytes)
 
 /** How far a log is known to be durable: what the records of the site say of it beside the log itself. */
 export interface MapLogMark {
@@ -44,10 +52,11 @@ export function encodeHeader(
   key: number,
   lostPower: boolean,
   snapshotRecords: number,
+  hasPages = false,
 ): Buffer {
   const header = Buffer.alloc(headerBytes)
   magic.copy(header, 0)
-  header.writeUInt32LE(formatVersion, 8)
+  header.writeUInt32LE(hasPages ? formatVersion : 1, 8)
   header.writeUInt32LE(key, 12)
   header.writeBigUInt64LE(BigInt(identity.sizeBytes), 16)
   header.writeBigUInt64LE(BigInt(identity.generation), 24)
@@ -75,13 +84,36 @@ export function encodeRecord(
   mask: number,
 ): Buffer {
   const record = Buffer.alloc(recordBytes)
-  record[0] = type
-  record[1] = mask
-  record.writeUInt32LE(count, 4)
-  record.writeBigUInt64LE(BigInt(first), 8)
-  record.writeUInt32LE(key, 16)
-  record.writeUInt32LE(crc32(record.subarray(0, recordBytes - 4), index >>> 0), recordBytes - 4)
+  putRecord(record, 0, key, index, type, first, count, mask)
   return record
+}
+
+/** The same, into bytes that are zeros. */
+export function putRecord(
+  target: Buffer,
+  at: number,
+  key: number,
+  index: number,
+  type: number,
+  first: number,
+  count: number,
+  mask: number,
+): void {
+  target[at] = type
+  target[at + 1] = mask
+  target.writeUInt32LE(count, at + 4)
+  target.writeUInt32LE(first % 2 ** 32, at + 8)
+  target.writeUInt32LE(Math.floor(first / 2 ** 32), at + 12)
+  target.writeUInt32LE(key, at + 16)
+  target.writeUInt32LE(crc32(target.subarray(at, at + recordBytes - 4), index >>> 0), at + recordBytes - 4)
+}
+
+/** A page: the bits of the segment that begins with block `first`. In its record the checksum of the bits is in the place of the count. */
+export function encodePage(key: number, index: number, first: number, map: number, bits: Uint8Array): Buffer {
+  const page = Buffer.alloc(pageRecords * recordBytes)
+  putRecord(page, 0, key, index, RecordType.page, first, crc32(bits, index >>> 0), map)
+  page.set(bits, recordBytes)
+  return page
 }
 
 export interface MapRecord {
@@ -89,6 +121,18 @@ export interface MapRecord {
   readonly mask: number
   readonly first: number
   readonly count: number
+  /** Of a page. */
+  readonly bits?: Uint8Array
+}
+
+/** Of how many records it has the place. */
+export function placesOf({ type }: MapRecord): number {
+  return type === RecordType.page ? pageRecords : 1
+}
+
+/** The blocks that a record speaks of; the end of a page's segment may lie behind the end of the disk. */
+export function spanOfRecord({ type, first, count }: MapRecord): { readonly first: number; readonly end: number } {
+  return { first, end: first + (type === RecordType.page ? segmentBlocks : count) }
 }
 
 function decodeRecord(record: Buffer, key: number, index: number): MapRecord | undefined {
@@ -142,5 +186,10 @@ export function damaged(path: string, why: string): StoreError {
 /** undefined: it is not intact. */
 export function recordAt(bytes: Buffer, key: number, index: number): MapRecord | undefined {
   const at = headerBytes + index * recordBytes
-  return decodeRecord(bytes.subarray(at, at + recordBytes), key, index)
+  if (at + recordBytes > bytes.length) return undefined
+  const record = decodeRecord(bytes.subarray(at, at + recordBytes), key, index)
+  if (record?.type !== RecordType.page) return record
+  const bits = bytes.subarray(at + recordBytes, at + recordBytes + segmentBytes)
+  const isWhole = bytes.length >= at + pageRecords * recordBytes
+  return isWhole && crc32(bits, index >>> 0) === record.count ? { ...record, bits } : undefined
 }

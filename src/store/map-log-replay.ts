@@ -1,6 +1,6 @@
 // What of a map log may be believed after a start (map-log.ts says why), and the maps that follow from it. Pure.
 
-import { BlockMap } from '../block/block-map.ts'
+import { BlockMap, segmentBlocks } from '../block/block-map.ts'
 import type { ArrivalMaps } from './arrival-maps.ts'
 import {
   damaged,
@@ -9,9 +9,12 @@ import {
   type MapIdentity,
   type MapLogMark,
   type MapRecord,
+  PagedMap,
+  placesOf,
   RecordType,
   recordAt,
   recordBytes,
+  spanOfRecord,
 } from './map-log-format.ts'
 
 /**
@@ -40,10 +43,11 @@ export function replay(
   const covered = Math.max(committed, durable)
   const believed = sameBoot ? intact : covered
   const uncommitted = new BlockMap(maps.present.blocks)
-  for (let index = 0; index < believed; index++) {
+  for (let index = 0; index < believed; ) {
     const record = recordAt(bytes, header.key, index)!
     applyRecord(record, maps)
     if (index >= covered) addBlocks(uncommitted, record)
+    index += placesOf(record)
   }
   maps.lostPower = header.lostPower || !sameBoot
   if (sameBoot) return { uncommitted, round }
@@ -65,12 +69,12 @@ function survey(bytes: Buffer, key: number): Survey {
   let intact = 0
   let committed = 0
   let round = 0
-  for (; intact < whole; intact++) {
-    const record = recordAt(bytes, key, intact)
-    if (!record) break
-    if (!isCommit(record, intact)) continue
-    committed = record.first
-    round = Math.max(round, record.count)
+  for (let record = recordAt(bytes, key, 0); record; record = recordAt(bytes, key, intact)) {
+    if (isCommit(record, intact)) {
+      committed = record.first
+      round = Math.max(round, record.count)
+    }
+    intact += placesOf(record)
   }
   return { whole, intact, committed, round }
 }
@@ -91,14 +95,21 @@ function isProvenRot(bytes: Buffer, key: number, broken: number, whole: number):
 const isCommit = ({ type, first }: MapRecord, index: number): boolean => type === RecordType.commit && first <= index
 
 /** The blocks whose bytes a record says to be here. */
-function addBlocks(blocks: BlockMap, { type, first, count }: MapRecord): void {
-  if (type === RecordType.commit || type === RecordType.forgotten || first + count > blocks.blocks) return
-  blocks.add(first, first + count)
+function addBlocks(blocks: BlockMap, record: MapRecord): void {
+  const { type } = record
+  const { first, end } = spanOfRecord(record)
+  if (type === RecordType.commit || type === RecordType.forgotten || first >= blocks.blocks) return
+  if (type === RecordType.page) blocks.add(first, Math.min(end, blocks.blocks))
+  else if (end <= blocks.blocks) blocks.add(first, end)
 }
 
 function applyRecord(record: MapRecord, maps: ArrivalMaps): void {
   const { first, count } = record
   if (record.type === RecordType.commit) return
+  if (record.type === RecordType.page) {
+    applyPage(record, maps)
+    return
+  }
   if (first + count > maps.present.blocks) return // Not of this disk: believe nothing of it.
   if (record.type === RecordType.forgotten) {
     maps.present.delete(first, first + count)
@@ -109,6 +120,12 @@ function applyRecord(record: MapRecord, maps: ArrivalMaps): void {
   } else if (record.type === RecordType.partial && !maps.present.has(first)) {
     maps.partial.set(first, (maps.partial.get(first) ?? 0) | record.mask)
   }
+}
+
+/** Pages stand in snapshots alone, each before anything else is said of its segment; what is written is present besides. */
+function applyPage({ first, mask, bits }: MapRecord, { present, written }: ArrivalMaps): void {
+  const map = mask === PagedMap.written ? written : present
+  if (first < map.blocks && first % segmentBlocks === 0) map.putSegment(first / segmentBlocks, bits!)
 }
 
 /** Partial blocks that are present now: the guest wrote a part of them. Walks the run or the partial blocks, whichever is less. */

@@ -12,15 +12,12 @@
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import type { BlockMap } from '../block/block-map.ts'
 import type { Span } from '../block/span.ts'
 import { ArrivalMaps } from './arrival-maps.ts'
 import type { Files, LogFile } from './files.ts'
 import { damaged, encodeHeader, encodeRecord, type MapIdentity, type MapLogMark, RecordType } from './map-log-format.ts'
 import { replay } from './map-log-replay.ts'
-
-/** A record counts at most this many blocks (8 TiB). */
-const maxRunBlocks = 2 ** 31
+import { snapshotOf } from './map-log-snapshot.ts'
 
 export class MapLog {
   readonly #files: Files
@@ -83,22 +80,9 @@ export class MapLog {
     round = 0,
   ): Promise<MapLog> {
     const key = randomBytes(4).readUInt32LE()
-    const parts: Buffer[] = []
-    let records = 0
-    const put = (type: number, first: number, count: number, mask = 0) => {
-      parts.push(encodeRecord(key, records++, type, first, count, mask))
-    }
-    const putMap = (type: number, map: BlockMap) => {
-      for (const run of map.runs(0, map.blocks, true)) {
-        for (let at = run.first; at < run.end; at += maxRunBlocks) put(type, at, Math.min(maxRunBlocks, run.end - at))
-      }
-    }
-    putMap(RecordType.landed, maps.present)
-    putMap(RecordType.written, maps.written)
-    for (const [block, mask] of maps.partial) put(RecordType.partial, block, 1, mask)
-    put(RecordType.commit, records, round)
-    const header = encodeHeader(identity, files.bootId, key, maps.lostPower, records)
-    const file = await files.replaceLog(path, Buffer.concat([header, ...parts]))
+    const { bytes, records, hasPages } = snapshotOf(key, maps, round)
+    const header = encodeHeader(identity, files.bootId, key, maps.lostPower, records, hasPages)
+    const file = await files.replaceLog(path, Buffer.concat([header, bytes]))
     return new MapLog(files, path, file, key, records, round)
   }
 

@@ -44,6 +44,14 @@ describe('a map of blocks as bytes', () => {
     }
   })
 
+  it('is read as it was where the last segment, a short one, was full once and is in disorder now', async () => {
+    const map = new BlockMap(segmentBlocks + 20_000)
+    map.add(0, map.blocks)
+    for (let at = 1; at < map.blocks; at += 2) map.delete(at, at + 1)
+    const read = await new MapReader(encodeMap(map)).next(map.blocks)
+    assert.deepEqual(runsOf(read), runsOf(map))
+  })
+
   it('costs next to nothing where it is alike, and a bit a block where it is not', () => {
     const map = new BlockMap(2 ** 28) // 1 TiB
     map.add(5, 2 ** 28 - 5)

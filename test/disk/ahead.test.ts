@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
+import { BlockMap } from '../../src/block/block-map.ts'
 import type { Span } from '../../src/block/span.ts'
 import { commitTogether } from '../../src/disk/plan.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
@@ -47,7 +48,13 @@ function reopened(made: Incoming, boot = bootId): Promise<Incoming> {
 }
 
 async function taken({ disk }: Incoming, dirty: readonly Span[] = [], name = epoch): Promise<void> {
-  await commitTogether([await disk.arriving.begin(2, null, null, { epoch: name, dirty })])
+  await commitTogether([await disk.arriving.begin(2, null, null, { epoch: name, dirty: mapOf(disk.sizeBytes, dirty) })])
+}
+
+function mapOf(sizeBytes: number, spans: readonly Span[]): BlockMap {
+  const map = new BlockMap(Math.ceil(sizeBytes / block))
+  for (const { first, end } of spans) map.add(first, end)
+  return map
 }
 
 describe('what is copied ahead of switchover', () => {
@@ -175,7 +182,7 @@ describe('what is copied ahead of switchover', () => {
     const reached = files.waiting('write')
     const landing = disk.arriving.ahead.land(piece(0, 4, 1))
     await reached
-    const begun = disk.arriving.begin(2, null, null, { epoch, dirty: [] })
+    const begun = disk.arriving.begin(2, null, null, { epoch, dirty: mapOf(disk.sizeBytes, []) })
     assert(!(await isSettled(begun)))
     files.release('write')
     await landing

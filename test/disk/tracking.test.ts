@@ -423,6 +423,32 @@ describe('a disk that is copied while its guest writes', () => {
       }
     })
 
+    it('does not lack what its destination says that it has when it asks for it, after any restart', async () => {
+      const hand = await opened()
+      const copier = await new Copier(hand.disk).begin()
+      const session = hand.disk.open('guest')
+      await write(session, 3 * block, block, 1)
+      await copier.collect()
+      copier.confirmed = copier.round
+      await write(session, 9 * block, block, 1)
+      await hand.disk.departing.tracking.confirm(copier.had)
+      assert.deepEqual(await finalOf(hand.disk, copier), [9])
+      const { disk } = await again(hand, otherBoot)
+      const dirty = await disk.departing.tracking.final(copier.had)
+      assert.deepEqual(dirty && blocksIn([...dirty.runs(0, blocks, true)]), [9])
+    })
+
+    it('lacks all the same what was not given out, whatever its destination says', async () => {
+      const { disk } = await opened()
+      const copier = await new Copier(disk).begin()
+      const session = disk.open('guest')
+      await write(session, 3 * block, block, 1)
+      const { tracking } = disk.departing
+      await tracking.confirm({ ...copier.had, confirmed: copier.round + 1, round: copier.round + 1 })
+      await tracking.confirm({ ...copier.had, epoch: diskRecord().id })
+      assert.deepEqual(await finalOf(disk, copier), [3])
+    })
+
     it('says nothing of another epoch, or to a destination or by a source that was put back', async () => {
       const { disk } = await opened()
       const copier = await new Copier(disk).begin()

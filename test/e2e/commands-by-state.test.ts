@@ -118,6 +118,9 @@ const scenes: Readonly<Record<string, () => Promise<Scene>>> = {
     )
     return { site: a, other: b, id }
   },
+  'source, pre-copying': () => preCopying('source', 'hybrid'),
+  'destination, pre-copying': () => preCopying('destination', 'hybrid'),
+  'destination, pre-copying, all has to come first': () => preCopying('destination', 'pre-copy'),
   'source, ready': () => ready('source'),
   'destination, ready': () => ready('destination'),
   'source, ready, a client at work': () => atWork('source'),
@@ -231,6 +234,15 @@ async function sight({ site, id }: Scene): Promise<unknown> {
 
 function sceneAt(side: 'source' | 'destination', a: Site, b: Site, id: string): Scene {
   return side === 'source' ? { site: a, other: b, id } : { site: b, other: a, id }
+}
+
+/** So slow that it is not ready before the test is over. */
+async function preCopying(side: 'source' | 'destination', mode: 'hybrid' | 'pre-copy'): Promise<Scene> {
+  const { a, b } = await sitesWithData(4 * mebibyte)
+  const request = { ...onTheWay, mode, disk: 'web01', to: b.name, maxRate: 16 * 1024 }
+  const { id } = await a.control.migrate(request)
+  for (const site of [a, b]) await untilMigration(site, id, ({ state }) => state === 'pre-copying')
+  return sceneAt(side, a, b, id)
 }
 
 async function ready(side: 'source' | 'destination'): Promise<Scene> {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { BlockMap } from '../../src/block/block-map.ts'
 import { withOwnMemory } from '../../src/block/own-memory.ts'
 import type { Extent, Piece, Run } from '../../src/block/units.ts'
 import type { BlockSource } from '../../src/disk/block-source.ts'
@@ -191,6 +192,27 @@ describe('background copy', () => {
       56 * block,
     )
     assert.equal(disk.arriving.missingBlocks, 0)
+  })
+
+  it('holes land a TiB at a time: of a disk of 1 PiB too they come to their end', async () => {
+    const sizeBytes = 2 ** 50
+    const here = new BlockMap(sizeBytes / block)
+    const lands: number[] = []
+    const arriving = {
+      get missingBlocks() {
+        return here.blocks - here.count
+      },
+      firstMissing: (from: number, limit: number) => here.firstRun(from, here.blocks, false, limit),
+      land: async ({ offset, length }: Piece) => {
+        lands.push(length)
+        here.add(offset / block, (offset + length) / block)
+      },
+      unsettled: () => undefined,
+    }
+    const disk = { sizeBytes, arriving, isFailed: false } as unknown as Disk
+    const extents = async (offset: number, length: number) => [{ offset, length, data: false }]
+    assert.equal(await new BackgroundCopy(partsOf(disk, instant, { extents }), never).run(), true)
+    assert.deepEqual([lands.length, here.count], [1024, here.blocks])
   })
 
   it('asks in chunks of 256 KiB, as many at once as the window lets it', async () => {

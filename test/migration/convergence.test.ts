@@ -96,6 +96,34 @@ describe('convergence of what is copied ahead', () => {
     await nudged
   })
 
+  it('nor for so long that more than a quarter of the last moments is written meanwhile', async () => {
+    const passes = new Passes()
+    // 5 MiB were written in this second: a quarter of the last moments are 25.
+    const { rested } = await passes.pass(100 * mebibyte, 5 * mebibyte)
+    let isOver = false
+    rested.then(() => {
+      isOver = true
+    }, assert.fail)
+    await passes.clock.advance(3900)
+    assert(!isOver)
+    await passes.clock.advance(200)
+    assert(isOver)
+    const { rested: slower } = await passes.pass(100 * mebibyte, 10 * mebibyte)
+    let isOverToo = false
+    slower.then(() => {
+      isOverToo = true
+    }, assert.fail)
+    await passes.clock.advance(1400)
+    assert(!isOverToo)
+    await passes.clock.advance(200)
+    assert(isOverToo)
+  })
+
+  it('and not at all while more than that is left', async () => {
+    const passes = new Passes()
+    await (await passes.pass(100 * mebibyte, 26 * mebibyte)).rested
+  })
+
   it('before that, nothing rests', async () => {
     const passes = new Passes()
     await (await passes.pass(100 * mebibyte, 800 * mebibyte)).rested

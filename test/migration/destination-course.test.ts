@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { Disk } from '../../src/disk/disk.ts'
 import { commitTogether } from '../../src/disk/plan.ts'
+import { PeerRefusal } from '../../src/link/channel.ts'
+import { unknownMigrationCode } from '../../src/migration/codes.ts'
 import type { CourseServices } from '../../src/migration/course.ts'
 import { DestinationCourse } from '../../src/migration/destination/destination-course.ts'
 import type { MigrationRecord, Records } from '../../src/store/records.ts'
 import { block, closeDisksAfterEach, isSettled, openDisk, ReadySource } from '../disk/hand.ts'
 import { removeFoldersAfterEach } from '../store/folder.ts'
-import { migrationRecord } from '../store/samples.ts'
+import { migrationRecord, usualTerms } from '../store/samples.ts'
 import { FakeClock } from './fake-time.ts'
 import { scriptedSite } from './scripted-site.ts'
 import { elsewhere, keys } from './site-keys.ts'
@@ -88,6 +90,32 @@ describe('the course of an arriving disk', () => {
     assert.match(course.note!, /left by force, though the source refused to cancel: it is copying/)
     course.stop()
     await course.settled()
+  })
+
+  it('of a copy ahead is left when its source knows nothing of it any more, for it was cancelled, and the word of that was lost', async () => {
+    const facts = { state: 'incoming', generation: 1, migrationId: 'm-1' }
+    const { disk, records } = await openDisk(new ReadySource(), facts)
+    let isCancelled = false
+    const known = { writersAreGone: false, sessions: 0, boot: null }
+    const there = scriptedSite({
+      inquire: async () => ({ ...known, state: isCancelled ? 'cancelled' : 'ready' }),
+      track: async () => {
+        isCancelled = true
+        throw new PeerRefusal(unknownMigrationCode, 'there is no migration m-1 there')
+      },
+      extents: async (_, run) => [{ ...run, data: true }],
+    })
+    const clock = new FakeClock()
+    const services: CourseServices = {
+      ...{ siteId: 'here', ...keys, bootId: 'boot-1', log: () => {}, freeBytes: async () => 2 ** 40 },
+      ...{ records, clock },
+    }
+    const terms = { ...usualTerms, mode: 'hybrid' } as const
+    const record = migrationRecord({ id: 'm-1', role: 'destination', state: 'ready', terms })
+    const course = await DestinationCourse.open(services, record, there, false, async () => disk)
+    course.start()
+    await course.settled()
+    assert.deepEqual([disk.state, course.record.state], ['gone', 'cancelled'])
   })
 
   it('promise 8: ends though its source is gone for good, when that is proven', async () => {

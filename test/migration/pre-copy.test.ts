@@ -3,14 +3,14 @@
 import assert from 'node:assert/strict'
 import { blockSizeBytes } from '../../src/block/block-map.ts'
 import type { Span } from '../../src/block/span.ts'
-import type { Piece, Run } from '../../src/block/units.ts'
+import type { Extent, Piece, Run } from '../../src/block/units.ts'
 import { commitTogether } from '../../src/disk/plan.ts'
 import { LinkError, PeerRefusal } from '../../src/link/channel.ts'
 import { epochOverCode } from '../../src/migration/codes.ts'
 import { Convergence } from '../../src/migration/copy/convergence.ts'
 import { InFlight } from '../../src/migration/copy/in-flight.ts'
 import { Pause } from '../../src/migration/copy/pause.ts'
-import { PreCopy } from '../../src/migration/copy/pre-copy.ts'
+import { PreCopy, type PreCopyParts } from '../../src/migration/copy/pre-copy.ts'
 import { RateLimit } from '../../src/migration/copy/rate-limit.ts'
 import { Window } from '../../src/migration/copy/window.ts'
 import type { Collected, Collection, Copied, DiskAt } from '../../src/migration/counterpart.ts'
@@ -68,7 +68,10 @@ class Tracked {
   }
 }
 
-async function scene(source: { fetch(runs: readonly Run[], options: never): AsyncIterable<Piece> }) {
+async function scene(
+  source: { fetch(runs: readonly Run[], options: never): AsyncIterable<Piece> },
+  facts: Partial<PreCopyParts> = {},
+) {
   const { disk, files } = await openDisk(new HandSource(), { state: 'incoming', generation: 1, owner: 'there' })
   const clock = new FakeClock()
   const tracked = new Tracked()
@@ -91,6 +94,7 @@ async function scene(source: { fetch(runs: readonly Run[], options: never): Asyn
     convergence,
     progressed: () => {},
     unreadable: (runs) => void unreadable.push(runs),
+    ...facts,
   })
   const stop = new AbortController()
   const run = () => {
@@ -146,6 +150,40 @@ describe('pre-copy', () => {
     void run()
     await source.asked(0)
     assert.equal(tracked.unconfirmed.length, blocks, 'they are out, and dirty no more')
+  })
+
+  it('a hole is no data on its way, wherever it lies between what is', async () => {
+    const source = new HandSource()
+    const all: Extent[] = [
+      { offset: 0, length: 30 * block, data: false },
+      { offset: 30 * block, length: 2 * block, data: true },
+      { offset: 32 * block, length: 32 * block, data: false },
+    ]
+    const extents = async (offset: number) => all.filter((extent) => extent.offset + extent.length > offset)
+    const { copy, tracked, run } = await scene(source, { extents })
+    void run()
+    await source.asked(0)
+    assert.equal(tracked.asked.length, 1, 'all in one question')
+    assert.equal(copy.leftBytes, 2 * block)
+  })
+
+  it('comes in rounds that are as short as it is told', async () => {
+    const { tracked, convergence, run } = await scene(new ReadySource(), { roundBytes: 4 * block })
+    void run()
+    await until(() => convergence.isInStep)
+    assert.deepEqual(
+      tracked.asked.slice(0, 3).map(({ run }) => run),
+      [0, 1, 2].map((index) => ({ offset: index * 4 * block, length: 4 * block })),
+    )
+  })
+
+  it('no more rounds are asked for than a source remembers, however little is in each', async () => {
+    const source = new HandSource()
+    const { tracked, run } = await scene(source, { roundBytes: block })
+    void run()
+    await source.asked(31)
+    for (let turns = 0; turns < 200; turns++) await settled()
+    assert.equal(tracked.asked.length, 32)
   })
 
   it('a link that breaks has what was given out and not confirmed come again, under the same epoch', async () => {

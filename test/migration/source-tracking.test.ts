@@ -121,6 +121,16 @@ describe('the source of disks that are copied before switchover', () => {
     assert.deepEqual(await lacking([had('web01', { ...copy, round: 3 }), asGranted('web02')]), [[3], undefined])
   })
 
+  it('not lacking is what the destination says that it has when it asks for the disks', async () => {
+    const copy = await copied('web01')
+    await write(web01!, 3)
+    const asked = { ...asOwned('web01'), epoch: copy.epoch, run: whole, most: blocks, hot: true }
+    await course.desk.collect({ ...asked, round: 3, confirmed: 2 }, never)
+    await write(web01!, 5)
+    const all = { ...copy, confirmed: 3, round: 3 }
+    assert.deepEqual(await lacking([had('web01', all), asGranted('web02')]), [[5], undefined])
+  })
+
   it('promise 2: a map that is not durable does not keep the disks from passing, and counts for nothing', async () => {
     const disks = [had('web01', await copied('web01')), had('web02', await copied('web02'))]
     two!.files.fail('syncPages', new Error('EIO'))

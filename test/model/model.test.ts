@@ -23,6 +23,7 @@ const mustHappen = [
   'acceptances',
   'ready',
   'blocksAhead',
+  'blocksAheadTogether',
   'flippedPieces',
   'rottenMaps',
   'flips',

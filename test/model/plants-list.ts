@@ -367,8 +367,8 @@ export const plants: readonly Plant[] = [
   {
     name: 'the map of a grant not heeded, of what was copied ahead',
     file: 'src/disk/arrival/tentative.ts',
-    was: 'for (const { first, end } of dirty) maps.present.delete',
-    becomes: 'for (const { first, end } of [...dirty].slice(0, 0)) maps.present.delete',
+    was: 'maps.present.subtract(dirty)',
+    becomes: 'void dirty',
   },
   {
     name: 'bits of what was copied ahead, durable before their bytes',
@@ -393,5 +393,41 @@ export const plants: readonly Plant[] = [
     file: 'src/disk/io/tracked.ts',
     was: 'this.#watch.begins(offset, lengthBytes)\n    await',
     becomes: 'await',
+  },
+  {
+    name: 'a late reply of the old generation that switchover does not wait for',
+    file: 'src/disk/arrival/tentative.ts',
+    was: 'await this.#holds.unsettled({ first: 0, end: this.#here.blocks })',
+    becomes: '',
+  },
+  {
+    name: 'something that lands ahead once the disk was taken',
+    file: 'src/disk/arrival/tentative.ts',
+    was: 'if (this.#isSealed) return undefined',
+    becomes: 'if (this.#isSealed && span.first < 0) return undefined',
+  },
+  {
+    name: 'an epoch that goes on after a loss of power at the source',
+    file: 'src/store/dirty-map-file.ts',
+    was: 'if (frozenEpoch === undefined ? header.bootId !== files.bootId : header.epoch !== frozenEpoch) return undefined',
+    becomes: 'if (frozenEpoch !== undefined && header.epoch !== frozenEpoch) return undefined',
+  },
+  {
+    name: 'a dirty bit set before a write, and cleared before that write completed',
+    file: 'src/disk/departure/dirty-map.ts',
+    was: 'for (const flight of this.#flights) {',
+    becomes: 'for (const flight of [] as Span[]) {',
+  },
+  {
+    name: 'a round confirmed that landed while its sync ran',
+    file: 'src/disk/arrival/tentative.ts',
+    was: 'await this.#log.commit(position, round)',
+    becomes: 'await this.#log.commit(position, Math.max(round, this.#landedRound))',
+  },
+  {
+    name: 'a round confirmed when it was given out',
+    file: 'src/migration/copy/pre-copy.ts',
+    was: 'ahead.roundLanded(given.number)',
+    becomes: 'ahead.roundLanded(this.#round)',
   },
 ]

@@ -15,6 +15,9 @@ import { StoreError } from '../../src/store/store-error.ts'
 import { SimFile, sectorBytes } from './sim-file.ts'
 import type { SimProcess, World } from './world.ts'
 
+/** In which a move may begin, copy a disk, and pass it on. */
+const slowSteps = 150
+
 /** The platter and page cache of one machine; outlives its processes. */
 export class SimMachine {
   readonly name: string
@@ -26,6 +29,8 @@ export class SimMachine {
   /** Of a hundred syncs so many fail, as a fraction. */
   syncFaultRate = 0
   onSyncFailed: (path: string) => void = () => {}
+  /** Of a hundred writes of a disk so many take long, as a fraction: much else happens meanwhile. */
+  slowRate = 0
 
   constructor(world: World, name: string) {
     this.world = world
@@ -198,7 +203,10 @@ export class SimFiles implements Files {
       throw noSpace(path)
     }
     if (world.random.chance(0.4)) return happen()
-    return world.event(this.#process, `write ${path} ${offset}+${source.length}`, { abandon: inPart }).then(happen)
+    const label = `write ${path} ${offset}+${source.length}`
+    const { slowRate } = this.#machine
+    let stepsLeft = slowRate > 0 && world.random.chance(slowRate) ? slowSteps : 0
+    return world.event(this.#process, label, { abandon: inPart, ready: () => stepsLeft-- <= 0 }).then(happen)
   }
 
   /** Told now and then only: nobody knows while the file is changed. */

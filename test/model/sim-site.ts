@@ -57,6 +57,9 @@ export class SimSite {
   /** Clients find nobody while it stops. */
   #stopping = false
   readonly #sessions = new Set<OpenSession>()
+  /** Of a copy ahead of switchover. */
+  roundBytes: number | undefined
+
   /** Each course that begins here, or is taken up; each line of the log. */
   onCourse: (course: Course) => void = () => {}
   onLog: (message: string, facts: object) => void = () => {}
@@ -217,6 +220,8 @@ export class SimSite {
       rights: () => rightsOf({ mayTake: [{ disk: everyDisk, give: true }], limits: {} }),
       keep: () => ({ [Symbol.dispose]: () => {} }),
       freeBytes: async () => 2 ** 40,
+      // A disk is copied ahead in several rounds here too.
+      ...(this.roundBytes !== undefined && { roundBytes: this.roundBytes }),
       transport: () => 'sim',
       probe: (peerId: string) => this.#link.probe(process, () => this.#endOf(peerId)),
     }

@@ -33,6 +33,11 @@ const directEvery = 4
 const liarEvery = 5
 /** In one run in so many two disks move together, in one in so many three. */
 const togetherEvery = { two: 3, three: 7 }
+/** In one run in so many writes of the disks may take long; in one in so many a copy ahead comes in rounds of two blocks. */
+const slowEvery = 3
+const shortRoundsEvery = 2
+/** Of a hundred writes so many, as a fraction. */
+const slowRate = 0.2
 /** Steps after which the weather has cleared, and after which the operator helps out. */
 const badWeather = { least: 300, spread: 4000 }
 const deadlines = 5000
@@ -72,6 +77,7 @@ class Run implements Stage {
     acceptances: 0,
     ready: 0,
     blocksAhead: 0,
+    blocksAheadTogether: 0,
     reclaims: 0,
     verifications: 0,
     endedByForce: 0,
@@ -111,7 +117,11 @@ class Run implements Stage {
     this.a.other = this.b
     this.b.other = this.a
     this.#isDirect = seed % directEvery === 0
-    for (const site of [this.a, this.b]) site.isDirect = this.#isDirect
+    for (const site of [this.a, this.b]) {
+      site.isDirect = this.#isDirect
+      if (seed % slowEvery === 1) site.machine.slowRate = slowRate
+      if (seed % shortRoundsEvery === 1) site.roundBytes = 2 * 4096
+    }
     this.disks = Array.from({ length: disksOf(seed) }, (_, index) => this.#disk(index))
     this.cut = new CutWatch(this)
     this.#group = new GroupWatch(this)
@@ -183,7 +193,9 @@ class Run implements Stage {
   #countAhead(site: SimSite, kind: CourseEvent['kind']): void {
     if (kind === 'ready') this.counts.ready++
     if (kind !== 'switchover') return
-    for (const { name } of this.disks) this.counts.blocksAhead += site.disk(name)?.present.blocks ?? 0
+    const blocks = this.disks.reduce((sum, { name }) => sum + (site.disk(name)?.present.blocks ?? 0), 0)
+    this.counts.blocksAhead += blocks
+    if (this.disks.length > 1) this.counts.blocksAheadTogether += blocks
   }
 
   /** Each disk is in that state at that site. */

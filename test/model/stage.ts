@@ -48,9 +48,13 @@ export interface Counts {
   /** Losses of power at an owner that will be told, because of writes that were not flushed. */
   markedLosses: number
   acceptances: number
-  /** Moves of which what was copied ahead had come so far before switchover; blocks that were here when disks were taken. */
+  /**
+   * Moves of which what was copied ahead had come so far before switchover; blocks that were here when disks were taken, and of
+   * these, of disks that moved with others.
+   */
   ready: number
   blocksAhead: number
+  blocksAheadTogether: number
   reclaims: number
   verifications: number
   /** Moves ended at the destination before the source had heard that it has everything. */

@@ -1,6 +1,7 @@
-// The whole user space of the test guest: its init, and a workload that knows what every sector of the disk must hold.
+// The whole user space of the test guest: its init, and a workload that knows what every sector of its disks must hold. There
+// may be several of one size, /dev/vda, vdb and so on: their sectors count as if one stood behind the other.
 //
-// Requests of 512 bytes, 4 KiB and 64 KiB, several at a time, on a disk opened with O_DIRECT; never two over one sector,
+// Requests of 512 bytes, 4 KiB and 64 KiB, several at a time, on disks opened with O_DIRECT; never two over one sector,
 // often two over one block. Every written sector carries its number and the number of the write, so that a wrong one says
 // what it is. A read is held against what was last acknowledged.
 //
@@ -40,14 +41,15 @@ enum {
   zeroed_max_sectors = 512,
   troubles_told = 20,
   tick_us = 20000,
+  most_disks = 4,
 };
 
 // What a sector must hold: the number of the write that made it (0: zeros), and whether it was discarded since. A discarded
 // sector may read as before or as zeros, but once zeros, zeros.
 static const uint32_t write_mask = 0x3fffffff, seen_zero = 0x40000000, was_discarded = 0x80000000;
 
-static int disk, console;
-static uint64_t sector_count;
+static int disks[most_disks], disk_count, console;
+static uint64_t disk_sectors, sector_count;
 static uint32_t *expected;
 static uint8_t *busy;
 static pthread_mutex_t picking = PTHREAD_MUTEX_INITIALIZER, telling = PTHREAD_MUTEX_INITIALIZER;
@@ -147,12 +149,16 @@ static void check(const uint64_t *words, uint64_t first, uint64_t count) {
   }
 }
 
-// ---- requests. The caller holds the sectors.
+// ---- requests. The caller holds the sectors, which are of one disk.
+
+static int disk_of(uint64_t sector) { return disks[sector / disk_sectors]; }
+
+static uint64_t offset_of(uint64_t sector) { return sector % disk_sectors * sector_bytes; }
 
 static void read_and_check(uint64_t *buffer, uint64_t first, uint64_t count) {
   ssize_t length = count * sector_bytes;
   memset(buffer, 0xa5, length);
-  if (pread(disk, buffer, length, first * sector_bytes) == length) check(buffer, first, count);
+  if (pread(disk_of(first), buffer, length, offset_of(first)) == length) check(buffer, first, count);
   else trouble("read", first, count);
   atomic_fetch_add(&reads, 1);
 }
@@ -161,20 +167,21 @@ static void write_new(uint64_t *buffer, uint64_t first, uint64_t count) {
   uint32_t number = atomic_fetch_add(&last_write, 1) + 1;
   ssize_t length = count * sector_bytes;
   for (uint64_t i = 0; i < count; i++) make_sector(buffer + i * sector_words, first + i, number);
-  if (pwrite(disk, buffer, length, first * sector_bytes) != length) return trouble("write", first, count);
+  if (pwrite(disk_of(first), buffer, length, offset_of(first)) != length) return trouble("write", first, count);
   for (uint64_t i = 0; i < count; i++) expected[first + i] = number;
   atomic_fetch_add(&writes, 1);
 }
 
 static void discard(uint64_t first, uint64_t count) {
-  uint64_t range[2] = {first * sector_bytes, count * sector_bytes};
-  if (ioctl(disk, BLKDISCARD, range) != 0) return trouble("discard", first, count);
+  uint64_t range[2] = {offset_of(first), count * sector_bytes};
+  if (ioctl(disk_of(first), BLKDISCARD, range) != 0) return trouble("discard", first, count);
   for (uint64_t i = 0; i < count; i++) expected[first + i] |= was_discarded;
   atomic_fetch_add(&discards, 1);
 }
 
 static void write_zeroes(uint64_t first, uint64_t count, int may_punch) {
-  uint64_t range[2] = {first * sector_bytes, count * sector_bytes};
+  uint64_t range[2] = {offset_of(first), count * sector_bytes};
+  int disk = disk_of(first);
   int result = may_punch ? fallocate(disk, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range[0], range[1])
                          : ioctl(disk, BLKZEROOUT, range);
   if (result != 0) return trouble("write of zeros", first, count);
@@ -183,7 +190,8 @@ static void write_zeroes(uint64_t first, uint64_t count, int may_punch) {
 }
 
 static void flush(void) {
-  if (fdatasync(disk) != 0) trouble("flush", 0, 0);
+  for (int i = 0; i < disk_count; i++)
+    if (fdatasync(disks[i]) != 0) trouble("flush", i, 0);
   atomic_fetch_add(&flushes, 1);
 }
 
@@ -198,6 +206,7 @@ static uint64_t take(uint64_t *random, uint64_t count) {
     if (number >> 60 < 5) first = (hot + number % 1024) % (sector_count - count + 1);
     else if (number >> 52 == 0xfff) hot = first;
     if (number >> 56 & 3 && count > 1) first -= first % (count < block_sectors ? count : block_sectors);
+    if (first % disk_sectors + count > disk_sectors) first -= count; // It would reach into the next disk.
     int free = memchr(busy + first, 1, count) == NULL;
     if (free) memset(busy + first, 1, count);
     pthread_mutex_unlock(&picking);
@@ -290,10 +299,16 @@ static void await_finish(void) {
 int main(void) {
   open_console();
   load_modules();
-  disk = open("/dev/vda", O_RDWR | O_DIRECT | O_EXCL | O_CLOEXEC);
   uint64_t size_bytes, *buffer;
-  if (disk < 0 || ioctl(disk, BLKGETSIZE64, &size_bytes) != 0) give_up("/dev/vda");
-  sector_count = size_bytes / sector_bytes;
+  for (; disk_count < most_disks; disk_count++) {
+    char path[] = "/dev/vda";
+    path[7] += disk_count;
+    disks[disk_count] = open(path, O_RDWR | O_DIRECT | O_EXCL | O_CLOEXEC);
+    if (disks[disk_count] < 0 && disk_count > 0) break;
+    if (disks[disk_count] < 0 || ioctl(disks[disk_count], BLKGETSIZE64, &size_bytes) != 0) give_up(path);
+  }
+  disk_sectors = size_bytes / sector_bytes;
+  sector_count = disk_count * disk_sectors;
   expected = calloc(sector_count, sizeof *expected);
   busy = calloc(sector_count, 1);
   if (!expected || !busy || posix_memalign((void **)&buffer, 4096, large_sectors * sector_bytes) != 0) give_up("memory");

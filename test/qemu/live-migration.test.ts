@@ -1,4 +1,4 @@
-// A virtual machine that QEMU moves from one site to another while it works on its disk, and vmstore moves the disk.
+// A virtual machine that QEMU moves from one site to another while it works on its disks, and vmstore moves the disks.
 // The guest itself knows what every sector must hold (guest.c).
 
 import assert from 'node:assert/strict'
@@ -22,7 +22,10 @@ import { type ConsoleLine, GuestConsole, Machine } from './machine.ts'
 
 const runFile = join(import.meta.dirname, '../../bin/run.js')
 const disk = 'web01'
+const dataDisk = 'web01-data'
 const sizeBytes = 64 * 2 ** 20
+/** Of each of two. */
+const smallBytes = 16 * 2 ** 20
 const sectorBytes = 512
 /** So low that blocks come because the guest asks for them, and the copy still runs when it works at the destination. */
 const maxRate = 64 * 1024
@@ -34,6 +37,7 @@ const copyDeadlineSeconds = 300
 const quitDeadlineSeconds = 100
 const requestsAtSource = 2000
 const requestsAtDestination = 4000
+const requestsOfTwo = 1000
 
 describe('a virtual machine under QEMU', function () {
   this.timeout(900_000)
@@ -46,7 +50,7 @@ describe('a virtual machine under QEMU', function () {
     const { a, b } = await twoSites()
     const { present: whole } = await createDisk(a, disk, sizeBytes)
     const guestConsole = new GuestConsole()
-    const machine = { folder: path, guest, guestConsole, exportName: disk }
+    const machine = { folder: path, guest, guestConsole, exportNames: [disk] }
     const endAfterwards = (program: Program) => afterwards(() => program.kill())
 
     const source = await Machine.start({ ...machine, name: 'source', nbdSocket: a.nbdSocket }, endAfterwards)
@@ -111,6 +115,49 @@ describe('a virtual machine under QEMU', function () {
     await refusedWith('ESHUTDOWN', stray.write(0, Buffer.alloc(sectorBytes)))
     console.log(`      ${report(guestConsole, counts['requests']!)}`)
   })
+
+  it('promises 1, 2 and 3: moves live in hybrid mode, with two disks that are copied ahead while it writes, and pass together', async function () {
+    needGuestTools(this)
+    const path = folder()
+    const guest = buildGuest(path, { init: 'guest.c', modules: ['virtio_pci', 'virtio_blk'] })
+    const { a, b } = await twoSites()
+    const names = [disk, dataDisk]
+    for (const name of names) await createDisk(a, name, smallBytes)
+    const guestConsole = new GuestConsole()
+    const machine = { folder: path, guest, guestConsole, exportNames: names }
+    const endAfterwards = (program: Program) => afterwards(() => program.kill())
+    const source = await Machine.start({ ...machine, name: 'source', nbdSocket: a.nbdSocket }, endAfterwards)
+    await guestConsole.lines.find('disks filled by the guest', bootDeadlineSeconds, saying(/^ready /))
+
+    const words = [runFile, 'migrate', ...names, '--to', b.name, '--json', '--control', a.controlSocket]
+    const migrate = new Program('vmstore migrate', process.execPath, words)
+    endAfterwards(migrate)
+    await migrate.stdout.find('ready event', workDeadlineSeconds, eventOf('ready'))
+    const { sent } = (await b.control.listMigrations())[0]!.bytes
+    assert(sent > smallBytes, `${sent} bytes of the two disks were copied ahead`)
+    const incoming = { ...machine, name: 'destination', nbdSocket: b.nbdSocket, isIncoming: true }
+    const destination = await Machine.start(incoming, endAfterwards)
+    await requests(guestConsole, 'source', requestsOfTwo)
+    for (const name of names) assert.deepEqual(await standing(a, b, name), ['owned 1', 'incoming 1'])
+
+    await source.migrateTo(destination, join(path, 'migration'), workDeadlineSeconds)
+    await migrate.stdout.find('switchover event', workDeadlineSeconds, eventOf('switchover'))
+    await source.qmp.execute('quit')
+    await source.process.succeed(quitDeadlineSeconds)
+    await requests(guestConsole, 'destination', requestsOfTwo)
+    await migrate.succeed(copyDeadlineSeconds)
+    const { state, bytes } = await migrate.stdout.find('result event', quitDeadlineSeconds, eventOf('result'))
+    assert.deepEqual([state, bytes.missing], ['done', 0])
+
+    destination.type('finish\n')
+    const done = await guestConsole.lines.find('end of the guest', workDeadlineSeconds, saying(/^done (.*)/))
+    await destination.process.succeed(quitDeadlineSeconds)
+    const { wrong, errors, verified, ...counts } = numbers(done[1]!)
+    assert.deepEqual({ wrong, errors, verified }, { wrong: 0, errors: 0, verified: (2 * smallBytes) / sectorBytes })
+    for (const { qmp } of [source, destination]) assert.deepEqual(qmp.events('BLOCK_IO_ERROR'), [])
+    for (const name of names) assert.deepEqual(await standing(a, b, name), ['released 2', 'owned 2'])
+    console.log(`      ${report(guestConsole, counts['requests']!)}`)
+  })
 })
 
 function saying(pattern: RegExp): (line: ConsoleLine) => RegExpExecArray | undefined {
@@ -143,8 +190,8 @@ function numbers(text: string): Record<string, number> {
 }
 
 /** State and generation at each site. */
-async function standing(a: Site, b: Site): Promise<string[]> {
-  const views = await Promise.all([a, b].map((site) => site.control.showDisk(disk)))
+async function standing(a: Site, b: Site, name = disk): Promise<string[]> {
+  const views = await Promise.all([a, b].map((site) => site.control.showDisk(name)))
   return views.map(({ state, generation }) => `${state} ${generation}`)
 }
 

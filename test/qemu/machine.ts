@@ -1,4 +1,4 @@
-// A virtual machine in a QEMU process, with a disk over NBD attached as libvirt does with cache='none'.
+// A virtual machine in a QEMU process, with disks over NBD attached as libvirt does with cache='none'.
 
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
@@ -57,7 +57,8 @@ export interface MachineOptions {
   readonly guest: GuestImage
   readonly guestConsole: GuestConsole
   readonly nbdSocket: string
-  readonly exportName: string
+  /** One disk each, in this order. */
+  readonly exportNames: readonly string[]
   /** Waits to be told where a guest comes in. */
   readonly isIncoming?: boolean
 }
@@ -126,10 +127,17 @@ function whenClosed(socket: Socket | undefined, act: () => void): void {
 }
 
 function commandLine(options: MachineOptions, paths: { qmp: string; console: string }): string[] {
-  const { guest, nbdSocket, exportName, isIncoming } = options
+  const { guest, nbdSocket, exportNames, isIncoming } = options
   const passing = { discard: 'unmap', cache: { direct: true, 'no-flush': false } }
   const server = { type: 'unix', path: nbdSocket }
-  const file = { driver: 'nbd', server, export: exportName, 'reconnect-delay': reconnectSeconds, ...passing }
+  const fixed = { driver: 'nbd', server, 'reconnect-delay': reconnectSeconds, ...passing }
+  const disks = exportNames.flatMap((name, index) => [
+    ...[
+      '-blockdev',
+      JSON.stringify({ 'node-name': `disk${index}`, driver: 'raw', ...passing, file: { ...fixed, export: name } }),
+    ],
+    ...['-device', `virtio-blk-pci,drive=disk${index},write-cache=on,werror=report,rerror=report`],
+  ])
   return [
     ...['-machine', 'pc', '-accel', 'tcg', '-smp', '1', '-m', memory],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
@@ -137,8 +145,7 @@ function commandLine(options: MachineOptions, paths: { qmp: string; console: str
     ...['-append', 'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off'],
     ...['-chardev', `socket,id=qmp,path=${paths.qmp}`, '-mon', 'chardev=qmp,mode=control'],
     ...['-chardev', `socket,id=console,path=${paths.console}`, '-serial', 'chardev:console'],
-    ...['-blockdev', JSON.stringify({ 'node-name': 'disk', driver: 'raw', ...passing, file })],
-    ...['-device', 'virtio-blk-pci,drive=disk,write-cache=on,werror=report,rerror=report'],
+    ...disks,
     ...(isIncoming ? ['-incoming', 'defer'] : []),
   ]
 }

@@ -27,7 +27,7 @@ describe('a virtual machine under QEMU whose storage is restarted', function () 
     await createDisk(site, disk, sizeBytes)
     const guestConsole = new GuestConsole()
     const machine = await Machine.start(
-      { name: 'osaka', folder: path, guest, guestConsole, exportName: disk, nbdSocket: site.nbdSocket },
+      { name: 'osaka', folder: path, guest, guestConsole, exportNames: [disk], nbdSocket: site.nbdSocket },
       (program) => afterwards(() => program.kill()),
     )
     await guestConsole.lines.find('disk filled by the guest', bootDeadlineSeconds, saying(/^ready /))

@@ -1,11 +1,13 @@
 // The durable half of the map of what a destination lacks: what of it is believed, and when.
 
 import assert from 'node:assert/strict'
+import { randomInt } from 'node:crypto'
 import { readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { BlockMap, segmentBlocks } from '../../src/block/block-map.ts'
 import { DirtyMapFile, type DirtyMapIdentity } from '../../src/store/dirty-map-file.ts'
 import { KernelFiles } from '../../src/store/kernel-files.ts'
+import { seededRandom } from '../random.ts'
 import { ampleRoom, bootId } from './block-files.ts'
 import { removeFoldersAfterEach, temporaryFolder } from './folder.ts'
 
@@ -55,6 +57,26 @@ describe('the file of a dirty map', () => {
     assert.equal(statSync(path).size, 4096)
     const kept = await believed(bootId)
     assert.deepEqual(runsOf(kept!.dirty), [{ first: 0, end: blocks }])
+  })
+
+  it('is the same when few blocks are written alone, wherever they lie', async () => {
+    const seed = Number(process.env['SEED'] ?? randomInt(2 ** 31))
+    const random = seededRandom(seed)
+    const file = await DirtyMapFile.create(filesUnder(bootId), path, identity, epoch)
+    const dirty = new BlockMap(blocks)
+    dirty.add(0, blocks)
+    dirty.delete(0, blocks)
+    file.put(dirty, 0, blocks)
+    for (let count = 0; count < 400; count++) {
+      const from = random.pick([0, segmentBlocks, 2 * segmentBlocks, random.integer(blocks)])
+      const first = Math.max(0, Math.min(blocks - 1, from + random.integer(40) - 20))
+      const end = Math.min(blocks, first + 1 + random.integer(random.pick([1, 30, 3000])))
+      if (random.chance(0.8)) dirty.add(first, end)
+      else dirty.delete(first, end)
+      file.putFew(dirty, first, end)
+    }
+    await file.close()
+    assert.deepEqual(runsOf((await believed(bootId))!.dirty), runsOf(dirty), `seed ${seed}`)
   })
 
   it('is believed as it was left under the same boot: its blocks, its rounds, its epoch', async () => {

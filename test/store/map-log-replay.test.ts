@@ -80,7 +80,7 @@ describe('a map log', () => {
   describe('of a newer format', () => {
     function makeNewer(): Buffer {
       const bytes = readFileSync(path)
-      bytes.writeUInt32LE(2, 8)
+      bytes.writeUInt32LE(3, 8)
       bytes.writeUInt32LE(crc32(bytes.subarray(0, headerBytes - 4)), headerBytes - 4)
       writeFileSync(path, bytes)
       return bytes

@@ -120,11 +120,10 @@ export class Tentative implements LandingPlace {
   }
 
   /** What an arriving disk begins with: what is durable here, but for what the source wrote since. Only once it is sealed. */
-  presentWithout(dirty: Iterable<Span>): ArrivalMaps {
+  presentWithout(dirty: BlockMap): ArrivalMaps {
     assert(this.#isSealed)
-    const maps = new ArrivalMaps(this.#sizeBytes)
-    for (const run of this.#durable.runs(0, this.#durable.blocks, true)) maps.present.add(run.first, run.end)
-    for (const { first, end } of dirty) maps.present.delete(first, Math.min(end, maps.present.blocks))
+    const maps = new ArrivalMaps(this.#sizeBytes, this.#durable.copy())
+    maps.present.subtract(dirty)
     return maps
   }
 

@@ -121,7 +121,7 @@ export class DirtyMap {
     if (this.#isOver || this.#dirty.hasAll(first, end)) return
     this.#dirty.add(first, end)
     try {
-      this.#file.put(this.#dirty, first, end)
+      this.#file.putFew(this.#dirty, first, end)
     } catch (error) {
       this.#end(error as Error)
     }
@@ -156,15 +156,27 @@ export class DirtyMap {
    */
   async collect(round: number, confirmed: number, wanted: Wanted): Promise<GivenOut> {
     this.#checkRound(round, confirmed)
-    if (confirmed > this.#highest.confirmed) await this.#confirm(confirmed)
+    if (confirmed > this.#highest.confirmed) await this.#confirmUpTo(confirmed)
     const given = this.#rounds.find((each) => each.round === round) ?? (await this.#next(round, wanted))
     const { first, end } = wanted.span
     if (given.span.first !== first || given.span.end !== end) throw new EpochOver(`round ${round} was of other blocks`)
-    if (this.#said !== this.#highest) {
-      this.#file.putRounds(this.#highest)
-      this.#said = this.#highest
-    }
+    this.#sayRounds()
     return { spans: given.spans, left: this.#waiting.count }
+  }
+
+  /** All that was given out up to this round is at the destination, which asks for the disk now, and for nothing more. @throws EpochOver */
+  async confirm(confirmed: number): Promise<void> {
+    this.#checkOpen()
+    if (confirmed <= this.#highest.confirmed) return
+    if (confirmed > this.#highest.round) throw new EpochOver(`round ${confirmed} was not given out`)
+    await this.#confirmUpTo(confirmed)
+    this.#sayRounds()
+  }
+
+  #sayRounds(): void {
+    if (this.#said === this.#highest) return
+    this.#file.putRounds(this.#highest)
+    this.#said = this.#highest
   }
 
   /** What was given out and not confirmed is to be given out again, in rounds to come. */
@@ -232,7 +244,7 @@ export class DirtyMap {
   }
 
   /** Rounds up to this one are done with. */
-  async #confirm(confirmed: number): Promise<void> {
+  async #confirmUpTo(confirmed: number): Promise<void> {
     for (;;) {
       const [oldest, ...later] = this.#rounds
       if (!oldest || oldest.round > confirmed) break

@@ -98,6 +98,14 @@ export class Tracking {
     })
   }
 
+  /** The disk is about to be frozen: what its destination says that it has is clean, in the map that is granted. Never rejects. */
+  confirm(had: Had): Promise<void> {
+    return this.#alone(async () => {
+      const map = this.watch
+      if (!this.#isFrozen && map && isKnown(map, had)) await map.confirm(had.confirmed)
+    }).catch(() => {}) // Then more is dirty than need be.
+  }
+
   /** Little is left to be made durable when the disk is frozen after this. */
   async sync(): Promise<void> {
     await this.watch?.sync().catch(() => {})

@@ -19,8 +19,8 @@ import type { Window } from './window.ts'
 
 const chunkBytes = 256 * 1024
 const unsavedBoundBytes = 48 * 2 ** 20
-/** Extents are asked for this much of the disk at a time. */
-const extentSpanBytes = 2 ** 30
+/** Extents are asked for this much of the disk at a time, and so much of a hole lands at once. */
+const extentSpanBytes = 2 ** 40
 const lookForRoomBytes = 64 * 2 ** 20
 const troublePauseMs = 1000
 const longestUnreadablePauseMs = 30_000

@@ -1,6 +1,6 @@
 // Whether copying a disk ahead has come so far that the machine may move: what is left would take less than a second, or has
 // stopped shrinking over some passes, for the guest writes as fast as the link carries. From then on it is kept in step, and most
-// of the time nothing is done.
+// of the time nothing is done: but not for so long that more than a quarter of the last moments is written meanwhile.
 
 import type { Clock } from '../../block/clock.ts'
 
@@ -13,10 +13,12 @@ const tellingBytes = 2 ** 20
 /** Passes after which less is left by less than this say that it does not shrink. */
 const shrinkingBy = 0.9
 const stalePasses = 3
-/** In step: of the time, at most a fifth is spent copying; and how long what is written waits for the next pass. */
+/** In step: of the time, about a fifth is spent copying, if what is written meanwhile is little; and how long it may wait. */
 const restForEach = 4
 const shortestRestMs = 1000
 const longestRestMs = 30_000
+/** Of what comes in the last moments, what may be left when a rest ends: the machine may move then, and in the pass after it. */
+const leftByRests = 1 / 4
 
 export interface ConvergenceParts {
   readonly clock: Clock
@@ -102,8 +104,21 @@ export class Convergence {
     this.#isInStep = this.fits || (!mustFit && (isStale || this.#isInStep))
     judged()
     if (!this.#isInStep && !isStale) return
-    const restMs = Math.min(longestRestMs, Math.max(shortestRestMs, restForEach * elapsedMs))
-    await this.#rest(this.#isInStep ? restMs : shortestRestMs, signal)
+    const restMs = this.#isInStep ? this.#restMs(elapsedMs) : shortestRestMs
+    if (restMs > 0) await this.#rest(restMs, signal)
+  }
+
+  /**
+   * After a pass that took so long. What was written in it is what is left: so it is foreseen how long it takes until as
+   * much is written as may be left. 0: it is already, and the next pass makes it less.
+   */
+  #restMs(elapsedMs: number): number {
+    const restMs = Math.min(longestRestMs, restForEach * elapsedMs)
+    const writtenPerMs = this.#leftBytes / elapsedMs
+    if (!this.fits || writtenPerMs === 0) return Math.max(shortestRestMs, restMs)
+    const mayBeLeft = (this.#rate === undefined ? smallBytes : (this.#rate * lastMomentsMs) / 1000) * leftByRests
+    if (this.#leftBytes >= mayBeLeft) return 0
+    return Math.max(shortestRestMs, Math.min(restMs, (mayBeLeft - this.#leftBytes) / writtenPerMs))
   }
 
   /** Somebody waits for what is left: the next pass begins now. */

@@ -23,11 +23,15 @@ import type { RateLimit } from './rate-limit.ts'
 import { requestsOf } from './requests.ts'
 import type { Window } from './window.ts'
 
-/** Data in one round. */
-export const roundBytes = 16 * 2 ** 20
+/** Data in one round; and in step, when the machine may move at any moment, and what is not whole then comes again. */
+const usualRoundBytes = 16 * 2 ** 20
+const roundInStepBytes = 4 * 2 ** 20
 const unconfirmedBoundBytes = 48 * 2 ** 20
-/** What one question may give out where little of it is data. */
-const spanBytes = 2 ** 30
+/** The source remembers so many that are not confirmed, and some more. */
+const unconfirmedBoundRounds = 32
+/** What one question may give out where little of it is data: holes cost nothing, and the dirt in between is bounded besides. */
+const spanBytes = 2 ** 40
+const extentsInSlice = 8192
 
 export interface PreCopyParts {
   readonly disk: Disk
@@ -45,10 +49,21 @@ export interface PreCopyParts {
   readonly window: Window
   readonly inFlight: InFlight
   readonly convergence: Convergence
+  /** Data in one round, where it is to be less than usual; whole blocks. */
+  readonly roundBytes?: number | undefined
   /** Something has come, or what is left is known anew. */
   progressed(): void
   /** Ranges that the source cannot read. */
   unreadable(runs: readonly Run[]): void
+}
+
+/** What one question is about. */
+interface Slice {
+  readonly run: Run
+  /** Blocks. */
+  readonly most: number
+  /** Of the run, as far as is known. */
+  readonly extents: readonly Extent[]
 }
 
 /** What was given out in one answer. */
@@ -142,7 +157,7 @@ export class PreCopy {
       const slice = await this.#slice(at, signal)
       const answer = await this.#collect(slice, isHot, signal)
       for (const { first, end } of answer.spans) given += end - first
-      await this.#bring(answer.spans, signal)
+      await this.#bring(answer.spans, slice.extents, signal)
       at = nextAt(slice, answer.spans, disk.sizeBytes)
     }
     for (const { landed } of this.#rounds) await landed
@@ -154,21 +169,25 @@ export class PreCopy {
   }
 
   /** What to ask for next: so much of the disk that not too much of it is data. */
-  async #slice(at: number, signal: AbortSignal): Promise<{ run: Run; most: number }> {
+  async #slice(at: number, signal: AbortSignal): Promise<Slice> {
     const { disk, convergence } = this.#parts
     const whole = { offset: at, length: disk.sizeBytes - at }
-    if (!convergence.isFirst) return { run: whole, most: roundBytes / blockSizeBytes }
+    const { roundBytes = usualRoundBytes } = this.#parts
+    const laterBytes = convergence.isInStep ? Math.min(roundInStepBytes, roundBytes) : roundBytes
+    if (!convergence.isFirst) return { run: whole, most: laterBytes / blockSizeBytes, extents: [] }
     const limit = Math.min(at + spanBytes, disk.sizeBytes)
+    const extents: Extent[] = []
     let end = at
-    for (let data = 0; end < limit && data < roundBytes; ) {
+    for (let data = 0; end < limit && data < roundBytes && extents.length < extentsInSlice; ) {
       const extent = await this.#extentAt(end, signal)
       if (!extent) break
       const extentEnd = Math.min(extent.offset + extent.length, limit)
       const to = extent.data ? Math.min(extentEnd, end + roundBytes - data) : extentEnd
       if (extent.data) data += to - end
+      extents.push({ offset: end, length: to - end, data: extent.data })
       end = to
     }
-    return { run: { offset: at, length: end - at }, most: Math.ceil((end - at) / blockSizeBytes) }
+    return { run: { offset: at, length: end - at }, most: Math.ceil((end - at) / blockSizeBytes), extents }
   }
 
   /** undefined: the next question tells of it. */
@@ -181,7 +200,7 @@ export class PreCopy {
     return this.#extents[0]
   }
 
-  async #collect({ run, most }: { run: Run; most: number }, hot: boolean, signal: AbortSignal): Promise<Collected> {
+  async #collect({ run, most }: Slice, hot: boolean, signal: AbortSignal): Promise<Collected> {
     const { collect, progressed } = this.#parts
     const number = this.#round + 1
     const asked = {
@@ -200,11 +219,11 @@ export class PreCopy {
   }
 
   /** Starts what brings the blocks of a round. Resolves when all of it is on its way. */
-  async #bring(spans: readonly Span[], signal: AbortSignal): Promise<void> {
+  async #bring(spans: readonly Span[], extents: readonly Extent[], signal: AbortSignal): Promise<void> {
     const { disk, limit, pause, inFlight } = this.#parts
     let bytes = 0
     const own: Promise<void>[] = []
-    const requests = [...requestsOf(spans, this.#extents, disk.sizeBytes)]
+    const requests = [...requestsOf(spans, extents, disk.sizeBytes)]
     for (const request of requests) bytes += request.dataBytes
     const isEmpty = spans.length === 0
     const round: Round = { number: this.#round, bytes, isEmpty, landed: Promise.resolve(), isLanded: isEmpty }
@@ -274,7 +293,7 @@ export class PreCopy {
       const [oldest] = this.#rounds
       if (!oldest) return
       const given = this.#rounds.reduce((sum, { bytes }) => sum + bytes, 0)
-      const isFull = given + roundBytes > unconfirmedBoundBytes
+      const isFull = given + usualRoundBytes > unconfirmedBoundBytes || this.#rounds.length >= unconfirmedBoundRounds
       if (!oldest.isLanded && !isFull) return
       await oldest.landed
       this.#throwFailure()
@@ -304,7 +323,7 @@ export class PreCopy {
 }
 
 /** From where the next question asks on. */
-function nextAt({ run, most }: { run: Run; most: number }, spans: readonly Span[], sizeBytes: number): number {
+function nextAt({ run, most }: Slice, spans: readonly Span[], sizeBytes: number): number {
   const given = spans.reduce((sum, { first, end }) => sum + end - first, 0)
   const end = given < most ? run.offset + run.length : spans.at(-1)!.end * blockSizeBytes
   return Math.min(end, sizeBytes)

@@ -18,7 +18,7 @@ export const digestedBytes = 256 * 1024
 /** Ranges in one question. */
 export const digestsAtOnce = 32
 const questionsAtOnce = 4
-const extentSpanBytes = 2 ** 30
+const extentSpanBytes = 2 ** 40
 const zeros = Buffer.alloc(digestedBytes)
 
 /** Extents of the file that are looked at in one turn of the loop. */

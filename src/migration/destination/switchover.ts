@@ -307,8 +307,7 @@ export class Switchover {
     const begin = async () => {
       const plans: DiskPlan[] = left.map(({ coming: { disk } }) => disk.arriving.abandon())
       for (const { coming, powerLoss, deed, final } of taken) {
-        const granted = final && { epoch: final.epoch, dirty: final.dirty.runs(0, final.dirty.blocks, true) }
-        plans.push(await coming.disk.arriving.begin(coming.frozen.generation, powerLoss, deed, granted))
+        plans.push(await coming.disk.arriving.begin(coming.frozen.generation, powerLoss, deed, final))
       }
       return plans
     }

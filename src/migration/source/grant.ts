@@ -183,10 +183,7 @@ export class Grant {
       const unsigned = this.#gifts.sign(this.#parts.course, this.#parts.now())
       if (unsigned) return unsigned
       // The guest goes on meanwhile; what the freeze has to sync is then little.
-      const [failedBefore] = await Promise.all([
-        this.#flush(disks),
-        ...disks.map((disk) => disk.departing.tracking.sync()),
-      ])
+      const [failedBefore] = await Promise.all([this.#flush(disks), ...disks.map((disk) => settleMap(disk, asked))])
       if (failedBefore) return failedBefore
       const busyAfter = this.#busy(message)
       if (busyAfter) return busyAfter
@@ -345,6 +342,13 @@ export class Grant {
     }
     return this.#granted(message)
   }
+}
+
+/** Before the freeze, of which the guest feels nothing: what has come since the last question is clean. Never rejects. */
+async function settleMap({ id, departing: { tracking } }: Disk, { disks }: Acquisition): Promise<void> {
+  const copied = disks.find(({ disk }) => disk === id)?.copied
+  if (copied) await tracking.confirm(copied)
+  await tracking.sync()
 }
 
 /** What of the disk its destination lacks, if something of what it has counts. */

@@ -8,7 +8,7 @@ import type { Landed } from '../../../disk/remote-part.ts'
 import { isNoSpace } from '../../../disk/room.ts'
 import { LinkError, PeerRefusal } from '../../../link/channel.ts'
 import type { Ahead } from '../../ahead.ts'
-import { epochOverCode, noRightCode } from '../../codes.ts'
+import { epochOverCode, noRightCode, unknownMigrationCode } from '../../codes.ts'
 import { Convergence } from '../../copy/convergence.ts'
 import { DataSurvey } from '../../copy/data-survey.ts'
 import { InFlight } from '../../copy/in-flight.ts'
@@ -153,7 +153,8 @@ export class PreCopying {
     const { clock } = host.services
     host.heed(error)
     if (error instanceof PeerRefusal && error.code === epochOverCode) return clock.sleep(passingPauseMs, signal)
-    if (error instanceof PeerRefusal && error.code === noRightCode) {
+    // Of a move that was cancelled, or is over, the source knows nothing any more: it says so when it is asked how that stands.
+    if (error instanceof PeerRefusal && (error.code === noRightCode || error.code === unknownMigrationCode)) {
       await followRight({ ...right, diskName: coming.name }).catch(() => {}) // Whoever waits for it hears why.
       return clock.sleep(Math.max(passingPauseMs, retryDelayMs(attempt)), signal)
     }
@@ -198,6 +199,7 @@ export class PreCopying {
       ...pacing,
       inFlight,
       convergence,
+      roundBytes: services.roundBytes,
       source: new RemoteBlocks({ ...coming.remoteParts(before), source: seeds }),
       track: (copied, signal) => source.track(before, copied, signal),
       collect: (asked, signal) => source.collect({ ...before, ...asked }, signal),
