@@ -1,14 +1,17 @@
 // The command line as a whole: finds the command, runs it, and prints what failed outside of any command.
 
 import { flush, run, settings } from '@oclif/core'
+import { loadConfig } from './bundled-plugins.ts'
 import { exitOfOclif, isSilentExit, printForPeople, viewOfAny } from './errors.ts'
+import { processTitle } from './process-title.ts'
 import { jsonText } from './terminal.ts'
 
-export async function main(moduleUrl: string): Promise<void> {
+export async function main(): Promise<void> {
   quietClosedPipes()
+  process.title = processTitle(process.argv.slice(2))
   settings.enableAutoTranspile = false // Node strips the types itself, of linked plugins too.
   try {
-    await run(process.argv.slice(2), moduleUrl)
+    await run(process.argv.slice(2), await loadConfig())
   } catch (error) {
     if (isSilentExit(error)) process.exitCode = exitOfOclif(error) ?? 0
     else failOutside(error)
