@@ -8,7 +8,7 @@ if (major < 24) {
   console.error(
     'vmstore needs Node 24 or later and this is ' +
       process.version +
-      ': in a clone, `npm ci` brings the right one, and `npx vmstore` and the npm scripts use it.',
+      ': in a clone, `npm ci` brings the right one, and `npx vmstore` and the npm scripts use it there.',
   )
   process.exit(1)
 }
@@ -34,6 +34,11 @@ import('node:v8')
   })
   .then((cache) => {
     cache.keepCompiledCode()
-    return import('../src/cli/main.ts')
+    return import('node:fs')
   })
-  .then((cli) => cli.main(import.meta.url))
+  .then((fs) => {
+    // A clone runs its TypeScript; a package that was built has JavaScript in its place.
+    var isClone = fs.existsSync(new URL('../src/cli/main.ts', import.meta.url))
+    return isClone ? import('../src/cli/main.ts') : import('../dist/src/cli/main.js')
+  })
+  .then((cli) => cli.main())

@@ -32,14 +32,21 @@ export function errorPrefix(environment: NodeJS.ProcessEnv): string {
 
 /** One line of pino's as the journal takes it: the sentence, then the facts; a stack has lines of its own. */
 export function journalText(line: string): string {
-  const { level, time: _time, msg, err, ...facts } = JSON.parse(line) as Entry
+  const prefix = `<${priorityOf(Number((JSON.parse(line) as Entry)['level']))}>`
+  return sentences(line)
+    .map((text) => `${prefix}${text}\n`)
+    .join('')
+}
+
+/** The sentence with its facts; and of an error, below it, the stack. Each is one line. */
+export function sentences(line: string): string[] {
+  const { level: _level, time: _time, msg, err, ...facts } = JSON.parse(line) as Entry
   const { message, stack } = (err ?? {}) as { message?: unknown; stack?: unknown }
   const shown = { ...facts, ...(message !== undefined && { error: message }) }
   const words = Object.entries(shown).map(([name, value]) => `${name}=${wordOf(value)}`)
   const sentence = [singleLine(String(msg ?? 'nothing was said')), ...words].join(' ')
   const below = typeof stack === 'string' ? stack.split('\n').slice(1) : []
-  const prefix = `<${priorityOf(Number(level))}>`
-  return [sentence, ...below.map(singleLine)].map((text) => `${prefix}${text}\n`).join('')
+  return [sentence, ...below.map(singleLine)]
 }
 
 function priorityOf(level: number): number {

@@ -1,17 +1,19 @@
 // The command line as a whole: finds the command, runs it, and prints what failed outside of any command.
 
-import { fileURLToPath } from 'node:url'
-import { Config, flush, run, settings } from '@oclif/core'
+import { flush, run, settings } from '@oclif/core'
 import { nearestText } from '../disk/nearest-name.ts'
+import { loadConfig } from './bundled-plugins.ts'
 import { exitOfOclif, isSilentExit, printForPeople, viewOfAny } from './errors.ts'
+import { processTitle } from './process-title.ts'
 import { jsonText } from './terminal.ts'
 
-export async function main(moduleUrl: string): Promise<void> {
+export async function main(): Promise<void> {
   quietClosedPipes()
+  process.title = processTitle(process.argv.slice(2))
   settings.enableAutoTranspile = false // Node strips the types itself, of linked plugins too.
   let ids: readonly string[] = []
   try {
-    const config = await Config.load(fileURLToPath(moduleUrl))
+    const config = await loadConfig()
     ids = config.commandIDs
     await run(process.argv.slice(2), config)
   } catch (error) {

@@ -3,6 +3,7 @@
 import { Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
 import { refused, UsageError } from '../cli/errors.ts'
+import { packageFolder } from '../cli/package-folder.ts'
 import { formatSize, sizeFlag } from '../cli/sizes.ts'
 import { provenText } from '../demo/report.ts'
 import { runDemo } from '../demo/run.ts'
@@ -40,7 +41,7 @@ byte is checked. Takes about 20 seconds and leaves nothing behind; if anything i
     }
     const result = await runDemo({
       sizeBytes: size,
-      projectFolder: this.config.root,
+      projectFolder: packageFolder,
       screen: this.jsonEnabled() ? silentScreen : screenFor(process.stderr),
       event: (event) => this.event(event),
     })

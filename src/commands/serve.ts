@@ -5,7 +5,7 @@ import { Args, Flags } from '@oclif/core'
 import { BaseCommand } from '../cli/base-command.ts'
 import { transportSettings } from '../cli/config.ts'
 import { UsageError } from '../cli/errors.ts'
-import { isJournal, journalText } from '../cli/journal.ts'
+import { textOfLog } from '../cli/log-text.ts'
 import { ServiceManager, takeManagerWords } from '../cli/service-manager.ts'
 import { timeFlag } from '../cli/sizes.ts'
 
@@ -116,7 +116,7 @@ export default class Serve extends BaseCommand {
     const files = argv as string[]
     const paths = await this.paths(flags)
     const beside = files[0] !== undefined && !flags.root
-    const log = openLog(flags['log-level'], isJournal(process.env) ? journalText : (line) => line)
+    const log = openLog(flags['log-level'], textOfLog(process.env, process.stderr.isTTY))
     const sockets = takeSockets(process.env, process.pid, log)
     const manager = new ServiceManager(takeManagerWords(process.env, process.pid), log)
     const { successes, failures } = await this.config.runHook('vmstore:transports', {})

@@ -1,0 +1,3 @@
+#!/usr/bin/env node
+// What `npx vmstore` runs in a clone.
+import '../bin/run.js'
