@@ -6,6 +6,9 @@ import { delimiter, join } from 'node:path'
 
 /** Programs, and the Debian packages that bring them. */
 const packages: Readonly<Record<string, string>> = {
+  ceph: 'ceph-common',
+  'ceph-mon': 'ceph-mon',
+  'ceph-osd': 'ceph-osd',
   debugfs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   fio: 'fio',
@@ -18,7 +21,9 @@ const packages: Readonly<Record<string, string>> = {
   'mkfs.btrfs': 'btrfs-progs',
   'mkfs.exfat': 'exfatprogs',
   'mkfs.fat': 'dosfstools',
+  memcached: 'memcached',
   mkswap: 'util-linux',
+  monmaptool: 'ceph-base',
   'nbd-client': 'nbd-client',
   'nbd-server': 'nbd-server',
   nbdcopy: 'libnbd-bin',
@@ -34,7 +39,13 @@ const packages: Readonly<Record<string, string>> = {
   'qemu-io': 'qemu-utils',
   'qemu-nbd': 'qemu-utils',
   'qemu-system-x86_64': 'qemu-system-x86',
+  radosgw: 'radosgw',
+  'radosgw-admin': 'radosgw',
   script: 'bsdutils',
+  'swift-account-server': 'swift-account',
+  'swift-container-server': 'swift-container',
+  'swift-object-server': 'swift-object',
+  'swift-proxy-server': 'swift-proxy',
   'systemd-analyze': 'systemd',
   'systemd-socket-activate': 'systemd',
   tar: 'tar',

@@ -69,7 +69,9 @@ export class DirStore implements ObjectStore {
           return await this.#putFile(folder, file, body, ifAbsent)
         } catch (error) {
           // Another one's delete took the folder as an empty one, or our file as an abandoned one.
-          if (codeOf(error) !== 'ENOENT' || attempt === maxAttempts) throw error
+          if (codeOf(error) !== 'ENOENT') throw error
+          if (attempt === maxAttempts)
+            throw new TransportError('unavailable', `the folders of ${key} go as fast as they are made`)
         }
       }
     })

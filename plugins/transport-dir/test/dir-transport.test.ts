@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
-import { link, lstat, rename, truncate } from 'node:fs/promises'
+import { link, lstat, rename, rmdir, truncate, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -135,6 +135,30 @@ describe('transport-dir', () => {
     })
     await Promise.all(rounds)
     assert.deepEqual(await keysIn(store), [])
+  })
+
+  it('a put whose folders are taken away while it makes them makes them again', async () => {
+    const folder = newFolder()
+    const store = await open(folder)
+    for (let round = 0; round < 300; round++) {
+      const put = { isOver: false }
+      // Twice a put at most, as somebody who deletes beside it would.
+      const removing = async () => {
+        while (!put.isOver)
+          if (
+            await rmdir(join(folder, 'one/two')).then(
+              () => true,
+              () => false,
+            )
+          )
+            return
+      }
+      const removers = [removing(), removing()]
+      assert.equal(await store.put('one/two/three', Buffer.from('x'), { ifAbsent: true }), 'stored')
+      put.isOver = true
+      await Promise.all(removers)
+      await unlink(join(folder, 'one/two/three='))
+    }
   })
 
   it('what a crash left half written is no object, and goes with the last object beside it', async () => {

@@ -7,7 +7,7 @@ import { Agent as HttpAgent } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import type { Duplex } from 'node:stream'
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
-import type { TransportOptions } from 'vmstore/transport'
+import type { Log, TransportOptions } from 'vmstore/transport'
 import type { Settings } from './settings.ts'
 
 const connectTimeoutMs = 10_000
@@ -27,7 +27,7 @@ export function makeAgents(settings: Settings, options: TransportOptions): Agent
 }
 
 /** Reads the sources of credentials anew, each time that it is called. */
-export async function makeClient(settings: Settings, agents: Agents): Promise<S3Client> {
+export async function makeClient(settings: Settings, agents: Agents, log: Log): Promise<S3Client> {
   const { endpoint, profile, pathStyle } = settings
   // `ignoreCache` goes on to those who read ~/.aws: else a file that was renewed is not seen by this process.
   const config: S3ClientConfig & { ignoreCache: boolean } = {
@@ -39,12 +39,18 @@ export async function makeClient(settings: Settings, agents: Agents): Promise<S3
     responseChecksumValidation: 'WHEN_REQUIRED',
     expectContinueHeader: false,
     followRegionRedirects: false,
-    requestHandler: { ...agents, connectionTimeout: connectTimeoutMs },
+    requestHandler: { ...agents, connectionTimeout: connectTimeoutMs, logger: loggerOf(log) },
     ignoreCache: true,
   }
   const client = new S3Client(settings.region ? { ...config, region: settings.region } : await withRegion(config))
   addHeaders(client, settings.headers)
   return client
+}
+
+/** What the SDK would else write to the console, which is not its own. */
+function loggerOf(log: Log) {
+  const tell = (level: keyof Log) => (text: unknown) => log[level]({}, String(text))
+  return { debug: tell('debug'), info: tell('debug'), warn: tell('warn'), error: tell('error') }
 }
 
 async function withRegion(config: S3ClientConfig): Promise<S3ClientConfig> {

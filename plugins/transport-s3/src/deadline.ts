@@ -1,7 +1,7 @@
 // How long a request may take. The SDK's own timeouts end uploads that are moving and let downloads drip for ever, so a request
 // has a deadline of its own, by what it carries; a caller's signal may be stricter.
 
-import { TransportError } from 'vmstore/transport'
+import { largestObjectBytes, TransportError } from 'vmstore/transport'
 
 /** Slower than this, beside others, is a path on which no move would end. */
 const slowestBytesPerSecond = 16 * 1024
@@ -28,7 +28,7 @@ export async function withDeadline<T>(patience: Patience, work: (deadline: Deadl
   let timer: NodeJS.Timeout | undefined
   const carries = (bytes: number) => {
     clearTimeout(timer)
-    const ms = timeoutMs + (bytes / slowestBytesPerSecond) * 1000
+    const ms = timeoutMs + (Math.min(bytes, largestObjectBytes) / slowestBytesPerSecond) * 1000
     timer = setTimeout(() => control.abort(late(ms)), ms)
   }
   carries(patience.bytes)

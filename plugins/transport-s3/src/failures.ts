@@ -23,11 +23,12 @@ const throttling = new Set(['SlowDown', 'Throttling', 'ThrottlingException', 'To
 /** What a store says of keys that it does not know, or not any more: others may have been put in their place. */
 const unknownKeys = new Set([...expired, 'InvalidAccessKeyId', 'InvalidToken', 'SignatureDoesNotMatch'])
 
-export const statusOf = (error: unknown): number | undefined => (error as Facts).$metadata?.httpStatusCode
-export const nameOf = (error: unknown): string | undefined => (error as Facts).name
+export const statusOf = (error: unknown): number | undefined => (error as Facts | undefined)?.$metadata?.httpStatusCode
+export const nameOf = (error: unknown): string | undefined => (error as Facts | undefined)?.name
 
 /** The SDK has set its clock by the answer: the next attempt has the right time. */
-export const clockWasSet = (error: unknown): boolean => (error as Facts).$metadata?.clockSkewCorrected === true
+export const clockWasSet = (error: unknown): boolean =>
+  (error as Facts | undefined)?.$metadata?.clockSkewCorrected === true
 
 /** Newer credentials may be at hand. */
 export function asksForCredentials(error: unknown): boolean {

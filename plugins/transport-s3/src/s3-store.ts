@@ -13,7 +13,7 @@ import {
   PutObjectCommand,
   type S3Client,
 } from '@aws-sdk/client-s3'
-import { type ObjectInfo, type ObjectStore, TransportError, type TransportOptions } from 'vmstore/transport'
+import { type Log, type ObjectInfo, type ObjectStore, TransportError, type TransportOptions } from 'vmstore/transport'
 import { bytesOf } from './body.ts'
 import { type Agents, makeAgents, makeClient } from './client.ts'
 import { type Deadline, withDeadline } from './deadline.ts'
@@ -35,6 +35,7 @@ export class S3Store implements ObjectStore {
   readonly #place: Place
   readonly #settings: Settings
   readonly #agents: Agents
+  readonly #log: Log
   #client: S3Client
   #renewing: Promise<boolean> | undefined
   /** Something was answered to these credentials once. */
@@ -42,16 +43,17 @@ export class S3Store implements ObjectStore {
   /** Some stores have no request that deletes many. */
   #deletesSingly = false
 
-  private constructor(place: Place, settings: Settings, agents: Agents, client: S3Client) {
+  private constructor(place: Place, settings: Settings, agents: Agents, client: S3Client, log: Log) {
     this.#place = place
     this.#settings = settings
     this.#agents = agents
     this.#client = client
+    this.#log = log
   }
 
   static async open(place: Place, settings: Settings, options: TransportOptions): Promise<S3Store> {
     const agents = makeAgents(settings, options)
-    return new S3Store(place, settings, agents, await makeClient(settings, agents))
+    return new S3Store(place, settings, agents, await makeClient(settings, agents, options.log), options.log)
   }
 
   async put(
@@ -73,9 +75,9 @@ export class S3Store implements ObjectStore {
           },
         )
       } catch (error) {
-        const { cause } = error as Error
-        if (ifAbsent && statusOf(cause ?? {}) === 412) return 'exists'
-        if (!ifAbsent || statusOf(cause ?? {}) !== 409 || race === maxRaces) throw error
+        const status = statusOf(answerOf(error))
+        if (ifAbsent && status === 412) return 'exists'
+        if (!ifAbsent || status !== 409 || race === maxRaces) throw error
         await pause(race, signal)
       }
     }
@@ -92,15 +94,10 @@ export class S3Store implements ObjectStore {
         return await bytesOf(Body as Readable, ContentLength, at.signal)
       })
     } catch (error) {
-      const { cause } = error as Error
-      if (cause && statusOf(cause) === 404 && nameOf(cause) === 'NoSuchKey') return undefined
+      const answer = answerOf(error)
+      if (statusOf(answer) === 404 && nameOf(answer) === 'NoSuchKey') return undefined
       // Who may not list the whole bucket is not told that an object is absent: it is denied instead.
-      if (
-        cause &&
-        statusOf(cause) === 403 &&
-        nameOf(cause) === 'AccessDenied' &&
-        (await this.#isUnlisted(key, signal))
-      ) {
+      if (statusOf(answer) === 403 && nameOf(answer) === 'AccessDenied' && (await this.#isUnlisted(key, signal))) {
         return undefined
       }
       throw error
@@ -248,7 +245,7 @@ export class S3Store implements ObjectStore {
   }
 
   async #renew(): Promise<boolean> {
-    const fresh = await makeClient(this.#settings, this.#agents)
+    const fresh = await makeClient(this.#settings, this.#agents, this.#log)
     const [was, is] = await Promise.all([this.#client.config.credentials(), fresh.config.credentials()])
     if (
       was.accessKeyId === is.accessKeyId &&
@@ -259,6 +256,11 @@ export class S3Store implements ObjectStore {
     this.#client = fresh
     return true
   }
+}
+
+/** What the store said, of which the error was made. */
+function answerOf(error: unknown): unknown {
+  return error instanceof TransportError ? error.cause : undefined
 }
 
 /** Random, so that racers do not meet again. */

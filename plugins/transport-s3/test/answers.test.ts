@@ -2,9 +2,11 @@
 // node:http makes, so whatever is asked beside these would fail.
 
 import assert from 'node:assert/strict'
+import { Readable } from 'node:stream'
 import nock from 'nock'
 import type { ObjectStore } from 'vmstore/transport'
 import { testOptions } from 'vmstore/transport/testkit'
+import { bytesOf } from '../src/body.ts'
 import { S3Transport } from '../src/s3-transport.ts'
 
 const host = 'https://s3.example.com'
@@ -153,6 +155,16 @@ describe('transport-s3 against answers written by hand', () => {
     await assert.rejects(store.get('a'), { code: 'denied', message: /NODE_EXTRA_CA_CERTS/ })
     failing('ENOTFOUND')
     await assert.rejects(store.get('a'), { code: 'unavailable', message: /pathStyle/ })
+  })
+
+  it('a body that ends too soon, or does not end where it should, is a failure, and is let go', async () => {
+    const { signal } = new AbortController()
+    for (const length of [3, 5]) {
+      const body = Readable.from([Buffer.from('ab'), Buffer.from('cd')])
+      await assert.rejects(bytesOf(body, length, signal), { code: 'unavailable', message: /announced/ })
+      assert.ok(body.destroyed)
+    }
+    assert.equal((await bytesOf(Readable.from([Buffer.from('ab')]), undefined, signal)).toString(), 'ab')
   })
 
   it('an object larger than any may be is not read', async () => {
