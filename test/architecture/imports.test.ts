@@ -126,7 +126,7 @@ const allowances: readonly Allowance[] = [
     why: 'a URI of NBD says where a server listens',
   },
   {
-    from: /^(daemon|disk|guest|link|migration|nbd|store)\//,
+    from: /^(daemon|disk|guest|link|migration|nbd|relay|store)\//,
     to: /^block\//,
     why: 'the block, runs of it, its map, its zeros, time and the turns of the loop are declared once',
   },
@@ -150,6 +150,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'link/wire': [],
   'link/lane': ['link/wire'],
   'link/peers': ['link/lane', 'link/wire'],
+  'relay/chunking': [],
   'migration/copy': [],
   'migration/source': [],
   'migration/destination': ['migration/copy'],
@@ -168,7 +169,7 @@ const libraries: Readonly<Record<string, { readonly places: readonly string[]; r
   'reflect-metadata': { places: ['peer'], why: '@peculiar/x509 needs it' },
   undici: { places: ['control'], why: 'the control client' },
   zod: {
-    places: ['control', 'daemon', 'deed', 'link', 'migration', 'peer', 'store'],
+    places: ['control', 'daemon', 'deed', 'link', 'migration', 'peer', 'relay', 'store'],
     why: 'what comes from outside is checked by the part that understands it',
   },
 }
