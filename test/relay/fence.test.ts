@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { type RelayError, SealError } from '../../src/relay/errors.ts'
-import { type Decision, Fence, type FenceRecord, type Wanted } from '../../src/relay/fence.ts'
+import { type Decision, Fence, type Wanted } from '../../src/relay/fence.ts'
 import { moveKeys } from '../../src/relay/keys.ts'
 import { moveFolder } from '../../src/relay/names.ts'
+import type { OnceRecord } from '../../src/relay/once.ts'
 import { Objects, storeError } from './objects.ts'
 
 const move = randomUUID()
@@ -17,7 +18,7 @@ const keys = moveKeys(randomBytes(32), move)
 const granted: Wanted = { decision: 'grant', disks, to: tokyo, by: osaka }
 const revoked: Wanted = { decision: 'revoked', disks, by: osaka }
 
-class Kept implements FenceRecord {
+class Kept implements OnceRecord {
   sealed: Uint8Array | undefined
   log: string[] = []
   async kept() {
@@ -111,6 +112,24 @@ describe('the fence of a move through a relay', () => {
       assert.match(error.message, /it keeps versions.*vmstore peer invite/)
       return true
     })
+  })
+
+  it('a put whose answer was lost is not believed to have won where versions are kept since, which only that answer said', async () => {
+    await fenceOf(store, new Kept()).decide(granted, never) // Its destination has read it, and serves.
+    store.ignoresConditions = true
+    store.fault = ({ ifAbsent }) => (ifAbsent ? { after: storeError('unavailable', 'connection reset') } : undefined)
+    await assert.rejects(fenceOf(store, record).decide(revoked, never), /connection reset/)
+    // A second put in a row is refused, as it should be; the first has won over the grant.
+    store.ignoresConditions = false
+    store.fault = ({ key }) =>
+      key.includes('/fence/probe-') ? { after: storeError('unfit', 'it keeps versions') } : undefined
+    await assert.rejects(fenceOf(store, record).decide(revoked, never), { code: 'unfit' })
+  })
+
+  it('nothing but the decision is left in a store that keeps the condition', async () => {
+    await fenceOf(store, record).decide(granted, never)
+    await fenceOf(store, record).decide(granted, never)
+    assert.equal(store.objects.size, 1)
   })
 
   it('a store that shows another object than it said it stored is no fence', async () => {
