@@ -37,6 +37,11 @@ const mustHappen = [
   'lies',
   'deedsShown',
   'ringMoves',
+  'grants',
+  'returns',
+  'parked',
+  'claimsLost',
+  'unfits',
 ]
 
 describe('crash model', () => {
