@@ -8,7 +8,7 @@ import type { StoreCounts } from './weather.ts'
 
 const price = z.number().min(0).max(1e6)
 
-/** The configuration's transports.<scheme>.prices. */
+/** The configuration's relay.prices.<scheme>: what a driver is given it has to understand, and prices are not its affair. */
 export const pricesShape = z.strictObject({
   currency: z.string().min(1).max(8).default('$'),
   /** Of 1000 requests each; lists cost what puts do, deletes mostly nothing. */
