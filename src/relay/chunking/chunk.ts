@@ -27,6 +27,9 @@ const asItIs = 0
 const oneFrame = 1
 /** Level 1: a gigabyte a second and more where nothing can be compressed. Higher ones spare a few percent, and cost the rate. */
 const level = 1
+/** Node compresses into pieces of so many bytes; those of 16 KiB, which are usual, halve the rate. */
+const stepBytes = 1024 * 1024
+const leastStepBytes = 64
 /** Compressed that saves less is left: whoever opens it is spared the work. */
 const worthwhile = 31 / 32
 
@@ -55,6 +58,7 @@ export function packChunk(keys: ChunkKeys, plain: Uint8Array): PackedChunk {
   const name = chunkName(keys.names, digest)
   const frame = zstdCompressSync(plain, {
     pledgedSrcSize: plain.length,
+    chunkSize: stepBytes,
     params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_contentSizeFlag]: 1 },
   })
   const pays = frame.length <= plain.length * worthwhile
@@ -98,7 +102,9 @@ function decode(text: Buffer, lengthBytes: number, what: string): Uint8Array {
   }
   if (frame.windowBytes > largestWindowBytes) throw new SealError(`${what} asks for too much memory to be decoded`)
   try {
-    return ownCopy(zstdDecompressSync(body, { maxOutputLength: lengthBytes }))
+    return ownCopy(
+      zstdDecompressSync(body, { maxOutputLength: lengthBytes, chunkSize: Math.max(leastStepBytes, lengthBytes) }),
+    )
   } catch (error) {
     throw new SealError(`${what} cannot be decompressed`, { cause: error })
   }
