@@ -227,13 +227,14 @@ export class WeatheredStore implements ObjectStore {
     cause: unknown,
   ): RelayError {
     const { address } = this.#parts
-    const why = cause instanceof Error ? cause.message : String(cause)
-    const what = `${address}: ${asked[request]} ${key}`
+    const why = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')
+    // Drivers mostly say at which store they were.
+    const what = why.startsWith(address) ? why : `${address}: ${asked[request]} ${key}: ${why}`
     const sentences = {
-      denied: `${what} was refused by the store: ${why}. Give this site's account the rights that the documentation names, and go on`,
-      missing: `${what} failed, for the bucket or folder is not there: ${why}. Make it, or correct the address`,
+      denied: `${what}. Give this site's account the rights that docs/relay.md names, and go on: nothing is lost`,
+      missing: `${what}. Make the bucket or folder, or correct the address: nothing is lost`,
       unfit: why,
-      unavailable: `${what} failed ${this.#rules.attempts} times, at last with: ${why}. Nothing is lost; it goes on when the store answers`,
+      unavailable: `${what}. It was tried ${this.#rules.attempts} times; nothing is lost, and it goes on when the store answers`,
     }
     return new RelayError(code, sentences[code], { cause })
   }

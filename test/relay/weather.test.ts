@@ -42,14 +42,20 @@ describe('a store in any weather', () => {
     failing(Number.POSITIVE_INFINITY, storeError('unavailable', 'no route'))
     await assert.rejects(clock.run(store.get('a')), (error: RelayError) => {
       assert.equal(error.code, 'unavailable')
-      assert.match(
-        error.message,
-        /^s3:\/\/bucket\/moves: reading a failed 8 times, at last with: no route\. Nothing is lost/,
-      )
+      const words = 's3://bucket/moves: reading a: no route. It was tried 8 times; nothing is lost, and it goes on when'
+      assert.equal(error.message, `${words} the store answers`)
       return true
     })
     assert.equal(objects.asked.length, usualWeather.attempts)
     assert(clock.slept.every((ms) => ms <= usualWeather.longestWaitMs))
+  })
+
+  it('is not named twice where its driver names it already', async () => {
+    failing(1, storeError('denied', 's3://bucket/moves/: the object a cannot be put: 403.'))
+    await assert.rejects(clock.run(store.put('a', body)), (error: Error) => {
+      assert.match(error.message, /^s3:\/\/bucket\/moves\/: the object a cannot be put: 403\. Give this site's account/)
+      return true
+    })
   })
 
   it('that asks for patience is given it, within bounds', async () => {
