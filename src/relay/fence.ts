@@ -1,7 +1,7 @@
 // The fence of a move through a relay: one key decides whether its disks are the destination's (`grant`) or stay with the
 // source (`revoked`). How one key decides is once.ts's.
 //
-// What always holds: after `departed` the source serves again only if `decide` gave it `revoked`; a destination takes the disks only
+// What always holds: after `departed` the source serves again only if `takesBack` is true; a destination takes the disks only
 // on a `grant` to its own key, be it by the fence, or the source's word.
 
 import { z } from 'zod'
@@ -67,6 +67,15 @@ export class Fence {
   decide(wanted: Wanted, signal: AbortSignal): Promise<Outcome<Decision>> {
     const disks = [...wanted.disks].sort((one, other) => (one.disk < other.disk ? -1 : 1))
     return this.#once.decide((attempted) => ({ ...wanted, disks, ...attempted }), signal)
+  }
+
+  /**
+   * The source wants the disks back. true: they are, and nobody else ever takes them by this move. false: they were granted.
+   * @throws as `decide`: then the source serves nothing.
+   */
+  async takesBack(disks: Wanted['disks'], by: string, signal: AbortSignal): Promise<boolean> {
+    const { decided } = await this.decide({ decision: 'revoked', disks, by }, signal)
+    return decided.decision === 'revoked'
   }
 
   /** What is decided, as far as the store shows it; undefined is no proof that nothing is. @throws SealError */

@@ -436,4 +436,17 @@ export const plants: readonly Plant[] = [
     was: 'if (JSON.stringify(before) === JSON.stringify(now)) return Buffer.from(kept)',
     becomes: 'void [before, now]',
   },
+  {
+    name: 'a source that takes its disks back without having won the fence',
+    file: 'src/relay/fence.ts',
+    was: "return decided.decision === 'revoked'",
+    becomes: "return decided.decision === 'revoked' || decided.by !== ''",
+  },
+  {
+    name: 'a source that takes its disks back and has the fence told later',
+    file: 'src/relay/fence.ts',
+    was: "const { decided } = await this.decide({ decision: 'revoked', disks, by }, signal)",
+    becomes:
+      "const decided = { decision: 'revoked' as Decision['decision'] }\nvoid this.decide({ decision: 'revoked', disks, by }, signal).catch(() => {})",
+  },
 ]

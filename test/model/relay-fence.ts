@@ -222,9 +222,7 @@ class FenceRun {
   }
 
   async #wantBack(site: Site): Promise<void> {
-    const wanted = { decision: 'revoked', disks, by: site.fingerprint } as const
-    const { decided } = await site.fence().decide(wanted, this.#never)
-    const isBack = decided.decision === 'revoked'
+    const isBack = await site.fence().takesBack(disks, site.fingerprint, this.#never)
     await site.commit(isBack ? 'returned' : 'settled', (at) => {
       if (isBack) at.state = 'returned'
       at.isSettled = true

@@ -174,6 +174,18 @@ describe('the fence of a move through a relay', () => {
     await assert.rejects(fenceOf(store, record, 6).decide(revoked, never), SealError)
   })
 
+  it('a source has its disks back only if it is `revoked` that stands there', async () => {
+    assert(await fenceOf(store, record).takesBack(disks, osaka, never))
+    assert(await fenceOf(store, record).takesBack(disks, osaka, never))
+    const late = await fenceOf(store, new Kept()).decide({ ...granted, by: tokyo }, never)
+    assert.equal(late.decided.decision, 'revoked', 'a parked disk is not taken any more')
+    store = new Objects()
+    await fenceOf(store, new Kept()).decide({ ...granted, by: tokyo }, never)
+    assert(!(await fenceOf(store, new Kept()).takesBack(disks, osaka, never)))
+    store.fault = () => storeError('unavailable')
+    await assert.rejects(fenceOf(store, new Kept()).takesBack(disks, osaka, never), /unavailable/)
+  })
+
   it('read shows what is decided, and nothing proves that nothing is', async () => {
     assert.equal(await fenceOf(store, record).read(never), undefined)
     await fenceOf(store, record).decide(revoked, never)
