@@ -198,7 +198,6 @@ export class WeatheredStore implements ObjectStore {
     const deadlineMs = firstByteMs + (this.#bytesUnderWay / slowestBytesPerSecond) * 1000
     const over = new AbortController()
     const ended = new AbortController()
-    const during = signal ? AbortSignal.any([signal, over.signal]) : over.signal
     const late = this.#parts.clock.sleep(deadlineMs, ended.signal).then(
       () => {
         const why = new RelayError('unavailable', `it was not answered within ${Math.ceil(deadlineMs / 1000)} s`)
@@ -208,10 +207,13 @@ export class WeatheredStore implements ObjectStore {
       () => undefined, // The attempt ended before.
     )
     const aborted = Promise.withResolvers<never>()
-    const onAbort = (): void => aborted.reject(signal?.reason)
+    const onAbort = (): void => {
+      over.abort(signal?.reason)
+      aborted.reject(signal?.reason)
+    }
     signal?.addEventListener('abort', onAbort, { once: true })
     try {
-      return (await Promise.race([attempt(during), late, aborted.promise])) as Answer
+      return (await Promise.race([attempt(over.signal), late, aborted.promise])) as Answer
     } finally {
       ended.abort()
       signal?.removeEventListener('abort', onAbort)
