@@ -22,6 +22,7 @@ export interface ProbeOptions {
   /** A store with connections of its own; closed when the probe ends. Its requests are not tried again by it. */
   readonly open: () => Promise<ObjectStore>
   readonly folder: string
+  /** With a deadline: a store that never answers is bounded by it alone. */
   readonly signal: AbortSignal
 }
 
