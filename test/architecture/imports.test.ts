@@ -115,7 +115,11 @@ const allowances: readonly Allowance[] = [
     why: 'it is shown as it is',
   },
   { from: /^disk\/key-gone\.ts$/, to: /^deed\/deed\.ts$/, why: 'a disk is served under the key that its deed names' },
-  { from: /^(link|peer)\//, to: /^transport\//, why: 'they speak over streams that drivers bring' },
+  {
+    from: /^(link|peer|relay)\//,
+    to: /^transport\//,
+    why: 'they speak over streams, and leave objects in stores, that drivers bring',
+  },
   { from: /^disk\//, to: /^store\//, why: 'a disk is its files and records' },
   { from: /^disk\//, to: /^guest\/export\.ts$/, why: 'a disk implements Export, which lies with its user' },
   {
@@ -130,7 +134,7 @@ const allowances: readonly Allowance[] = [
     why: 'a URI of NBD says where a server listens',
   },
   {
-    from: /^(daemon|disk|guest|link|migration|nbd|store)\//,
+    from: /^(daemon|disk|guest|link|migration|nbd|relay|store)\//,
     to: /^block\//,
     why: 'the block, runs of it, its map, its zeros, time and the turns of the loop are declared once',
   },
@@ -154,6 +158,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'link/wire': [],
   'link/lane': ['link/wire'],
   'link/peers': ['link/lane', 'link/wire'],
+  'relay/chunking': [],
   'migration/copy': [],
   'migration/source': [],
   'migration/destination': ['migration/copy'],
@@ -172,7 +177,7 @@ const libraries: Readonly<Record<string, { readonly places: readonly string[]; r
   'reflect-metadata': { places: ['peer'], why: '@peculiar/x509 needs it' },
   undici: { places: ['control'], why: 'the control client' },
   zod: {
-    places: ['control', 'daemon', 'deed', 'link', 'migration', 'peer', 'store'],
+    places: ['control', 'daemon', 'deed', 'link', 'migration', 'peer', 'relay', 'store'],
     why: 'what comes from outside is checked by the part that understands it',
   },
 }

@@ -38,6 +38,11 @@ const mustHappen = [
   'lies',
   'deedsShown',
   'ringMoves',
+  'grants',
+  'returns',
+  'parked',
+  'claimsLost',
+  'unfits',
 ]
 
 describe('crash model', () => {

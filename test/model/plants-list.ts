@@ -430,4 +430,59 @@ export const plants: readonly Plant[] = [
     was: 'ahead.roundLanded(given.number)',
     becomes: 'ahead.roundLanded(this.#round)',
   },
+  {
+    name: 'a decision put into the store before it is durable at its site',
+    file: 'src/relay/once.ts',
+    was: 'await record.keep(sealed) // Before',
+    becomes: 'void record.keep(sealed) // Before',
+  },
+  {
+    name: '`exists` of a decision taken for `stored`',
+    file: 'src/relay/once.ts',
+    was: "if (answer === 'exists' && isOurs) await this.#isFitStill(signal)",
+    becomes: 'if (answer === answer) return { isOurs: true, decided: this.#open(sealed) }',
+  },
+  {
+    name: '`exists` of a decision taken for having lost',
+    file: 'src/relay/once.ts',
+    was: "if (answer === 'exists' && isOurs) await this.#isFitStill(signal)",
+    becomes: "if (answer === 'exists') return { isOurs: false, decided: this.#open(found) }",
+  },
+  {
+    name: 'a decision believed though the store says that it keeps versions',
+    file: 'src/relay/once.ts',
+    was: 'if (!isUnfit(error)) throw error',
+    becomes: "if (isUnfit(error)) return 'stored'\nelse throw error",
+  },
+  {
+    name: 'a decision whose answer was lost believed though versions are kept since',
+    file: 'src/relay/once.ts',
+    was: "if (answer === 'exists' && isOurs) await this.#isFitStill(signal)",
+    becomes: 'void this.#isFitStill',
+  },
+  {
+    name: 'two destinations that claim one ticket',
+    file: 'src/relay/once.ts',
+    was: '{ ifAbsent: true, signal }',
+    becomes: "{ ifAbsent: this.#parts.as.kind !== 'claim', signal }",
+  },
+  {
+    name: 'a decision that is made anew each time it is asked for',
+    file: 'src/relay/once.ts',
+    was: 'if (JSON.stringify(before) === JSON.stringify(now)) return Buffer.from(kept)',
+    becomes: 'void [before, now]',
+  },
+  {
+    name: 'a source that takes its disks back without having won the fence',
+    file: 'src/relay/fence.ts',
+    was: "return decided.decision === 'revoked'",
+    becomes: "return decided.decision === 'revoked' || decided.by !== ''",
+  },
+  {
+    name: 'a source that takes its disks back and has the fence told later',
+    file: 'src/relay/fence.ts',
+    was: "const { decided } = await this.decide({ decision: 'revoked', disks, by }, signal)",
+    becomes:
+      "const decided = { decision: 'revoked' as Decision['decision'] }\nvoid this.decide({ decision: 'revoked', disks, by }, signal).catch(() => {})",
+  },
 ]
