@@ -32,6 +32,8 @@ const unconfirmedBoundRounds = 32
 /** What one question may give out where little of it is data: holes cost nothing, and the dirt in between is bounded besides. */
 const spanBytes = 2 ** 40
 const extentsInSlice = 8192
+/** A shorter hole takes room in a request as data does: what lies far apart is asked for, and looked for in seeds, at a time. */
+const longHoleBytes = 2 ** 20
 
 export interface PreCopyParts {
   readonly disk: Disk
@@ -184,7 +186,7 @@ export class PreCopy {
       const extentEnd = Math.min(extent.offset + extent.length, limit)
       const to = extent.data ? Math.min(extentEnd, end + roundBytes - data) : extentEnd
       if (extent.data) data += to - end
-      extents.push({ offset: end, length: to - end, data: extent.data })
+      extents.push({ offset: end, length: to - end, data: extent.data || to - end < longHoleBytes })
       end = to
     }
     return { run: { offset: at, length: end - at }, most: Math.ceil((end - at) / blockSizeBytes), extents }
