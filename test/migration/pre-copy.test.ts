@@ -165,12 +165,12 @@ describe('pre-copy', () => {
   it('a long hole is no data on its way, wherever it lies between what is', async () => {
     const source = new HandSource()
     const all: Extent[] = [
-      { offset: 0, length: 300 * block, data: false },
-      { offset: 300 * block, length: 2 * block, data: true },
-      { offset: 302 * block, length: 300 * block, data: false },
+      { offset: 0, length: 5000 * block, data: false },
+      { offset: 5000 * block, length: 2 * block, data: true },
+      { offset: 5002 * block, length: 5000 * block, data: false },
     ]
     const extents = async (offset: number) => all.filter((extent) => extent.offset + extent.length > offset)
-    const { copy, tracked, run } = await scene(source, { extents }, 602)
+    const { copy, tracked, run } = await scene(source, { extents }, 10_002)
     void run()
     await source.asked(0)
     assert.equal(tracked.asked.length, 1, 'all in one question')
