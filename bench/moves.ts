@@ -167,10 +167,10 @@ async function mirrored(title: string, root: string, image: string, options: obj
   if (pauseMs === undefined) return add(`${title}: ready`, `not within ${mirrorMs / 1000} s; ${wire} on the wire`, '')
   add(`${title}: pause of the guest`, ms(pauseMs), '')
   add('the same: everything at the destination, on the wire', `${ms(hereMs)}, ${wire}`, '')
-  const written = `${(guest.writtenBytes / kibibyte / (hereMs / 1000)).toFixed(0)} KiB/s written`
+  const rate = guest.writtenBytes / kibibyte / (hereMs / 1000)
   add(
     'the same: seconds until ready',
-    `${(readyMs / 1000).toFixed(1)}; ${written}, half of it within ${ms(median(guest.tookMs))}`,
+    `${(readyMs / 1000).toFixed(1)}; the guest wrote ${rate.toFixed(0)} KiB/s of 1024`,
     '',
   )
 }

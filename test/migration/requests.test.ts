@@ -33,6 +33,23 @@ describe('requests of what is copied ahead', () => {
     )
   })
 
+  it('cut no cell of 64 KiB, of which a seed may have all, however long data and holes are', () => {
+    const extents = Array.from({ length: 146 }, (_, index) => ({
+      offset: index * 7 * block,
+      length: 7 * block,
+      data: index % 3 !== 1,
+    }))
+    const requests = [...requestsOf([{ first: 0, end: 146 * 7 }], extents, sizeBytes)]
+    assert(requests.length > 5)
+    const ends = requests.map(({ runs }) => runs.at(-1)!.offset + runs.at(-1)!.length)
+    assert.deepEqual(
+      ends.slice(0, -1).filter((end) => end % (64 * kibibyte) !== 0),
+      [],
+    )
+    assert.equal(ends.at(-1), 146 * 7 * block)
+    for (const { dataBytes } of requests) assert(dataBytes <= 320 * kibibyte)
+  })
+
   it('have many short runs together, and what no extent speaks of counts as data', () => {
     const spans = Array.from({ length: 64 }, (_, index) => ({ first: index * 4, end: index * 4 + 1 }))
     const extents = [{ offset: 64 * block, length: block, data: false }]

@@ -401,34 +401,10 @@ export const plants: readonly Plant[] = [
     becomes: '',
   },
   {
-    name: 'something that lands ahead once the disk was taken',
-    file: 'src/disk/arrival/tentative.ts',
-    was: 'if (this.#isSealed) return undefined',
-    becomes: 'if (this.#isSealed && span.first < 0) return undefined',
-  },
-  {
-    name: 'an epoch that goes on after a loss of power at the source',
-    file: 'src/store/dirty-map-file.ts',
-    was: 'if (frozenEpoch === undefined ? header.bootId !== files.bootId : header.epoch !== frozenEpoch) return undefined',
-    becomes: 'if (frozenEpoch !== undefined && header.epoch !== frozenEpoch) return undefined',
-  },
-  {
     name: 'a dirty bit set before a write, and cleared before that write completed',
     file: 'src/disk/departure/dirty-map.ts',
     was: 'for (const flight of this.#flights) {',
     becomes: 'for (const flight of [] as Span[]) {',
-  },
-  {
-    name: 'a round confirmed that landed while its sync ran',
-    file: 'src/disk/arrival/tentative.ts',
-    was: 'await this.#log.commit(position, round)',
-    becomes: 'await this.#log.commit(position, Math.max(round, this.#landedRound))',
-  },
-  {
-    name: 'a round confirmed when it was given out',
-    file: 'src/migration/copy/pre-copy.ts',
-    was: 'ahead.roundLanded(given.number)',
-    becomes: 'ahead.roundLanded(this.#round)',
   },
   {
     name: 'a decision put into the store before it is durable at its site',

@@ -32,6 +32,11 @@ const unconfirmedBoundRounds = 32
 /** What one question may give out where little of it is data: holes cost nothing, and the dirt in between is bounded besides. */
 const spanBytes = 2 ** 40
 const extentsInSlice = 8192
+/** A shorter hole takes room in a request as data does: what lies far apart is asked for, and looked for in seeds, at a time. */
+const longHoleBytes = 16 * 2 ** 20
+/** Of a disk over 64 GiB: it may have too many that are shorter. */
+const longHoleOfLargeBytes = 2 ** 20
+const largeDiskBytes = 64 * 2 ** 30
 
 export interface PreCopyParts {
   readonly disk: Disk
@@ -176,6 +181,7 @@ export class PreCopy {
     const laterBytes = convergence.isInStep ? Math.min(roundInStepBytes, roundBytes) : roundBytes
     if (!convergence.isFirst) return { run: whole, most: laterBytes / blockSizeBytes, extents: [] }
     const limit = Math.min(at + spanBytes, disk.sizeBytes)
+    const longBytes = disk.sizeBytes > largeDiskBytes ? longHoleOfLargeBytes : longHoleBytes
     const extents: Extent[] = []
     let end = at
     for (let data = 0; end < limit && data < roundBytes && extents.length < extentsInSlice; ) {
@@ -184,7 +190,7 @@ export class PreCopy {
       const extentEnd = Math.min(extent.offset + extent.length, limit)
       const to = extent.data ? Math.min(extentEnd, end + roundBytes - data) : extentEnd
       if (extent.data) data += to - end
-      extents.push({ offset: end, length: to - end, data: extent.data })
+      extents.push({ offset: end, length: to - end, data: extent.data || to - end < longBytes })
       end = to
     }
     return { run: { offset: at, length: end - at }, most: Math.ceil((end - at) / blockSizeBytes), extents }

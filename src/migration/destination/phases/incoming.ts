@@ -259,7 +259,6 @@ export class Incoming {
 
   /** Every writer at the source has said goodbye: a guest that only reads, and stays, is not served from afar for ever. */
   writersGone(): void {
-    this.#preCopying?.hurry() // Nothing is written any more: what is left comes while the machine is on its way.
     if (this.#readers.any && this.#isForReaders) this.switchover.command('reader-only')
   }
 
