@@ -1,8 +1,9 @@
 // Who may know whom (docs: "Parts"). Imports run downwards only; what is written here is all that there may be.
 
 import assert from 'node:assert/strict'
+import { globSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import { contentOf, filesBelow, type Import, importsOf } from './sources.ts'
+import { contentOf, filesBelow, type Import, importsOf, projectFolder } from './sources.ts'
 
 interface Allowance {
   /** A part, or files of it. */
@@ -407,10 +408,17 @@ describe('who may know whom', () => {
   })
 
   it('every dependency is a library that is used, or a plugin that oclif loads', () => {
-    const { dependencies, oclif } = JSON.parse(contentOf('package.json')) as {
-      dependencies: Record<string, string>
-      oclif: { plugins: string[] }
+    interface PackageFile {
+      readonly dependencies?: Readonly<Record<string, string>>
+      readonly oclif: { readonly plugins?: readonly string[] }
     }
-    assert.deepEqual(Object.keys(dependencies).sort(), [...Object.keys(libraries), ...oclif.plugins].sort())
+    const packageAt = (path: string) => JSON.parse(contentOf(path)) as PackageFile
+    const own = packageAt('package.json')
+    // What comes along is loaded from its folder, and brings nothing by itself (packaging/build.ts).
+    const bundled = globSync('plugins/*/package.json', { cwd: projectFolder }).flatMap((path) =>
+      Object.keys(packageAt(path).dependencies ?? {}),
+    )
+    const used = [...Object.keys(libraries), ...(own.oclif.plugins ?? []), ...bundled]
+    assert.deepEqual(Object.keys(own.dependencies ?? {}).sort(), [...new Set(used)].sort())
   })
 })
