@@ -52,7 +52,8 @@ export async function* follow(options: FollowOptions): AsyncGenerator<ToldMigrat
 
 const isBehind = (error: unknown): boolean => error instanceof ControlError && error.code === 'watcher-behind'
 
-const isLoss = (error: unknown): boolean =>
+/** The daemon went away, or is not there. */
+export const isLoss = (error: unknown): boolean =>
   error instanceof ControlError && (error.code === 'daemon-lost' || error.code === 'daemon-unreachable')
 
 function gaveUp({ id, disk, patienceMs }: FollowOptions, cause: unknown): ControlError {

@@ -36,7 +36,18 @@ describe('the view of a migration of one disk', () => {
     const { disk, generation, owner, ownerName, ownerSide, bytes, verified, differed } = view
     const { id } = movedDisk()
     const owned = { generation, owner, ownerName, ownerSide }
-    const of = { id, name: disk, state: 'owned', hasLeft: false, ...owned, bytes, verified, unreadable: [], differed }
+    const of = {
+      id,
+      name: disk,
+      state: 'owned',
+      hasLeft: false,
+      ...owned,
+      bytes,
+      verified,
+      unreadable: [],
+      differed,
+      picture: null,
+    }
     assert.deepEqual(view.disks, [of])
     assert.deepEqual([disk, generation, owner, bytes.disk], ['web01', 2, 'site-a', 2 ** 20])
     assert.equal(recordView(migrationRecord(), naming).disks[0]?.state, null)
