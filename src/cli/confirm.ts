@@ -25,6 +25,14 @@ export async function confirmed(
   }
 }
 
+/** Somebody can be asked. A script has said what it means by saying it. */
+export const canAsk = (): boolean => process.stdin.isTTY && process.stderr.isTTY
+
+/** Has it confirmed by a word that is typed. @throws the warning, when it is not */
+export async function asMeant(warning: ControlError, word: string): Promise<void> {
+  if (!(await confirmed(warning.view, word, process.stdin, process.stderr))) throw warning
+}
+
 /**
  * Asks the daemon without the operator's word, so that it checks everything first: nobody confirms what is refused then.
  * The word is asked for where somebody can give it. @throws what the daemon refused

@@ -314,6 +314,36 @@ describe('commands', () => {
     })
   })
 
+  describe('what cannot be undone', () => {
+    /** On a terminal, where `answer` is typed when the question comes. */
+    async function asked(words: string, answer: string): Promise<{ exit: number | null; screen: string }> {
+      const line = `exec "${process.execPath}" "${program}" ${words} --control "${served.path}"`
+      const child = spawn('script', ['-qec', line, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
+      let screen = ''
+      child.stdout.on('data', (chunk) => {
+        const before = screen
+        screen += chunk
+        if (/To go on, type/.test(screen) && !/To go on, type/.test(before)) child.stdin.write(`${answer}\n`)
+      })
+      await once(child, 'close')
+      return { exit: child.exitCode, screen }
+    }
+
+    it('is asked of whoever sits at a terminal, with what is lost', async function () {
+      needTool(this, 'script')
+      for (const [words, warning, name] of [
+        ['disk delete web01', /web01 \(.*\) and its bytes at this site go for good/, 'web01'],
+        ['peer remove tokyo', /the two sites would have to be paired anew/, 'tokyo'],
+      ] as const) {
+        const refused = await asked(words, 'no')
+        assert.deepEqual([refused.exit, warning.test(refused.screen)], [3, true], refused.screen)
+        const done = await asked(words, name)
+        assert.equal(done.exit, 0, done.screen)
+        assert.equal((await asked(`${words} --yes`, 'no')).exit, 0)
+      }
+    })
+  })
+
   describe('migrate', () => {
     const words = ['migrate', 'web01', '--to', 'tokyo']
     const stopAfter = (events: readonly MigrationEvent[]) =>
