@@ -23,8 +23,8 @@ export function withSite(text: string, ids: readonly string[], { root, control }
   return text.replaceAll(command, `$& ${words}`)
 }
 
-/** What follows a command and can be no word of the sentence: a flag, an id, a place for a name. The sentence goes on behind it. */
-const argument = /(?: (?:--?[a-z][\w-]*|[^\s,;:)]*[\dA-Z][^\s,;:)]*?)(?=[.,;:)]*(?:\s|$)))/
+/** What follows a command and can be no word of the sentence: an id, a place for a name. Behind it come flags, or the sentence goes on. */
+const argument = /(?: (?!-)[^\s,;:)]*[\dA-Z][^\s,;:)]*?(?=[.,;:)]*(?:\s|$)))/
 
 /** As a shell reads it. */
 const quoted = (word: string): string => (/^[\w./:=@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)
