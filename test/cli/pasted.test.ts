@@ -21,7 +21,7 @@ describe('commands that a sentence proposes', () => {
     )
     assert.equal(
       at('Make one: vmstore disk show NAME --deed.'),
-      'Make one: vmstore disk show NAME --deed --root /srv/a.',
+      'Make one: vmstore disk show NAME --root /srv/a --deed.',
     )
     assert.equal(at('vmstore disk show web01.raw'), 'vmstore disk show web01.raw --root /srv/a')
   })
