@@ -112,6 +112,7 @@ export function detailsOf(view: MigrationView): string {
     state: stateOf(view),
     mode: view.mode,
     switchover: view.switchover,
+    'max rate': view.maxRate === null ? null : formatRate(view.maxRate),
     transport: view.transport,
     generation: generationsOf(view),
     owner: view.ownerName === view.owner ? view.owner : `${view.ownerName} (${view.owner})`,

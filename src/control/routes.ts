@@ -30,6 +30,7 @@ import {
   type SessionView,
   type SiteView,
   type StatusView,
+  setRequest,
   type VerifyView,
 } from './types.ts'
 
@@ -182,6 +183,13 @@ export const routes = {
     pause: { name: 'pause', method: 'POST', path: '/v1/migrations/:id/pause', answer: document<MigrationView>() },
     /** Lets it go on. */
     resume: { name: 'resume', method: 'POST', path: '/v1/migrations/:id/resume', answer: document<MigrationView>() },
+    set: {
+      name: 'setMigration',
+      method: 'POST',
+      path: '/v1/migrations/:id/set',
+      body: setRequest,
+      answer: document<MigrationView>(),
+    },
     cancel: {
       name: 'cancel',
       method: 'POST',

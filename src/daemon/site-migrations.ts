@@ -9,6 +9,7 @@ import type {
   ForceRequest,
   MigrationEvent,
   MigrationView,
+  SetRequest,
 } from '../control/types.ts'
 import { nearestText } from '../disk/nearest-name.ts'
 import { Refusal } from '../disk/refusal.ts'
@@ -97,6 +98,12 @@ export class LocalMigrations implements ServiceOf<'migrations'> {
   async #setPaused(named: string, paused: boolean): Promise<MigrationView> {
     const id = this.#underWay(named, paused ? 'paused' : 'resumed')
     const course = await this.#parts.migrations.commands.setPaused(id, paused, AbortSignal.timeout(15_000))
+    return courseView(course, this.#parts.naming)
+  }
+
+  async set(named: string, { maxRate }: SetRequest): Promise<MigrationView> {
+    const id = this.#underWay(named, 'changed')
+    const course = await this.#parts.migrations.commands.setMaxRate(id, maxRate, AbortSignal.timeout(15_000))
     return courseView(course, this.#parts.naming)
   }
 

@@ -189,7 +189,7 @@ function ownerView(owner: string, record: MigrationRecord, naming: Naming) {
 function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): MigrationView {
   const now = Date.now()
   const at = (time: string | null) => (time === null ? now : Date.parse(time))
-  const { mode, switchover } = termsOf(record)
+  const { mode, switchover, maxRate } = termsOf(record)
   const disks = facts.disks.map((disk) => diskFactsView(disk, record, naming))
   const inIt = disks.filter(({ hasLeft }) => !hasLeft)
   const counted = inIt.length > 0 ? inIt : disks
@@ -202,6 +202,7 @@ function view(record: MigrationRecord, naming: Naming, facts: LiveFacts): Migrat
     state: facts.state,
     mode,
     switchover,
+    maxRate,
     transport: record.transport,
     generation: ofThoseInIt(record.disks).generation,
     ...ownerView(facts.owner, record, naming),

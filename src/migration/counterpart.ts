@@ -261,6 +261,8 @@ export interface DestinationDesk {
   switchover(force: boolean, signal: AbortSignal): Promise<void>
   /** The operator at the source holds the background copy, or lets it go on. */
   pause(isPaused: boolean, signal: AbortSignal): Promise<void>
+  /** The operator at the source bounds the background copy anew, in bytes a second; null: no bound. */
+  setMaxRate(maxRate: number | null, signal: AbortSignal): Promise<void>
   /** Every session that had written at the source has said DISC. */
   writersGone(signal: AbortSignal): Promise<void>
 }

@@ -12,6 +12,7 @@ import type { SeedShelf } from './copy/seed.ts'
 import type { Counterpart } from './counterpart.ts'
 import type { WaitingGuests } from './held-writes.ts'
 import { changed, diskNames, type MoveChanges, movedDisk, ofEach, only, summed } from './move.ts'
+import { rateSentence } from './rate-sentence.ts'
 import type { Supersession } from './supersession.ts'
 import { copiesAhead, type Terms, termsOf } from './terms.ts'
 
@@ -203,6 +204,9 @@ export abstract class Course {
   /** Holds the background copy, durably, or lets it go on. @throws Refusal, LinkError, PeerRefusal */
   abstract setPaused(paused: boolean, signal: AbortSignal): Promise<void>
 
+  /** Bounds the background copy anew, durably; null: no bound. @throws Refusal, LinkError, PeerRefusal */
+  abstract setMaxRate(maxRate: number | null, signal: AbortSignal): Promise<void>
+
   /** Ends it before switchover; `force`: also without the source. @throws Refusal */
   abstract cancel(force: boolean, signal: AbortSignal): Promise<void>
 
@@ -240,6 +244,13 @@ export abstract class Course {
     const message = `${disk} was taken by --force from clients at work at the source: ${cutOff.join(', ')}`
     this.services.log('warn', { migration: this.id, disk, cutOff }, message)
     this.tell({ kind: 'step', message })
+  }
+
+  /** Puts the bound of the copy on record. */
+  protected async noteMaxRate(maxRate: number | null): Promise<void> {
+    if (this.ended || maxRate === this.terms.maxRate) return
+    await this.update({ terms: { ...this.terms, maxRate } })
+    this.tell({ kind: 'step', message: rateSentence(maxRate) })
   }
 
   protected setNote(note: string | null): void {

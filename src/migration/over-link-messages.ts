@@ -22,6 +22,7 @@
 //   cancelled    source → destination
 //   switchover   source → destination
 //   pause        source → destination
+//   max-rate     source → destination
 //   standing     source → destination
 //   writers-gone source → destination
 
@@ -36,7 +37,7 @@ import { cellBytes } from './copy/seed.ts'
 import { digestedBytes, digestsAtOnce } from './copy/verification.ts'
 import { namedClients, waitingGuests } from './held-writes.ts'
 import { peerWords } from './peer-words.ts'
-import { maximumDisks, terms } from './terms.ts'
+import { maximumDisks, maxRate, terms } from './terms.ts'
 import { namedRanges } from './unreadable.ts'
 
 /** Blocks in the answer to one `collect`: 1 TiB, of which little is data. */
@@ -254,6 +255,7 @@ export const completeAnswer = z.object({ ...sent, released: z.array(entryShape).
 export const guestsMessage = z.object({ ...migration, guests: waitingGuests })
 /** `paused` and `pause`. */
 export const pauseMessage = z.object({ ...migration, paused: z.boolean() })
+export const maxRateMessage = z.object({ ...migration, maxRate: maxRate.nullable() })
 
 export const completeMessage = z.object({
   ...migration,

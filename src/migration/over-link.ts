@@ -180,6 +180,7 @@ function destinationOverLink(ask: Ask, migration: string): DestinationDesk {
     cancelled: (signal) => tell('cancelled', {}, signal),
     switchover: (force, signal) => tell('switchover', { force }, signal),
     pause: (paused, signal) => tell('pause', { paused }, signal),
+    setMaxRate: (maxRate, signal) => tell('max-rate', { maxRate }, signal),
     writersGone: (signal) => tell('writers-gone', {}, signal),
   }
 }
@@ -294,5 +295,8 @@ const answers = {
     destination.switchover(force, signal),
   ),
   pause: ofDestination(shapes.pauseMessage, (destination, { paused }, signal) => destination.pause(paused, signal)),
+  'max-rate': ofDestination(shapes.maxRateMessage, (destination, { maxRate }, signal) =>
+    destination.setMaxRate(maxRate, signal),
+  ),
   'writers-gone': ofDestination(shapes.migrationMessage, (destination, _, signal) => destination.writersGone(signal)),
 } satisfies Record<string, Answer>

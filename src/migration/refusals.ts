@@ -111,6 +111,22 @@ export function nothingToPause(record: MigrationRecord, paused: boolean): Refusa
   )
 }
 
+/** Every block is here, or the migration is over. */
+export function nothingToBound(record: MigrationRecord): Refusal {
+  const disk = diskNames(record)
+  const message = `migration ${record.id} of ${disk} is ${record.state}: it copies nothing that could be bounded`
+  return new Refusal('nothing-to-bound', message, { disk, safe: 'Nothing was changed.' })
+}
+
+/** The destination may have heard it, and copies by it then. */
+export function notBounded(course: Course, error: LinkError): Refusal {
+  const disk = diskNames(course.record)
+  const message = `the destination did not answer (${error.message}), and may have heard it all the same`
+  const safe = 'Who owns the disk does not change by it.'
+  const next = `Try again when it can be reached, or at the destination: vmstore migration set ${course.id} --max-rate RATE.`
+  return new Refusal('no-answer', message, { exit: 1, disk, safe, next, cause: error })
+}
+
 /** The destination may have heard it, and holds the copy then. */
 export function notPaused(course: Course, paused: boolean, error: LinkError): Refusal {
   const disk = diskNames(course.record)

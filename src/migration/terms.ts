@@ -13,13 +13,16 @@ export const maximumDisks = 64
 const longestWaitMs = 86_400_000
 const lowestRate = 4096
 
+/** Bytes a second. */
+export const maxRate = z.number().int().min(lowestRate)
+
 export const terms = z.object({
   mode: z.enum(migrationModes),
   switchover: z.enum(switchoverModes),
   /** How long a guest's write at the destination waits for a source that answers busy. */
   switchoverWaitMs: z.number().int().min(0).max(longestWaitMs),
   /** Bytes a second of background copy; null: no bound. */
-  maxRate: z.number().int().min(lowestRate).nullable(),
+  maxRate: maxRate.nullable(),
   /** How long a guest's read waits for a source that is away before it fails; null: for ever. */
   stallTimeoutMs: z.number().int().min(1).nullable(),
   sourcePolicy: z.enum(sourcePolicies),

@@ -57,6 +57,7 @@ export const migrationView = (state: MigrationState, more: Partial<MigrationView
   mode: 'post-copy',
   ahead: null,
   switchover: 'auto',
+  maxRate: null,
   transport: 'tcp',
   generation: 2,
   owner: 'site-b',
@@ -323,6 +324,7 @@ export class FakeSite implements Service {
     },
     pause: async (id) => migrationView('copying', { id, paused: true }),
     resume: async (id) => migrationView('copying', { id, paused: false }),
+    set: async (id, { maxRate }) => migrationView('copying', { id, maxRate }),
     cancel: async (id, options) => {
       this.asked.push(options)
       return migrationView('cancelled', { id })

@@ -41,6 +41,7 @@ const onTheWire = [
   'POST /v1/migrations/:/switchover',
   'POST /v1/migrations/:/pause',
   'POST /v1/migrations/:/resume',
+  'POST /v1/migrations/:/set',
   'POST /v1/migrations/:/cancel',
   'GET /v1/migrations/:/events, events',
 ]
@@ -53,6 +54,7 @@ const bodies: Readonly<Record<string, object>> = {
   invite: { name: 'tokyo' },
   rekey: { confirmed: true, force: false },
   join: { token: 'vms1.abc' },
+  setMigration: { maxRate: 20 * 2 ** 20 },
   allowPeer: { take: 'web01', give: true, limits: { disks: 5 } },
   migrate: {
     disk: 'web01',

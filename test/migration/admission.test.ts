@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { closeSync, existsSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { headOf } from '../../src/deed/deed.ts'
 import type { Deed } from '../../src/deed/entries.ts'
@@ -109,7 +109,12 @@ class Site {
   get left(): string[] {
     return Object.values(ids).flatMap((id) => {
       const folder = join(this.folder, id)
-      return existsSync(folder) ? readdirSync(folder) : []
+      try {
+        return readdirSync(folder)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [] // It may go at any moment.
+        throw error
+      }
     })
   }
 }

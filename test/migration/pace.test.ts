@@ -51,6 +51,35 @@ describe('rate limit', () => {
     assert.equal(await isSettled(limit.pass(mebibyte, never)), false)
   })
 
+  it('whoever waits waits by a new bound, and by none when there is none any more', async () => {
+    const clock = new FakeClock()
+    const limit = new RateLimit(clock, 1024)
+    await limit.pass(mebibyte, never)
+    const waiting = [limit.pass(mebibyte, never), limit.pass(mebibyte, never)]
+    await clock.advance(10_000)
+    limit.bytesPerSecond = mebibyte
+    assert.deepEqual(await Promise.all(waiting.map(isSettled)), [true, false])
+    await clock.advance(1000)
+    assert.equal(await isSettled(waiting[1]!), true)
+
+    limit.bytesPerSecond = 1024
+    await limit.pass(mebibyte, never)
+    const last = limit.pass(mebibyte, never)
+    assert.equal(await isSettled(last), false)
+    limit.bytesPerSecond = null
+    assert.equal(await isSettled(last), true)
+  })
+
+  it('whoever has given up is not woken by a new bound', async () => {
+    const limit = new RateLimit(new FakeClock(), 1024)
+    await limit.pass(mebibyte, never)
+    const giving = new AbortController()
+    const waiting = limit.pass(mebibyte, giving.signal)
+    giving.abort(new Error('given up'))
+    limit.bytesPerSecond = null
+    await assert.rejects(waiting, /given up/)
+  })
+
   it('does not count what is given back, and saves up no more for it', async () => {
     const clock = new FakeClock()
     const limit = new RateLimit(clock, mebibyte)

@@ -47,6 +47,7 @@ export function direct(link: SimLink, way: Way, toPeerId: string): Counterpart {
       return {
         cancelled: (signal) => at('cancelled', signal, (there) => there.cancelled(signal)),
         switchover: (force, signal) => at('switchover', signal, (there) => there.switchover(force, signal)),
+        setMaxRate: (maxRate, signal) => at('max-rate', signal, (there) => there.setMaxRate(maxRate, signal)),
         pause: (isPaused, signal) => at('pause', signal, (there) => there.pause(isPaused, signal)),
         writersGone: (signal) => at('writers-gone', signal, (there) => there.writersGone(signal)),
       }

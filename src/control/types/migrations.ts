@@ -1,7 +1,14 @@
 // What is asked about migrations, and what is answered and told.
 
 import { z } from 'zod'
-import { askedTerms, maximumDisks, migrationModes, sourcePolicies, switchoverModes } from '../../migration/terms.ts'
+import {
+  askedTerms,
+  maximumDisks,
+  maxRate,
+  migrationModes,
+  sourcePolicies,
+  switchoverModes,
+} from '../../migration/terms.ts'
 import { diskName, type RangeView } from './disks.ts'
 import type { ErrorView } from './errors.ts'
 import type { LinkView } from './peers.ts'
@@ -40,6 +47,10 @@ export type CheckedMigrateRequest = z.output<typeof migrateRequest>
 /** Of a switchover: also while a client works at the source. Of a cancel: also without an answer of the source. */
 export const forceRequest = z.strictObject({ force: z.boolean().optional() })
 export type ForceRequest = z.infer<typeof forceRequest>
+
+/** What is to change of a migration that is under way. */
+export const setRequest = z.strictObject({ maxRate: maxRate.nullable() })
+export type SetRequest = z.infer<typeof setRequest>
 
 /** Writes at a destination that does not own the disk yet, which wait for switchover. */
 export interface HeldWritesView {
@@ -122,6 +133,8 @@ export interface MigrationView {
   readonly state: MigrationState
   readonly mode: string
   readonly switchover: string
+  /** Bound of the background copy, in bytes a second; null: none. */
+  readonly maxRate: number | null
   readonly transport: string
   readonly generation: number
   /** The id of the site that owns the disks, or owned them when the migration ended; or `unknown`. */

@@ -1,4 +1,5 @@
-// `--max-rate`: lets bytes through at a bound on their long-run rate, a tenth of a second's worth at a time.
+// `--max-rate`: lets bytes through at a bound on their long-run rate, a tenth of a second's worth at a time. The bound may change
+// at any time: whoever waits waits by the new one from then on, and what went before is forgotten.
 
 import type { Clock } from '../../block/clock.ts'
 
@@ -9,6 +10,8 @@ export class RateLimit {
   #bytesPerSecond: number | null
   /** When the bytes that were let through are paid for. */
   #paidUntil: number
+  /** Aborts when the bound changes. */
+  #bound = new AbortController()
 
   constructor(clock: Clock, bytesPerSecond: number | null) {
     this.#clock = clock
@@ -23,16 +26,27 @@ export class RateLimit {
   set bytesPerSecond(value: number | null) {
     this.#bytesPerSecond = value
     this.#paidUntil = this.#clock.now()
+    const before = this.#bound
+    this.#bound = new AbortController()
+    before.abort()
   }
 
   /** Resolves when `bytes` may go. */
   async pass(bytes: number, signal: AbortSignal): Promise<void> {
-    const rate = this.#bytesPerSecond
-    if (rate === null) return
-    const now = this.#clock.now()
-    const earliest = Math.max(this.#paidUntil, now - burstSeconds * 1000)
-    this.#paidUntil = earliest + (bytes * 1000) / rate
-    if (earliest > now) await this.#clock.sleep(earliest - now, signal)
+    for (;;) {
+      const rate = this.#bytesPerSecond
+      if (rate === null) return
+      const now = this.#clock.now()
+      const earliest = Math.max(this.#paidUntil, now - burstSeconds * 1000)
+      this.#paidUntil = earliest + (bytes * 1000) / rate
+      if (earliest <= now) return
+      const bound = this.#bound.signal
+      try {
+        return await this.#clock.sleep(earliest - now, AbortSignal.any([signal, bound]))
+      } catch (error) {
+        if (signal.aborted || !bound.aborted) throw error
+      }
+    }
   }
 
   /** So many of the bytes that were let through were not sent after all. */

@@ -16,6 +16,7 @@ import { LinkError, PeerRefusal } from '../../link/channel.ts'
 import type { MigrationCounters, MigrationRecord } from '../../store/records.ts'
 import type { Ahead } from '../ahead.ts'
 import type { Comparison } from '../copy/comparisons.ts'
+import type { RateLimit } from '../copy/rate-limit.ts'
 import type { Counterpart, DestinationDesk } from '../counterpart.ts'
 import { Course, type CourseServices, type Pace } from '../course.ts'
 import { askDeedUntilAnswered } from '../deeds.ts'
@@ -30,6 +31,7 @@ import {
   leftWithout,
   noAnswerToCancel,
   notAheadYet,
+  nothingToBound,
   ownersWord,
   tooLate,
 } from '../refusals.ts'
@@ -48,6 +50,7 @@ export class DestinationCourse extends Course {
   readonly role = 'destination'
   readonly #host: DestinationHost
   readonly #coming: readonly ComingDisk[]
+  readonly #limit: RateLimit
   readonly #incoming: Incoming
   readonly #arriving: Arriving
   readonly #finishing: Finishing
@@ -111,6 +114,7 @@ export class DestinationCourse extends Course {
     }
     this.#coming = disks.map((disk) => new ComingDisk(this.#host, disk))
     const pacing = new Pacing(services.clock, record)
+    this.#limit = pacing.limit
     const report = (signal: AbortSignal) => this.#arriving.report(signal)
     this.#incoming = new Incoming(this.#host, this.#coming, { fresh, pacing, report })
     this.#arriving = new Arriving(this.#host, this.#coming, pacing)
@@ -119,6 +123,7 @@ export class DestinationCourse extends Course {
       cancelled: () => this.#incoming.leave(),
       switchover: (force) => this.#switchoverForPeer(force),
       pause: (isPaused) => toPeer(this.setPaused(isPaused)),
+      setMaxRate: (maxRate) => toPeer(this.setMaxRate(maxRate)),
       writersGone: async () => this.#incoming.writersGone(),
     }
   }
@@ -263,6 +268,13 @@ export class DestinationCourse extends Course {
   /** Holds the background copy, or lets it go on; durable before it is answered. @throws Refusal */
   setPaused(isPaused: boolean): Promise<void> {
     return this.#arriving.setPaused(isPaused)
+  }
+
+  /** Bounds the background copy anew; durable before it is answered. Also before it begins. @throws Refusal */
+  async setMaxRate(maxRate: number | null): Promise<void> {
+    if (this.ended || this.record.state === 'finishing') throw nothingToBound(this.record)
+    await this.noteMaxRate(maxRate)
+    if (this.#limit.bytesPerSecond !== maxRate) this.#limit.bytesPerSecond = maxRate
   }
 
   /** `disk verify`: compares what is here, and was not written here, with the source. @throws Refusal, LinkError, PeerRefusal */

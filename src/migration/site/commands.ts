@@ -15,6 +15,7 @@ import { diskNames } from '../move.ts'
 import {
   asRefusal,
   destinationAnswers,
+  notBounded,
   notCompared,
   notConfirmed,
   nothingToCompare,
@@ -75,6 +76,18 @@ export class Commands {
       await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) => course.setPaused(paused, limited))
     } catch (error) {
       if (error instanceof LinkError) throw notPaused(course, paused, error)
+      throw asRefusal(error, diskNames(course.record), this.#services.peer(course.record.peerId).name)
+    }
+    return course
+  }
+
+  /** Bounds the background copy anew, durably. @throws Refusal */
+  async setMaxRate(id: string, maxRate: number | null, signal: AbortSignal): Promise<Course> {
+    const course = this.#roster.course(id)
+    try {
+      await withinTime(this.#services.clock, answerTimeoutMs, signal, (limited) => course.setMaxRate(maxRate, limited))
+    } catch (error) {
+      if (error instanceof LinkError) throw notBounded(course, error)
       throw asRefusal(error, diskNames(course.record), this.#services.peer(course.record.peerId).name)
     }
     return course

@@ -190,6 +190,13 @@ export class SourceCourse extends Course {
     await this.#pausedThere(paused)
   }
 
+  /** The destination copies, and is told first. @throws Refusal, LinkError, PeerRefusal */
+  async setMaxRate(maxRate: number | null, signal: AbortSignal): Promise<void> {
+    if (this.record.state === 'preparing') throw this.#tooLate('bounded')
+    await this.#there.setMaxRate(maxRate, signal)
+    await this.noteMaxRate(maxRate)
+  }
+
   async #pausedThere(paused: boolean): Promise<void> {
     if (this.ended || paused === this.record.paused) return
     await this.update({ paused })
