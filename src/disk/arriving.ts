@@ -92,14 +92,15 @@ export class Arriving {
 
   /** How much of it is where, for people (picture.ts). */
   get picture(): string {
-    const { files } = this.#parts
-    const blocks = Math.ceil(this.#parts.record.now.sizeBytes / blockSizeBytes)
+    const { files, record } = this.#parts
+    const blocks = Math.ceil(record.now.sizeBytes / blockSizeBytes)
     const isHole = ({ first, end }: Span) => {
       const [extent] = files.block?.extents(first * blockSizeBytes, (end - first) * blockSizeBytes, 1) ?? []
       return extent !== undefined && !extent.data && extent.length >= (end - first - 1) * blockSizeBytes
     }
     const { arrival, tentative } = files
     if (arrival) return pictureOf({ blocks, isHole, ...arrival.pictured })
+    if (record.now.state !== 'incoming') return pictureOf({ blocks, isHole, here: 'all' })
     const aheadIn = (cell: Span) => (tentative ? cell.end - cell.first - tentative.missingIn(cell) : 0)
     return pictureOf({ blocks, isHole, aheadIn })
   }

@@ -14,7 +14,8 @@ export const cellLetters = { here: 'h', ahead: 'a', written: 'w', atSource: 's',
 
 export interface PictureLayers {
   readonly blocks: number
-  readonly here?: BlockMap
+  /** `all`: of a disk that is owned whole there is no map. */
+  readonly here?: BlockMap | 'all'
   readonly written?: BlockMap
   /** How many blocks of it were copied ahead. */
   aheadIn?(cell: Span): number
@@ -27,7 +28,7 @@ export function pictureOf({ blocks, here, written, aheadIn, isHole }: PictureLay
   let picture = ''
   for (const cell of cellsOf(blocks)) {
     const { first, end } = cell
-    const hereCount = here?.countIn(first, end) ?? 0
+    const hereCount = here === 'all' ? end - first : (here?.countIn(first, end) ?? 0)
     const writtenCount = written?.countIn(first, end) ?? 0
     const aheadCount = aheadIn?.(cell) ?? 0
     const half = (end - first) / 2

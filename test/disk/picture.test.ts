@@ -24,6 +24,11 @@ describe('the picture of a disk', () => {
     assert.match(pictureOf({ blocks: picturedCells * 4, here, isHole: noHole }), /^shs+$/)
   })
 
+  it('of a disk that is owned whole has no cell at the source', () => {
+    const isHole = ({ first }: { first: number }) => first === 4
+    assert.match(pictureOf({ blocks: picturedCells * 4, here: 'all', isHole }), /^hzh+$/)
+  })
+
   it('of a few blocks has a cell for each, of none has none, and of any number at most the most', () => {
     const lengthOf = (blocks: number) => pictureOf({ blocks, here: new BlockMap(blocks), isHole: noHole }).length
     assert.deepEqual([0, 1, 7, 240, 241].map(lengthOf), [0, 1, 7, 240, 121])
