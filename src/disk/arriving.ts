@@ -90,14 +90,12 @@ export class Arriving {
     return this.#arrival.missingBlocksIn(span)
   }
 
-  /** How much of it is where, for people (picture.ts). */
+  /** How much of it is where, for people (picture.ts). Nobody waits for it: where the kernel would, no hole is seen. @throws StoreError */
   get picture(): string {
     const { files, record } = this.#parts
     const blocks = Math.ceil(record.now.sizeBytes / blockSizeBytes)
-    const isHole = ({ first, end }: Span) => {
-      const [extent] = files.block?.extents(first * blockSizeBytes, (end - first) * blockSizeBytes, 1) ?? []
-      return extent !== undefined && !extent.data && extent.length >= (end - first - 1) * blockSizeBytes
-    }
+    const isHole = ({ first, end }: Span) =>
+      files.block?.isHole?.(first * blockSizeBytes, (end - first) * blockSizeBytes) ?? false
     const { arrival, tentative } = files
     if (arrival) return pictureOf({ blocks, isHole, ...arrival.pictured })
     if (record.now.state !== 'incoming') return pictureOf({ blocks, isHole, here: 'all' })

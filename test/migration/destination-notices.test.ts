@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { PeerRefusal } from '../../src/link/channel.ts'
 import type { Course } from '../../src/migration/course.ts'
+import type { ComingDisk } from '../../src/migration/destination/coming-disk.ts'
 import { DestinationNotices } from '../../src/migration/destination/destination-notices.ts'
 import { signMark } from '../../src/migration/signed-words.ts'
 import { isSettled } from '../disk/hand.ts'
@@ -12,7 +13,7 @@ const never = new AbortController().signal
 
 describe('what a destination tells its source unasked', () => {
   /** Notices of which the next `taken` fails as `failure` says. */
-  function told(): Told {
+  function told(coming: readonly ComingDisk[] = []): Told {
     const clock = new FakeClock()
     const made: Told = {
       clock,
@@ -30,7 +31,7 @@ describe('what a destination tells its source unasked', () => {
         figures: () => ({ missingBytes: 0, unreadable: [] }),
         ended: false,
       } as unknown as Course,
-      coming: [],
+      coming,
       clock,
       stopping: never,
       sign: (said) => signMark(ourKey, migrationRecord(), said),
@@ -63,6 +64,24 @@ describe('what a destination tells its source unasked', () => {
     reportFails: boolean
     failure: Error | undefined
   }
+
+  it('goes on reporting when a disk cannot be looked at, and has no picture of it then', async () => {
+    const figures = { missingBytes: 0, unreadable: [], picture: 'h' as string | null }
+    const disk = {
+      get arriving(): never {
+        throw new Error('the file is shorter than it was')
+      },
+    }
+    const made = told([{ id: 'web01', isInMove: true, disk, figures, tally: { now: {} } } as unknown as ComingDisk])
+    const ended = new AbortController()
+    const reporting = made.notices.report(ended.signal)
+    await made.clock.advance(2000)
+    assert.equal(await isSettled(reporting), false)
+    assert.equal(figures.picture, null)
+    ended.abort()
+    await made.clock.advance(2000)
+    await reporting
+  })
 
   it('promise 11: goes on reporting when the source answers what nobody can read', async () => {
     const made = told()

@@ -154,7 +154,7 @@ export class DestinationNotices {
     const { clock } = this.#parts
     for (let round = 1; !signal.aborted; round++) {
       if (round % roundsPerRecord === 0) await this.#recordFigures().catch(() => {}) // Figures only.
-      for (const each of this.#inMove) each.figures.picture = each.disk.arriving.picture
+      for (const each of this.#inMove) each.figures.picture = pictureOf(each)
       this.#parts.progressed()
       await withinTime(clock, informTimeoutMs, signal, (limited) =>
         this.#parts.source.progress(this.#progress, limited),
@@ -187,5 +187,14 @@ export class DestinationNotices {
 
   get #inMove(): readonly ComingDisk[] {
     return this.#parts.coming.filter((each) => each.isInMove)
+  }
+}
+
+/** null: its file cannot be looked at. A report is made all the same: it is for people. */
+function pictureOf({ disk }: ComingDisk): string | null {
+  try {
+    return disk.arriving.picture
+  } catch {
+    return null
   }
 }
