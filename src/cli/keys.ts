@@ -1,5 +1,8 @@
 // Single keys of an operator who watches a terminal. What always holds: while they are heard the terminal sends no signals, so
-// that Ctrl-C comes as a key; and the terminal is left as it was found.
+// that Ctrl-C comes as a key; and the terminal is left as it was found. A command in the background (`migrate … &`) asks for
+// nothing: the system would stop it for touching a terminal that is another's.
+
+import { readFileSync } from 'node:fs'
 
 /** By the character that the terminal sends; '\x03' is Ctrl-C. */
 export type KeyActions = Readonly<Record<string, () => void>>
@@ -17,9 +20,28 @@ export interface KeyInput {
   pause(): unknown
 }
 
-/** Until it is disposed. Does nothing where no terminal is. */
-export function hearKeys(input: KeyInput, actions: KeyActions): Disposable {
-  if (!input.isTTY || input.setRawMode === undefined) return { [Symbol.dispose]: () => {} }
+/** Of /proc/PID/stat (proc_pid_stat(5)): whether the process is of the group that its terminal is for. */
+export function isInForeground(stat: string): boolean {
+  const [, , group, , , groupOfTerminal] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return group !== undefined && group === groupOfTerminal
+}
+
+function hasTerminal(): boolean {
+  try {
+    return isInForeground(readFileSync('/proc/self/stat', 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+/** Whether there is a terminal, and it is this command's. */
+export function canHearKeys(input: KeyInput, isOurs = hasTerminal): boolean {
+  return input.isTTY === true && input.setRawMode !== undefined && isOurs()
+}
+
+/** Until it is disposed. Does nothing where no keys can be heard. */
+export function hearKeys(input: KeyInput, actions: KeyActions, isOurs = hasTerminal): Disposable {
+  if (!canHearKeys(input, isOurs)) return { [Symbol.dispose]: () => {} }
   const hear = (typed: Buffer | string) => {
     for (const key of String(typed)) {
       if (key === interruptKey) process.kill(process.pid, 'SIGINT')
@@ -28,7 +50,7 @@ export function hearKeys(input: KeyInput, actions: KeyActions): Disposable {
     }
   }
   const wasRaw = input.isRaw === true
-  input.setRawMode(true)
+  input.setRawMode!(true)
   input.on('data', hear)
   input.resume()
   return {

@@ -7,6 +7,7 @@ import { confirmed } from '../cli/confirm.ts'
 import { refused, UsageError } from '../cli/errors.ts'
 import { estimateText, foreseenText } from '../cli/estimate-text.ts'
 import { ownerUnknown } from '../cli/follow.ts'
+import { canHearKeys } from '../cli/keys.ts'
 import { detached } from '../cli/migrate-outcome.ts'
 import { displayFor, silentDisplay } from '../cli/migration-display.ts'
 import { course, isOver, reportOf, wayBack } from '../cli/migration-text.ts'
@@ -140,7 +141,7 @@ Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed or cancelle
     const { signal } = interruption
     const foreseen = await foresee(client, request, signal)
     const migration = await this.#startOrAttach(client, request, flags.exec, signal)
-    const isAtTerminal = !this.jsonEnabled() && process.stdin.isTTY && canDraw(process.stderr)
+    const isAtTerminal = !this.jsonEnabled() && canDraw(process.stderr) && canHearKeys(process.stdin)
     const keys = isAtTerminal ? watchKeys : ''
     const detach = isAtTerminal ? () => interruption.interrupt() : undefined
     const display = this.jsonEnabled() ? silentDisplay((line) => this.tell(line)) : displayFor(process.stderr, keys)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { pictureLines, speaksUnicode } from '../../src/cli/disk-picture.ts'
-import { hearKeys } from '../../src/cli/keys.ts'
+import { hearKeys, isInForeground } from '../../src/cli/keys.ts'
 import { migrationView, movedDisk } from '../control/fake-site.ts'
 
 const picture = `${'h'.repeat(60)}${'a'.repeat(60)}${'w'.repeat(60)}${'s'.repeat(30)}${'z'.repeat(30)}`
@@ -60,7 +60,7 @@ describe('keys at a terminal', () => {
       setRawMode: (isRaw: boolean) => modes.push(isRaw),
     })
     const heard: string[] = []
-    const keys = hearKeys(input, { p: () => heard.push('p'), d: () => heard.push('d') })
+    const keys = hearKeys(input, { p: () => heard.push('p'), d: () => heard.push('d') }, () => true)
     input.emit('data', Buffer.from('pxd'))
     keys[Symbol.dispose]()
     input.emit('data', Buffer.from('p'))
@@ -71,6 +71,15 @@ describe('keys at a terminal', () => {
         [true, false],
       ],
     )
+  })
+
+  it('are not asked for in the background: the system would stop the command', () => {
+    const input = Object.assign(new PassThrough(), { isTTY: true, setRawMode: () => assert.fail() })
+    hearKeys(input, {}, () => false)[Symbol.dispose]()
+    assert.equal(isInForeground('4711 (node (x) y) S 4700 4711 4700 34816 4711 4194304 0'), true)
+    assert.equal(isInForeground('4711 (node) S 4700 4711 4700 34816 4700 4194304 0'), false)
+    assert.equal(isInForeground('4711 (node) S 4700 4711 4711 0 -1 4194304 0'), false)
+    assert.equal(isInForeground(''), false)
   })
 
   it('are not asked for where no terminal is', () => {

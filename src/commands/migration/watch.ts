@@ -1,6 +1,7 @@
 // vmstore migration watch: comes back to a migration that is under way.
 
 import { BaseCommand } from '../../cli/base-command.ts'
+import { canHearKeys } from '../../cli/keys.ts'
 import { migrationArgument } from '../../cli/migration-argument.ts'
 import { displayFor, silentDisplay } from '../../cli/migration-display.ts'
 import { reportOf } from '../../cli/migration-text.ts'
@@ -33,7 +34,7 @@ destination owns it, 6 the owner is not known here.`
     using interruption = new Interruption()
     const { signal } = interruption
     const migration = await client.showMigration(args.id, signal)
-    const isAtTerminal = !this.jsonEnabled() && process.stdin.isTTY && canDraw(process.stderr)
+    const isAtTerminal = !this.jsonEnabled() && canDraw(process.stderr) && canHearKeys(process.stdin)
     const keys = isAtTerminal ? watchKeys : ''
     const detach = isAtTerminal ? () => interruption.interrupt() : undefined
     const display = this.jsonEnabled() ? silentDisplay((line) => this.tell(line)) : displayFor(process.stderr, keys)
