@@ -272,11 +272,15 @@ describe('a mailbox of two sites in a store', () => {
     })
 
     it('letters of the time before a start are not done again, whichever come', async () => {
+      const old = Promise.withResolvers<Buffer>()
+      desk.answer = async () => {
+        old.resolve(store.objects.get(toSource)!) // The letter that asks it.
+        return {}
+      }
       await ask('cancel')
-      const old = store.objects.get(toSource)!
       await Promise.all([source.close(), destination.close()])
       const anew = new Desk()
-      store.objects.set(toSource, old)
+      store.objects.set(toSource, await old.promise)
       source = mailbox('source', anew)
       await until(() => clock.now() > 120_000)
       assert.deepEqual(anew.asked, [])
