@@ -78,7 +78,15 @@ export class Asking implements PeerChannel {
       const request = held.use(this.#ask({ method, params: { ...params }, bodyBytes: maximumBytes }, signal))
       const { answer, parts = [] } = await request.answer
       if (bytesOf(parts) > maximumBytes) throw new LinkError('protocol', `the answer to ${method} has too long a body`)
-      return { answer, body: this.#body(parts, 'demand', request.signal, held) }
+      // A body that nobody begins to read has to let go too: a generator that was not begun has no end to run.
+      request.signal.addEventListener('abort', () => held.dispose(), { once: true })
+      const body = this.#body(parts, 'demand', request.signal, held)
+      const leave = body.return.bind(body)
+      body.return = (value) => {
+        held.dispose()
+        return leave(value)
+      }
+      return { answer, body }
     } catch (error) {
       held.dispose()
       throw error

@@ -139,6 +139,18 @@ describe('a mailbox of two sites in a store', () => {
     await until(() => chunks().length === 0)
   })
 
+  it('a body that is left, or whose call is given up, before it was begun is under way no more', async () => {
+    desk.answer = async () => new AnswerWithBody({}, [randomBytes(1000)])
+    const givenUp = new AbortController()
+    for (const call of [never, givenUp.signal]) {
+      const got = destination.channel.callForBody('collect', {}, { maximumBytes: 1000, signal: call })
+      const { body } = await clock.run(got)
+      if (call === never) await body.return?.()
+      else givenUp.abort()
+      await until(() => chunks().length === 0)
+    }
+  })
+
   it('fetches bytes, zeros and holes, each at its place', async () => {
     const bytes = randomBytes(5 * mebibyte)
     desk.pieces = [
