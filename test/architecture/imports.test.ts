@@ -121,6 +121,11 @@ const allowances: readonly Allowance[] = [
     to: /^transport\//,
     why: 'they speak over streams, and leave objects in stores, that drivers bring',
   },
+  {
+    from: /^relay\/mailbox\//,
+    to: /^link\/(channel|wire\/coverage|lane\/places)\.ts$/,
+    why: 'a mailbox is a channel to a peer, which keeps the same promises by the same bounds',
+  },
   { from: /^disk\//, to: /^store\//, why: 'a disk is its files and records' },
   { from: /^disk\//, to: /^guest\/export\.ts$/, why: 'a disk implements Export, which lies with its user' },
   {
@@ -160,6 +165,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'link/lane': ['link/wire'],
   'link/peers': ['link/lane', 'link/wire'],
   'relay/chunking': [],
+  'relay/mailbox': ['relay/chunking'],
   'migration/copy': [],
   'migration/source': [],
   'migration/destination': ['migration/copy'],
