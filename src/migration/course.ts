@@ -248,9 +248,10 @@ export abstract class Course {
 
   /** Puts the bound of the copy on record. */
   protected async noteMaxRate(maxRate: number | null): Promise<void> {
-    if (this.ended || maxRate === this.terms.maxRate) return
-    await this.update({ terms: { ...this.terms, maxRate } })
-    this.tell({ kind: 'step', message: rateSentence(maxRate) })
+    if (this.ended) return
+    const isNew = maxRate !== this.terms.maxRate
+    await this.update({ terms: { ...this.terms, maxRate } }) // Also the same: another may be on its way to the record.
+    if (isNew) this.tell({ kind: 'step', message: rateSentence(maxRate) })
   }
 
   protected setNote(note: string | null): void {

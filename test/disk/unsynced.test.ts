@@ -314,9 +314,8 @@ describe('writes of clients that outlive the power of this host', () => {
   })
 })
 
-/** Syncs are real, and take their time. */
+/** The syncs are real ones, and take as long as the storage of a busy machine takes. */
 async function untilOff(hand: Hand): Promise<void> {
-  // The syncs are real ones, and take as long as the storage of a busy machine takes.
   const giveUpAtMs = performance.now() + 60_000
   while (recordedIn(hand).unsynced !== null) {
     assert(performance.now() < giveUpAtMs, 'the mark stays on the record')

@@ -274,7 +274,8 @@ export class DestinationCourse extends Course {
   async setMaxRate(maxRate: number | null): Promise<void> {
     if (this.ended || this.record.state === 'finishing') throw nothingToBound(this.record)
     await this.noteMaxRate(maxRate)
-    if (this.#limit.bytesPerSecond !== maxRate) this.#limit.bytesPerSecond = maxRate
+    const { maxRate: recorded } = this.terms
+    if (this.#limit.bytesPerSecond !== recorded) this.#limit.bytesPerSecond = recorded
   }
 
   /** `disk verify`: compares what is here, and was not written here, with the source. @throws Refusal, LinkError, PeerRefusal */
